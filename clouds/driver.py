@@ -1,0 +1,220 @@
+"""What a cloud is to the rest of Bakehouse: a few records, and Protocols of few operations.
+
+A driver takes and returns these records only. It never prints and never sleeps; an operation that takes
+long returns a `Ticket`, and the one waiter (`clouds.waiter`) asks `check(ticket)` until it is done.
+The caller chooses every name and token, so that whatever was started can be found again even when
+starting it raised. The same verb does the same thing on each cloud: tests/contract holds every driver
+and the fake to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+Tell = Callable[[str], None]
+"""Receives one line of news from a long operation."""
+
+
+class Kind(StrEnum):
+    """The kinds of things that a cloud keeps for us, and bills."""
+
+    MACHINE = "machine"
+    IMAGE = "image"
+    SNAPSHOT = "snapshot"
+    DISK = "disk"
+    KEY = "key"
+    RULE = "rule"
+    ADDRESS = "address"
+    NETWORK = "network"
+
+
+class State(StrEnum):
+    """The state of a resource; an image is PENDING or READY (candidate or stable is a label of it)."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    PENDING = "pending"
+    READY = "ready"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The system that a recipe starts from, as its author names it."""
+
+    suite: str
+    architecture: str
+
+
+@dataclass(frozen=True, slots=True)
+class BaseImage:
+    """The exact image behind a `Base`: `id` changes whenever its content does; `owner` is who made it."""
+
+    id: str
+    owner: str
+    base: Base
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootSpec:
+    """One machine to create and start.
+
+    `source` is a `BaseImage.id` or the name of an image. `script` is run as root at each boot. `facts` are
+    told to the machine as its identity (keys: UPPER_CASE, see templates/identity.sh.j2). `ports` are the ports
+    in the guest that the caller must reach. `deadline_s`: the cloud itself ends the machine after that many
+    seconds, whatever becomes of us (0 = never); `ends` says what ending means. With `build_settings` the
+    host's mirrors, proxies, package indexes and CA certificates reach the guest, for this boot only.
+    """
+
+    name: str
+    token: str
+    source: str
+    cpus: int
+    memory_mb: int
+    disk_gb: int
+    labels: Mapping[str, str]
+    deadline_s: int
+    script: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[int, ...] = ()
+    build_settings: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One thing in a cloud. `created_at` is in seconds since the epoch; `size_bytes` is what it occupies."""
+
+    kind: Kind
+    name: str
+    state: State
+    labels: Mapping[str, str]
+    created_at: float = 0.0
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """An operation that a cloud has accepted, as plain data for the ledger: verb, kind and name of its object."""
+
+    verb: str
+    kind: Kind
+    name: str
+    operation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleText:
+    """A piece of console output: the text, the offset to read on from, and whether text before it was lost."""
+
+    text: str
+    next_offset: int
+    lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a port of a machine answers for its owner."""
+
+    host: str
+    port: int
+
+
+class Cloud(Protocol):
+    """What baking needs of a cloud."""
+
+    name: str
+
+    @property
+    def slowness(self) -> float:
+        """How many times slower a guest runs than on hardware of its own; deadlines are multiplied by it."""
+
+    def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
+        """Return the exact image behind a base; kept until `refresh` asks anew (then `tell` hears of progress)."""
+
+    def boot(self, spec: BootSpec) -> Ticket:
+        """Create a machine and start it. ConflictError: the name is taken (same token: the same machine)."""
+
+    def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
+        """Start a stopped machine; `facts` are laid over those it has. NotFoundError when there is none."""
+
+    def stop(self, machine: str) -> Ticket:
+        """Ask a machine to shut down in order. A machine that is stopped already is a success."""
+
+    def snapshot(self, machine: str, image: str, labels: Mapping[str, str]) -> Ticket:
+        """Make an image of a stopped machine's disk. ConflictError when the image's name is taken."""
+
+    def check(self, ticket: Ticket) -> bool:
+        """Return whether the operation has ended well; raise its classified error when it has ended badly."""
+
+    def console(self, machine: str, since: int) -> ConsoleText:
+        """Return what the serial console printed from offset `since` (bytes) on."""
+
+    def find(self, kind: Kind, name: str) -> Resource | None:
+        """Return one resource, or None when it is absent."""
+
+    def owned(self, labels: Mapping[str, str]) -> list[Resource]:
+        """Return every resource of every kind that carries all these labels, oldest first, half-made ones too."""
+
+    def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
+        """Lay labels over those that a resource has. NotFoundError when it is absent."""
+
+    def delete(self, kind: Kind, name: str) -> Ticket:
+        """Delete a resource at once, running or not, and all that belongs to it. Absent is a success."""
+
+
+class Launcher(Cloud, Protocol):
+    """What launching needs on top."""
+
+    def address(self, machine: str, port: int) -> Endpoint:
+        """Return where a port of the guest answers on this computer or from it."""
+
+
+@runtime_checkable
+class StreamsLog(Protocol):
+    """A cloud with a second channel, on which a builder streams the full output of its steps."""
+
+    def log(self, machine: str, since: int) -> ConsoleText:
+        """Return what the steps printed from offset `since` (bytes) on."""
+
+
+@runtime_checkable
+class OpensShell(Protocol):
+    """A cloud that can let its owner into a builder, which otherwise has no way in."""
+
+    def open_shell(self, machine: str, public_key: str) -> Endpoint:
+        """Admit root by this SSH key and return where SSH answers."""
+
+
+class DiskFiles(Protocol):
+    """The files of a disk that is not running, read from outside."""
+
+    def list(self) -> Mapping[str, int]:
+        """Return the size in bytes of every regular file, by absolute path."""
+
+    def read(self, path: str, limit_bytes: int = 65536) -> bytes:
+        """Return the start of a file. NotFoundError when there is none."""
+
+
+@runtime_checkable
+class ReadsDisks(Protocol):
+    """A cloud that can look into a finished image from outside."""
+
+    def files(self, image: str, scratch: Path) -> DiskFiles:
+        """Open an image for reading; `scratch` is a folder for temporary copies that the caller removes."""
+
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A cloud that keeps files (logs, manifest) beside an image."""
+
+    def attach(self, image: str, files: Mapping[str, Path]) -> None:
+        """Copy files beside an image, under the given names, each whole or not at all."""
+
+    def attached(self, image: str, file: str) -> Path | None:
+        """Return where such a file lies, or None."""

@@ -1,0 +1,152 @@
+"""Every error that a user may meet, as one small tree.
+
+    BakehouseError                 exit 1: an expected failure; message = cause, next_step = what to do
+    ├── UsageError                 exit 2: a flag, a name or a setting is wrong
+    │   └── RecipeError            exit 2: a recipe is wrong; `problems` lists all of it at once
+    ├── CloudError                 a cloud refused or failed
+    │   ├── CapacityError          another zone or machine type may work
+    │   ├── QuotaError             no zone will work; the account's limit must grow
+    │   ├── ThrottledError         back off, then ask again
+    │   ├── DeniedError            credentials or permissions
+    │   ├── NotFoundError          the named thing is not there
+    │   ├── ConflictError          the name is taken
+    │   ├── InvalidError           the request itself is wrong
+    │   ├── HostFullError          the local cloud's own disk is full
+    │   └── MissingToolError       a program is not installed; next_step holds the command
+    ├── TimedOutError              a wait reached its deadline; `last_seen` says what stood there
+    ├── BakeError                  a bake failed
+    │   ├── StepFailedError        a step ended with an error: step, line, exit status, last lines
+    │   ├── GuestFullError         the builder's disk is full
+    │   ├── BuilderDiedError       the builder ended before it was told to
+    │   ├── BuilderSilentError     no sign of life until the deadline
+    │   ├── KernelPanicError       the guest's kernel panicked
+    │   ├── NotSealedError         the finished disk still holds secrets or traces: `leaks`
+    │   └── TestsFailedError       the image failed its tests on a fresh boot
+    └── LeftoverError              cleaning up failed in part; `left` names what is left
+
+Anything else that reaches the top is our bug: exit 3, with a log file. Interrupted: exit 130.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class BakehouseError(Exception):
+    """An expected failure: what went wrong, and what to do next."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, next_step: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+
+class UsageError(BakehouseError):
+    """The command line, a name or a setting is wrong."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe is wrong; `problems` holds one `file: key.path: what (what instead)` per problem."""
+
+    def __init__(self, problems: Sequence[str], *, next_step: str = "") -> None:
+        super().__init__("\n".join(problems), next_step=next_step or "Each key is explained in docs/recipes.md.")
+        self.problems = tuple(problems)
+
+
+class CloudError(BakehouseError):
+    """A cloud refused or failed."""
+
+
+class CapacityError(CloudError):
+    """No capacity here and now; another zone or machine type may work."""
+
+
+class QuotaError(CloudError):
+    """The account's limit is reached; another zone does not help."""
+
+
+class ThrottledError(CloudError):
+    """Too many requests; the same request may work later."""
+
+
+class DeniedError(CloudError):
+    """The credentials are missing, expired or not allowed to do this."""
+
+
+class NotFoundError(CloudError):
+    """The named thing is not there."""
+
+
+class ConflictError(CloudError):
+    """The name is taken."""
+
+
+class InvalidError(CloudError):
+    """The request itself is wrong; it will not work later either."""
+
+
+class HostFullError(CloudError):
+    """The disk of this computer is full."""
+
+
+class MissingToolError(CloudError):
+    """A program that the cloud needs is not installed; `next_step` holds the command that installs it."""
+
+
+class TimedOutError(BakehouseError):
+    """A wait reached its deadline. Nothing was deleted because of it."""
+
+    def __init__(self, message: str, *, last_seen: str = "", next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.last_seen = last_seen
+
+
+class BakeError(BakehouseError):
+    """A bake failed; `step` is the step that it was in ("" outside of any), `log` its last lines."""
+
+    def __init__(self, message: str, *, step: str = "", log: Sequence[str] = (), next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.step = step
+        self.log = tuple(log)
+
+
+class StepFailedError(BakeError):
+    """A step ended with an error."""
+
+
+class GuestFullError(StepFailedError):
+    """A step failed because the builder's disk is full."""
+
+
+class BuilderDiedError(BakeError):
+    """The builder ended before it was told to."""
+
+
+class BuilderSilentError(BakeError):
+    """The builder gave no sign of life until the deadline."""
+
+
+class KernelPanicError(BakeError):
+    """The guest's kernel panicked."""
+
+
+class NotSealedError(BakeError):
+    """The finished disk still holds secrets or traces; `log` lists them."""
+
+
+class TestsFailedError(BakeError):
+    """The image failed its own tests on a fresh boot; it stays as a candidate."""
+
+    __test__ = False  # not a pytest class
+
+
+class LeftoverError(BakehouseError):
+    """Cleaning up failed in part; `left` names each thing that is left."""
+
+    def __init__(self, message: str, *, left: Sequence[str], next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.left = tuple(left)

@@ -1,0 +1,37 @@
+"""Where Bakehouse keeps what it must remember on this computer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from clouds.errors import UsageError
+
+
+def home() -> Path:
+    """Return the folder of all state (0700, made when absent): BAKEHOUSE_HOME, else the platform's data directory.
+
+    Raises UsageError when it cannot be made or written.
+    """
+    if chosen := os.environ.get("BAKEHOUSE_HOME"):
+        path = Path(chosen).absolute()
+    else:
+        from platformdirs import user_data_path
+
+        path = user_data_path("bakehouse", appauthor=False)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}", next_step="Set BAKEHOUSE_HOME to a folder that you can write.") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UsageError(f"{path}: cannot be written", next_step="Set BAKEHOUSE_HOME to a folder that you can write.")
+    return path
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read (0600), whole or not at all."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    beside.replace(path)

@@ -1,0 +1,66 @@
+"""The ledger: what we asked a cloud to create, written before we ask, so that nothing is ever lost from sight."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from clouds.driver import Kind
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS entry (
+    cloud TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, labels TEXT NOT NULL, asked_at REAL NOT NULL,
+    PRIMARY KEY (cloud, kind, name))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Something that a cloud was asked to create; `asked_at` in seconds since the epoch."""
+
+    cloud: str
+    kind: Kind
+    name: str
+    labels: Mapping[str, str]
+    asked_at: float
+
+
+class Ledger:
+    """An SQLite file; safe for several processes at once, each call one transaction."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def ask(self, cloud: str, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
+        """Note that a resource is about to be asked for. Asking again replaces the note."""
+        with self._open() as connection:
+            row = (cloud, kind, name, json.dumps(dict(labels)), time.time())
+            connection.execute("INSERT OR REPLACE INTO entry VALUES (?, ?, ?, ?, ?)", row)
+
+    def forget(self, cloud: str, kind: Kind, name: str) -> None:
+        """Drop the note of a resource that is known to be gone."""
+        with self._open() as connection:
+            connection.execute("DELETE FROM entry WHERE cloud = ? AND kind = ? AND name = ?", (cloud, kind, name))
+
+    def entries(self, cloud: str) -> list[Entry]:
+        """Return the notes for a cloud, oldest first."""
+        with self._open() as connection:
+            rows = connection.execute(
+                "SELECT kind, name, labels, asked_at FROM entry WHERE cloud = ? ORDER BY asked_at", (cloud,)
+            ).fetchall()
+        return [Entry(cloud, Kind(kind), name, json.loads(labels), asked_at) for kind, name, labels, asked_at in rows]
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self._path, timeout=30)
+        try:
+            with connection:
+                connection.execute(_SCHEMA)
+                yield connection
+        finally:
+            connection.close()

@@ -1,0 +1,65 @@
+"""Create and remove machines and images so that nothing leaks: ledger first, undo before do, then the waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from clouds.driver import BootSpec, Cloud, Kind, State, Ticket
+from clouds.ledger import Ledger
+from clouds.undo import Undo
+from clouds.waiter import until
+
+ACCEPT_S = 30
+"""How long a cloud may take to create, start or delete; multiplied by its slowness."""
+SHUTDOWN_S = 60
+"""How long a guest may take to shut down in order; multiplied by the cloud's slowness."""
+
+
+def settle(cloud: Cloud, ticket: Ticket, *, timeout_s: float = ACCEPT_S) -> None:
+    """Wait until an operation has ended; raises its error, or TimedOutError."""
+    until(
+        lambda: cloud.check(ticket),
+        what=f"{ticket.verb} {ticket.kind} {ticket.name}",
+        timeout_s=timeout_s * cloud.slowness,
+        poll_s=0.1,
+    )
+
+
+def create_machine(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec) -> None:
+    """Boot a machine, with its removal registered beforehand."""
+    undo.add(
+        f"machine {spec.name}",
+        lambda: remove(cloud, ledger, Kind.MACHINE, spec.name),
+        by_hand=f"./inv delete {spec.name} --yes",
+    )
+    ledger.ask(cloud.name, Kind.MACHINE, spec.name, spec.labels)
+    settle(cloud, cloud.boot(spec))
+
+
+def create_image(cloud: Cloud, ledger: Ledger, undo: Undo, machine: str, image: str, labels: Mapping[str, str]) -> None:
+    """Make an image of a stopped machine, with its removal registered beforehand. ConflictError: the name is taken."""
+    ledger.ask(cloud.name, Kind.IMAGE, image, labels)
+    ticket = cloud.snapshot(machine, image, labels)
+    undo.add(
+        f"image {image}",
+        lambda: remove(cloud, ledger, Kind.IMAGE, image),
+        by_hand=f"./inv delete-image {image} --yes",
+    )
+    settle(cloud, ticket, timeout_s=10 * ACCEPT_S)
+
+
+def stop_machine(cloud: Cloud, machine: str) -> None:
+    """Shut a machine down in order and wait until it is off; raises TimedOutError when it does not obey."""
+    settle(cloud, cloud.stop(machine), timeout_s=SHUTDOWN_S)
+
+
+def remove(cloud: Cloud, ledger: Ledger, kind: Kind, name: str) -> None:
+    """Delete a resource and wait until it is gone; only then the ledger forgets it."""
+    settle(cloud, cloud.delete(kind, name))
+    ledger.forget(cloud.name, kind, name)
+
+
+def is_running(cloud: Cloud, machine: str) -> bool:
+    """Say whether a machine exists and is on or coming up."""
+    found = cloud.find(Kind.MACHINE, machine)
+    return found is not None and found.state in (State.STARTING, State.RUNNING)

@@ -1,0 +1,126 @@
+"""The markers by which a guest tells of itself on its console, read from whatever else is printed there.
+
+A marker is one line of the journal that journald forwards to the console:
+
+    [   17.123456] bakehouse[412]: NONCE checkpoint 3/7 packages ok ;
+    [   17.123456] bakehouse[412]: NONCE checkpoint 3/7 packages failed line=12 exit=100 ;
+    [   17.123456] bakehouse[412]: NONCE log E: Unable to locate package nosuch ;
+    [   17.123456] bakehouse[412]: NONCE fact host-key ssh-ed25519 AAAAC3... ;
+
+The nonce is drawn for each boot that is watched; the guest joins its two halves only when it writes a marker, so
+neither a script's text, nor `set -x`, nor a package's output, nor an older boot holds one. The closing `;` tells a
+whole marker from one that a kernel message has cut; a cut or lost one is made good by the numbers of the next.
+Pure functions of text: nothing here waits or reads a console.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+TAG = "bakehouse"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A step has ended: `seq` of `total`, well or with the line and exit status of the command that failed."""
+
+    seq: int
+    total: int
+    name: str
+    failed_line: int | None = None
+    exit_status: int | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Say whether the step has ended well."""
+        return self.exit_status is None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of the log of a failed step."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that a machine tells of its identity, such as a host key."""
+
+    key: str
+    value: str
+
+
+Marker = Checkpoint | LogLine | Fact
+
+_CHECKPOINT = re.compile(r"checkpoint (\d+)/(\d+) (\S+) (?:ok|failed line=(\d+) exit=(\d+)) ;")
+_LOG = re.compile(r"log (.*) ;")
+_FACT = re.compile(r"fact (\S+) (.+) ;")
+_PANIC = re.compile(r"\] Kernel panic - not syncing: (.*)|\] PANIC: (.*)")
+
+
+def split_lines(tail: str, text: str) -> tuple[list[str], str]:
+    """Join what the last read left over with a new piece of console; return the whole lines and the new left-over."""
+    *lines, tail = (tail + text).replace("\r", "").split("\n")
+    return lines, tail
+
+
+def parse(line: str, nonce: str) -> Marker | None:
+    """Read the marker in one line of console, or None: a line without this nonce is never a marker."""
+    head, found, body = line.partition(f"]: {nonce} ")
+    if not found or f"{TAG}[" not in head:
+        return None
+    if match := _CHECKPOINT.fullmatch(body):
+        seq, total, name, failed_line, exit_status = match.groups()
+        failure = (int(failed_line), int(exit_status)) if exit_status else (None, None)
+        return Checkpoint(int(seq), int(total), name, *failure)
+    if match := _LOG.fullmatch(body):
+        return LogLine(match[1])
+    if match := _FACT.fullmatch(body):
+        return Fact(match[1], match[2])
+    return None
+
+
+def panic(line: str) -> str:
+    """Return the reason when a line is the kernel's own word that it panicked, else ''."""
+    match = _PANIC.search(line)
+    return (match[1] or match[2] or "").strip() or "no reason given" if match else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a script has come: the names of its checkpoints in order, how many are reached, and the failure if any."""
+
+    names: tuple[str, ...]
+    reached: int = 0
+    failure: Checkpoint | None = None
+    log: tuple[str, ...] = ()
+
+    @property
+    def done(self) -> bool:
+        """Say whether the last checkpoint is reached."""
+        return self.reached == len(self.names)
+
+    @property
+    def current(self) -> str:
+        """The name of the step that runs now, or ran last."""
+        return self.names[min(self.reached, len(self.names) - 1)]
+
+
+def advance(progress: Progress, markers: Sequence[Marker]) -> Progress:
+    """Take markers in the order of the console; ones that do not fit the expected names, or repeat, change nothing."""
+    for marker in markers:
+        if isinstance(marker, LogLine) and progress.failure is None:
+            progress = replace(progress, log=(*progress.log, marker.text))
+        elif isinstance(marker, Checkpoint) and progress.failure is None and _fits(progress, marker):
+            if marker.ok:
+                progress = replace(progress, reached=max(progress.reached, marker.seq))
+            else:
+                progress = replace(progress, reached=max(progress.reached, marker.seq - 1), failure=marker)
+    return progress
+
+
+def _fits(progress: Progress, marker: Checkpoint) -> bool:
+    return marker.total == len(progress.names) and 1 <= marker.seq <= marker.total and progress.names[marker.seq - 1] == marker.name

@@ -1,0 +1,72 @@
+"""Undo, registered before do: whatever happens, each undo runs, and what could not be undone is told."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+
+from clouds.errors import BakehouseError, LeftoverError
+
+
+class Undo:
+    """A stack of undos for a `with` block, run last first when the block ends, well or not.
+
+    The error that ended the block stays on top; failures of undoing are added to it as notes (shown to the
+    user), or raised as LeftoverError when there was no other. While undoing, Ctrl-C and SIGTERM wait.
+    """
+
+    def __init__(self) -> None:
+        self._undos: list[tuple[str, str, Callable[[], object]]] = []
+
+    def add(self, what: str, undo: Callable[[], object], *, by_hand: str) -> None:
+        """Register an undo before its do; `what` is what would be left, `by_hand` the command that removes it."""
+        self._undos.append((what, by_hand, undo))
+
+    def release(self) -> None:
+        """Forget all undos: the work is to stay."""
+        self._undos.clear()
+
+    def __enter__(self) -> Undo:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with _signals_wait():
+            left = [f"{what} ({failure}); to remove it: {by_hand}" for what, by_hand, failure in self._run()]
+        if not left:
+            return
+        if error is None:
+            raise LeftoverError("could not clean up:\n" + "\n".join(left), left=left, next_step="Run: ./inv gc")
+        for line in left:
+            error.add_note(f"left behind: {line}")
+
+    def _run(self) -> Iterator[tuple[str, str, str]]:
+        while self._undos:
+            what, by_hand, undo = self._undos.pop()
+            try:
+                undo()
+            except BakehouseError as failure:
+                yield what, by_hand, failure.message
+            except Exception as failure:  # an undo must never keep the others from running
+                yield what, by_hand, f"{type(failure).__name__}: {failure}"
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Hold back SIGINT and SIGTERM until the block is over (only the main thread may change handlers)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        held.append(number)
+
+    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
