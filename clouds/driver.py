@@ -9,7 +9,7 @@ and the fake to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -197,8 +197,8 @@ class DiskFiles(Protocol):
     def list(self) -> Mapping[str, int]:
         """Return the size in bytes of every regular file, by absolute path."""
 
-    def read(self, path: str, limit_bytes: int = 65536) -> bytes:
-        """Return the start of a file. NotFoundError when there is none."""
+    def read(self, paths: Iterable[str], limit_bytes: int = 65536) -> Mapping[str, bytes]:
+        """Return the start of each of these files, by path, in one pass; a path without a file is left out."""
 
 
 @runtime_checkable

@@ -6,11 +6,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from clouds.driver import Kind
+from clouds.errors import BakehouseError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
@@ -31,7 +32,7 @@ class Entry:
 
 
 class Ledger:
-    """An SQLite file; safe for several processes at once, each call one transaction."""
+    """An SQLite file; safe for several processes at once, each call one transaction. Raises BakehouseError: it cannot be used."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -57,10 +58,10 @@ class Ledger:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self._path, timeout=30)
         try:
-            with connection:
+            with closing(sqlite3.connect(self._path, timeout=30)) as connection, connection:
                 connection.execute(_SCHEMA)
                 yield connection
-        finally:
-            connection.close()
+        except sqlite3.Error as error:
+            next_step = "See that its disk has room, and that no other user owns it."
+            raise BakehouseError(f"ledger {self._path}: {error}", next_step=next_step) from error

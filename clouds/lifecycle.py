@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from clouds.driver import BootSpec, Cloud, Kind, State, Ticket
 from clouds.ledger import Ledger
@@ -26,26 +27,36 @@ def settle(cloud: Cloud, ticket: Ticket, *, timeout_s: float = ACCEPT_S) -> None
 
 
 def create_machine(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec) -> None:
-    """Boot a machine, with its removal registered beforehand."""
+    """Boot a machine, labelled with its token, with its removal registered beforehand. ConflictError: the name is taken."""
+    own = ("token", spec.token)
     undo.add(
         f"machine {spec.name}",
-        lambda: remove(cloud, ledger, Kind.MACHINE, spec.name),
+        lambda: _remove_own(cloud, ledger, Kind.MACHINE, spec.name, own),
         by_hand=f"./inv delete {spec.name} --yes",
     )
-    ledger.ask(cloud.name, Kind.MACHINE, spec.name, spec.labels)
-    settle(cloud, cloud.boot(spec))
+    labels = {**spec.labels, "token": spec.token}
+    ledger.ask(cloud.name, Kind.MACHINE, spec.name, labels)
+    settle(cloud, cloud.boot(replace(spec, labels=labels)))
 
 
 def create_image(cloud: Cloud, ledger: Ledger, undo: Undo, machine: str, image: str, labels: Mapping[str, str]) -> None:
     """Make an image of a stopped machine, with its removal registered beforehand. ConflictError: the name is taken."""
-    ledger.ask(cloud.name, Kind.IMAGE, image, labels)
-    ticket = cloud.snapshot(machine, image, labels)
+    own = ("bake", labels["bake"])
     undo.add(
         f"image {image}",
-        lambda: remove(cloud, ledger, Kind.IMAGE, image),
+        lambda: _remove_own(cloud, ledger, Kind.IMAGE, image, own),
         by_hand=f"./inv delete-image {image} --yes",
     )
-    settle(cloud, ticket, timeout_s=10 * ACCEPT_S)
+    ledger.ask(cloud.name, Kind.IMAGE, image, labels)
+    settle(cloud, cloud.snapshot(machine, image, labels), timeout_s=10 * ACCEPT_S)
+
+
+def _remove_own(cloud: Cloud, ledger: Ledger, kind: Kind, name: str, own: tuple[str, str]) -> None:
+    """Remove what carries our own label; a name that was taken when we asked for it is somebody else's."""
+    key, value = own
+    found = cloud.find(kind, name)
+    if found is None or found.labels.get(key) == value:
+        remove(cloud, ledger, kind, name)
 
 
 def stop_machine(cloud: Cloud, machine: str) -> None:

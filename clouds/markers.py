@@ -58,7 +58,9 @@ Marker = Checkpoint | LogLine | Fact
 _CHECKPOINT = re.compile(r"checkpoint (\d+)/(\d+) (\S+) (?:ok|failed line=(\d+) exit=(\d+)) ;")
 _LOG = re.compile(r"log (.*) ;")
 _FACT = re.compile(r"fact (\S+) (.+) ;")
-_PANIC = re.compile(r"\] Kernel panic - not syncing: (.*)|\] PANIC: (.*)")
+_PANIC = re.compile(r"\[ *\d+\.\d+\] (?:---\[ end )?(?:Kernel panic - not syncing|PANIC): (.*)")
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
+"""journald (systemd 257, src/journal/journald-console.c) colors what it forwards, by its priority."""
 
 
 def split_lines(tail: str, text: str) -> tuple[list[str], str]:
@@ -69,7 +71,7 @@ def split_lines(tail: str, text: str) -> tuple[list[str], str]:
 
 def parse(line: str, nonce: str) -> Marker | None:
     """Read the marker in one line of console, or None: a line without this nonce is never a marker."""
-    head, found, body = line.partition(f"]: {nonce} ")
+    head, found, body = _COLOR.sub("", line).partition(f"]: {nonce} ")
     if not found or f"{TAG}[" not in head:
         return None
     if match := _CHECKPOINT.fullmatch(body):
@@ -84,9 +86,11 @@ def parse(line: str, nonce: str) -> Marker | None:
 
 
 def panic(line: str) -> str:
-    """Return the reason when a line is the kernel's own word that it panicked, else ''."""
+    """Return the reason when a line is the kernel's own word that it panicked, else '' (so when a program quotes one)."""
     match = _PANIC.search(line)
-    return (match[1] or match[2] or "").strip() or "no reason given" if match else ""
+    if not match or "]: " in line[: match.start()]:
+        return ""
+    return match[1].removesuffix("]---").strip() or "no reason given"
 
 
 @dataclass(frozen=True, slots=True)

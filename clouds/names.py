@@ -61,9 +61,14 @@ def parse_version(text: str) -> ImageVersion:
     return ImageVersion(release, int(build))
 
 
-def next_version(release: str, taken: Iterable[ImageVersion]) -> ImageVersion:
+def release() -> str:
+    """Return the version of Bakehouse, which is also the release of the images that it bakes (the file VERSION)."""
+    return (Path(__file__).parents[1] / "VERSION").read_text(encoding="utf-8").strip()
+
+
+def next_version(of_release: str, taken: Iterable[ImageVersion]) -> ImageVersion:
     """Return the first free build of a release: one past the highest that is taken."""
-    return ImageVersion(release, 1 + max((version.build for version in taken if version.release == release), default=0))
+    return ImageVersion(of_release, 1 + max((version.build for version in taken if version.release == of_release), default=0))
 
 
 def image_name(recipe: str, version: ImageVersion) -> str:

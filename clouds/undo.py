@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
@@ -15,7 +15,8 @@ class Undo:
     """A stack of undos for a `with` block, run last first when the block ends, well or not.
 
     The error that ended the block stays on top; failures of undoing are added to it as notes (shown to the
-    user), or raised as LeftoverError when there was no other. While undoing, Ctrl-C and SIGTERM wait.
+    user), or raised as LeftoverError when there was no other. While undoing, Ctrl-C, SIGTERM and SIGHUP wait; afterwards
+    they take effect, unless an interrupt was what ended the block.
     """
 
     def __init__(self) -> None:
@@ -33,14 +34,14 @@ class Undo:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with _signals_wait():
+        with _signals_wait() as held:
             left = [f"{what} ({failure}); to remove it: {by_hand}" for what, by_hand, failure in self._run()]
-        if not left:
-            return
-        if error is None:
+        if error is None or isinstance(error, Exception):
+            _deliver(held[:1], left)
+        if left and error is None:
             raise LeftoverError("could not clean up:\n" + "\n".join(left), left=left, next_step="Run: ./inv gc")
-        for line in left:
-            error.add_note(f"left behind: {line}")
+        if error is not None:
+            _note(error, left)
 
     def _run(self) -> Iterator[tuple[str, str, str]]:
         while self._undos:
@@ -54,19 +55,34 @@ class Undo:
 
 
 @contextmanager
-def _signals_wait() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM until the block is over (only the main thread may change handlers)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _signals_wait() -> Iterator[list[int]]:
+    """Hold back the signals that end a command until the block is over; list them (only the main thread may do so)."""
     held: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield held
+        return
 
     def hold(number: int, frame: FrameType | None) -> None:
         held.append(number)
 
-    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        yield held
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _deliver(signals: Sequence[int], left: Sequence[str]) -> None:
+    """Let signals that were held back take effect; what they raise tells what is left."""
+    try:
+        for number in signals:
+            signal.raise_signal(number)
+    except BaseException as interrupt:
+        _note(interrupt, left)
+        raise
+
+
+def _note(error: BaseException, left: Sequence[str]) -> None:
+    for line in left:
+        error.add_note(f"left behind: {line}")

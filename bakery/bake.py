@@ -1,0 +1,242 @@
+"""Bake: recipe in, image out. The story is `_bake`; everything else here is one of its sentences."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bakery.contents import packages
+from bakery.events import Event, Note, OnEvent, StepEnded, StepStarted
+from bakery.order import BakeOptions, Order, find_equal, place_order, taken_versions
+from bakery.recipe import Recipe
+from bakery.record import Record, open_record
+from bakery.seal import find_leaks, summary
+from bakery.trial import try_image
+from bakery.watch import Watch, Watched
+from clouds import names
+from clouds.driver import BootSpec, Kind, KeepsFiles, Launcher, OpensShell, ReadsDisks
+from clouds.errors import (
+    BakeError,
+    BakehouseError,
+    BuilderDiedError,
+    ConflictError,
+    KernelPanicError,
+    NotSealedError,
+    TestsFailedError,
+)
+from clouds.ledger import Ledger
+from clouds.lifecycle import create_image, create_machine, remove, stop_machine
+from clouds.undo import Undo
+
+GRACE_S = 300
+"""How long after the guest's own deadline the cloud ends a builder, times the cloud's slowness."""
+VERSION_TRIES = 20
+"""How many bakes of one recipe may take a version from under us before we give up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baked:
+    """The image that a bake has made, or found (`reused`); `seconds` is how long that took."""
+
+    id: str
+    image: str
+    recipe: str
+    version: str
+    cloud: str
+    seconds: float
+    reused: bool
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the sentences of one bake share."""
+
+    cloud: Launcher
+    ledger: Ledger
+    order: Order
+    record: Record
+    keep: bool
+    on_event: OnEvent
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Tell of a part of the bake that is no step of the script, and how long it took."""
+        self.on_event(StepStarted(name, 0, 0))
+        began, ok = time.monotonic(), False
+        try:
+            yield
+            ok = True
+        finally:
+            self.seconds[name] = time.monotonic() - began
+            self.on_event(StepEnded(name, self.seconds[name], ok=ok))
+
+
+def _ignore(_event: Event) -> None:
+    """Take an event that nobody wants to see."""
+
+
+def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, on_event: OnEvent = _ignore) -> Baked:
+    """Return the image of a recipe on a cloud: the one that is there when nothing has changed, else a new one.
+
+    Raises BakeError (which step, why, its last lines) or CloudError; then nothing is left in the cloud but a
+    candidate that failed its tests, or the builder when `options.keep` asks for it.
+    """
+    began = time.monotonic()
+    order = place_order(cloud, recipe, options, home, lambda line: on_event(Note(line)))
+    if not options.force and (equal := find_equal(cloud, order)):
+        return _baked(cloud, equal.labels["bake"], recipe, equal.name, equal.labels["version"], began, reused=True)
+    on_event(Note(f"{order.id}: baking {recipe.name} on {cloud.name}"))
+    run = _Run(cloud, Ledger(home / "ledger.sqlite3"), order, open_record(home, order.id), options.keep, on_event)
+    try:
+        version = _bake(run)
+    except BaseException as error:
+        run.record.finish({"id": order.id, "recipe": recipe.name, "cloud": cloud.name, "error": str(error) or type(error).__name__})
+        raise
+    return _baked(cloud, order.id, recipe, names.image_name(recipe.name, version), str(version), began, reused=False)
+
+
+def _bake(run: _Run) -> names.ImageVersion:
+    """Boot, watch, stop, snapshot, inspect, test, publish; undo is registered before each do."""
+    with Undo() as undo:
+        _build(run, undo)
+        with run.stage("stop"):
+            stop_machine(run.cloud, run.order.id)
+        with run.stage("snapshot"):
+            version = _snapshot(run, undo)
+            image = names.image_name(run.order.recipe.name, version)
+            remove(run.cloud, run.ledger, Kind.MACHINE, run.order.id)
+        with run.stage("inspect"):
+            _inspect(run, image)
+        with run.stage("test"):
+            _test(run, image, undo)
+        _keep_files(run, image, version)
+        run.cloud.label(Kind.IMAGE, image, {"role": "image", "state": names.STABLE})
+        undo.release()
+    return version
+
+
+def _build(run: _Run, undo: Undo) -> None:
+    """Run the script in a builder; one that dies before its first marker is started once more (some kernels under TCG)."""
+    try:
+        _build_once(run, undo)
+    except (BuilderDiedError, KernelPanicError) as error:
+        if error.step != run.order.script.checkpoints[0]:
+            raise
+        run.on_event(Note(f"{error.message}; starting it once more"))
+        remove(run.cloud, run.ledger, Kind.MACHINE, run.order.id)
+        _build_once(run, undo)
+
+
+def _build_once(run: _Run, undo: Undo) -> None:
+    order = run.order
+    create_machine(run.cloud, run.ledger, undo, _builder(run))
+    watched = Watched(
+        machine=order.id,
+        bake_id=order.id,
+        nonce=order.nonce,
+        checkpoints=order.script.checkpoints,
+        deadline_s=order.deadline_s,
+        silence_s=order.silence_s,
+        console_file=run.record.console,
+        log_file=run.record.steps,
+    )
+    try:
+        run.seconds |= Watch(run.cloud, watched, run.on_event).run()
+    except BakeError as error:
+        if run.keep and error.step != order.script.checkpoints[0]:
+            undo.release()
+            error.next_step = _keep_builder(run)
+        raise
+
+
+def _builder(run: _Run) -> BootSpec:
+    order = run.order
+    keep = {"keep": "1"} if run.keep else {}
+    return BootSpec(
+        name=order.id,
+        token=order.id,
+        source=order.base.id,
+        cpus=order.cpus,
+        memory_mb=order.memory_mb,
+        disk_gb=order.recipe.builder.disk_gb,
+        labels={**order.labels, **keep, "role": "builder", "machine": order.id},
+        deadline_s=int(order.deadline_s + GRACE_S * run.cloud.slowness),
+        script=order.script.for_boot(order.nonce, deadline_s=int(order.deadline_s), keep=run.keep),
+        build_settings=True,
+    )
+
+
+def _keep_builder(run: _Run) -> str:
+    """Return how to get into the builder that is kept, and how to be rid of it."""
+    shell = f"A shell in it: ./inv ssh {run.order.id}\n" if isinstance(run.cloud, OpensShell) else ""
+    ends = time.strftime("%Y-%m-%d %H:%M", time.localtime(int(run.order.labels["expires"])))
+    return f"The builder is kept until {ends}. {shell}Remove it: ./inv delete {run.order.id} --yes"
+
+
+def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
+    """Take the next free version; when another bake takes it first, the one after."""
+    recipe = run.order.recipe
+    for _ in range(VERSION_TRIES):
+        version = names.next_version(names.release(), taken_versions(run.cloud, recipe.name))
+        labels = {
+            **run.order.labels,
+            "role": "image-in-progress",
+            "state": names.CANDIDATE,
+            "version": str(version),
+            "notebook": "1" if recipe.has_notebook else "0",
+            "cpus": str(recipe.machine.cpus),
+            "memory-mb": str(recipe.machine.memory_mb),
+            "disk-gb": str(recipe.machine.disk_gb),
+        }
+        try:
+            create_image(run.cloud, run.ledger, undo, run.order.id, names.image_name(recipe.name, version), labels)
+        except ConflictError:
+            continue
+        return version
+    raise ConflictError(f"recipe {recipe.name}: {VERSION_TRIES} versions in a row were taken by others", next_step="Bake again.")
+
+
+def _inspect(run: _Run, image: str) -> None:
+    """Prove from outside that the disk is sealed, where the cloud lets us look."""
+    if not isinstance(run.cloud, ReadsDisks):
+        return
+    with tempfile.TemporaryDirectory(dir=run.record.folder) as scratch:
+        files = run.cloud.files(image, Path(scratch))
+        if leaks := find_leaks(files, literals=(run.order.nonce,)):
+            raise NotSealedError(
+                summary(leaks), step="seal", log=leaks, next_step="Remove these files in the step that makes them; the image was deleted."
+            )
+        (run.record.folder / "packages.json").write_text(json.dumps(packages(files), indent=2) + "\n", encoding="utf-8")
+
+
+def _test(run: _Run, image: str, undo: Undo) -> None:
+    """Test the image on a fresh boot; one that fails stays as a candidate, for a look."""
+    try:
+        run.seconds |= try_image(run.cloud, run.ledger, run.order, image, run.record, run.on_event)
+    except TestsFailedError as error:
+        undo.release()
+        run.cloud.label(Kind.IMAGE, image, {"role": "image"})
+        error.next_step = f"The image stays as a candidate: ./inv launch --recipe {run.order.recipe.name} --version " + (
+            f"{image.removeprefix(run.order.recipe.name + '-')}; the log: ./inv log {run.order.id}"
+        )
+        raise
+
+
+def _keep_files(run: _Run, image: str, version: names.ImageVersion) -> None:
+    """Write down how the bake went, and keep it and the logs beside the image where the cloud keeps files."""
+    seconds = {name: round(value, 2) for name, value in run.seconds.items()}
+    run.record.finish({"id": run.order.id, "image": image, "version": str(version), "cloud": run.cloud.name, "seconds": seconds})
+    if isinstance(run.cloud, KeepsFiles):
+        run.cloud.attach(image, run.record.files())
+
+
+def _baked(
+    cloud: Launcher, bake_id: str, recipe: Recipe, image: str, version: str, began: float, *, reused: bool
+) -> Baked:
+    return Baked(bake_id, image, recipe.name, version, cloud.name, round(time.monotonic() - began, 3), reused)

@@ -1,0 +1,101 @@
+"""The types of a recipe's values: what each may be, and what to write instead."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from pydantic import AfterValidator, Field, Strict
+from pydantic_core import PydanticCustomError
+
+
+def wrong(what: str, instead: str) -> PydanticCustomError:
+    """Return the error of a validator, in the two parts that every message has."""
+    return PydanticCustomError("recipe", "{what} ({instead})", {"what": what, "instead": instead})
+
+
+def _matching(pattern: str, what: str, instead: str) -> AfterValidator:
+    """Return a validator of whole texts; its error reads `is not WHAT (write INSTEAD)`."""
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise wrong(f"is not {what}", f"write {instead}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _script(text: str) -> str:
+    if "\0" in text:
+        raise wrong("holds a NUL character, which no shell can take", "leave it out")
+    if not text.strip():
+        raise wrong("is empty", "write at least one command")
+    return text
+
+
+def _requirement(text: str) -> str:
+    try:
+        parsed = Requirement(text)
+    except InvalidRequirement:
+        raise wrong("is not a requirement of Python packages", 'write such as "numpy" or "pandas>=2"') from None
+    if not text.isprintable() or (parsed.url and "@" in parsed.url):
+        raise wrong("is more than one plain requirement", 'write such as "numpy" or "pandas>=2"')
+    return text
+
+
+def _web_address(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and text.isprintable() and " " not in text
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise wrong("is not a web address", 'write such as "https://example.org/data.csv"')
+    if parts.username is not None:
+        raise wrong("holds a user name, which would stay in the image's log", "write an address that needs none")
+    return text
+
+
+Cpus = Annotated[int, Strict(), Field(ge=1, le=256)]
+MemoryMb = Annotated[int, Strict(), Field(ge=512, le=4_194_304)]
+DiskGb = Annotated[int, Strict(), Field(ge=2, le=65_536)]
+Minutes = Annotated[int, Strict(), Field(ge=1, le=1440)]
+
+Line = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*", "a single line of text", "it on one line")]
+Script = Annotated[str, AfterValidator(_script)]
+Name = Annotated[str, _matching(r"[a-z][a-z0-9-]{0,39}", "a name", "at most 40 of a-z, 0-9 and '-', beginning with a letter")]
+User = Annotated[str, _matching(r"[a-z_][a-z0-9_-]{0,31}", "the name of a user", '"notebook" or "root"')]
+Owner = Annotated[
+    str,
+    _matching(
+        r"[a-z_][a-z0-9_-]{0,31}(:[a-z_][a-z0-9_-]{0,31})?", "an owner", 'a user, "notebook", or user and group, "root:users"'
+    ),
+]
+Mode = Annotated[str, _matching(r"0?[0-7]{3}", "a file's mode", 'it in octal, such as "0644"')]
+Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", "a SHA-256", "its 64 digits as sha256sum prints them")]
+Url = Annotated[str, AfterValidator(_web_address)]
+GuestPath = Annotated[
+    str, _matching(r"(?!.*/\.\.?(/|$))(/[^/\x00-\x1f\x7f]+)+/?", "an absolute path", 'such as "/opt/data/file.csv"')
+]
+Source = Annotated[
+    str,
+    _matching(
+        r"(?!/)(?!(.*/)?\.\.(/|$))[^\x00-\x1f\x7f]+", "a path beside the recipe", "it relative to the recipe's folder, without '..'"
+    ),
+]
+DebianPackage = Annotated[
+    str,
+    _matching(
+        r"[a-z0-9][a-z0-9+.-]*(?<!-)(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+|/[a-z-]+)?", "the name of a Debian package", 'such as "git"'
+    ),
+]
+UrlPath = Annotated[str, _matching(r"/[^\x00-\x20\x7f]*", "a path of the notebook's site", 'such as "/lab"')]
+PythonPackage = Annotated[str, AfterValidator(_requirement)]
+Module = Annotated[str, _matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a Python module", 'such as "matplotlib.pyplot"')]
+CondaPackage = Annotated[
+    str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.:=<>!,*|-]*", "a conda package", 'such as "r-base" or "numpy>=2"')
+]
+Channel = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9_.:/-]*", "a conda channel", 'such as "conda-forge"')]

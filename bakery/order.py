@@ -1,0 +1,97 @@
+"""What one bake is to make, decided before anything is created: script, base, digest, names, labels, deadlines."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bakery.recipe import Recipe
+from bakery.render import Script, digest, render, render_tests
+from bakery.resolve import resolve
+from clouds import names
+from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, State, Tell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BakeOptions:
+    """What a user may ask of a bake; sizes of the builder override the recipe's."""
+
+    force: bool = False
+    refresh: bool = False
+    keep: bool = False
+    cpus: int | None = None
+    memory_mb: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One bake, fully decided. `deadline_s` and `silence_s` are scaled to the cloud's slowness already."""
+
+    id: str
+    nonce: str
+    recipe: Recipe
+    script: Script
+    tests: Script | None
+    base: BaseImage
+    digest: str
+    cpus: int
+    memory_mb: int
+    deadline_s: float
+    silence_s: float
+    labels: Mapping[str, str]
+
+
+def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, tell: Tell) -> Order:
+    """Resolve and render a recipe for a cloud. Creates nothing in the cloud but, where it has to be built, the base."""
+    base = cloud.resolve_base(Base(recipe.base.suite, recipe.base.architecture), refresh=options.refresh, tell=tell)
+    resolution = resolve(recipe, home / "resolved", refresh=options.refresh)
+    script, tests = render(recipe, resolution), render_tests(recipe)
+    bake_id, wanted = names.new_bake_id(), digest(script, tests, base)
+    deadline_s = recipe.builder.deadline_min * 60 * cloud.slowness
+    return Order(
+        id=bake_id,
+        nonce=names.new_nonce(),
+        recipe=recipe,
+        script=script,
+        tests=tests,
+        base=base,
+        digest=wanted,
+        cpus=options.cpus or recipe.builder.cpus,
+        memory_mb=options.memory_mb or recipe.builder.memory_mb,
+        deadline_s=deadline_s,
+        silence_s=recipe.builder.silence_min * 60 * cloud.slowness,
+        labels=names.client_labels()
+        | {
+            "recipe": recipe.name,
+            "bake": bake_id,
+            "script": wanted,
+            "base": names.label_value(base.id[:32]),
+            "commit": _git_commit(),
+            "expires": str(int(time.time() + deadline_s)),
+        },
+    )
+
+
+def find_equal(cloud: Cloud, order: Order) -> Resource | None:
+    """Return the newest stable image with the digest of this order, or None: then there is something to bake."""
+    wanted = {"project": names.PROJECT, "recipe": order.recipe.name, "script": order.digest, "state": names.STABLE}
+    images = [found for found in cloud.owned(wanted) if found.kind is Kind.IMAGE and found.state is State.READY]
+    return max(images, key=lambda image: names.parse_version(image.labels["version"]).key, default=None)
+
+
+def taken_versions(cloud: Cloud, recipe: str) -> list[names.ImageVersion]:
+    """Return the versions of a recipe that a cloud has images of, candidates and half-made ones too."""
+    images = cloud.owned({"project": names.PROJECT, "recipe": recipe})
+    return [names.parse_version(found.labels["version"]) for found in images if found.kind is Kind.IMAGE]
+
+
+def _git_commit() -> str:
+    """Return the commit of the recipes in use, or 'none' outside of a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parents[1]), "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "none"

@@ -1,0 +1,90 @@
+"""Say what a bake and a launch of a recipe would do, and why; neither is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bakery.order import taken_versions
+from bakery.recipe import Recipe
+from bakery.render import digest, render, render_tests
+from bakery.resolve import resolve
+from clouds import names
+from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, State
+
+BASE_LABEL_LENGTH = 32
+
+
+def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
+    """Return lines that say what a bake would create in a cloud, or why it would not run, and what a launch would."""
+    images = _images(cloud, recipe)
+    reason = "it would run: there is no image yet"
+    equal = None
+    if images:
+        # An image has a base, so that this one is most likely kept; without any, to build one is not for a plan to do.
+        base = cloud.resolve_base(Base(recipe.base.suite, recipe.base.architecture))
+        script = render(recipe, resolve(recipe, home / "resolved", refresh=False))
+        wanted = digest(script, render_tests(recipe), base)
+        equal = next((image for image in reversed(images) if _is_equal(image, wanted)), None)
+        reason = why(images, wanted, base)
+    newest = next((image for image in reversed(images) if _is_stable(image)), None)
+    version = str(names.next_version(names.release(), taken_versions(cloud, recipe.name)))
+    baked = [] if equal else describe_bake(recipe, cloud.name, version)
+    return [f"bake: {reason}", *baked, *describe_launch(recipe, equal or newest, version, is_baked=equal is not None)]
+
+
+def why(images: Sequence[Resource], wanted: str, base: BaseImage) -> str:
+    """Return why a bake would run, or would not; `images` are the recipe's, the oldest version first."""
+    stable = [image for image in images if _is_stable(image)]
+    equal = [image for image in stable if _is_equal(image, wanted)]
+    if equal:
+        return f"nothing to do: {equal[-1].name} is made of the same recipe, packages, files and base (--force bakes anyway)"
+    if any(image.labels.get("script") == wanted for image in images):
+        return "it would run: the image that is made of the same failed its tests"
+    if not stable:
+        return "it would run: there are candidates, but none that has passed its tests"
+    if stable[-1].labels.get("base") != names.label_value(base.id[:BASE_LABEL_LENGTH]):
+        return f"it would run: the base is another one than that of {stable[-1].name}"
+    return f"it would run: the recipe, its files, packages or tests, or Bakehouse itself, are not those of {stable[-1].name}"
+
+
+def describe_bake(recipe: Recipe, cloud: str, version: str) -> list[str]:
+    """Return what a bake would create, in order."""
+    builder = recipe.builder
+    steps = ", ".join(["prepare", *(step.name for step in recipe.steps), "seal"])
+    tests = ", ".join([*(test.name for test in recipe.tests), *(["log in to the notebook"] if recipe.has_notebook else [])])
+    return [
+        f"  builder on {cloud}: {_shape(builder.cpus, builder.memory_mb, builder.disk_gb)}; removed at the end",
+        f"  steps: {steps}",
+        f"  image {recipe.name}-{version}, a candidate at first",
+        f"  machine that tests it: {tests or 'that it boots'}; removed at the end",
+        f"  then {recipe.name}-{version} is stable",
+    ]
+
+
+def describe_launch(recipe: Recipe, image: Resource | None, version: str, *, is_baked: bool) -> list[str]:
+    """Return what a launch would create: from an image that is there, or, after a bake, from the new one."""
+    if image is None:
+        return [f"launch: not possible before a bake; then from {recipe.name}-{version}"]
+    machine = recipe.machine
+    later = "" if is_baked else f" (after a bake: {recipe.name}-{version})"
+    way_in = "a notebook behind a password, and SSH" if recipe.has_notebook else "SSH"
+    return [f"launch: a machine from {image.name}{later}: {_shape(machine.cpus, machine.memory_mb, machine.disk_gb)}; {way_in}"]
+
+
+def _images(cloud: Cloud, recipe: Recipe) -> list[Resource]:
+    owned = cloud.owned({"project": names.PROJECT, "recipe": recipe.name})
+    found = [image for image in owned if image.kind is Kind.IMAGE and image.state is State.READY and "version" in image.labels]
+    return sorted(found, key=lambda image: names.parse_version(image.labels["version"]).key)
+
+
+def _is_stable(image: Resource) -> bool:
+    return image.labels.get("state") == names.STABLE
+
+
+def _is_equal(image: Resource, wanted: str) -> bool:
+    return _is_stable(image) and image.labels.get("script") == wanted
+
+
+def _shape(cpus: int, memory_mb: int, disk_gb: int) -> str:
+    return f"{cpus} processors, {memory_mb} MB of memory, {disk_gb} GB of disk"

@@ -1,0 +1,119 @@
+"""What can be wrong with a recipe, each as `key.path: what is wrong (what to write instead)`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, is_dataclass
+from difflib import get_close_matches
+from typing import Any, get_args
+
+_SHOWN_MAX = 60
+
+Key = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, at the key where it is."""
+
+    key: Key
+    text: str
+
+    def __str__(self) -> str:
+        return f"{key_path(self.key)}: {self.text}"
+
+
+def key_path(key: Key) -> str:
+    """Return a key as TOML's readers write it, such as `steps[2].copy[0].from`."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part if _BARE.fullmatch(part) else show(part)}" for part in key]
+    return "".join(parts).removeprefix(".")
+
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def show(value: object) -> str:
+    """Return a value as a message shows it: on one line, and not too long."""
+    if isinstance(value, dict):
+        return "a table"
+    if isinstance(value, list | tuple):
+        return "a list"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = text if text.isprintable() else json.dumps(value, default=str)
+    return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "..."
+
+
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Return problems in the order of their keys, each once."""
+    return sorted(
+        set(problems), key=lambda problem: [(str(part), 0) if isinstance(part, str) else ("", part) for part in problem.key]
+    )
+
+
+def syntax(error: ValueError, content: bytes) -> str:
+    """Return the message for a file that is not TOML, the line first."""
+    if isinstance(error, UnicodeDecodeError):
+        line_number = content.count(b"\n", 0, error.start) + 1
+        return f"line {line_number}: is not text in UTF-8 (save the file as UTF-8)"
+    match = re.fullmatch(r"(?s)(.*?) \(at (?:line (\d+), column \d+|end of document)\)", str(error))
+    if match is None:
+        return f"{str(error).partition(';')[0]} (see toml.io for how TOML is written)"
+    line = match[2] or str(len(content.rstrip().splitlines()))
+    return f"line {line}: {match[1] if match[1].isprintable() else show(match[1])} (see toml.io for how TOML is written)"
+
+
+def invalid(errors: Sequence[Mapping[str, Any]], record: type) -> list[Problem]:
+    """Put the findings of pydantic into our words; `record` is what was read."""
+    # pydantic calls a list too short also when all that is in it is wrong, which is told for each already.
+    told = [error for error in errors if error["type"] != "too_short" or not error["input"]]
+    return [Problem(error["loc"], _word(error, record)) for error in told]
+
+
+def _word(error: Mapping[str, Any], record: type) -> str:
+    value, context, key = error["input"], error.get("ctx", {}), error["loc"]
+    words: dict[str, Callable[[], str]] = {
+        "recipe": lambda: f"{show(value)} {error['msg']}",
+        "unexpected_keyword_argument": lambda: f"is no key of a recipe here ({_nearest(str(key[-1]), _keys(record, key[:-1]))})",
+        "missing": lambda: f"is missing (write {key[-1]} = ...)",
+        "int_type": lambda: f"is {show(value)}, not a whole number (write such as 4, without quotes)",
+        "string_type": lambda: f"is {show(value)}, not text (write it in quotes)",
+        "tuple_type": lambda: f"is {show(value)}, not a list (write it in [ ])",
+        "dataclass_type": lambda: f"is {show(value)}, not a table (write {{ key = value }}; {_keys_told(_keys(record, key))})",
+        "greater_than_equal": lambda: f"is {show(value)} (write {context['ge']} or more)",
+        "less_than_equal": lambda: f"is {show(value)} (write {context['le']} or less)",
+        "literal_error": lambda: f"is {show(value)} (write {context['expected'].replace(chr(39), chr(34))})",
+        "too_short": lambda: "is empty (write at least one, or leave it out)",
+    }
+    return words.get(error["type"], lambda: f"is {show(value)} ({error['msg']})")()
+
+
+def _nearest(key: str, known: Sequence[str]) -> str:
+    nearest = get_close_matches(key, known, n=1)
+    return f'write "{nearest[0]}"' if nearest else _keys_told(known)
+
+
+def _keys_told(known: Sequence[str]) -> str:
+    return f"its keys are: {', '.join(known)}"
+
+
+def _keys(record: type, key: Key) -> list[str]:
+    """Return the keys that the record has which a key leads to."""
+    for part in key:
+        if isinstance(part, str):
+            field = next(field for name, field in _fields(record) if name == part)
+            record = next(_records(field.annotation))
+    return [name for name, _field in _fields(record) if name != "folder"]
+
+
+def _fields(record: type) -> Iterator[tuple[str, Any]]:
+    for name, field in record.__pydantic_fields__.items():  # type: ignore[attr-defined]
+        yield field.alias or name, field
+
+
+def _records(annotation: Any) -> Iterator[type]:
+    if is_dataclass(annotation) and isinstance(annotation, type):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _records(argument)

@@ -1,0 +1,61 @@
+"""The fresh-boot test: launch the candidate as a user would, run the recipe's tests inside, log in to its notebook."""
+
+from __future__ import annotations
+
+from bakery.events import OnEvent
+from bakery.order import Order
+from bakery.record import Record
+from bakery.watch import Watch, Watched
+from clouds import names
+from clouds.driver import Launcher
+from clouds.errors import BakeError, BakehouseError, TestsFailedError
+from clouds.ledger import Ledger
+from clouds.undo import Undo
+from launcher.launch import Launched, LaunchOptions, launch
+from launcher.notebook import check_login
+
+
+def try_image(
+    cloud: Launcher, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent
+) -> dict[str, float]:
+    """Return the seconds of each test. Raises TestsFailedError: a test, the start or the log-in failed; no machine is left."""
+    with Undo() as undo:
+        try:
+            launched = launch(cloud, ledger, _options(order, image), undo=undo)
+            if launched.url and launched.password:
+                check_login(launched.url, launched.password)
+            return _run_tests(cloud, order, launched, record, on_event)
+        except TestsFailedError:
+            raise
+        except BakeError as error:
+            raise TestsFailedError(f"image {image}: {error.message}", step=error.step, log=error.log) from error
+        except BakehouseError as error:
+            raise TestsFailedError(f"image {image}: does not start as a machine: {error.message}", step="test") from error
+
+
+def _options(order: Order, image: str) -> LaunchOptions:
+    nonce = names.new_nonce()
+    script = order.tests.for_boot(nonce, deadline_s=int(order.deadline_s)) if order.tests else ""
+    return LaunchOptions(
+        image=image,
+        name=names.test_machine_name(order.id),
+        nonce=nonce,
+        script=script,
+        lifetime_h=order.deadline_s / 3600,
+        labels={"role": "test", "bake": order.id},
+    )
+
+
+def _run_tests(cloud: Launcher, order: Order, launched: Launched, record: Record, on_event: OnEvent) -> dict[str, float]:
+    if order.tests is None:
+        return {}
+    watched = Watched(
+        machine=launched.name,
+        bake_id=order.id,
+        nonce=launched.nonce,
+        checkpoints=order.tests.checkpoints,
+        deadline_s=order.deadline_s,
+        silence_s=order.silence_s,
+        console_file=record.tests,
+    )
+    return {f"test {name}": seconds for name, seconds in Watch(cloud, watched, on_event).run().items()}

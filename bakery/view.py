@@ -1,0 +1,200 @@
+"""What a bake looks like while it runs: live on a terminal, plain lines elsewhere, JSON lines for programs.
+
+A view is a context manager that takes events (`bakery.events`) and writes to one stream. How the bake ends is told
+by whoever asked for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, TextIO
+
+from bakery.events import Event, LogText, Note, StepEnded, StepStarted
+from launcher.log import clean
+
+TAIL_LINES = 8
+"""How many lines of the current step's log a terminal shows with --verbose."""
+
+
+class View(Protocol):
+    """Shows events while its `with` block lasts."""
+
+    def __enter__(self) -> View: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+    def show(self, event: Event) -> None:
+        """Take the next event."""
+
+
+def choose_view(stream: TextIO, *, as_json: bool = False, verbose: bool = False, environ: Mapping[str, str] = os.environ) -> View:
+    """Return the view that fits a stream: live where lines can be written over, plain lines elsewhere, or JSON."""
+    if as_json:
+        return JsonView(stream)
+    if stream.isatty() and environ.get("TERM", "dumb") not in ("dumb", "unknown"):
+        return LiveView(stream, verbose=verbose)
+    return PlainView(stream, verbose=verbose)
+
+
+@dataclass(slots=True)
+class Steps:
+    """The steps that are under way, the outermost first, and the whole lines of their log."""
+
+    under_way: list[StepStarted] = field(default_factory=list)
+    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    _rest: str = ""
+
+    def begin(self, step: StepStarted) -> None:
+        """Take a step that begins, perhaps once more: then in the place of itself and of all within."""
+        self._drop(step.name)
+        self.under_way.append(step)
+        self.tail.clear()
+        self._rest = ""
+
+    def end(self, name: str) -> StepStarted:
+        """Drop a step that has ended, and all within; return it as it began."""
+        return self._drop(name) or StepStarted(name, 0, 0)
+
+    def log(self, text: str) -> list[str]:
+        """Return the lines that a piece of log has made whole, as a terminal shows them."""
+        *whole, self._rest = (self._rest + text).split("\n")
+        lines = [clean(line.rstrip("\r").rpartition("\r")[2]).expandtabs() for line in whole]
+        self.tail.extend(lines)
+        return lines
+
+    def _drop(self, name: str) -> StepStarted | None:
+        found = [index for index, step in enumerate(self.under_way) if step.name == name]
+        if not found:
+            return None
+        step = self.under_way[found[-1]]
+        del self.under_way[found[-1] :]
+        return step
+
+
+class JsonView(AbstractContextManager["JsonView"]):
+    """One JSON object per line; its key `event` is step-started, step-ended, log-text or note."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __exit__(self, *exc: object) -> None:
+        """Leave the stream as it is."""
+
+    def show(self, event: Event) -> None:
+        """Write an event."""
+        name = re.sub(r"(?<!^)(?=[A-Z])", "-", type(event).__name__).lower()
+        self._stream.write(json.dumps({"event": name, **asdict(event)}) + "\n")
+        self._stream.flush()
+
+
+class PlainView(AbstractContextManager["PlainView"]):
+    """A line when a step begins and one when it ends; with `verbose` its log between them."""
+
+    def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
+        self._stream = stream
+        self._verbose = verbose
+        self._steps = Steps()
+
+    def __exit__(self, *exc: object) -> None:
+        """Leave the stream as it is."""
+
+    def show(self, event: Event) -> None:
+        """Write an event."""
+        match event:
+            case StepStarted():
+                self._steps.begin(event)
+                self._write([f"{_label(event)} ..."])
+            case StepEnded(name):
+                self._write([f"{_label(self._steps.end(name))} {_outcome(event)}"])
+            case LogText(text=text):
+                lines = self._steps.log(text)
+                self._write(f"  | {line}" for line in lines if self._verbose)
+            case Note(text):
+                self._write([text])
+
+    def _write(self, lines: Iterable[str]) -> None:
+        self._stream.writelines(f"{line}\n" for line in lines)
+        self._stream.flush()
+
+
+class LiveView(AbstractContextManager["LiveView"]):
+    """What has ended stands above; below, each step under way turns, with `verbose` over the tail of its log."""
+
+    def __init__(self, stream: TextIO, *, verbose: bool = False, width: int | None = None) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._verbose = verbose
+        self._steps = Steps()
+        self._console = Console(file=stream, highlight=False, width=width)
+        self._marks = ("✓", "✗") if self._console.encoding.startswith("utf") else ("+", "!")
+        self._turning = _turning(self._console)
+        self._live = Live(self._moving(), console=self._console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> LiveView:
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Take away what moves."""
+        self._live.stop()
+
+    def show(self, event: Event) -> None:
+        """Show an event."""
+        above: tuple[str, str, str] | None = None
+        match event:
+            case StepStarted():
+                self._steps.begin(event)
+            case StepEnded(name):
+                mark, style = (self._marks[0], "green") if event.ok else (self._marks[1], "bold red")
+                above = mark, style, f"{_label(self._steps.end(name))} {_outcome(event)}"
+            case LogText(text=text):
+                self._steps.log(text)
+            case Note(text):
+                above = "-", "dim", text
+        self._live.update(self._moving())
+        if above:
+            self._print(*above)
+
+    def _print(self, mark: str, style: str, line: str) -> None:
+        from rich.text import Text
+
+        self._console.print(Text.assemble((mark, style), " ", line), soft_wrap=True)
+
+    def _moving(self) -> Any:  # a renderable of rich, which is not loaded for the other views
+        from rich.console import Group
+        from rich.text import Text
+
+        shown = {task.fields["step"]: task.id for task in self._turning.tasks}
+        for step in shown.keys() - set(self._steps.under_way):
+            self._turning.remove_task(shown[step])
+        for step in self._steps.under_way:
+            if step not in shown:
+                self._turning.add_task(_label(step), total=None, step=step)
+        tail = list(self._steps.tail) if self._verbose and self._steps.under_way else []
+        return Group(self._turning, *(Text(f"  | {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in tail))
+
+
+def _turning(console: Any) -> Any:
+    """Return rich's progress display: a line per step under way with its name and time, never wider than the terminal."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.table import Column
+
+    name = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis"))
+    spinner = SpinnerColumn("dots" if console.encoding.startswith("utf") else "line")
+    return Progress(spinner, name, TimeElapsedColumn(), console=console)
+
+
+def _label(step: StepStarted) -> str:
+    return f"{step.name} {step.seq}/{step.total}" if step.total else step.name
+
+
+def _outcome(ended: StepEnded) -> str:
+    word = "skipped" if ended.skipped else "done" if ended.ok else "failed"
+    return f"{word} in {ended.seconds:.1f} s" if not ended.skipped else word

@@ -1,0 +1,166 @@
+"""Watch a guest run a script: read its console, follow the markers, and tell at once why it stopped.
+
+Every end has its own error, and none waits for a deadline when there is a signal: a failed step says so by a marker,
+a full disk by its log, a panic by the kernel's own line, a death by the machine's state; only silence is a deadline.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bakery.events import LogText, OnEvent, StepEnded, StepStarted
+from clouds import markers
+from clouds.driver import Cloud, ConsoleText, StreamsLog
+from clouds.errors import BuilderDiedError, BuilderSilentError, GuestFullError, KernelPanicError, StepFailedError, TimedOutError
+from clouds.lifecycle import is_running
+from clouds.waiter import until
+
+DISK_FULL = "bakehouse: disk full"
+"""The line by which a failed step's log says that the guest's disk was full (templates/script.sh.j2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What to watch: the machine, the nonce and names of the checkpoints it will write, and how long to be patient."""
+
+    machine: str
+    bake_id: str
+    nonce: str
+    checkpoints: tuple[str, ...]
+    deadline_s: float
+    silence_s: float
+    console_file: Path
+    log_file: Path | None = None
+
+
+@dataclass(slots=True)
+class Watch:
+    """One watch under way. `seconds` holds how long each finished step took, in order."""
+
+    cloud: Cloud
+    watched: Watched
+    on_event: OnEvent
+    clock: Callable[[], float] = time.monotonic
+    seconds: dict[str, float] = field(default_factory=dict)
+    _progress: markers.Progress = field(init=False)
+    _console_at: int = 0
+    _log_at: int = 0
+    _tail: str = ""
+    _step_began: float = field(init=False)
+    _last_sign: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._progress = markers.Progress(self.watched.checkpoints)
+        self._step_began = self._last_sign = self.clock()
+
+    def run(self, *, sleep: Callable[[float], None] = time.sleep) -> dict[str, float]:
+        """Return the seconds of each step when the last checkpoint is reached.
+
+        Raises StepFailedError, GuestFullError, BuilderDiedError, KernelPanicError or BuilderSilentError, each with the
+        step that ran and the last lines of its log.
+        """
+        self._tell_start()
+        try:
+            until(
+                self._look,
+                what=f"machine {self.watched.machine}",
+                timeout_s=self.watched.deadline_s,
+                last_seen=lambda: self._progress.current,
+                clock=self.clock,
+                sleep=sleep,
+            )
+        except TimedOutError:
+            self._fail(BuilderSilentError, f"not finished within {self.watched.deadline_s:.0f} s, the deadline of the bake")
+        return self.seconds
+
+    def _look(self) -> bool:
+        alive = is_running(self.cloud, self.watched.machine)  # asked first: what it wrote before dying is read below
+        self._read_log()
+        self._read_console()
+        if self._progress.failure:
+            self._raise_failure(self._progress.failure)
+        if self._progress.done:
+            return True
+        if not alive:
+            self._fail(BuilderDiedError, "the machine ended before it was told to")
+        if self.clock() - self._last_sign > self.watched.silence_s:
+            self._fail(BuilderSilentError, f"no sign of life for {self.watched.silence_s:.0f} s")
+        return False
+
+    def _read_console(self) -> None:
+        piece = self.cloud.console(self.watched.machine, self._console_at)
+        self._console_at = piece.next_offset
+        self._keep(piece, self.watched.console_file)
+        lines, self._tail = markers.split_lines(self._tail, piece.text)
+        for line in lines:
+            if reason := markers.panic(line):
+                self._fail(KernelPanicError, f"the guest's kernel panicked: {reason}")
+            if marker := markers.parse(line, self.watched.nonce):
+                self._advance(marker)
+
+    def _read_log(self) -> None:
+        if self.watched.log_file is None or not isinstance(self.cloud, StreamsLog):
+            return
+        piece = self.cloud.log(self.watched.machine, self._log_at)
+        self._log_at = piece.next_offset
+        self._keep(piece, self.watched.log_file)
+        if piece.text:
+            self.on_event(LogText(self._progress.current, piece.text))
+
+    def _keep(self, piece: ConsoleText, path: Path) -> None:
+        if piece.text:
+            self._last_sign = self.clock()
+            with path.open("a", encoding="utf-8") as file:
+                file.write(piece.text)
+
+    def _advance(self, marker: markers.Marker) -> None:
+        before = self._progress
+        self._progress = markers.advance(before, [marker])
+        for name in before.names[before.reached : self._progress.reached]:
+            self._end_step(name, ok=True)
+            if not self._progress.done or name != before.names[-1]:
+                self._tell_start(after=name)
+        if self._progress.failure and not before.failure:
+            self._end_step(self._progress.failure.name, ok=False)
+
+    def _tell_start(self, after: str = "") -> None:
+        names = self.watched.checkpoints
+        index = names.index(after) + 1 if after else 0
+        self.on_event(StepStarted(names[index], index + 1, len(names)))
+
+    def _end_step(self, name: str, *, ok: bool) -> None:
+        now = self.clock()
+        self.seconds[name] = now - self._step_began
+        self._step_began = now
+        self.on_event(StepEnded(name, self.seconds[name], ok=ok))
+
+    def _raise_failure(self, failure: markers.Checkpoint) -> None:
+        log = self._progress.log
+        if any(DISK_FULL in line for line in log):
+            raise GuestFullError(
+                f"step {failure.name}: the builder's disk is full",
+                step=failure.name,
+                log=log,
+                next_step="Give the recipe a larger disk: [builder] disk_gb.",
+            )
+        raise StepFailedError(
+            f"step {failure.name}: line {failure.failed_line} of it ended with exit status {failure.exit_status}",
+            step=failure.name,
+            log=log,
+            next_step=f"Mend the step in the recipe and bake again; the whole log: ./inv log {self.watched.bake_id}",
+        )
+
+    def _fail(
+        self, kind: type[BuilderDiedError] | type[KernelPanicError] | type[BuilderSilentError], message: str
+    ) -> None:
+        step = self._progress.current
+        last = self.watched.console_file.read_text(encoding="utf-8", errors="replace") if self.watched.console_file.exists() else ""
+        raise kind(
+            f"{message}; it was in step {step}",
+            step=step,
+            log=last.splitlines()[-20:],
+            next_step=f"The whole console is kept: ./inv log {self.watched.bake_id}",
+        )

@@ -1,0 +1,44 @@
+"""What a machine prints, read from where QEMU writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clouds.driver import ConsoleText
+from clouds.local.command import free_bytes, full_disk
+from clouds.local.sockets import qmp
+
+_PIECE_BYTES = 4 * 2**20
+_LOW_BYTES = 64 * 2**20
+
+
+def read(path: Path, since: int) -> ConsoleText:
+    """Return the text from an offset in bytes on; a character that is not yet whole waits for the next read."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(min(since, size))
+        piece = file.read(_PIECE_BYTES)
+    piece = piece[: whole_length(piece)]
+    return ConsoleText(piece.decode("utf-8", errors="replace"), min(since, size) + len(piece), lost=since > size)
+
+
+def whole_length(piece: bytes) -> int:
+    """Return the length of a piece of UTF-8 without the character that its end cuts, if any."""
+    for back in range(1, min(4, len(piece) + 1)):
+        byte = piece[-back]
+        if byte & 0xC0 != 0x80:  # the first byte of a character: how long does it say that it is?
+            needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
+            return len(piece) - back if needed > back else len(piece)
+    return len(piece)
+
+
+def check_space(folder: Path) -> None:
+    """Raise HostFullError when QEMU has paused a machine because it could not write to its disk."""
+    if free_bytes(folder) > _LOW_BYTES:
+        return
+    try:
+        status = qmp(folder, "query-status")
+    except OSError:
+        return
+    if status["status"] == "io-error":
+        raise full_disk(folder, f"machine {folder.name} is paused")

@@ -1,0 +1,147 @@
+"""The driver of the local cloud: each operation of the Protocols in clouds/driver.py, by what the modules beside it do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from clouds.driver import Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, Tell, Ticket
+from clouds.errors import NotFoundError
+from clouds.local import console, qemu
+from clouds.local.accelerator import Accelerator, accelerator
+from clouds.local.contents import DiskContents
+from clouds.local.host import ensure_tools
+from clouds.local.images import Images
+from clouds.local.machines import Machines
+from clouds.local.record import read_record
+from clouds.local.store import Store
+
+_LOOPBACK = "127.0.0.1"
+_SHELL_PORT = 2222
+
+
+class LocalCloud:
+    """Virtual machines on this computer; see clouds.driver for what each operation promises."""
+
+    name = "local"
+
+    def __init__(self, folder: Path) -> None:
+        self._store = Store(folder)
+        self._machines = Machines(self._store)
+        self._images = Images(self._store)
+
+    @cached_property
+    def _accelerator(self) -> Accelerator:
+        return accelerator(self._store.folder / "accelerator.json")
+
+    @property
+    def slowness(self) -> float:
+        """How many times slower than real hardware guests run here."""
+        return self._accelerator.slowness
+
+    def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
+        """Return the base that is kept, or build one."""
+        say = tell or _say_nothing
+        ensure_tools(say)
+        return self._store.bases.resolve(base, refresh=refresh, tell=say)
+
+    def boot(self, spec: BootSpec) -> Ticket:
+        """Prepare a machine and start its QEMU."""
+        ensure_tools(_say_nothing)
+        self._machines.create(spec, self._accelerator)
+        return Ticket("boot", Kind.MACHINE, spec.name)
+
+    def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
+        """Start QEMU on the disk that the machine has."""
+        self._machines.start(machine, self._accelerator, deadline_s=deadline_s, facts=facts)
+        return Ticket("start", Kind.MACHINE, machine)
+
+    def stop(self, machine: str) -> Ticket:
+        """Ask the guest, by its agent, to shut down."""
+        self._machines.stop(machine)
+        return Ticket("stop", Kind.MACHINE, machine)
+
+    def snapshot(self, machine: str, image: str, labels: Mapping[str, str]) -> Ticket:
+        """Make an image of a machine's disk; done when this returns."""
+        record = read_record(self._store.machine(machine))
+        if record is None:
+            raise NotFoundError(f"machine {machine}: there is none", next_step="See: ./inv machines")
+        self._images.snapshot(record, image, labels)
+        return Ticket("snapshot", Kind.IMAGE, image)
+
+    def check(self, ticket: Ticket) -> bool:
+        """Return whether what was begun has ended."""
+        if ticket.verb in ("boot", "start"):
+            return self._machines.is_up(ticket.name, self._accelerator)
+        if ticket.verb == "stop":
+            return self._machines.is_off(ticket.name)
+        if ticket.verb == "delete":
+            return qemu.are_gone(ticket.operation)
+        return True
+
+    def console(self, machine: str, since: int) -> ConsoleText:
+        """Return what the serial console printed. HostFullError when QEMU had to pause the machine for want of space."""
+        folder = self._store.machine(machine)
+        console.check_space(folder)
+        return console.read(folder / qemu.CONSOLE, since)
+
+    def log(self, machine: str, since: int) -> ConsoleText:
+        """Return what the steps printed."""
+        return console.read(self._store.machine(machine) / qemu.STEPS, since)
+
+    def find(self, kind: Kind, name: str) -> Resource | None:
+        """Return a machine or an image, or None."""
+        if kind is Kind.MACHINE:
+            return self._machines.find(name)
+        return self._images.find(name) if kind is Kind.IMAGE else None
+
+    def owned(self, labels: Mapping[str, str]) -> list[Resource]:
+        """Return all that carries these labels; what dead processes were preparing is removed on the way."""
+        self._store.sweep()
+        found = [*self._machines.resources(), *self._images.resources()]
+        return sorted(
+            (resource for resource in found if labels.items() <= resource.labels.items()), key=lambda resource: resource.created_at
+        )
+
+    def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
+        """Lay labels over those of a machine or an image."""
+        if kind is Kind.MACHINE:
+            self._machines.label(name, labels)
+        elif kind is Kind.IMAGE:
+            self._images.label(name, labels)
+        else:
+            raise NotFoundError(f"{kind} {name}: there is none", next_step="The local cloud has machines and images only.")
+
+    def delete(self, kind: Kind, name: str) -> Ticket:
+        """Remove a machine, running or not, or an image that nothing overlays."""
+        killed = ""
+        if kind is Kind.MACHINE:
+            killed = self._machines.remove(name)
+        elif kind is Kind.IMAGE:
+            self._images.remove(name)
+        return Ticket("delete", kind, name, killed)
+
+    def address(self, machine: str, port: int) -> Endpoint:
+        """Return the port of this computer that QEMU forwards to the guest's."""
+        return Endpoint(_LOOPBACK, self._machines.port(machine, port))
+
+    def open_shell(self, machine: str, public_key: str) -> Endpoint:
+        """Have the guest start an SSH server of its own for this key, on a port that is forwarded from now on."""
+        return Endpoint(_LOOPBACK, self._machines.open_shell(machine, public_key, _SHELL_PORT))
+
+    def files(self, image: str, scratch: Path) -> DiskContents:
+        """Open an image's root filesystem for reading."""
+        return DiskContents(self._store.image(image) / qemu.DISK, scratch)
+
+    def attach(self, image: str, files: Mapping[str, Path]) -> None:
+        """Copy files beside an image."""
+        self._images.attach(image, files)
+
+    def attached(self, image: str, file: str) -> Path | None:
+        """Return where such a file lies, or None."""
+        return self._images.attached(image, file)
+
+
+def _say_nothing(_: str) -> None:
+    """Stand in for a listener."""

@@ -1,0 +1,107 @@
+"""Small files and locks, such that a process killed at any instant leaves nothing half-written."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from clouds.home import write_private
+from clouds.names import process_start
+
+PARTIAL = ".partial-"
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record for its owner's eyes only, whole or not at all."""
+    write_private(path, json.dumps(record, indent=1) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a record, or None when there is none."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    return record
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock that no other process holds; the kernel frees it however this process ends."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def partial_folder(parent: Path, name: str) -> Path:
+    """Make a folder in which something is prepared, named after this process so that `sweep` can tell when it is dead."""
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = parent / f"{PARTIAL}{os.getpid()}-{process_start(os.getpid())}-{name}"
+    remove_folder(folder)
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def sweep(parent: Path) -> None:
+    """Remove the folders that dead processes were preparing."""
+    for folder in parent.glob(f"{PARTIAL}*"):
+        pid, start = folder.name.removeprefix(PARTIAL).split("-")[:2]
+        if process_start(int(pid)) != int(start):
+            remove_folder(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all it holds; absent is fine."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def keep(folder: Path) -> None:
+    """Write a folder and its files through to the disk, so that they survive a crash of this computer."""
+    for path in (*(path for path in folder.iterdir() if path.is_file()), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return what the files of a folder occupy on the disk."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.lstat().st_blocks * 512
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def write_private_bytes(path: Path, content: bytes) -> None:
+    """Write a new file that only its owner may read."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder such that it is either there or, whatever happens on the way, gone for good."""
+    doomed = partial_folder(folder.parent, folder.name)
+    with suppress(FileNotFoundError):
+        folder.replace(doomed)
+    remove_folder(doomed)
+
+
+def sha256(path: Path) -> str:
+    """Return the digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

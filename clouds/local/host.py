@@ -1,0 +1,109 @@
+"""The programs that the local cloud needs on this computer, and their installation."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+
+from clouds.driver import Tell
+from clouds.errors import MissingToolError
+
+_SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+
+TOOLS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "mmdebstrap": "mmdebstrap",
+    "newuidmap": "uidmap",
+    "sfdisk": "fdisk",
+    "mke2fs": "e2fsprogs",
+    "debugfs": "e2fsprogs",
+    "mformat": "mtools",
+    "ssh": "openssh-client",
+}
+"""Each program, and the Debian package that holds it."""
+
+_KEYRING = (Path("/usr/share/keyrings/debian-archive-keyring.gpg"), "debian-archive-keyring")
+_WHY = "to build and run virtual machines"
+_INSTALL_S = 900
+
+
+def missing_packages() -> list[str]:
+    """Return the Debian packages that the local cloud lacks on this computer, sorted."""
+    lacking = {package for tool, package in TOOLS.items() if which(tool) is None}
+    keyring, package = _KEYRING
+    return sorted(lacking | (set() if keyring.exists() else {package}))
+
+
+def which(tool: str) -> str | None:
+    """Find a program, also among those for administrators, which are not in everybody's path."""
+    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:{_SBIN}")
+
+
+def ensure_tools(tell: Tell) -> None:
+    """Install what is missing. Raises MissingToolError, with the command, where we may not or cannot."""
+    _check_computer()
+    packages = missing_packages()
+    if not packages:
+        return
+    prefix = _as_root()
+    if prefix is None or which("apt-get") is None:
+        raise MissingToolError(f"not installed: {', '.join(packages)} (needed {_WHY})", next_step=_advice(packages))
+    tell(f"installing {', '.join(packages)} with apt-get, {_WHY}")
+    _apt_get([*prefix, "apt-get", "--quiet", "update"], packages)
+    _apt_get([*prefix, "apt-get", "--quiet", "--yes", "--no-install-recommends", "install", *packages], packages)
+
+
+def install_command(packages: list[str] | None = None) -> str:
+    """Return the command by which a user installs packages (all that we need, when none are named)."""
+    chosen = sorted(set(TOOLS.values())) if packages is None else packages
+    sudo = "" if os.geteuid() == 0 else "sudo "
+    return f"{sudo}apt-get install --no-install-recommends {' '.join(chosen)}"
+
+
+def _check_computer() -> None:
+    system, machine = platform.system(), platform.machine()
+    if system != "Linux" or machine != "x86_64":
+        raise MissingToolError(
+            f"the local cloud runs on Linux on x86-64 only, and this is {system} on {machine}",
+            next_step="Use a Debian or Ubuntu PC, or a virtual machine in a cloud, to bake and launch.",
+        )
+
+
+def _as_root() -> list[str] | None:
+    """Return what to put before a command to run it as root, or None when that would ask for a password."""
+    if os.geteuid() == 0:
+        return []
+    if which("sudo") is None:
+        return None
+    allowed = subprocess.run(["sudo", "--non-interactive", "true"], capture_output=True, timeout=30, check=False)
+    return ["sudo", "--non-interactive"] if allowed.returncode == 0 else None
+
+
+def _apt_get(argv: list[str], packages: list[str]) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+    try:
+        done = subprocess.run(
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=environment,
+            timeout=_INSTALL_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MissingToolError(f"apt-get did not end within {_INSTALL_S} s", next_step=_advice(packages)) from error
+    if done.returncode:
+        last = (done.stderr or done.stdout).strip().splitlines()[-1:]
+        raise MissingToolError(f"apt-get could not install {', '.join(packages)}: {''.join(last)}", next_step=_advice(packages))
+
+
+def _advice(packages: list[str]) -> str:
+    if which("apt-get"):
+        return f"Install it: {install_command(packages)}"
+    return f"Install QEMU and these programs with your system's packages: {', '.join(sorted(TOOLS))}."

@@ -1,0 +1,117 @@
+"""Images: frozen disks, each with its boot files and a manifest, written beside and renamed into place last."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clouds.driver import Kind, Resource, State
+from clouds.errors import ConflictError, InvalidError, NotFoundError
+from clouds.local import files, qemu
+from clouds.local.command import free_bytes, full_disk
+from clouds.local.disks import freeze
+from clouds.local.esp import take_boot_files
+from clouds.local.record import MachineRecord
+from clouds.local.store import MANIFEST, Store, visible
+
+_SPARE_BYTES = 64 * 2**20
+_FILES = "files"
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The images of a store."""
+
+    store: Store
+
+    def snapshot(self, record: MachineRecord, image: str, labels: Mapping[str, str]) -> None:
+        """Make an image of a machine that is off; its disk is not copied, the machine goes on with an overlay on it."""
+        machine = self.store.machine(record.name)
+        if qemu.is_alive(machine):
+            raise InvalidError(f"machine {record.name}: still on", next_step=f"Stop it first: ./inv stop {record.name}")
+        if (self.store.images / image).exists():
+            raise _taken(image)
+        if free_bytes(self.store.folder) < _SPARE_BYTES:
+            raise full_disk(self.store.folder, f"image {image}", _SPARE_BYTES)
+        files.sweep(self.store.images)
+        folder = files.partial_folder(self.store.images, image)
+        try:
+            self._fill(folder, machine, record, labels)
+            with self.store.locked():
+                if (self.store.images / image).exists():
+                    raise _taken(image)
+                folder.rename(self.store.images / image)
+            files.keep(self.store.images)
+        finally:
+            files.remove_folder(folder)
+
+    def remove(self, name: str) -> None:
+        """Remove an image. ConflictError while something overlays it."""
+        with self.store.locked():
+            if users := self.store.users(name):
+                advice = f"Delete it first: ./inv delete {users[0].partition(' ')[2]}"
+                raise ConflictError(f"image {name}: in use by {', '.join(users)}", next_step=advice)
+            files.discard(self.store.images / name)
+
+    def label(self, name: str, labels: Mapping[str, str]) -> None:
+        """Lay labels over those of an image."""
+        with self.store.locked():
+            path = self.store.image(name) / MANIFEST
+            manifest = _manifest(path.parent)
+            files.write_json(path, {**manifest, "labels": {**manifest["labels"], **labels}})
+
+    def resources(self) -> list[Resource]:
+        """Return all images."""
+        return [_resource(folder) for folder in visible(self.store.images)]
+
+    def find(self, name: str) -> Resource | None:
+        """Return one image, or None."""
+        folder = self.store.images / name
+        return _resource(folder) if folder.is_dir() else None
+
+    def attach(self, name: str, given: Mapping[str, Path]) -> None:
+        """Copy files beside an image, each whole or not at all."""
+        folder = self.store.image(name) / _FILES
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for file, path in given.items():
+            beside = folder / f".{file}"
+            shutil.copyfile(path, beside)
+            beside.replace(folder / file)
+
+    def attached(self, name: str, file: str) -> Path | None:
+        """Return where such a file lies, or None."""
+        path = self.store.images / name / _FILES / file
+        return path if path.is_file() else None
+
+    def _fill(self, folder: Path, machine: Path, record: MachineRecord, labels: Mapping[str, str]) -> None:
+        freeze(machine, folder / qemu.DISK)
+        take_boot_files(folder / qemu.DISK, folder)
+        manifest = {
+            "labels": dict(labels),
+            "source": record.source,
+            "created_at": time.time(),
+            "disk_bytes": (folder / qemu.DISK).stat().st_size,
+            "disk_sha256": files.sha256(folder / qemu.DISK),
+        }
+        files.write_json(folder / MANIFEST, manifest)
+        files.keep(folder)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    manifest = files.read_json(folder / MANIFEST)
+    if manifest is None:
+        raise NotFoundError(f"image {folder.name}: there is none", next_step="See: ./inv images")
+    return manifest
+
+
+def _resource(folder: Path) -> Resource:
+    manifest = _manifest(folder)
+    return Resource(Kind.IMAGE, folder.name, State.READY, manifest["labels"], manifest["created_at"], files.folder_bytes(folder))
+
+
+def _taken(image: str) -> ConflictError:
+    return ConflictError(f"image {image}: the name is taken", next_step="Take the next version.")

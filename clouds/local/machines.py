@@ -1,0 +1,210 @@
+"""The life of a machine: prepared in a folder, started, stopped, found, removed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from clouds.driver import BootSpec, Kind, Resource, State
+from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError
+from clouds.home import write_private
+from clouds.local import files, qemu
+from clouds.local.accelerator import Accelerator
+from clouds.local.disks import make_overlay
+from clouds.local.esp import boot_arguments, link_boot_files, take_boot_files
+from clouds.local.record import MachineRecord, new_record, read_record, with_facts, write_facts, write_record
+from clouds.local.settings import build_archive, build_files, host_settings
+from clouds.local.sockets import Agent, qmp
+from clouds.local.store import Store, visible
+
+_STOPPING = "stopping"
+_SPAWNS_MAX = 5
+_AGENT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """The machines of a store."""
+
+    store: Store
+
+    def create(self, spec: BootSpec, accelerator: Accelerator) -> None:
+        """Prepare a machine and start it; the same name with the same token is the same machine."""
+        files.sweep(self.store.machines)
+        with self.store.locked():
+            if not self._taken(spec):
+                self._prepare(spec)
+        folder, record = self._known(spec.name)
+        if not record.spawns:
+            self._spawn(folder, accelerator)
+
+    def start(self, name: str, accelerator: Accelerator, *, deadline_s: int, facts: Mapping[str, str]) -> None:
+        """Start a machine that is off; one that was paused because this computer's disk was full goes on."""
+        folder, record = self._known(name)
+        if qemu.is_alive(folder):
+            qmp(folder, "cont")
+            return
+        (folder / _STOPPING).unlink(missing_ok=True)
+        record = self._change(folder, lambda record: with_facts(record, facts, deadline_s=deadline_s))
+        write_facts(folder, record.facts)
+        take_boot_files(folder / qemu.DISK, folder)  # the guest may have a newer kernel by now
+        self._spawn(folder, accelerator)
+
+    def is_up(self, name: str, accelerator: Accelerator) -> bool:
+        """Say whether a machine that was started runs. Raises what QEMU said when it could not."""
+        folder, record = self._known(name)
+        if qemu.is_alive(folder):
+            try:
+                qmp(folder, "query-status")
+            except OSError:
+                return False
+            return True
+        error = qemu.death(folder)
+        if isinstance(error, ConflictError) and record.spawns < _SPAWNS_MAX:  # its port was taken between choice and start
+            self._spawn(folder, accelerator)
+            return False
+        if error:
+            raise error
+        return True
+
+    def stop(self, name: str) -> None:
+        """Ask a machine to shut down in order."""
+        folder, _ = self._known(name)
+        if qemu.is_alive(folder):
+            self._ask_to_stop(folder)
+
+    def is_off(self, name: str) -> bool:
+        """Say whether a machine is off; asks it once more when it could not be asked before."""
+        folder, _ = self._known(name)
+        if not qemu.is_alive(folder):
+            return True
+        if not (folder / _STOPPING).exists():
+            self._ask_to_stop(folder)
+        return False
+
+    def remove(self, name: str) -> str:
+        """Kill and remove a machine; return the processes that were killed, for `qemu.are_gone`."""
+        folder = self.store.machines / name
+        if not folder.is_dir():
+            return ""
+        killed = qemu.kill(folder)
+        files.discard(folder)
+        return killed
+
+    def label(self, name: str, labels: Mapping[str, str]) -> None:
+        """Lay labels over those of a machine."""
+        folder, _ = self._known(name)
+        self._change(folder, lambda record: replace(record, labels={**record.labels, **labels}))
+
+    def resources(self) -> list[Resource]:
+        """Return all machines."""
+        return [found for folder in visible(self.store.machines) if (found := self._resource(folder))]
+
+    def find(self, name: str) -> Resource | None:
+        """Return one machine, or None."""
+        folder = self.store.machines / name
+        return self._resource(folder) if folder.is_dir() else None
+
+    def port(self, name: str, port: int) -> int:
+        """Return the port of this computer that leads to one of a machine's. InvalidError when it was not asked for."""
+        _, record = self._known(name)
+        if str(port) not in record.forwards:
+            raise InvalidError(f"machine {name}: port {port} was not asked for", next_step="Ask for it when the machine is made.")
+        return record.forwards[str(port)]
+
+    def open_shell(self, name: str, public_key: str, guest_port: int) -> int:
+        """Have the guest admit root by a key, and return the port of this computer that leads there."""
+        folder, record = self._known(name)
+        try:
+            with Agent(folder, timeout_s=60) as agent:
+                agent.execute("/usr/lib/bakehouse/open-shell", stdin=public_key + "\n")
+        except OSError as error:
+            raise CloudError(
+                f"machine {name}: its agent does not answer", next_step="Wait until it has started, then try again."
+            ) from error
+        if str(guest_port) in record.forwards:
+            return record.forwards[str(guest_port)]
+        (port,) = qemu.free_ports([0])
+        command = f"hostfwd_add {qemu.NETWORK} tcp:127.0.0.1:{port}-:{guest_port}"
+        qmp(folder, "human-monitor-command", {"command-line": command})
+        self._change(folder, lambda record: replace(record, forwards={**record.forwards, str(guest_port): port}))
+        return port
+
+    def _taken(self, spec: BootSpec) -> bool:
+        """Say whether this very machine exists. Raises ConflictError when another one has its name."""
+        folder = self.store.machines / spec.name
+        if not folder.is_dir():
+            return False
+        record = read_record(folder)
+        if record is None or record.token != spec.token:
+            raise ConflictError(f"machine {spec.name}: the name is taken", next_step="Choose another name, or delete that machine.")
+        return True
+
+    def _prepare(self, spec: BootSpec) -> None:
+        """Write down and make all of a machine but its process, and only then let it be seen."""
+        source = self.store.source(spec.source)
+        folder = files.partial_folder(self.store.machines, spec.name)
+        try:
+            record = new_record(spec, created_at=time.time())
+            write_record(folder, record)
+            write_facts(folder, record.facts)
+            write_private(folder / "script", spec.script)
+            if spec.build_settings:
+                files.write_private_bytes(
+                    folder / "build", build_archive(build_files(host_settings(), self.store.suite(spec.source)))
+                )
+            for name in (qemu.CONSOLE, qemu.STEPS):
+                write_private(folder / name, "")
+            make_overlay(folder / qemu.DISK, source / qemu.DISK, disk_gb=spec.disk_gb)
+            link_boot_files(source, folder)
+            folder.rename(self.store.machines / spec.name)
+        finally:
+            files.remove_folder(folder)
+
+    def _spawn(self, folder: Path, accelerator: Accelerator) -> None:
+        def choose_ports(record: MachineRecord) -> MachineRecord:
+            ports = qemu.free_ports(list(record.forwards.values()))
+            return replace(record, forwards=dict(zip(record.forwards, ports, strict=True)), spawns=record.spawns + 1)
+
+        record = self._change(folder, choose_ports)
+        qemu.spawn(folder, qemu.arguments(record, accelerator, boot_arguments(folder)), deadline_s=record.deadline_s)
+
+    def _change(self, folder: Path, change: Callable[[MachineRecord], MachineRecord]) -> MachineRecord:
+        """Change a machine's record, such that no other command's change is lost."""
+        with self.store.locked():
+            record = read_record(folder)
+            if record is None:
+                raise _absent(folder.name)
+            changed = change(record)
+            write_record(folder, changed)
+        return changed
+
+    def _ask_to_stop(self, folder: Path) -> None:
+        try:
+            with Agent(folder, timeout_s=_AGENT_S) as agent:
+                agent.shut_down()
+        except OSError:
+            return  # not up yet, or gone meanwhile: `is_off` asks again
+        (folder / _STOPPING).touch()
+
+    def _known(self, name: str) -> tuple[Path, MachineRecord]:
+        folder = self.store.machine(name)
+        record = read_record(folder)
+        if record is None:
+            raise _absent(name)
+        return folder, record
+
+    def _resource(self, folder: Path) -> Resource | None:
+        record = read_record(folder)
+        if record is None:
+            return None
+        state = State.RUNNING if qemu.is_alive(folder) else State.STOPPED
+        if state is State.RUNNING and (folder / _STOPPING).exists():
+            state = State.STOPPING
+        return Resource(Kind.MACHINE, record.name, state, record.labels, record.created_at)
+
+
+def _absent(name: str) -> NotFoundError:
+    return NotFoundError(f"machine {name}: there is none", next_step="See: ./inv machines")

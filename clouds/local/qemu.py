@@ -1,0 +1,171 @@
+"""QEMU's command line for a machine, and the process that runs it.
+
+All paths are relative to the machine's folder, in which QEMU runs: a socket's path may have 107 bytes only, and a store
+that is moved keeps working. What the guest is told goes through files, so that no list of processes shows it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from clouds.errors import CloudError, ConflictError
+from clouds.local import files
+from clouds.local.accelerator import Accelerator
+from clouds.local.command import environment, failure, full_disk, missing
+from clouds.local.host import which
+from clouds.local.record import MachineRecord
+from clouds.names import process_start
+
+PROGRAM = "qemu-system-x86_64"
+CONSOLE = "console.log"
+STEPS = "steps.log"
+QMP = "qmp.sock"
+AGENT = "agent.sock"
+DISK = "disk.qcow2"
+NETWORK = "net"
+_LOG = "qemu.log"
+_PROCESS = "process.json"
+# Devices that nobody needs, each of which costs the guest's kernel time to find.
+_MACHINE = "q35,sata=off,smbus=off,usb=off,vmport=off,i8042=off,hpet=off"
+_KILL_AFTER_S = 10
+
+
+def arguments(record: MachineRecord, accelerator: Accelerator, boot: Mapping[str, str]) -> list[str]:
+    """Return QEMU's arguments. `boot`: the files vmlinuz and maybe initrd, and the text of the cmdline."""
+    told = {"facts": bool(record.facts), "script": record.has_script, "build": record.has_build_settings}
+    return [
+        *("-name", record.name, "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", "on"),
+        *("-machine", _MACHINE, *accelerator.arguments, "-smp", str(record.cpus), "-m", str(record.memory_mb)),
+        *_boot(boot),
+        *_disk(cache="unsafe" if record.has_build_settings else "writeback"),
+        *_network(record.forwards),
+        *("-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto", "-device", "virtio-serial-pci"),
+        *("-chardev", f"file,id=console,path={CONSOLE},append=on", "-serial", "chardev:console"),
+        *("-chardev", f"file,id=steps,path={STEPS},append=on"),
+        *("-device", "virtserialport,chardev=steps,name=org.bakehouse.log"),
+        *("-chardev", f"socket,id=agent,path={AGENT},server=on,wait=off"),
+        *("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"),
+        *("-chardev", f"socket,id=qmp,path={QMP},server=on,wait=off", "-mon", "chardev=qmp,mode=control"),
+        *(word for name, there in told.items() if there for word in ("-fw_cfg", f"name=opt/bakehouse/{name},file={name}")),
+    ]
+
+
+def _boot(boot: Mapping[str, str]) -> list[str]:
+    initrd = ["-initrd", boot["initrd"]] if "initrd" in boot else []
+    return ["-kernel", boot["vmlinuz"], *initrd, "-append", boot["cmdline"]]
+
+
+def _disk(*, cache: str) -> list[str]:
+    # NVMe, because Debian's cloud kernel has its driver built in: it needs no initrd, which saves 5 s of a slow boot.
+    drive = f"if=none,id=root,file={DISK},format=qcow2,cache={cache},discard=unmap,detect-zeroes=unmap"
+    return ["-drive", drive, "-device", "nvme,drive=root,serial=root"]
+
+
+def _network(forwards: Mapping[str, int]) -> list[str]:
+    rules = "".join(f",hostfwd=tcp:127.0.0.1:{ours}-:{guest}" for guest, ours in forwards.items())
+    return ["-netdev", f"user,id={NETWORK},ipv6=off{rules}", "-device", f"virtio-net-pci,netdev={NETWORK},romfile="]
+
+
+def free_ports(wanted: Sequence[int]) -> list[int]:
+    """Return a free port of the loopback address for each one wanted: that one when it is free, else any."""
+    held = [_hold(port) for port in wanted]
+    ports = [int(holder.getsockname()[1]) for holder in held]
+    for holder in held:
+        holder.close()
+    return ports
+
+
+def _hold(port: int) -> socket.socket:
+    for candidate in (port, 0):
+        holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does: a connection that is closing is no obstacle
+        try:
+            holder.bind(("127.0.0.1", candidate))
+        except OSError:
+            holder.close()
+        else:
+            return holder
+    raise ConflictError("no port of this computer is free", next_step="Delete machines that you no longer need.")
+
+
+def spawn(folder: Path, argv: Sequence[str], *, deadline_s: int) -> None:
+    """Start QEMU in a machine's folder as a session of its own, which outlives us; `timeout` ends it at the deadline."""
+    program = which(PROGRAM)
+    if program is None:
+        raise missing(PROGRAM)
+    watchdog = ["timeout", f"--kill-after={_KILL_AFTER_S}", str(deadline_s)] if deadline_s else []
+    (folder / _PROCESS).unlink(missing_ok=True)
+    with (folder / _LOG).open("wb") as log:
+        process = subprocess.Popen(
+            [*watchdog, program, *argv],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=environment(),
+        )
+    files.write_json(folder / _PROCESS, {"pid": process.pid, "start": process_start(process.pid)})
+
+
+def is_alive(folder: Path) -> bool:
+    """Say whether a machine's process runs."""
+    noted = files.read_json(folder / _PROCESS)
+    if noted and noted["start"] and process_start(noted["pid"]) == noted["start"]:
+        return True
+    return bool(processes(folder))
+
+
+def processes(folder: Path) -> list[int]:
+    """Find the processes of a machine, noted or not: QEMU (and its watchdog) in this very folder."""
+    ours = folder.stat()
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and _runs_in(path, ours)]
+
+
+def _runs_in(process: Path, folder: os.stat_result) -> bool:
+    try:
+        cwd = (process / "cwd").stat()
+        if (cwd.st_dev, cwd.st_ino) != (folder.st_dev, folder.st_ino) or not process_start(int(process.name)):
+            return False
+        return PROGRAM.encode() in (process / "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def kill(folder: Path) -> str:
+    """Kill the processes of a machine; return them as `pid:start ...`, for `are_gone`."""
+    found = [(pid, process_start(pid)) for pid in processes(folder)]
+    for pid, _ in found:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    return " ".join(f"{pid}:{start}" for pid, start in found)
+
+
+def are_gone(killed: str) -> bool:
+    """Say whether all of these processes have ended."""
+    pairs: Iterable[list[str]] = (word.split(":") for word in killed.split())
+    return not any(process_start(int(pid)) == int(start) for pid, start in pairs)
+
+
+def death(folder: Path) -> CloudError | None:
+    """Return why a machine's QEMU could not run, by its own last words, or None when it ended as a guest ends."""
+    log = folder / _LOG
+    said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    harmless = (": warning:", "terminating on signal")
+    words = [line for line in said.splitlines() if line.strip() and not any(mark in line for mark in harmless)]
+    if not words:
+        return None
+    if any("host forwarding rule" in line for line in words):
+        return ConflictError(words[-1], next_step="A port was taken meanwhile; try again.")
+    if any("Cannot allocate memory" in line or "cannot set up guest memory" in line for line in words):
+        return CloudError(f"QEMU: {words[-1]}", next_step="Take a machine with less memory (--memory-mb), or close other programs.")
+    if any("No space left" in line for line in words):
+        return full_disk(folder, words[-1])
+    return failure("QEMU", "\n".join(words))

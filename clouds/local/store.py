@@ -1,0 +1,94 @@
+"""Where everything of the local cloud lies on this computer, and who overlays whom.
+
+    bases/base-ID/       disk.qcow2, boot files, base.json            kept while something overlays it
+    images/NAME/         disk.qcow2, boot files, manifest.json, files/
+    machines/NAME/       disk.qcow2, boot files, machine.json, console.log, steps.log, what the guest is told, sockets
+    accelerator.json
+
+Whatever is made is prepared in a folder `.partial-...` beside and renamed into place last; whatever is removed goes the
+opposite way. One lock guards the moments in which the layers of disks could change under each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from clouds.errors import NotFoundError
+from clouds.local import files
+from clouds.local.bases import Bases
+from clouds.local.record import read_record
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The folder of the local cloud."""
+
+    folder: Path
+
+    @property
+    def bases(self) -> Bases:
+        """The bases that are kept."""
+        return Bases(self.folder / "bases")
+
+    @property
+    def images(self) -> Path:
+        """The folder of images."""
+        return self.folder / "images"
+
+    @property
+    def machines(self) -> Path:
+        """The folder of machines."""
+        return self.folder / "machines"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock under which a disk gets or loses an overlay."""
+        with files.locked(self.folder / ".lock"):
+            yield
+
+    def machine(self, name: str) -> Path:
+        """Return a machine's folder. NotFoundError when there is none."""
+        return self._existing(self.machines / name, f"machine {name}", "See: ./inv machines")
+
+    def image(self, name: str) -> Path:
+        """Return an image's folder. NotFoundError when there is none."""
+        return self._existing(self.images / name, f"image {name}", "See: ./inv images")
+
+    def source(self, name: str) -> Path:
+        """Return the folder of a base or of an image, to overlay it. NotFoundError when there is neither."""
+        return self.bases.path(name) or self.image(name)
+
+    def suite(self, name: str) -> str:
+        """Return the suite of Debian that a base, or the base below an image, is made of."""
+        while (base := self.bases.path(name)) is None:
+            manifest = files.read_json(self.image(name) / MANIFEST)
+            name = str(manifest["source"]) if manifest else ""
+        return self.bases.suite(base)
+
+    def users(self, name: str) -> list[str]:
+        """Return the machines and images, as `machine NAME`, that overlay a base or an image."""
+        machines = [
+            f"machine {record.name}" for path in visible(self.machines) if (record := read_record(path)) and record.source == name
+        ]
+        manifests = [(path.name, files.read_json(path / MANIFEST)) for path in visible(self.images)]
+        return machines + [f"image {image}" for image, manifest in manifests if manifest and manifest["source"] == name]
+
+    def sweep(self) -> None:
+        """Remove what processes that are dead were preparing or removing."""
+        for folder in (self.bases.folder, self.images, self.machines):
+            files.sweep(folder)
+
+    def _existing(self, folder: Path, what: str, advice: str) -> Path:
+        if not folder.is_dir() or folder.name.startswith("."):
+            raise NotFoundError(f"{what}: there is none", next_step=advice)
+        return folder
+
+
+def visible(folder: Path) -> list[Path]:
+    """Return the finished things in a folder of them."""
+    return sorted(path for path in folder.glob("[!.]*") if path.is_dir())

@@ -1,0 +1,41 @@
+"""The launcher alone: `python -m launcher VERB`, with the verbs of `launcher.cli` and nothing but argparse."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from launcher import front
+from launcher.cli import VERBS
+from launcher.flags import Verb
+from launcher.terminal import Terminal
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all verbs; every value stays the string that was typed."""
+    top = argparse.ArgumentParser(prog="python -m launcher", description="Launch machines from images.", allow_abbrev=False)
+    verbs = top.add_subparsers(metavar="VERB", required=True)
+    for verb in VERBS:
+        _add(verbs.add_parser(verb.name, help=verb.help, description=verb.help, allow_abbrev=False), verb)
+    return top
+
+
+def _add(one: argparse.ArgumentParser, verb: Verb) -> None:
+    one.set_defaults(verb=verb)
+    for positional in verb.positionals:
+        one.add_argument(positional.name, help=positional.help, metavar=positional.name.upper())
+    for flag in verb.flags:
+        one.add_argument(f"--{flag.name}", help=flag.help, action="store_true" if flag.parse is None else "store")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the verb that the arguments name and return the exit code; what stands behind `--` is its command."""
+    words = list(arguments)
+    cut = words.index("--") if "--" in words else len(words)
+    typed = vars(parser().parse_args(words[:cut]))
+    return front.run(typed["verb"], typed, words[cut + 1 :], Terminal(sys.stdin, sys.stdout, sys.stderr))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

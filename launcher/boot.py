@@ -1,0 +1,120 @@
+"""One boot of a machine under watch: its identity from the console, its way in, and at once why it does not come up."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from clouds import markers
+from clouds.driver import Endpoint, Launcher, Tell
+from clouds.errors import BakehouseError, CloudError, KernelPanicError, TimedOutError
+from clouds.lifecycle import is_running
+from clouds.waiter import until
+from launcher.log import clean
+
+IDENTITY_S = 90
+"""How long a machine may take from power-on until it has told its host key; multiplied by the cloud's slowness."""
+ANSWER_S = 60
+"""How long its services may take from there; multiplied as well."""
+TAIL_LINES = 20
+
+
+@dataclass(slots=True)
+class Boot:
+    """What a machine's console has told of this boot so far; `ended` is why it will not come up any more."""
+
+    cloud: Launcher
+    machine: str
+    nonce: str
+    at: int = 0
+    host_key: str = ""
+    has_spoken: bool = False
+    ended: str = ""
+    has_panicked: bool = False
+    last: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
+    _rest: str = ""
+
+    def look(self) -> None:
+        """Read on. Whether the machine is on is asked first: what it wrote before it went off is read then."""
+        alive = is_running(self.cloud, self.machine)
+        piece = self.cloud.console(self.machine, self.at)
+        self.at = piece.next_offset
+        lines, self._rest = markers.split_lines(self._rest, piece.text)
+        for line in lines:
+            self._take(line)
+        if not alive and not self.ended:
+            self.ended = "it went off while it was coming up"
+
+    def _take(self, line: str) -> None:
+        self.last.append(clean(line))
+        if reason := markers.panic(line):
+            self.ended, self.has_panicked = f"its kernel panicked: {clean(reason)}", True
+        marker = markers.parse(line, self.nonce)
+        self.has_spoken = self.has_spoken or marker is not None
+        if isinstance(marker, markers.Fact) and marker.key == "host-key":
+            self.host_key = marker.value
+
+    def await_identity(self) -> None:
+        """Wait until the machine has told its host key, or has ended."""
+        self._await(lambda: bool(self.host_key), what="its identity", timeout_s=IDENTITY_S)
+
+    def await_answer(self, answers: Callable[[], bool], *, what: str) -> None:
+        """Wait until a service of the machine answers, or the machine has ended."""
+        self._await(answers, what=what, timeout_s=ANSWER_S)
+        self.check()
+
+    def check(self) -> None:
+        """Raise KernelPanicError or CloudError when the machine has ended, with the last lines of its console."""
+        if not self.ended:
+            return
+        message, next_step = f"machine {self.machine}: {self.ended}", "Try once more; with more --memory-mb if it repeats."
+        if self.has_panicked:
+            raise KernelPanicError(message, log=tuple(self.last), next_step=next_step)
+        raise self._with_console(CloudError(message, next_step=next_step))
+
+    def _await(self, done: Callable[[], bool], *, what: str, timeout_s: float) -> None:
+        def probe() -> bool:
+            self.look()
+            return bool(self.ended) or done()
+
+        timeout_s *= self.cloud.slowness
+        try:
+            until(probe, what=f"machine {self.machine}: {what}", timeout_s=timeout_s, last_seen=self._last_line)
+        except TimedOutError as error:
+            error.next_step = "Try once more; a larger --cpus or --memory-mb makes it quicker."
+            raise self._with_console(error) from None
+
+    def _last_line(self) -> str:
+        return self.last[-1] if self.last else "nothing on its console"
+
+    def _with_console(self, error: BakehouseError) -> BakehouseError:
+        if self.last:
+            error.add_note("the end of its console:\n" + "\n".join(self.last))
+        return error
+
+
+def bring_up(boot: Callable[[], Boot], again: Callable[[], Boot], tell: Tell) -> Boot:
+    """Return a boot that has told its identity; one that dies before its first marker is tried once more, and that is told.
+
+    Some kernels die now and then while they boot under emulation, and are well the next time.
+    """
+    first = boot()
+    first.await_identity()
+    if first.ended and not first.has_spoken:
+        tell(f"machine {first.machine}: {first.ended}; starting it once more")
+        second = again()
+        second.await_identity()
+        first = second
+    first.check()
+    return first
+
+
+def ssh_answers(endpoint: Endpoint, *, timeout_s: float = 5.0) -> bool:
+    """Say whether an SSH server greets there; a forwarded port alone accepts a connection long before its guest does."""
+    try:
+        with socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False

@@ -1,0 +1,268 @@
+"""The launcher's verbs: from their flags to a call, and from its result to what the user reads. One table, `VERBS`.
+
+What a verb needs is loaded when it runs: `./inv --list` reads this table and nothing else.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import clouds
+from clouds.home import home
+from launcher.flags import Flag, Positional, Values, Verb, hours, positive
+from launcher.terminal import Terminal, table
+
+if TYPE_CHECKING:
+    from clouds.ledger import Ledger
+    from launcher.images import ImageView
+    from launcher.machines import MachineView
+
+JSON = Flag("json", "write the result as JSON on one line", parse=None)
+YES = Flag("yes", "do not ask", parse=None)
+CLOUD = Flag("cloud", f"the cloud to work in (default: {clouds.DEFAULT})", default=clouds.DEFAULT)
+RECIPE = Flag("recipe", "the recipe of the image (default: jupyter)", default="jupyter")
+LIFETIME = Flag("lifetime-h", "hours until the machine stops itself (default: 24; 0: never)", hours, default=24.0)
+PASSWORD_FILE = Flag("password-file", "a file whose first line is the password to set; '-' asks on the terminal")
+NAME = Positional("name", "the machine")
+
+
+def _launch(values: Values, terminal: Terminal) -> int:
+    from launcher.launch import LaunchOptions, launch
+    from launcher.password import read_password
+
+    options = LaunchOptions(
+        recipe=values["recipe"],
+        version=values["version"],
+        name=values["name"],
+        cpus=values["cpus"],
+        memory_mb=values["memory_mb"],
+        disk_gb=values["disk_gb"],
+        password=read_password(values["password_file"]) if values["password_file"] else None,
+        lifetime_h=values["lifetime_h"],
+    )
+    launched = launch(clouds.connect(values["cloud"]), _ledger(), options, tell=terminal.tell)
+    if values["json"]:
+        terminal.out_json(launched.to_json())
+        return 0
+    terminal.out(f"{launched.name} runs {launched.image} on {launched.cloud} (after {launched.seconds:.1f} s)")
+    for what in ("url", "password"):
+        if shown := getattr(launched, what):
+            terminal.out(f"  {what:<10}{shown}")
+    terminal.out(f"  {'shell':<10}./inv ssh {launched.name}")
+    return 0
+
+
+def _machines(values: Values, terminal: Terminal) -> int:
+    from launcher.machines import machines
+
+    found = machines(clouds.connect(values["cloud"]))
+    if values["json"]:
+        terminal.out_json([machine.to_json() for machine in found])
+        return 0
+    if not found:
+        terminal.tell("no machines; to launch one: ./inv launch")
+    for line in table([_machine_row(machine) for machine in found]):
+        terminal.out(line)
+    return 0
+
+
+def _images(values: Values, terminal: Terminal) -> int:
+    from launcher.images import images
+
+    found = [image for image in images(clouds.connect(values["cloud"])) if values["recipe"] in (None, image.recipe)]
+    if values["json"]:
+        terminal.out_json([image.to_json() for image in found])
+        return 0
+    if not found:
+        terminal.tell("no images; to bake one: ./inv bake")
+    for line in table([_image_row(image) for image in found]):
+        terminal.out(line)
+    return 0
+
+
+def _ssh(values: Values, _terminal: Terminal) -> int:
+    from launcher.ssh import ssh
+
+    return ssh(clouds.connect(values["cloud"]), values["name"], values["command"])
+
+
+def _open(values: Values, terminal: Terminal) -> int:
+    from launcher.machines import notebook_url
+    from launcher.notebook import open_url
+
+    terminal.out(open_url(notebook_url(clouds.connect(values["cloud"]), values["name"])))
+    return 0
+
+
+def _copy(values: Values, _terminal: Terminal) -> int:
+    from launcher.copy import copy
+
+    copy(clouds.connect(values["cloud"]), values["source"], values["destination"])
+    return 0
+
+
+def _password(values: Values, terminal: Terminal) -> int:
+    from launcher import password
+
+    file = values["password_file"]
+    new = password.read_password(file) if file else password.generate()
+    password.set_password(clouds.connect(values["cloud"]), values["name"], new)
+    terminal.tell(f"{values['name']} has a new password; whoever was logged in is logged out")
+    if not file:
+        terminal.out(new)
+    return 0
+
+
+def _stop(values: Values, terminal: Terminal) -> int:
+    from launcher.machines import stop
+
+    stop(clouds.connect(values["cloud"]), values["name"])
+    terminal.tell(f"{values['name']} is off; its disk stays. To start it again: ./inv start {values['name']}")
+    return 0
+
+
+def _start(values: Values, terminal: Terminal) -> int:
+    from launcher.machines import start
+
+    machine = start(clouds.connect(values["cloud"]), values["name"], lifetime_h=values["lifetime_h"], tell=terminal.tell)
+    terminal.tell(f"{machine.name} is on" + (f" for another {_hours(machine.left_s)}" if machine.left_s else ""))
+    if machine.url:
+        terminal.out(machine.url)
+    return 0
+
+
+def _delete(values: Values, terminal: Terminal) -> int:
+    from launcher.machines import delete, find_machine
+
+    cloud, name = clouds.connect(values["cloud"]), values["name"]
+    find_machine(cloud, name)
+    terminal.confirm(f"Delete machine {name} and everything on its disk?", yes=values["yes"])
+    delete(cloud, _ledger(), name)
+    terminal.tell(f"machine {name} is deleted")
+    return 0
+
+
+def _delete_image(values: Values, terminal: Terminal) -> int:
+    from launcher.images import delete_image
+
+    name = values["image"]
+    terminal.confirm(f"Delete image {name}?", yes=values["yes"])
+    delete_image(clouds.connect(values["cloud"]), _ledger(), name)
+    terminal.tell(f"image {name} is deleted")
+    return 0
+
+
+def _log(values: Values, terminal: Terminal) -> int:
+    from launcher.log import read_log
+
+    terminal.out(read_log(home(), clouds.connect(values["cloud"]), values["id"]).rstrip("\n"))
+    return 0
+
+
+def _gc(values: Values, terminal: Terminal) -> int:
+    from launcher.gc import collect, find, forget_absent, prune_logs
+
+    cloud, ledger, now = clouds.connect(values["cloud"]), _ledger(), time.time()
+    waste = find(cloud, ledger, now=now)
+    for one in waste:
+        terminal.tell(str(one))
+    if waste:
+        terminal.confirm("Do all this?", yes=values["yes"])
+        collect(cloud, ledger, waste)
+    forget_absent(cloud, ledger)
+    logs = prune_logs(home(), now=now)
+    terminal.tell(f"{len(waste)} left over and removed" if waste else "nothing is left over")
+    if logs:
+        terminal.tell(f"{len(logs)} old logs of bakes removed")
+    return 0
+
+
+def _ledger() -> Ledger:
+    from clouds.ledger import Ledger
+
+    return Ledger(home() / "ledger.sqlite3")
+
+
+def _machine_row(machine: MachineView) -> dict[str, str]:
+    role = machine.labels.get("role", "machine")
+    return {
+        "name": machine.name,
+        "state": machine.state if role == "machine" else f"{machine.state} ({role})",
+        "cloud": machine.cloud,
+        "image": machine.image,
+        "left": "" if machine.left_s is None else _hours(machine.left_s),
+        "url": machine.url or "",
+    }
+
+
+def _image_row(image: ImageView) -> dict[str, str]:
+    return {
+        "name": image.name,
+        "state": image.state,
+        "cloud": image.cloud,
+        "size": f"{image.size_bytes / 1e6:.0f} MB",
+        "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(image.created)),
+    }
+
+
+def _hours(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
+
+
+VERBS = (
+    Verb(
+        "launch",
+        "Launch a machine from the newest good image of a recipe (--recipe NAME) and print its URL and password.",
+        _launch,
+        flags=(
+            RECIPE,
+            Flag("version", "the version of the image, such as 1.4.0-7 (default: the newest that has passed its tests)"),
+            Flag("name", "the name of the machine (default: one is made up)"),
+            Flag("cpus", "how many processors it has (default: as the recipe says)", positive),
+            Flag("memory-mb", "how much memory it has (default: as the recipe says)", positive),
+            Flag("disk-gb", "how large its disk is (default: as the recipe says)", positive),
+            PASSWORD_FILE,
+            LIFETIME,
+            JSON,
+            CLOUD,
+        ),
+    ),
+    Verb("machines", "List the machines and the hours they have left.", _machines, flags=(JSON, CLOUD)),
+    Verb(
+        "images",
+        "List the images.",
+        _images,
+        flags=(Flag("recipe", "only the images of this recipe"), JSON, CLOUD),
+    ),
+    Verb(
+        "ssh",
+        "Open a shell in a machine, or run a command there: ssh NAME -- COMMAND.",
+        _ssh,
+        (NAME,),
+        (CLOUD,),
+        takes_command=True,
+    ),
+    Verb("open", "Open a machine's notebook in the browser and print its URL.", _open, (NAME,), (CLOUD,)),
+    Verb(
+        "copy",
+        "Copy a file or folder to or from a machine; one of the two is written NAME:PATH.",
+        _copy,
+        (Positional("source", "what to copy"), Positional("destination", "where to")),
+        (CLOUD,),
+    ),
+    Verb("password", "Give a machine a new password and print it.", _password, (NAME,), (PASSWORD_FILE, CLOUD)),
+    Verb("stop", "Shut a machine down; its disk stays.", _stop, (NAME,), (CLOUD,)),
+    Verb("start", "Start a machine that was stopped.", _start, (NAME,), (LIFETIME, CLOUD)),
+    Verb("delete", "Delete a machine with its disk, after asking.", _delete, (NAME,), (YES, CLOUD)),
+    Verb("delete-image", "Delete an image, after asking.", _delete_image, (Positional("image", "the image"),), (YES, CLOUD)),
+    Verb(
+        "log",
+        "Print the log of a bake or the console of a machine.",
+        _log,
+        (Positional("id", "a bake's id or a machine's name"),),
+        (CLOUD,),
+    ),
+    Verb("gc", "Find what crashed bakes and launches have left behind, and delete it after asking.", _gc, flags=(YES, CLOUD)),
+)

@@ -1,0 +1,107 @@
+"""Run one verb for a front end: read its values, call it, tell what went wrong, and decide the exit code.
+
+0 well, 1 expected failure, 2 usage or recipe, 3 our bug (with a log file), 128 + n stopped by signal n (130: Ctrl-C).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from clouds.errors import BakeError, BakehouseError
+from clouds.home import home, write_private
+from launcher.flags import Verb, read
+from launcher.terminal import Terminal
+
+BUG = 3
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks this process to end; like Ctrl-C, it unwinds whatever is under way."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+def run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal) -> int:
+    """Run a verb and return the exit code. With `--json` a failure is the last line on stdout, as JSON."""
+    try:
+        with _signals_stop():
+            return verb.run(read(verb, typed, command), terminal)
+    except BrokenPipeError:  # whoever read our output (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.stdout.fileno())
+        return 0
+    except BaseException as error:  # the one place where everything ends
+        code, told = _told(error)
+        if typed.get("json"):
+            terminal.out_json(as_json(told))
+        for line in lines(told):
+            terminal.tell(line)
+        return code
+
+
+def lines(error: BakehouseError) -> list[str]:
+    """Return an error as its user reads it: cause, details, what is left behind, what to do next."""
+    cause, *details = error.message.splitlines() or [type(error).__name__]
+    details += [f"| {line}" for line in (error.log if isinstance(error, BakeError) else ())]
+    details += [line for note in getattr(error, "__notes__", ()) for line in note.splitlines()]
+    next_steps = "\n      ".join(error.next_step.splitlines())
+    return [f"error: {cause}", *(f"  {line}" for line in details), *([f"next: {next_steps}"] if next_steps else [])]
+
+
+def as_json(error: BakehouseError) -> Mapping[str, object]:
+    """Return an error as a program reads it."""
+    notes = list(getattr(error, "__notes__", ()))
+    step, log = (error.step, list(error.log)) if isinstance(error, BakeError) else ("", [])
+    return {"error": "\n".join([error.message, *notes]), "step": step, "log": log, "next": error.next_step}
+
+
+def _told(error: BaseException) -> tuple[int, BakehouseError]:
+    """Return the exit code of an error, and the error to tell the user."""
+    if isinstance(error, BakehouseError):
+        return error.exit_code, error
+    if isinstance(error, KeyboardInterrupt):
+        stopped = error if isinstance(error, Stopped) else Stopped()
+        return stopped.exit_code, _with_notes(BakehouseError(f"interrupted ({stopped})"), error)
+    bug = BakehouseError(f"unexpected {type(error).__name__}: {error}", next_step=_report(error))
+    return BUG, _with_notes(bug, error)
+
+
+def _with_notes(told: BakehouseError, error: BaseException) -> BakehouseError:
+    for note in getattr(error, "__notes__", ()):
+        told.add_note(note)
+    return told
+
+
+def _report(error: BaseException) -> str:
+    """Write the traceback of a bug into a log file and return what to do with it."""
+    trace = "".join(traceback.format_exception(error))
+    try:
+        path = home() / "logs" / f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_private(path, trace)
+    except (OSError, BakehouseError):
+        return f"This is a bug in Bakehouse; please report it with this:\n{trace}"
+    return f"This is a bug in Bakehouse; please report it with {path}"
+
+
+@contextmanager
+def _signals_stop() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and the end of the terminal unwind what is under way; a signal that is ignored stays so."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    wanted = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

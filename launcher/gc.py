@@ -1,0 +1,137 @@
+"""gc: what is left in a cloud that nobody will come back for, and its removal.
+
+The rules, by the labels that everything of ours carries; only what belongs to this owner is ever looked at:
+
+- A builder, a test machine, or a machine or image that is still being made (label `role`) is waste once the client that
+  made it is dead: a process of this host, by pid and start time. While that client lives it never is. Of a client on
+  another host nothing is known; there it is waste once `expires` has passed by a day.
+- A builder that was kept for a look (label `keep`) is waste once it has expired, and not before.
+- A machine that runs past its lifetime is stopped, never deleted: its disk holds its user's work. One that is off stays.
+- A finished image is never waste, be it stable or a candidate that failed its tests.
+
+What the cloud does not list but the ledger remembers is judged alike; entries of what is gone are forgotten.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from clouds import names
+from clouds.driver import Cloud, Kind, Resource, State
+from clouds.errors import BakehouseError, LeftoverError
+from clouds.ledger import Ledger
+from clouds.lifecycle import remove, stop_machine
+
+STRANGER_S = 24 * 3600
+"""How long past its `expires` something is left to a client on another host, which may still live."""
+KEEP_LOGS_S = 30 * 24 * 3600
+"""How long the logs of a bake are kept in BAKEHOUSE_HOME; those of a finished image lie beside the image."""
+
+_UNFINISHED = ("builder", "test", "machine-in-progress", "image-in-progress")
+
+IsDead = Callable[[Mapping[str, str]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Waste:
+    """Something that nobody will come back for: why, and whether it is to be stopped only."""
+
+    resource: Resource
+    reason: str
+    stop_only: bool = False
+
+    def __str__(self) -> str:
+        remedy = "stop" if self.stop_only else "delete"
+        return f"{remedy} {self.resource.kind} {self.resource.name}: {self.reason}"
+
+
+def find(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> list[Waste]:
+    """Return the waste of this owner, machines before the images that they use. `now` is in seconds since the epoch."""
+    found = [(resource, _judge(resource, now, is_dead)) for resource in _ours(cloud, ledger)]
+    waste = [Waste(resource, reason, _is_kept_work(resource)) for resource, reason in found if reason]
+    return sorted(waste, key=lambda one: one.resource.kind is not Kind.MACHINE)
+
+
+def collect(cloud: Cloud, ledger: Ledger, wastes: Iterable[Waste]) -> None:
+    """Remove waste, going on past failures. Raises LeftoverError, which names what is left and why."""
+    left = []
+    for waste in wastes:
+        try:
+            _remove(cloud, ledger, waste)
+        except BakehouseError as error:
+            left.append(f"{waste.resource.kind} {waste.resource.name} ({error.message})")
+    if left:
+        raise LeftoverError("could not remove:\n" + "\n".join(left), left=left, next_step="Run ./inv gc again.")
+
+
+def forget_absent(cloud: Cloud, ledger: Ledger, *, is_dead: IsDead = names.client_is_dead) -> None:
+    """Drop from the ledger what a dead client asked for and what is not there."""
+    for entry in ledger.entries(cloud.name):
+        if is_dead(entry.labels) and cloud.find(entry.kind, entry.name) is None:
+            ledger.forget(cloud.name, entry.kind, entry.name)
+
+
+def prune_logs(home: Path, *, now: float) -> list[str]:
+    """Remove the folders of bakes that ended long ago, and return their ids."""
+    folder = home / "bakes"
+    old = [bake for bake in folder.iterdir() if now - bake.stat().st_mtime > KEEP_LOGS_S] if folder.exists() else []
+    for bake in old:
+        shutil.rmtree(bake, ignore_errors=True)
+    return sorted(bake.name for bake in old)
+
+
+def _ours(cloud: Cloud, ledger: Ledger) -> Iterator[Resource]:
+    """Yield what the cloud lists as this owner's, then what only the ledger knows to be."""
+    mine = {"project": names.PROJECT, "owner": names.client_labels()["owner"]}
+    listed = cloud.owned(mine)
+    yield from listed
+    known = {(resource.kind, resource.name) for resource in listed}
+    for entry in ledger.entries(cloud.name):
+        if (entry.kind, entry.name) not in known and (found := cloud.find(entry.kind, entry.name)):
+            whole = replace(found, labels={**entry.labels, **found.labels})
+            if mine.items() <= whole.labels.items():
+                yield whole
+
+
+def _judge(resource: Resource, now: float, is_dead: IsDead) -> str:
+    """Return why a resource is waste, or ''."""
+    labels = resource.labels
+    late_s = _late_s(labels, now)
+    if labels.get("keep") == "1":
+        return "was kept for a look, and has expired" if late_s > 0 and not _lives(labels, is_dead) else ""
+    if labels.get("role") in _UNFINISHED or resource.state is State.PENDING:
+        return _judge_unfinished(labels, late_s, is_dead)
+    if labels.get("role") == "machine" and resource.state is State.RUNNING and late_s > 0:
+        return "runs past its lifetime"
+    return ""
+
+
+def _judge_unfinished(labels: Mapping[str, str], late_s: float, is_dead: IsDead) -> str:
+    if is_dead(labels):
+        return f"the command that made it (process {labels.get('client-pid', '?')}) has ended"
+    return "expired more than a day ago" if late_s > STRANGER_S and not _lives(labels, is_dead) else ""
+
+
+def _lives(labels: Mapping[str, str], is_dead: IsDead) -> bool:
+    """Say whether the client that made a resource is known to live: on this host, and not dead."""
+    return labels.get("client-host") == names.client_labels()["client-host"] and not is_dead(labels)
+
+
+def _late_s(labels: Mapping[str, str], now: float) -> float:
+    """Return for how many seconds a resource has been expired: 0 when it has not, or has no limit."""
+    expires = labels.get("expires", "0")
+    return max(0.0, now - int(expires)) if expires.isdecimal() and int(expires) else 0.0
+
+
+def _is_kept_work(resource: Resource) -> bool:
+    return resource.labels.get("role") == "machine"
+
+
+def _remove(cloud: Cloud, ledger: Ledger, waste: Waste) -> None:
+    if waste.stop_only:
+        stop_machine(cloud, waste.resource.name)
+    else:
+        remove(cloud, ledger, waste.resource.kind, waste.resource.name)

@@ -1,0 +1,146 @@
+"""Who a machine is, and how SSH knows it: the user's key, each machine's pinned host key, one generated ssh config.
+
+All of it lies in BAKEHOUSE_HOME/ssh: `id_ed25519`, `known_hosts/CLOUD/MACHINE`, `config.d/CLOUD`, and `config`, all of those
+in one, which a user may include in an ssh config of their own (`Include ~/.local/share/bakehouse/ssh/config`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from clouds import names
+from clouds.driver import Endpoint, Kind, Launcher
+from clouds.errors import CloudError, MissingToolError
+from clouds.home import write_private
+from clouds.waiter import until
+
+SSH_PORT = 22
+USER = "notebook"
+"""The user of every image, and the port in the guest on which it is let in."""
+
+_HEAD = "# Written by Bakehouse, anew whenever a machine comes or goes.\n"
+_LOCK_S = 30
+
+
+def user_key(home: Path) -> str:
+    """Return the public key of this user's SSH key, made on first use. MissingToolError: ssh-keygen is not installed."""
+    private, public = key_file(home), key_file(home).with_suffix(".pub")
+    with _locked(home):
+        if not (private.exists() and public.exists()):
+            _make_key(private, public)
+    return public.read_text(encoding="utf-8").strip()
+
+
+def key_file(home: Path) -> Path:
+    """Return where the user's private key lies."""
+    return home / "ssh" / "id_ed25519"
+
+
+def known_hosts(home: Path, cloud: str, machine: str) -> Path:
+    """Return the file that holds the host key of one machine, and of no other."""
+    return home / "ssh" / "known_hosts" / cloud / machine
+
+
+def pin(home: Path, cloud: str, machine: str, host_key: str) -> None:
+    """Keep the host key (`ssh-ed25519 AAAA...`) that a machine told on its console: the only one that SSH will accept."""
+    path = known_hosts(home, cloud, machine)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(path, f"{machine} {host_key}\n")
+
+
+def sync(home: Path, cloud: Launcher) -> Path:
+    """Write the ssh config anew from the machines that a cloud has, forget the host keys of those it has not; return its path."""
+    config = home / "ssh" / "config"
+    with _locked(home):
+        machines = {found.name for found in cloud.owned({"project": names.PROJECT}) if found.kind is Kind.MACHINE}
+        _forget_others(home, cloud.name, machines)
+        parts = config.parent / "config.d"
+        parts.mkdir(mode=0o700, exist_ok=True)
+        write_private(parts / cloud.name, "".join(_block(home, cloud, machine) for machine in sorted(machines)))
+        write_private(config, _HEAD + "".join(part.read_text(encoding="utf-8") for part in sorted(parts.iterdir())))
+    return config
+
+
+def _block(home: Path, cloud: Launcher, machine: str) -> str:
+    """Return the lines for a machine: none while its host key or its address is not known."""
+    pinned = known_hosts(home, cloud.name, machine)
+    endpoint: Endpoint | None = None
+    with suppress(CloudError):
+        endpoint = cloud.address(machine, SSH_PORT)
+    if endpoint is None or not pinned.exists():
+        return ""
+    settings = {
+        "HostName": endpoint.host,
+        "Port": str(endpoint.port),
+        "User": USER,
+        "IdentityFile": _quoted(key_file(home)),
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": _quoted(pinned),
+        "GlobalKnownHostsFile": "none",
+        "HostKeyAlias": machine,
+        "StrictHostKeyChecking": "yes",
+        "BatchMode": "yes",
+        "ForwardAgent": "no",
+        "ConnectTimeout": "30",
+        "ServerAliveInterval": "30",
+    }
+    return f"Host {machine}\n" + "".join(f"    {key} {value}\n" for key, value in settings.items())
+
+
+def _quoted(path: Path) -> str:
+    """Write a path as ssh_config(5) reads it: with quotes for spaces, and `%` doubled."""
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
+
+
+def _forget_others(home: Path, cloud: str, machines: set[str]) -> None:
+    folder = known_hosts(home, cloud, "any").parent
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.name not in machines:
+            path.unlink(missing_ok=True)
+
+
+def _make_key(private: Path, public: Path) -> None:
+    """Make a key beside its place and rename the private half last: whoever finds it finds both."""
+    with tempfile.TemporaryDirectory(dir=private.parent) as scratch:
+        made = Path(scratch) / private.name
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", names.PROJECT, "-f", str(made)]
+        with openssh():
+            subprocess.run(command, check=True, timeout=_LOCK_S, stdin=subprocess.DEVNULL, capture_output=True)
+        made.with_suffix(".pub").replace(public)
+        made.replace(private)
+
+
+@contextmanager
+def openssh() -> Iterator[None]:
+    """Say how to get the programs of OpenSSH's client where they are not installed."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingToolError(f"{error.filename}: not installed", next_step="sudo apt-get install openssh-client") from error
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Let one process at a time change the folder; the kernel lifts the lock of one that dies."""
+    folder = home / "ssh"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        until(lambda: _try_lock(descriptor), what=f"lock {folder / '.lock'}", timeout_s=_LOCK_S, poll_s=0.02)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

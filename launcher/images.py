@@ -1,0 +1,139 @@
+"""The images of a cloud, as their owner sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from clouds import names
+from clouds.driver import Cloud, Kind, Resource, State
+from clouds.errors import ConflictError, NotFoundError, UsageError
+from clouds.ledger import Ledger
+from clouds.lifecycle import remove
+from launcher.near import did_you_mean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageView:
+    """A finished image. `state` is candidate or stable; `created` is in seconds since the epoch."""
+
+    name: str
+    recipe: str
+    version: str
+    state: str
+    cloud: str
+    size_bytes: int
+    created: float
+    labels: Mapping[str, str]
+
+    def to_json(self) -> dict[str, object]:
+        """Return what programs are shown."""
+        return {"name": self.name, "state": self.state, "cloud": self.cloud, "version": self.version, "labels": dict(self.labels)}
+
+
+def images(cloud: Cloud) -> list[ImageView]:
+    """Return the finished images, by recipe and then by version, the newest last."""
+    found = [
+        _view(cloud, image)
+        for image in cloud.owned({"project": names.PROJECT, "role": "image"})
+        if image.kind is Kind.IMAGE and image.state is State.READY
+    ]
+    return sorted(found, key=lambda image: (image.recipe, _version_key(image.version)))
+
+
+def latest_stable(cloud: Cloud, recipe: str) -> ImageView | None:
+    """Return the newest image of a recipe that has passed its tests, or None."""
+    return _latest(images(cloud), recipe)
+
+
+def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: str | None = None) -> ImageView:
+    """Return the image of this name, else of this version of a recipe, else the newest stable one of the recipe.
+
+    Raises UsageError for what is no version, NotFoundError with what to do instead.
+    """
+    if name:
+        return _by_name(cloud, name)
+    found = images(cloud)
+    if version:
+        return _by_version(found, cloud.name, recipe, str(names.parse_version(version)))
+    latest = _latest(found, recipe)
+    if latest is None:
+        raise _no_image(found, cloud.name, recipe)
+    return latest
+
+
+def delete_image(cloud: Cloud, ledger: Ledger, name: str) -> None:
+    """Delete an image. NotFoundError: there is none; ConflictError: machines were launched from it and need its disk."""
+    if cloud.find(Kind.IMAGE, name) is None:
+        raise _unknown(cloud, name)
+    found = cloud.owned({"project": names.PROJECT, "image": name})
+    users = [machine.name for machine in found if machine.kind is Kind.MACHINE]
+    if users:
+        raise ConflictError(
+            f"image {name}: in use by {', '.join(users)}",
+            next_step=f"Delete first what was launched from it: ./inv delete {users[0]}",
+        )
+    remove(cloud, ledger, Kind.IMAGE, name)
+
+
+def _by_name(cloud: Cloud, name: str) -> ImageView:
+    """Find an image by its exact name, also one whose bake is still testing it."""
+    found = cloud.find(Kind.IMAGE, name)
+    if found is None or found.state is not State.READY:
+        raise _unknown(cloud, name)
+    return _view(cloud, found)
+
+
+def _view(cloud: Cloud, image: Resource) -> ImageView:
+    return ImageView(
+        name=image.name,
+        recipe=image.labels.get("recipe", ""),
+        version=image.labels.get("version", ""),
+        state=image.labels.get("state", names.CANDIDATE),
+        cloud=cloud.name,
+        size_bytes=image.size_bytes,
+        created=image.created_at,
+        labels=image.labels,
+    )
+
+
+def _by_version(found: Iterable[ImageView], cloud: str, recipe: str, version: str) -> ImageView:
+    versions = {image.version: image for image in found if image.recipe == recipe}
+    if version in versions:
+        return versions[version]
+    raise NotFoundError(
+        f"recipe {recipe}: no image of version {version} on {cloud}",
+        next_step=f"There are: {', '.join(versions)}." if versions else f"Bake one: ./inv bake --recipe {recipe}",
+    )
+
+
+def _latest(found: Iterable[ImageView], recipe: str) -> ImageView | None:
+    stable = [image for image in found if image.recipe == recipe and image.state == names.STABLE]
+    return stable[-1] if stable else None
+
+
+def _no_image(found: Iterable[ImageView], cloud: str, recipe: str) -> NotFoundError:
+    candidates = [image.version for image in found if image.recipe == recipe]
+    look = (
+        f" Its newest candidate, which failed its tests: ./inv launch --recipe {recipe} --version {candidates[-1]}"
+        if candidates
+        else ""
+    )
+    return NotFoundError(
+        f"recipe {recipe}: no image on {cloud} that has passed its tests", next_step=f"Bake one: ./inv bake --recipe {recipe}{look}"
+    )
+
+
+def _unknown(cloud: Cloud, name: str) -> NotFoundError:
+    next_step = did_you_mean(name, [image.name for image in images(cloud)], otherwise="See: ./inv images")
+    return NotFoundError(f"image {name}: there is none on {cloud.name}", next_step=next_step)
+
+
+def _version_key(text: str) -> Version:
+    """Sort what is no version of ours before all that is."""
+    try:
+        return names.parse_version(text).key
+    except UsageError:
+        return Version("0.dev0")

@@ -1,0 +1,183 @@
+"""Launch: image in, running machine out. The story is `_launch`; everything else here is one of its sentences."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from clouds import names
+from clouds.driver import BootSpec, Kind, Launcher, Tell
+from clouds.errors import ConflictError, UsageError
+from clouds.home import home
+from clouds.ledger import Ledger
+from clouds.lifecycle import create_machine, remove
+from clouds.undo import Undo
+from launcher import identity, machines
+from launcher.boot import Boot, bring_up
+from launcher.identity import SSH_PORT
+from launcher.images import ImageView, find_image
+from launcher.notebook import NOTEBOOK_PORT
+from launcher.password import generate, hash_password
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOptions:
+    """What to launch. None stands for the image's own figure, a fresh name, a generated password, the cloud's backstop.
+
+    `image` is an exact name, a candidate's too; `script` is run besides (already filled for its boot, with `nonce`).
+    """
+
+    recipe: str = "jupyter"
+    version: str | None = None
+    image: str | None = None
+    name: str | None = None
+    cpus: int | None = None
+    memory_mb: int | None = None
+    disk_gb: int | None = None
+    password: str | None = field(default=None, repr=False)
+    lifetime_h: float = 24.0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    script: str = ""
+    nonce: str | None = None
+    deadline_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """A machine that answers. `url` and `password` are None without a notebook; `nonce` is that of its markers."""
+
+    name: str
+    url: str | None
+    password: str | None = field(repr=False)
+    image: str
+    cloud: str
+    seconds: float
+    nonce: str
+
+    def to_json(self) -> dict[str, object]:
+        """Return what programs are shown."""
+        shown = ("name", "url", "password", "image", "cloud", "seconds")
+        return {key: getattr(self, key) for key in shown}
+
+
+def launch(
+    cloud: Launcher, ledger: Ledger, options: LaunchOptions, *, undo: Undo | None = None, tell: Tell = lambda _line: None
+) -> Launched:
+    """Start a machine from an image and return once it answers.
+
+    With an `undo` of the caller the machine's removal stays registered there; without, the machine stays.
+    Raises UsageError, NotFoundError, ConflictError before anything is made; afterwards whatever keeps the machine
+    from coming up (KernelPanicError, CloudError, TimedOutError), and then nothing is left.
+    """
+    if undo is not None:
+        return _launch(cloud, ledger, options, undo, tell)
+    with Undo() as own:
+        launched = _launch(cloud, ledger, options, own, tell)
+        own.release()
+        return launched
+
+
+def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo, tell: Tell) -> Launched:
+    began = time.monotonic()
+    image = find_image(cloud, recipe=options.recipe, version=options.version, name=options.image)
+    has_notebook = image.labels.get("notebook") == "1"
+    password = _password(options, has_notebook=has_notebook)
+    name = _free_name(cloud, options, image.recipe)
+    nonce = options.nonce or names.new_nonce()
+    spec = _spec(cloud, options, image, name=name, nonce=nonce, password=password)
+    undo.add(f"ssh settings of {name}", lambda: identity.sync(home(), cloud), by_hand="the next launch or delete does it")
+
+    def begin() -> Boot:
+        create_machine(cloud, ledger, undo, spec)
+        return Boot(cloud, name, nonce)
+
+    def again() -> Boot:
+        remove(cloud, ledger, Kind.MACHINE, name)
+        create_machine(cloud, ledger, undo, replace(spec, token=names.new_nonce()))
+        return Boot(cloud, name, nonce)
+
+    url = machines.await_answer(cloud, bring_up(begin, again, tell), has_notebook=has_notebook)
+    if "role" not in options.labels:
+        cloud.label(Kind.MACHINE, name, {"role": "machine"})
+    return Launched(
+        name=name,
+        url=url,
+        password=password,
+        image=image.name,
+        cloud=cloud.name,
+        seconds=round(time.monotonic() - began, 3),
+        nonce=nonce,
+    )
+
+
+def _spec(cloud: Launcher, options: LaunchOptions, image: ImageView, *, name: str, nonce: str, password: str | None) -> BootSpec:
+    expires = machines.expiry(options.lifetime_h)
+    return BootSpec(
+        name=name,
+        token=names.new_nonce(),
+        source=image.name,
+        cpus=options.cpus or int(image.labels["cpus"]),
+        memory_mb=options.memory_mb or int(image.labels["memory-mb"]),
+        disk_gb=_disk_gb(options, image),
+        labels=_labels(options, image, name, expires),
+        deadline_s=machines.backstop_s(cloud, options.lifetime_h) if options.deadline_s is None else options.deadline_s,
+        script=options.script,
+        facts=_facts(name, nonce, password, expires),
+        ports=(SSH_PORT,) if password is None else (SSH_PORT, NOTEBOOK_PORT),
+    )
+
+
+def _password(options: LaunchOptions, *, has_notebook: bool) -> str | None:
+    if not has_notebook and options.password is not None:
+        raise UsageError("a password is for a notebook, and this image has none", next_step="Leave --password-file out.")
+    if not has_notebook:
+        return None
+    return generate() if options.password is None else options.password
+
+
+def _free_name(cloud: Launcher, options: LaunchOptions, recipe: str) -> str:
+    """Return the name that was asked for, checked unless it is for a test, or a fresh one; none that a machine has."""
+    name = names.new_machine_name(recipe) if options.name is None else options.name
+    if "role" not in options.labels:
+        names.check_machine_name(name)
+    if cloud.find(Kind.MACHINE, name) is not None:
+        raise ConflictError(
+            f"machine {name}: there is one of this name", next_step=f"Choose another --name, or remove it: ./inv delete {name}"
+        )
+    return name
+
+
+def _disk_gb(options: LaunchOptions, image: ImageView) -> int:
+    least = int(image.labels["disk-gb"])
+    if options.disk_gb is not None and options.disk_gb < least:
+        raise UsageError(
+            f"--disk-gb {options.disk_gb}: less than the disk of the image {image.name}", next_step=f"Give {least} or more."
+        )
+    return options.disk_gb or least
+
+
+def _labels(options: LaunchOptions, image: ImageView, name: str, expires: int) -> dict[str, str]:
+    """Return the labels of a machine; until it answers its role lets gc remove it, should we die on the way."""
+    return {
+        **names.client_labels(),
+        "role": "machine-in-progress",
+        "machine": name,
+        "recipe": image.recipe,
+        "version": image.version,
+        "image": image.name,
+        "expires": str(expires),
+        "notebook": image.labels.get("notebook", "0"),
+        **options.labels,
+    }
+
+
+def _facts(name: str, nonce: str, password: str | None, expires: int) -> dict[str, str]:
+    """Return what the machine is told of itself; see templates/machine/ for what it makes of it."""
+    return {
+        "MACHINE": name,
+        "NONCE": nonce,
+        "AUTHORIZED_KEY": identity.user_key(home()),
+        "PASSWORD_HASH": hash_password(password) if password else "",
+        "EXPIRES": str(expires),
+    }

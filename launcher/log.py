@@ -1,0 +1,61 @@
+"""What a bake or a machine has printed, made fit for a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from clouds import names
+from clouds.driver import KeepsFiles, Kind, Launcher
+from clouds.errors import NotFoundError
+
+BAKE_LOGS = ("console.log", "tests.log", "steps.log")
+"""The logs that a bake keeps; the one that says most comes last, where a terminal ends."""
+
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
+"""Escape sequences of ECMA-48: CSI, OSC (such as a window's title), and the short ones."""
+_RETURN = re.compile(r"\r+\n?")
+"""A line's end on a console; alone it is how a progress bar begins its line anew."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def clean(text: str) -> str:
+    """Return text without escape sequences and control characters: a guest's output must not steer our terminal."""
+    return _CONTROL.sub("", _RETURN.sub("\n", _ESCAPE.sub("", text)))
+
+
+def read_log(home: Path, cloud: Launcher, id: str) -> str:  # noqa: A002 - the word that the command line uses
+    """Return the log of a bake (`bake-...`: its console, tests and steps, each under its name) or a machine's console.
+
+    Raises NotFoundError when there is neither a log nor such a machine.
+    """
+    kept = [f"--- {name}\n{text}" for name, text in _kept(home, cloud, id)] if names.is_bake_id(id) and Path(id).name == id else []
+    if kept:
+        return clean("\n".join(kept))
+    if cloud.find(Kind.MACHINE, id) is None:
+        raise NotFoundError(
+            f"{id}: no bake and no machine of that name has a log",
+            next_step="See: ./inv machines, and the label bake in: ./inv images --json",
+        )
+    return clean(cloud.console(id, 0).text)
+
+
+def _kept(home: Path, cloud: Launcher, bake_id: str) -> Iterator[tuple[str, str]]:
+    for name in BAKE_LOGS:
+        path = home / "bakes" / bake_id / name
+        text = _text(path if path.exists() else _attached(cloud, bake_id, name))
+        if text:
+            yield name, text
+
+
+def _attached(cloud: Launcher, bake_id: str, file: str) -> Path | None:
+    """Return the log that lies beside the image of a bake, where the cloud keeps files there."""
+    if not isinstance(cloud, KeepsFiles):
+        return None
+    images = [found.name for found in cloud.owned({"project": names.PROJECT, "bake": bake_id}) if found.kind is Kind.IMAGE]
+    return cloud.attached(images[0], file) if images else None
+
+
+def _text(path: Path | None) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path else ""

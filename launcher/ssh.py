@@ -1,0 +1,115 @@
+"""SSH into a machine: a shell or a command for a person, a bounded call for a program."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from collections.abc import Sequence
+
+from clouds import names
+from clouds.driver import Launcher, OpensShell
+from clouds.errors import CloudError, TimedOutError
+from clouds.home import home
+from launcher import identity
+from launcher.boot import ssh_answers
+from launcher.machines import running_machine
+
+FAILED = 255
+"""How ssh(1) ends when it is ssh that failed; a remote command may end so too."""
+
+
+def ssh(cloud: Launcher, name: str, command: Sequence[str] = ()) -> int:
+    """Run a command on a machine, or a shell, on this terminal; return the exit status.
+
+    One argument is a line for the remote shell, as ssh(1) has it; of several each arrives as it is, spaces and all.
+    A builder that was kept (`bake-...`) lets its owner in as root.
+    """
+    base = _builder(cloud, name) if names.is_bake_id(name) else _machine(cloud, name)
+    with identity.openssh():
+        status = subprocess.run([*base, *remote_words(command)], check=False).returncode
+    if status == FAILED and not names.is_bake_id(name):
+        check_reachable(cloud, name)
+    return status
+
+
+def run(
+    cloud: Launcher, name: str, argv: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """Run a program on a machine and return its status and output; `timeout_s` is multiplied by the cloud's slowness.
+
+    Raises CloudError when the machine cannot be reached, TimedOutError when the program has not ended in time.
+    """
+    command = [*_machine(cloud, name), shlex.join(argv)]
+    timeout_s *= cloud.slowness
+    try:
+        with identity.openssh():
+            done = subprocess.run(
+                command, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
+            )
+    except subprocess.TimeoutExpired:
+        raise TimedOutError(
+            f"machine {name}: {argv[0]} has not ended within {timeout_s:.0f} s", next_step=f"Look at its console: ./inv log {name}"
+        ) from None
+    if done.returncode == FAILED:
+        check_reachable(cloud, name)
+    return done
+
+
+def remote_words(command: Sequence[str]) -> list[str]:
+    """Return a command as the one argument that ssh(1) hands to the remote shell; none for a shell."""
+    if not command:
+        return []
+    return [command[0] if len(command) == 1 else shlex.join(command)]
+
+
+def config_of(cloud: Launcher, name: str) -> str:
+    """Return the path of an ssh config that knows a machine that is on. CloudError: it is not, or its host key is unknown."""
+    running_machine(cloud, name)
+    if not identity.known_hosts(home(), cloud.name, name).exists():
+        raise CloudError(
+            f"machine {name}: this computer does not know its host key",
+            next_step="Use the computer and the BAKEHOUSE_HOME that launched it, or stop and start it from here.",
+        )
+    return str(identity.sync(home(), cloud))
+
+
+def check_reachable(cloud: Launcher, name: str) -> None:
+    """Raise CloudError when no SSH server answers on a machine: that was why ssh(1) has failed."""
+    endpoint = cloud.address(name, identity.SSH_PORT)
+    if not ssh_answers(endpoint, timeout_s=5 * cloud.slowness):
+        raise CloudError(
+            f"machine {name}: no SSH server answers at {endpoint.host}:{endpoint.port}",
+            next_step=f"It may still be starting: look at its console with ./inv log {name}",
+        )
+
+
+def _machine(cloud: Launcher, name: str) -> list[str]:
+    return ["ssh", "-F", config_of(cloud, name), name, "--"]
+
+
+def _builder(cloud: Launcher, name: str) -> list[str]:
+    """Let us into a builder. It has told no host key, but is reached through a port that only its own cloud driver opens."""
+    running_machine(cloud, name)
+    if not isinstance(cloud, OpensShell):
+        raise CloudError(f"builder {name}: {cloud.name} lets nobody into a builder", next_step=f"See its log: ./inv log {name}")
+    endpoint = cloud.open_shell(name, identity.user_key(home()))
+    options = (
+        "StrictHostKeyChecking=no",
+        "UserKnownHostsFile=/dev/null",
+        "LogLevel=ERROR",
+        "IdentitiesOnly=yes",
+        "ConnectTimeout=60",
+    )
+    words = [word for option in options for word in ("-o", option)]
+    return [
+        "ssh",
+        "-F",
+        "none",
+        *words,
+        "-i",
+        str(identity.key_file(home())),
+        "-p",
+        str(endpoint.port),
+        f"root@{endpoint.host}",
+        "--",
+    ]

@@ -1,0 +1,156 @@
+"""The tasks of `./inv`: one per verb of the tables in bakery/cli.py and launcher/cli.py, and those that test Bakehouse itself."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.exceptions import Exit, ParseError
+from invoke.main import program
+from invoke.tasks import Task
+
+import bakery.cli
+import launcher.cli
+from clouds.errors import MissingToolError, UsageError
+from launcher import front
+from launcher.flags import Flag, Values, Verb
+from launcher.near import did_you_mean
+from launcher.terminal import Terminal
+
+ROOT = Path(__file__).parent
+SLOW = "vm or install"
+"""The tests (by pytest's markers) that start virtual machines or fill environments."""
+_SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")
+
+
+def _check(_values: Values, terminal: Terminal) -> int:
+    _need(terminal, {"shellcheck": "shellcheck", "ssh": "openssh-client"})
+    python = (sys.executable, "-m")
+    commands = (
+        (*python, "ruff", "format", "--check", "."),
+        (*python, "ruff", "check", "."),
+        (*python, "mypy"),
+        ("shellcheck", *map(str, _shell_files())),
+        (*python, "pytest", "--timeout=60", "-m", f"not ({SLOW})"),
+    )
+    return max([_run(terminal, command) for command in commands])  # all of them, also past one that fails
+
+
+def _test(values: Values, terminal: Terminal) -> int:
+    failed = _check(values, terminal)
+    if failed or values["fast"]:
+        return failed
+    _need(terminal, {"chromium": "chromium"})
+    return _run(terminal, (sys.executable, "-m", "pytest", "--timeout=900", "-m", SLOW))
+
+
+def _run(terminal: Terminal, command: Sequence[str]) -> int:
+    """Run a command in the project's folder; return 0 or 1."""
+    terminal.tell(f"$ {shlex.join(command).replace(sys.executable, 'python')}")
+    return int(subprocess.run(command, cwd=ROOT, check=False).returncode != 0)
+
+
+def _need(terminal: Terminal, packages: Mapping[str, str]) -> None:
+    """Install the Debian packages of the programs (program: package) that the tests need, unless they are there."""
+    absent = [package for program, package in packages.items() if not shutil.which(program)]
+    if not absent:
+        return
+    as_root = () if os.getuid() == 0 else ("sudo",)
+    install = (*as_root, "apt-get", "install", "--yes", "--no-install-recommends", *absent)
+    failed = MissingToolError(f"the tests need: {', '.join(absent)}", next_step=f"Install it, as with: {shlex.join(install)}")
+    if not all(shutil.which(program) for program in (*as_root, "apt-get")):
+        raise failed
+    for command in ((*as_root, "apt-get", "-qq", "update"), install):
+        terminal.tell(f"the tests need {', '.join(absent)}: {shlex.join(command)}")
+        environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        if subprocess.run(command, check=False, stdout=sys.stderr, env=environ).returncode:
+            raise failed
+
+
+def _shell_files() -> list[Path]:
+    """Return the shell scripts of the project, known by their first line; templates are checked as rendered, by tests."""
+    found = (path for folder in ("images", "templates") for path in sorted((ROOT / folder).rglob("*")) if path.suffix != ".j2")
+    return [path for path in (ROOT / "inv", ROOT / ".ci/run", *found) if path.is_file() and _SHELL.match(path.read_bytes())]
+
+
+VERBS = (
+    Verb("check", "Check format, lint, types and shell scripts, and run the fast tests.", _check),
+    Verb(
+        "test",
+        "Run every check and every test, those with real virtual machines too.",
+        _test,
+        flags=(Flag("fast", "only what ./inv check does", parse=None),),
+    ),
+)
+
+
+def _task(verb: Verb) -> Task[Callable[..., None]]:
+    """Make the Invoke task of a verb: its signature is made up from the verb's, with strings and switches only.
+
+    A typed default would make Invoke raise a bare ValueError for a value that does not fit.
+    """
+
+    def body(_context: Context, **typed: str | bool | None) -> None:
+        code = front.run(verb, typed, _command(), Terminal(sys.stdin, sys.stdout, sys.stderr))
+        if code:
+            raise Exit(code=code)
+
+    def parameter(name: str, default: object) -> inspect.Parameter:
+        return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
+
+    flags = [parameter(flag.key, False if flag.parse is None else None) for flag in verb.flags]
+    positionals = [parameter(positional.name, inspect.Parameter.empty) for positional in verb.positionals]
+    body.__signature__ = inspect.Signature([parameter("context", inspect.Parameter.empty), *positionals, *flags])  # type: ignore[attr-defined]
+    body.__doc__ = verb.help
+    shown = {positional.name: positional.help for positional in verb.positionals} | {flag.key: flag.help for flag in verb.flags}
+    return Task(body, name=verb.name, positional=[one.name for one in verb.positionals], help=shown, auto_shortflags=False)
+
+
+def _command() -> list[str]:
+    """Return the words behind `--`, each as it was typed (Invoke's own `remainder` has joined them)."""
+    return program.argv[program.argv.index("--") + 1 :] if "--" in program.argv else []
+
+
+def _parse_tasks(parse: Callable[[], None]) -> None:
+    """Parse the tasks as Invoke does, but exit with 2 and advice for what it cannot read, and for what it would take too lightly.
+
+    Invoke's `--dry` skips shell commands, of which our tasks have none, and it ignores `--version` behind a task: both would bake.
+    """
+    try:
+        parse()
+        for flag in ("dry", "version"):
+            if program.args[flag].value:
+                raise UsageError(f"--{flag}: not possible here", next_step="To see what a bake or a launch would do: ./inv plan")
+    except ParseError as error:
+        raise Exit(_shown(UsageError(str(error), next_step=_advice(error))), code=2) from None
+    except UsageError as error:
+        raise Exit(_shown(error), code=error.exit_code) from None
+
+
+def _shown(error: UsageError) -> str:
+    return "\n".join(front.lines(error))
+
+
+def _advice(error: ParseError) -> str:
+    """Return what may have been meant by a word that Invoke does not know."""
+    found, context = re.fullmatch(r"No idea what '(.*)' is!", str(error)), error.context
+    word = found[1] if found else ""
+    if context is None or context.name is None:
+        return did_you_mean(word, ns.task_names, otherwise="See: ./inv --list")
+    if word and not word.startswith("-") and "recipe" in context.args:
+        return f"Did you mean: ./inv {context.name} --recipe {word}"
+    return did_you_mean(word, context.flags, otherwise=f"See: ./inv {context.name} --help")
+
+
+ns = Collection(*(_task(verb) for verb in (*launcher.cli.VERBS, *bakery.cli.VERBS, *VERBS)))
+_invoke_parses = program.parse_tasks
+program.parse_tasks = lambda: _parse_tasks(_invoke_parses)  # type: ignore[method-assign]

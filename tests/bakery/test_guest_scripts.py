@@ -1,0 +1,348 @@
+"""What runs in a guest, run here for real by bash: its paths are moved into a folder, its system's programs are stubs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bakery.render import Part, Script, frame
+from clouds import markers
+
+NONCE = "0123456789abcdef" * 2
+PATHS = (
+    "/run/bakehouse",
+    "/var/lib/bakehouse",
+    "/etc/systemd",
+    "/run/systemd",
+    "/var/log/journal",
+    "/etc/ssh",
+    "/dev/virtio-ports",
+)
+STUBS = {
+    # A line of the console is the journal's: when, who, and what was written.
+    "logger": """while IFS= read -r line; do printf '[    1.000000] bakehouse[7]: %s\\n' "$line"; done >>"$CONSOLE" """,
+    "systemctl": """printf '%s\\n' "systemctl $*" >>"$CALLS"; [[ $1 != is-system-running ]] || cat "$SYSTEM_STATE" """,
+    "systemd-run": """printf '%s\\n' "systemd-run $*" >>"$CALLS" """,
+    "df": """printf ' Avail 1M-blocks\\n%s\\n' "$(cat "$DISK")" """,
+    # The frame sleeps between markers that it writes again; the third time the machine is stopped.
+    "sleep": """printf 'x' >>"$SLEPT"; [[ $(wc --bytes <"$SLEPT") -lt 3 ]] || kill -TERM "$PPID" """,
+}
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A folder that stands for a machine's disk and memory; what it runs writes on `console`."""
+
+    root: Path
+
+    def run(self, script: Script, *, keep: bool = False, deadline_s: int = 0) -> markers.Progress:
+        """Boot: run a script to its end, return what its markers tell."""
+        return self.progress(script, self.run_text(script.for_boot(NONCE, deadline_s=deadline_s, keep=keep)))
+
+    def run_text(self, text: str) -> str:
+        """Run a text with its paths moved; return what it wrote on the console."""
+        for path in PATHS:
+            text = text.replace(path, f"{self.root}{path}")
+        (self.root / "script").write_text(text, encoding="utf-8")
+        for name in ("console", "slept"):
+            (self.root / name).write_text("", encoding="utf-8")
+        subprocess.run(["bash", str(self.root / "script")], env=self.environ(), timeout=30, check=False)
+        return self.read("console")
+
+    def environ(self) -> dict[str, str]:
+        """Return the environment of what runs: the stubs come first."""
+        names = ("CONSOLE", "CALLS", "SYSTEM_STATE", "DISK", "SLEPT")
+        files = {name: str(self.root / name.lower()) for name in names}
+        return {**os.environ, **files, "PATH": f"{self.root}/bin:{os.environ['PATH']}"}
+
+    def progress(self, script: Script, console: str) -> markers.Progress:
+        """Return what the markers on a console tell."""
+        found = [marker for line in console.splitlines() if (marker := markers.parse(line, NONCE))]
+        return markers.advance(markers.Progress(script.checkpoints), found)
+
+    def read(self, path: str) -> str:
+        """Return a file of the machine."""
+        return (self.root / path.lstrip("/")).read_text(encoding="utf-8", errors="replace")
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file of the machine."""
+        (self.root / path.lstrip("/")).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path.lstrip("/")).write_text(text, encoding="utf-8")
+
+    def reboot(self) -> None:
+        """Lose what is in memory."""
+        subprocess.run(["rm", "-r", str(self.root / "run/bakehouse")], check=True)
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    made = Guest(tmp_path)
+    for name, body in STUBS.items():
+        made.write(f"bin/{name}", f"#!/bin/bash\n{body}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    for name, text in (("calls", ""), ("system_state", "running\n"), ("disk", "5000 10000")):
+        made.write(name, text)
+    return made
+
+
+def bake(*steps: tuple[str, str]) -> Script:
+    """Return a script that bakes, of these names and texts."""
+    return frame("a test", [Part(name, text + "\n") for name, text in steps], is_bake=True)
+
+
+def test_each_step_tells_that_it_has_ended(guest: Guest) -> None:
+    progress = guest.run(bake(("one", "echo first"), ("two", "echo second")))
+    assert progress.done
+    assert progress.failure is None
+    assert "=== 02-one\nfirst\n=== 03-two\nsecond\n" in guest.read("run/bakehouse/bake.log")
+
+
+def test_the_last_marker_is_written_again_until_the_machine_is_stopped(guest: Guest) -> None:
+    guest.run(bake(("one", "true")))
+    assert guest.read("console").count("checkpoint 2/2 one ok ;") == 3
+
+
+def test_steps_that_have_ended_are_skipped_at_the_next_boot_and_tell_so_again(guest: Guest) -> None:
+    script = bake(("one", f"echo x >>{guest.root}/ran"), ("two", f"test -e {guest.root}/mended"), ("three", "true"))
+    assert guest.run(script).failure is not None
+    guest.write("mended", "")
+    guest.reboot()
+    assert guest.run(script).done
+    assert guest.read("ran") == "x\n"
+
+
+def test_the_last_step_of_a_bake_leaves_no_trace_of_having_ended(guest: Guest) -> None:
+    guest.run(bake(("one", "true"), ("seal", "true")))
+    assert sorted(path.name for path in (guest.root / "var/lib/bakehouse/done").iterdir()) == ["02-one"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "status"),
+    [
+        ("echo a\n\nfalse\necho b", 3, 1),
+        ("exit 3", 1, 3),
+        ("f() {\n  exit 4\n}\nf", 2, 4),
+        ("f() {\n  echo in\n  ls /no/such/file\n}\nf", 3, 2),
+        ("(\n  cd /\n  bash -c 'exit 9'\n)", 3, 9),
+        ("for i in 1 2; do\n  echo $i | grep 3\ndone", 2, 1),
+        ("true\nbash -c 'exit 7' | cat", 2, 7),
+        ("x=$(false; echo 1)\necho $x\n\nfalse", 4, 1),
+        ("false || true\nif false; then :; fi\nfalse", 3, 1),
+        ("set -x\ntrue\nfalse", 3, 1),
+        ("exec bash -c 'exit 5'", 0, 5),
+        ("kill -KILL $$", 0, 137),
+        ("echo $undefined", 0, 1),
+        ("if then", 0, 2),
+        ("return 6", 0, 6),
+    ],
+)
+def test_a_failing_step_tells_its_own_line_and_exit_status(guest: Guest, text: str, line: int, status: int) -> None:
+    failure = guest.run(bake(("good", "true"), ("bad", text), ("never", "true"))).failure
+    assert failure == markers.Checkpoint(3, 4, "bad", failed_line=line, exit_status=status)
+
+
+def test_a_failure_in_what_steps_share_is_told_as_the_line_that_called_it(guest: Guest) -> None:
+    failure = guest.run(bake(("bad", "true\n\nfetch_file file:///no/such/file 00 /nowhere/at/all 0644"))).failure
+    assert failure is not None
+    assert failure.failed_line == 3
+
+
+def test_exit_0_ends_a_step_well(guest: Guest) -> None:
+    assert guest.run(bake(("early", "exit 0\nfalse"), ("next", "true"))).done
+
+
+def test_the_last_20_lines_of_a_failing_step_are_told(guest: Guest) -> None:
+    script = bake(("one", "echo of another step"), ("bad", "for i in {1..50}; do echo line $i; done; false"))
+    assert guest.run(script).log == tuple(f"line {number}" for number in range(31, 51))
+
+
+def test_only_lines_of_the_failing_step_are_told(guest: Guest) -> None:
+    assert guest.run(bake(("one", "echo before"), ("bad", "echo mine; false"))).log == ("mine",)
+
+
+def test_lines_are_told_as_one_reads_them_on_a_terminal(guest: Guest) -> None:
+    text = r"""printf '10%%\r50%%\r100%%\n\033[31mred\033[0m ; end ;\ncarriage\r\nbell\a tab\there\n%0500d\n' 7; false"""
+    assert guest.run(bake(("bad", text))).log == ("100%", "red ; end ;", "carriage", "bell  tab here", "0" * 400)
+
+
+def test_bytes_that_are_no_text_do_not_hide_a_failure(guest: Guest) -> None:
+    progress = guest.run(bake(("bad", r"printf '\0\377\376 caf\303\251\n'; false")))
+    assert progress.failure is not None
+    assert progress.log[0].endswith("café")
+
+
+def test_a_process_that_a_step_leaves_behind_holds_nothing_up(guest: Guest) -> None:
+    began = time.monotonic()
+    progress = guest.run(bake(("leaves", f"/bin/sleep 60 & echo $! >{guest.root}/pid"), ("next", "true")))
+    os.kill(int(guest.read("pid")), signal.SIGKILL)
+    assert progress.done
+    assert time.monotonic() - began < 20
+
+
+def test_a_step_reads_nothing_of_the_script(guest: Guest) -> None:
+    assert guest.run(bake(("greedy", "cat"), ("next", "true"))).done
+
+
+def test_a_text_that_looks_like_the_end_of_a_step_is_only_text(guest: Guest) -> None:
+    text = "cat <<'STEP'\nEND_000000000000\nRUN_STEP\nLIB\nSTEP"
+    assert guest.run(bake(("one", text), ("two", "true"))).done
+
+
+@pytest.mark.parametrize("text", ["set -x\ntrue", "cat /proc/$PPID/environ; env; set", "echo @NONCE_A@@NONCE_B@"])
+def test_the_nonce_does_not_reach_what_a_step_prints(guest: Guest, text: str) -> None:
+    assert guest.run(bake(("loud", text))).done
+    assert NONCE not in guest.read("run/bakehouse/bake.log")
+    assert NONCE[:16] not in guest.read("run/bakehouse/bake.log")
+
+
+def test_the_nonce_is_whole_in_no_file_of_the_machine(guest: Guest) -> None:
+    guest.run(bake(("one", "true"), ("bad", "false")))
+    (guest.root / "console").unlink()
+    holding = [
+        path for path in guest.root.rglob("*") if path.is_file() and NONCE in path.read_text(encoding="utf-8", errors="replace")
+    ]
+    assert holding == []
+
+
+def test_a_step_that_fakes_a_marker_is_not_believed(guest: Guest) -> None:
+    fake = "echo '[    1.000000] bakehouse[7]: checkpoint 3/3 bad ok ;'; bash -c 'exit 2'"
+    assert guest.run(bake(("one", "true"), ("bad", fake))).failure is not None
+
+
+@pytest.mark.parametrize("disk", ["15 10000", "90 10000"])
+def test_a_full_disk_is_told_when_a_step_fails(guest: Guest, disk: str) -> None:
+    guest.write("disk", disk)
+    assert guest.run(bake(("bad", "false"))).log[-1].startswith("bakehouse: disk full")
+
+
+def test_a_disk_that_was_full_is_told_when_the_step_has_cleaned_up(guest: Guest) -> None:
+    text = "echo 'cp: error writing x: No space left on device'; false"
+    assert guest.run(bake(("bad", text))).log[-1].startswith("bakehouse: disk full")
+
+
+def test_a_disk_with_space_is_not_called_full(guest: Guest) -> None:
+    assert guest.run(bake(("bad", "echo mine; false"))).log == ("mine",)
+
+
+@pytest.mark.parametrize(("keep", "calls"), [(False, 1), (True, 0)])
+def test_a_failure_powers_the_builder_off_unless_it_is_kept(guest: Guest, keep: bool, calls: int) -> None:
+    guest.write("bin/sleep", "#!/bin/bash\n")
+    assert guest.run(bake(("bad", "false")), keep=keep).failure is not None
+    assert guest.read("calls").count("systemctl poweroff") == calls
+
+
+def test_a_failure_is_told_several_times(guest: Guest) -> None:
+    guest.write("bin/sleep", "#!/bin/bash\n")
+    guest.run(bake(("bad", "false")))
+    assert guest.read("console").count("failed line=1 exit=1") == 6
+
+
+def test_the_machine_powers_itself_off_at_its_deadline(guest: Guest) -> None:
+    guest.run(bake(("one", "true")), deadline_s=90)
+    assert "--on-active=90 systemctl poweroff" in guest.read("calls")
+
+
+def test_without_a_deadline_there_is_no_timer(guest: Guest) -> None:
+    guest.run(bake(("one", "true")))
+    assert "systemd-run" not in guest.read("calls")
+
+
+def test_a_step_that_is_killed_because_the_machine_restarts_has_not_failed(guest: Guest) -> None:
+    script = bake(("restarts", f"test -e {guest.root}/restarted || {{ touch {guest.root}/restarted; kill -TERM $$; }}"))
+    guest.write("system_state", "stopping\n")
+    assert guest.run(script).failure is None
+    guest.reboot()
+    assert guest.run(script).done
+
+
+def test_a_step_that_restarts_the_machine_without_end_is_told(guest: Guest) -> None:
+    script = bake(("restarts", "kill -TERM $$"))
+    guest.write("system_state", "stopping\n")
+    for _ in range(3):
+        assert guest.run(script).failure is None
+        guest.reboot()
+    guest.write("system_state", "running\n")
+    progress = guest.run(script)
+    assert progress.failure is not None
+    assert "restarted 3 times in this step" in progress.log[-1]
+
+
+def test_what_keeps_a_step_from_starting_is_told_as_its_failure(guest: Guest) -> None:
+    script = bake(("one", "rm -r ${BASH_SOURCE[0]%/*}"), ("two", "true"))
+    failure = guest.run(script).failure
+    assert failure is not None
+    assert (failure.name, failure.failed_line) == ("two", 0)
+
+
+def test_the_settings_of_the_build_reach_every_step(guest: Guest) -> None:
+    guest.write("run/bakehouse/build/env", "export UV_DEFAULT_INDEX='http://mirror.example/simple'\n")
+    guest.run(bake(("one", 'echo "index $UV_DEFAULT_INDEX"')))
+    assert "index http://mirror.example/simple\n" in guest.read("run/bakehouse/bake.log")
+
+
+def test_the_journal_is_kept_off_the_disk_that_becomes_the_image(guest: Guest) -> None:
+    guest.run(bake(("one", "true")))
+    assert "Storage=volatile" in guest.read("run/systemd/journald.conf.d/bakehouse-bake.conf")
+    assert "systemctl restart systemd-journald.service" in guest.read("calls")
+
+
+def test_a_base_that_is_made_for_it_is_left_as_it_is(guest: Guest) -> None:
+    guest.write("etc/systemd/journald.conf.d/bakehouse.conf", "")
+    for unit in ("serial-getty@ttyS0.service", "apt-daily.timer"):
+        (guest.root / "etc/systemd/system").mkdir(parents=True, exist_ok=True)
+        (guest.root / "etc/systemd/system" / unit).symlink_to("/dev/null")
+    guest.run(bake(("one", "true")))
+    assert guest.read("calls") == ""
+
+
+def test_tests_neither_power_off_nor_run_again(guest: Guest) -> None:
+    guest.write("bin/sleep", "#!/bin/bash\n")
+    script = frame("tests", [Part("one", f"echo x >>{guest.root}/ran\n", "root"), Part("bad", "false\n", "root")], is_bake=False)
+    assert guest.run(script).failure is not None
+    guest.reboot()
+    assert guest.run(script).failure is not None
+    assert guest.read("ran") == "x\n"
+    assert "poweroff" not in guest.read("calls")
+
+
+def test_a_test_runs_as_its_user_in_a_login_shell(guest: Guest) -> None:
+    guest.write("bin/setpriv", '#!/bin/bash\nprintf "%s\\n" "$*" >>"$CALLS"\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n')
+    (guest.root / "bin/setpriv").chmod(0o755)
+    guest.write("bin/id", "#!/bin/bash\necho 1000\n")
+    (guest.root / "bin/id").chmod(0o755)
+    script = frame("tests", [Part("who", "shopt -q login_shell\nbash -c 'exit 3'\n", "notebook")], is_bake=False)
+    failure = guest.run(script).failure
+    assert failure == markers.Checkpoint(2, 2, "who", failed_line=2, exit_status=3)
+    assert "--reuid=notebook --regid=1000 --init-groups --reset-env bash --login" in guest.read("calls")
+
+
+def test_what_could_be_tried_again_is_tried_five_times(guest: Guest) -> None:
+    guest.write("bin/sleep", "#!/bin/bash\n")
+    progress = guest.run(bake(("bad", f"retry bash -c 'echo x >>{guest.root}/tries; exit 4'")))
+    assert progress.failure is not None
+    assert progress.failure.exit_status == 4
+    assert guest.read("tries") == "x\n" * 5
+
+
+def test_what_meets_a_full_disk_is_not_tried_again(guest: Guest) -> None:
+    text = f"retry bash -c 'echo x >>{guest.root}/tries; echo No space left on device; exit 4'"
+    assert guest.run(bake(("bad", text))).failure is not None
+    assert guest.read("tries") == "x\n"
+
+
+def test_a_file_with_another_digest_is_refused(guest: Guest) -> None:
+    guest.write("file", "hello\n")
+    good = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"
+    fetch = f"fetch_file file://{guest.root}/file {{}} {guest.root}/got/file 0640"
+    assert guest.run(bake(("good", fetch.format(good)))).done
+    assert (guest.root / "got/file").stat().st_mode & 0o777 == 0o640
+    progress = guest.run(bake(("bad", fetch.format("0" * 64))))
+    assert progress.failure is not None
+    assert re.search(r"its SHA-256 is 5891b5\w+, and the recipe says 0000", progress.log[-1])

@@ -1,0 +1,295 @@
+"""The leak matrix: whatever happens at whichever call to the cloud, a bake and a launch leave nothing that is billed.
+
+Each call of a good run in turn x each way to fail. Afterwards there is nothing; or, where cleaning up itself was what
+failed, the error tells of each thing that is left, and gc removes it. After SIGKILL there is nothing once gc has run.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from bakery.bake import bake
+from bakery.order import BakeOptions
+from bakery.recipe import Recipe, Step, Test
+from clouds import names
+from clouds.driver import State
+from clouds.errors import (
+    BakehouseError,
+    BuilderDiedError,
+    BuilderSilentError,
+    CloudError,
+    GuestFullError,
+    KernelPanicError,
+    NotSealedError,
+    StepFailedError,
+    TestsFailedError,
+    TimedOutError,
+)
+from clouds.ledger import Ledger
+from launcher import gc, identity
+from launcher.launch import LaunchOptions, launch
+from tests import fake_guest
+from tests.fake_cloud import FakeCloud, Image, Killed, World, interrupt
+from tests.fake_guest import Guest
+
+BAKE_CALLS = {"resolve_base", "boot", "stop", "snapshot", "check", "console", "find", "owned", "label", "delete"} | {
+    "address",
+    "log",
+    "files",
+    "attach",
+}
+LAUNCH_CALLS = {"boot", "check", "console", "find", "owned", "label", "address"}
+IMAGE = f"tiny-{names.release()}-1"
+LONG_AFTER = 4_000_000_000.0
+"""A time, in seconds since the epoch, when everything has expired."""
+
+Work = Callable[[FakeCloud, Path], object]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One way for a call to fail: before or after its effect, and with what."""
+
+    name: str
+    when: str
+    error: Callable[[], BaseException | Callable[[], None]]
+
+
+FAILURES = (
+    Failure("error before", "before", lambda: CloudError("refused")),
+    Failure("error after", "after", lambda: CloudError("the answer was lost")),
+    Failure("time-out before", "before", lambda: TimedOutError("too slow")),
+    Failure("time-out after", "after", lambda: TimedOutError("too slow")),
+    Failure("Ctrl-C before", "before", lambda: interrupt),
+    Failure("Ctrl-C after", "after", lambda: interrupt),
+    Failure("SIGKILL before", "before", Killed),
+    Failure("SIGKILL after", "after", Killed),
+)
+
+
+@dataclass
+class Stage:
+    """One run: a world, a store, and how the work ended in it (None: well)."""
+
+    world: World
+    home: Path
+    error: BaseException | None = None
+
+    def play(self, work: Work, cloud: FakeCloud) -> None:
+        try:
+            work(cloud, self.home)
+        except (BakehouseError, KeyboardInterrupt, Killed) as error:
+            self.error = error
+
+    @property
+    def told(self) -> str:
+        """All that the user is told."""
+        return f"{self.error}\n" + "\n".join(getattr(self.error, "__notes__", ()))
+
+    def collect(self) -> None:
+        """Run gc as a second command would, when the first one is dead."""
+        cloud, ledger = FakeCloud(self.world), Ledger(self.home / "ledger.sqlite3")
+        gc.collect(cloud, ledger, gc.find(cloud, ledger, now=LONG_AFTER, is_dead=lambda labels: True))
+        gc.forget_absent(cloud, ledger, is_dead=lambda labels: True)
+        assert [entry.name for entry in ledger.entries(cloud.name)] == self.in_ledger_order()
+
+    def in_ledger_order(self) -> list[str]:
+        ledger = Ledger(self.home / "ledger.sqlite3")
+        there = {*self.world.machines, *self.world.images}
+        return [entry.name for entry in ledger.entries("fake") if entry.name in there]
+
+    def left(self) -> list[str]:
+        """Return what is there that no good end leaves."""
+        machines = [name for name, machine in self.world.machines.items() if machine.labels["role"] != "machine"]
+        return machines + [name for name, image in self.world.images.items() if not self._may_stay(image)]
+
+    def _may_stay(self, image: Image) -> bool:
+        is_finished = image.state is State.READY and image.labels["role"] == "image"
+        return is_finished and (image.labels["state"] == names.STABLE or isinstance(self.error, TestsFailedError))
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a store that has an SSH key, which takes long to make."""
+    home = tmp_path_factory.mktemp("furnished")
+    identity.user_key(home)
+    return home
+
+
+@pytest.fixture
+def new_stage(tmp_path: Path, furnished: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Stage]:
+    """Give fresh worlds, each with a store of its own."""
+
+    def make() -> Stage:
+        folder = tmp_path / names.new_nonce()
+        shutil.copytree(furnished, folder / "home")
+        monkeypatch.setenv("BAKEHOUSE_HOME", str(folder / "home"))
+        return Stage(World(folder / "world"), folder / "home")
+
+    return make
+
+
+def bake_tiny(cloud: FakeCloud, home: Path, **options: bool) -> None:
+    recipe = Recipe(
+        name="tiny",
+        folder=home,
+        steps=(Step(name="first", run="true"), Step(name="second", run="true")),
+        tests=(Test(name="works", run="true"),),
+    )
+    bake(cloud, recipe, BakeOptions(**options), home=home)
+
+
+def launch_tiny(cloud: FakeCloud, home: Path) -> None:
+    if not cloud.world.images:
+        cloud.world.images["tiny-1.0-1"] = Image(IMAGE_LABELS, {}, 0.0, State.READY)
+    launch(cloud, Ledger(home / "ledger.sqlite3"), LaunchOptions(recipe="tiny", name="mine"))
+
+
+IMAGE_LABELS = {
+    "project": names.PROJECT,
+    "role": "image",
+    "state": names.STABLE,
+    "recipe": "tiny",
+    "version": "1.0-1",
+    "notebook": "0",
+    "cpus": "1",
+    "memory-mb": "512",
+    "disk-gb": "4",
+}
+
+
+@pytest.fixture(scope="module")
+def good_calls(tmp_path_factory: pytest.TempPathFactory) -> dict[Work, Counter[str]]:
+    """Give how often a good run calls each operation."""
+    counts = {}
+    for work in (bake_tiny, launch_tiny):
+        home = tmp_path_factory.mktemp("good")
+        cloud = FakeCloud(World(home / "world"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("BAKEHOUSE_HOME", str(home))
+            work(cloud, home)
+        counts[work] = Counter(call.split()[0] for call in cloud.calls)
+    return counts
+
+
+MATRIX = [(bake_tiny, operation) for operation in sorted(BAKE_CALLS)]
+MATRIX += [(launch_tiny, operation) for operation in sorted(LAUNCH_CALLS)]
+
+
+def test_matrix_holds_every_operation_that_is_used(good_calls: dict[Work, Counter[str]]) -> None:
+    assert set(good_calls[bake_tiny]) == BAKE_CALLS
+    assert set(good_calls[launch_tiny]) == LAUNCH_CALLS
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.name.replace(" ", "-"))
+@pytest.mark.parametrize(("work", "operation"), MATRIX, ids=lambda value: getattr(value, "__name__", value))
+def test_nothing_leaks(
+    new_stage: Callable[[], Stage], good_calls: dict[Work, Counter[str]], work: Work, operation: str, failure: Failure
+) -> None:
+    for nth in range(1, good_calls[work][operation] + 1):
+        stage = new_stage()
+        cloud = FakeCloud(stage.world)
+        cloud.fault(operation, when=failure.when, error=failure.error(), nth=nth)
+        stage.play(work, cloud)
+        if not isinstance(stage.error, Killed):
+            assert all(name in stage.told for name in stage.left()), (nth, stage.left(), stage.told)
+            assert stage.left() == [] or operation in ("delete", "check", "find"), (nth, stage.left())
+        stage.collect()
+        assert stage.left() == [], (nth, stage.told)
+        assert is_end_true(stage, work), (nth, stage.told)
+
+
+def is_end_true(stage: Stage, work: Work) -> bool:
+    """Say whether what is there is what the end of the work promised."""
+    finished = stage.world.machines if work is launch_tiny else stage.world.images
+    return bool(finished) or stage.error is not None
+
+
+@pytest.mark.parametrize(("work", "operation"), MATRIX, ids=lambda value: getattr(value, "__name__", value))
+def test_nothing_leaks_when_ctrl_c_is_pressed_again_and_again(
+    new_stage: Callable[[], Stage], good_calls: dict[Work, Counter[str]], work: Work, operation: str
+) -> None:
+    for nth in range(1, good_calls[work][operation] + 1):
+        stage = new_stage()
+        cloud = FakeCloud(stage.world)
+        cloud.fault(operation, error=partial(press_on, cloud), nth=nth)
+        stage.play(work, cloud)
+        assert isinstance(stage.error, KeyboardInterrupt)
+        assert stage.left() == [], (nth, stage.told)
+
+
+def press_on(cloud: FakeCloud) -> None:
+    """Press Ctrl-C, and again at each call that cleaning up makes."""
+    for operation in ("find", "delete", "check", "owned"):
+        cloud.fault(operation, when="before", error=interrupt, nth=None)
+        cloud.fault(operation, when="after", error=interrupt, nth=None)
+    interrupt()
+
+
+ENDINGS = {
+    "step fails": (fake_guest.fails_at("first"), "*", StepFailedError),
+    "seal fails": (fake_guest.fails_at("seal"), "*", StepFailedError),
+    "disk is full": (fake_guest.disk_full_at("second"), "*", GuestFullError),
+    "builder dies": (fake_guest.dies_at("second"), "*", BuilderDiedError),
+    "builder dies twice at boot": (fake_guest.dies_at(), "bake-*", BuilderDiedError),
+    "builder is silent": (fake_guest.silent_at("second"), "*", BuilderSilentError),
+    "kernel panics": (fake_guest.panics_at("second"), "*", KernelPanicError),
+    "secret is left": (fake_guest.leaves_secret("/root/.netrc", b"machine a login b password c"), "bake-*", NotSealedError),
+    "test machine dies": (fake_guest.dies_at(), "test-*", TestsFailedError),
+    "test fails": (fake_guest.fails_test("works"), "test-*", TestsFailedError),
+}
+
+
+@pytest.mark.parametrize(("guest", "pattern", "error"), ENDINGS.values(), ids=[name.replace(" ", "-") for name in ENDINGS])
+def test_bake_that_fails_leaves_nothing_but_a_candidate_for_a_look(
+    new_stage: Callable[[], Stage], guest: Guest, pattern: str, error: type[BakehouseError]
+) -> None:
+    stage = new_stage()
+    cloud = FakeCloud(stage.world)
+    cloud.slowness = 0.0005  # minutes of silence are a fraction of a second
+    cloud.guest(pattern, guest)
+    stage.play(bake_tiny, cloud)
+    assert type(stage.error) is error
+    candidates = [f"image {IMAGE} ready"] if error is TestsFailedError else []
+    assert stage.world.inventory() == candidates
+    stage.collect()
+    assert stage.world.inventory() == candidates
+
+
+def test_builder_that_is_kept_stays_until_it_has_expired(new_stage: Callable[[], Stage]) -> None:
+    stage = new_stage()
+    cloud = FakeCloud(stage.world)
+    cloud.guest("bake-*", fake_guest.fails_at("second"))
+    stage.play(partial(bake_tiny, keep=True), cloud)
+    [kept] = stage.world.inventory()
+    assert kept.startswith("machine bake-")
+    assert kept.endswith("running")
+    assert kept.split()[1] in str(getattr(stage.error, "next_step", ""))
+    stage.collect()
+    assert stage.world.inventory() == []
+
+
+def test_builder_that_died_at_boot_is_started_once_more(new_stage: Callable[[], Stage]) -> None:
+    stage = new_stage()
+    cloud = FakeCloud(stage.world)
+    cloud.guest("bake-*", fake_guest.dies_at(), fake_guest.OK)
+    stage.play(bake_tiny, cloud)
+    assert stage.error is None
+    assert stage.world.inventory() == [f"image {IMAGE} ready"]
+
+
+def test_images_of_before_are_never_harmed(new_stage: Callable[[], Stage]) -> None:
+    stage = new_stage()
+    stage.play(bake_tiny, FakeCloud(stage.world))
+    cloud = FakeCloud(stage.world)
+    cloud.guest("test-*", fake_guest.fails_test("works"))
+    cloud.fault("label", error=Killed())
+    stage.play(partial(bake_tiny, force=True), cloud)
+    stage.collect()
+    assert stage.world.images[IMAGE].labels["state"] == names.STABLE
+    assert stage.world.inventory() == [f"image {IMAGE} ready"]

@@ -1,0 +1,18 @@
+import subprocess
+import sys
+
+import pytest
+
+import clouds
+from clouds.errors import UsageError
+
+
+def test_unknown_cloud_is_a_usage_error_that_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="'nimbus': not known") as refused:
+        clouds.connect("nimbus")
+    assert "local" in refused.value.next_step
+
+
+def test_importing_clouds_loads_no_driver() -> None:
+    script = "import clouds, sys; print([name for name in sys.modules if name.startswith(('clouds.local', 'qemu'))])"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "[]"

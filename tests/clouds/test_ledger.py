@@ -1,0 +1,94 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clouds.driver import Kind
+from clouds.errors import BakehouseError
+from clouds.ledger import Ledger
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.sqlite3")
+
+
+def names_in(ledger: Ledger, cloud: str = "fake") -> list[str]:
+    return [entry.name for entry in ledger.entries(cloud)]
+
+
+def test_empty_ledger_has_no_entries(ledger: Ledger) -> None:
+    assert ledger.entries("fake") == []
+
+
+def test_what_was_asked_is_read_back_oldest_first(ledger: Ledger) -> None:
+    ledger.ask("fake", Kind.MACHINE, "b", {"owner": "me"})
+    ledger.ask("fake", Kind.IMAGE, "a", {})
+    first, second = ledger.entries("fake")
+    assert (first.kind, first.name, first.labels) == (Kind.MACHINE, "b", {"owner": "me"})
+    assert (second.kind, second.name) == (Kind.IMAGE, "a")
+    assert first.asked_at <= second.asked_at
+
+
+def test_entries_are_kept_apart_by_cloud_and_kind(ledger: Ledger) -> None:
+    for cloud, kind in [("fake", Kind.MACHINE), ("fake", Kind.IMAGE), ("other", Kind.MACHINE)]:
+        ledger.ask(cloud, kind, "a", {})
+    ledger.forget("fake", Kind.MACHINE, "a")
+    assert [(entry.kind, entry.name) for entry in ledger.entries("fake")] == [(Kind.IMAGE, "a")]
+    assert names_in(ledger, "other") == ["a"]
+
+
+def test_asking_again_replaces_the_entry(ledger: Ledger) -> None:
+    ledger.ask("fake", Kind.MACHINE, "a", {"bake": "1"})
+    ledger.ask("fake", Kind.MACHINE, "a", {"bake": "2"})
+    assert [entry.labels["bake"] for entry in ledger.entries("fake")] == ["2"]
+
+
+def test_forgetting_what_is_not_there_is_fine(ledger: Ledger) -> None:
+    ledger.forget("fake", Kind.MACHINE, "a")
+    assert names_in(ledger) == []
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from clouds.driver import Kind
+from clouds.ledger import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+for number in range(30):
+    ledger.ask("fake", Kind.MACHINE, f"{sys.argv[2]}-{number}", {})
+    if number % 2:
+        ledger.forget("fake", Kind.MACHINE, f"{sys.argv[2]}-{number}")
+"""
+
+
+def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), who]) for who in "abc"]
+    assert [writer.wait(timeout=60) for writer in writers] == [0, 0, 0]
+    assert sorted(names_in(Ledger(path))) == sorted(f"{who}-{number}" for who in "abc" for number in range(0, 30, 2))
+
+
+KILLED_WRITER = """
+import os, sys
+from pathlib import Path
+from clouds.driver import Kind
+from clouds.ledger import Ledger
+Ledger(Path(sys.argv[1])).ask("fake", Kind.MACHINE, "a", {})
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_entry_stands_once_asked_even_when_the_process_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    assert subprocess.run([sys.executable, "-c", KILLED_WRITER, str(path)], check=False).returncode == -9
+    assert names_in(Ledger(path)) == ["a"]
+
+
+def test_ledger_that_cannot_be_used_says_so(tmp_path: Path) -> None:
+    (tmp_path / "ledger.sqlite3").write_text("this is no database, but a text that is long enough to look at" * 20)
+    with pytest.raises(BakehouseError, match=r"ledger\.sqlite3: file is not a database"):
+        Ledger(tmp_path / "ledger.sqlite3").ask("fake", Kind.MACHINE, "a", {})
+    with pytest.raises(BakehouseError, match="unable to open"):
+        Ledger(tmp_path / "nosuch" / "ledger.sqlite3").entries("fake")

@@ -1,0 +1,79 @@
+"""What all tests share: a store of their own, and a guard that keeps fast tests from QEMU and from the network."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fake_cloud import FakeCloud, World
+
+SLOW_MARKERS = ("vm", "install")
+_REFUSED_PROGRAMS = ("qemu-system-", "mmdebstrap", "apt-get")
+_guarded = False
+
+
+def _refuse(event: str, args: tuple[object, ...]) -> None:
+    """Fail a fast test that starts a machine or leaves this computer (an audit hook: it sees every caller)."""
+    if not _guarded:
+        return
+    if event in ("subprocess.Popen", "os.posix_spawn", "os.exec"):
+        program = Path(str(args[0])).name
+        if program.startswith(_REFUSED_PROGRAMS):
+            pytest.fail(f"a fast test must not run {program}; mark it with pytest.mark.vm")
+    elif event == "socket.connect":
+        connected, address = args
+        if isinstance(connected, socket.socket) and isinstance(address, tuple) and not _is_loopback(str(address[0])):
+            pytest.fail(f"a fast test must not connect to {address[0]}; mark it with pytest.mark.vm")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host in ("localhost", "")
+
+
+sys.addaudithook(_refuse)
+
+
+@pytest.fixture(autouse=True)
+def guard(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Hold fast tests to this computer's memory, files and loopback."""
+    global _guarded
+    _guarded = not any(request.node.get_closest_marker(name) for name in SLOW_MARKERS)
+    yield
+    _guarded = False
+
+
+@pytest.fixture(autouse=True)
+def own_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep fast tests out of the user's store."""
+    if not any(request.node.get_closest_marker(name) for name in SLOW_MARKERS):
+        monkeypatch.setenv("BAKEHOUSE_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """Give an empty cloud."""
+    return World(tmp_path / "world")
+
+
+@pytest.fixture
+def fake(world: World) -> FakeCloud:
+    """Give a client of an empty cloud."""
+    return FakeCloud(world)
+
+
+@pytest.fixture(scope="session")
+def vm_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the store of the tests with real machines: BAKEHOUSE_TEST_HOME, which saves making the base anew, else a fresh one."""
+    chosen = os.environ.get("BAKEHOUSE_TEST_HOME")
+    folder = Path(chosen).absolute() if chosen else tmp_path_factory.mktemp("store")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,75 @@
+"""The clouds that the contract is held against, and the machines and images that its tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clouds import names
+from clouds.driver import BootSpec, Launcher
+from clouds.lifecycle import settle, stop_machine
+from tests.contract.bench import Bench
+from tests.fake_cloud import FakeCloud, World
+
+
+@pytest.fixture(scope="module", params=["fake", pytest.param("local", marks=pytest.mark.vm)])
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Give each cloud in turn, and leave nothing on it."""
+    if request.param == "fake":
+        cloud: Launcher = FakeCloud(World(tmp_path_factory.mktemp("world")))
+    else:
+        cloud = _local(request.getfixturevalue("vm_home"))
+    made = Bench(cloud, {"project": names.PROJECT, "role": "test", "contract": names.new_nonce()})
+    try:
+        yield made
+    finally:
+        made.remove_all()
+        assert cloud.owned(made.labels) == []
+
+
+def _local(home: Path) -> Launcher:
+    from clouds.local import connect
+
+    return connect(home)
+
+
+@pytest.fixture(scope="module")
+def cloud(bench: Bench) -> Launcher:
+    """Give the driver itself."""
+    return bench.cloud
+
+
+@pytest.fixture(scope="module")
+def running(bench: Bench) -> BootSpec:
+    """Give a machine that runs and has told so."""
+    nonce = names.new_nonce()
+    spec = bench.spec(nonce=nonce)
+    bench.run(spec, nonce)
+    return spec
+
+
+@pytest.fixture(scope="module")
+def stopped(bench: Bench) -> tuple[BootSpec, str]:
+    """Give a machine that has run and was stopped, and its nonce."""
+    nonce = names.new_nonce()
+    spec = bench.spec(nonce=nonce)
+    bench.run(spec, nonce)
+    stop_machine(bench.cloud, spec.name)
+    return spec, nonce
+
+
+@pytest.fixture(scope="module")
+def image(bench: Bench, stopped: tuple[BootSpec, str]) -> str:
+    """Give an image of the machine that was stopped."""
+    name = f"contract-1.0-{int(bench.labels['contract'][:6], 16)}"
+    settle(bench.cloud, bench.cloud.snapshot(stopped[0].name, name, {**bench.labels, "version": "1.0-1"}), timeout_s=300)
+    return name
+
+
+@pytest.fixture
+def other(bench: Bench, running: BootSpec) -> BootSpec:
+    """Give an order that asks for the name of the running machine with a token of its own."""
+    return replace(running, token=names.new_nonce())

@@ -1,0 +1,287 @@
+"""What every cloud does alike: the same verb, the same thing."""
+
+import ipaddress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clouds import names
+from clouds.driver import Base, BootSpec, KeepsFiles, Kind, Launcher, ReadsDisks, State
+from clouds.errors import ConflictError, InvalidError, NotFoundError
+from clouds.lifecycle import is_running, settle, stop_machine
+from tests.contract.bench import Bench
+
+ABSENT = "contract-nosuch"
+
+
+# Names, tokens, labels
+
+
+def test_base_is_the_same_until_refreshed_and_has_an_owner(cloud: Launcher) -> None:
+    base = Base("trixie", "amd64")
+    first, second = cloud.resolve_base(base), cloud.resolve_base(base)
+    assert first == second
+    assert first.base == base
+    assert first.owner
+
+
+def test_booting_again_with_the_same_token_is_the_same_machine(bench: Bench, cloud: Launcher, running: BootSpec) -> None:
+    before = cloud.find(Kind.MACHINE, running.name)
+    settle(cloud, cloud.boot(running))
+    assert cloud.find(Kind.MACHINE, running.name) == before
+    assert [found.name for found in cloud.owned(bench.labels)].count(running.name) == 1
+
+
+def test_booting_a_name_that_is_taken_is_a_conflict_and_harms_nobody(cloud: Launcher, other: BootSpec) -> None:
+    before = cloud.find(Kind.MACHINE, other.name)
+    with pytest.raises(ConflictError, match=other.name):
+        settle(cloud, cloud.boot(other))
+    assert cloud.find(Kind.MACHINE, other.name) == before
+
+
+def test_booting_from_an_image_that_is_not_there_is_not_found_and_makes_nothing(bench: Bench, cloud: Launcher) -> None:
+    spec = bench.spec("nosuch-1.0-1")
+    with pytest.raises(NotFoundError, match=r"nosuch-1\.0-1"):
+        settle(cloud, cloud.boot(spec))
+    assert cloud.find(Kind.MACHINE, spec.name) is None
+
+
+def test_machine_is_found_with_its_labels(cloud: Launcher, running: BootSpec) -> None:
+    found = cloud.find(Kind.MACHINE, running.name)
+    assert found
+    assert (found.kind, found.name, found.state) == (Kind.MACHINE, running.name, State.RUNNING)
+    assert running.labels.items() <= found.labels.items()
+    assert found.created_at > 0
+
+
+def test_what_is_not_there_is_not_found(cloud: Launcher, running: BootSpec) -> None:
+    assert cloud.find(Kind.MACHINE, ABSENT) is None
+    assert cloud.find(Kind.IMAGE, ABSENT) is None
+    assert cloud.find(Kind.IMAGE, running.name) is None
+
+
+def test_owned_lists_what_carries_all_the_labels(bench: Bench, cloud: Launcher, running: BootSpec) -> None:
+    assert running.name in [found.name for found in cloud.owned(bench.labels)]
+    assert cloud.owned({**bench.labels, "role": "other"}) == []
+    assert cloud.owned({**bench.labels, "nosuch": "label"}) == []
+
+
+def test_owned_lists_the_oldest_first(bench: Bench, cloud: Launcher, running: BootSpec, stopped: tuple[BootSpec, str]) -> None:
+    times = [found.created_at for found in cloud.owned(bench.labels)]
+    assert len(times) >= 2
+    assert times == sorted(times)
+
+
+def test_labels_are_laid_over_those_that_are_there(cloud: Launcher, running: BootSpec) -> None:
+    cloud.label(Kind.MACHINE, running.name, {"colour": "blue", "size": "s"})
+    cloud.label(Kind.MACHINE, running.name, {"colour": "red"})
+    found = cloud.find(Kind.MACHINE, running.name)
+    assert found
+    assert found.labels == {**found.labels, **running.labels, "colour": "red", "size": "s"}
+
+
+def test_label_of_63_characters_is_kept_whole(cloud: Launcher, running: BootSpec) -> None:
+    cloud.label(Kind.MACHINE, running.name, {"long": "x" * 63})
+    found = cloud.find(Kind.MACHINE, running.name)
+    assert found
+    assert found.labels["long"] == "x" * 63
+
+
+@pytest.mark.parametrize("kind", [Kind.MACHINE, Kind.IMAGE])
+def test_labelling_what_is_not_there_is_not_found(cloud: Launcher, kind: Kind) -> None:
+    with pytest.raises(NotFoundError, match=ABSENT):
+        cloud.label(kind, ABSENT, {"a": "b"})
+
+
+# The console
+
+
+def test_console_goes_on_exactly_where_the_last_read_ended(cloud: Launcher, running: BootSpec) -> None:
+    first = cloud.console(running.name, 0)
+    second = cloud.console(running.name, first.next_offset)
+    whole = cloud.console(running.name, 0)
+    assert first.text
+    assert first.next_offset <= second.next_offset <= whole.next_offset
+    assert whole.text.startswith(first.text + second.text)
+
+
+def test_console_is_read_from_the_middle(cloud: Launcher, running: BootSpec) -> None:
+    whole = cloud.console(running.name, 0)
+    middle = len(whole.text.encode()) // 2
+    assert cloud.console(running.name, middle).text.startswith(whole.text.encode()[middle:].decode(errors="replace"))
+
+
+def test_console_past_its_end_has_no_text_and_the_same_offset(cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
+    end = cloud.console(stopped[0].name, 0).next_offset
+    piece = cloud.console(stopped[0].name, end)
+    assert (piece.text, piece.next_offset, piece.lost) == ("", end, False)
+
+
+def test_console_of_a_machine_that_is_not_there_is_not_found(cloud: Launcher) -> None:
+    with pytest.raises(NotFoundError, match=ABSENT):
+        cloud.console(ABSENT, 0)
+
+
+# The way in
+
+
+def test_port_that_was_asked_for_answers_on_loopback(cloud: Launcher, running: BootSpec) -> None:
+    endpoint = cloud.address(running.name, 22)
+    assert ipaddress.ip_address(endpoint.host).is_loopback
+    assert 0 < endpoint.port < 65536
+    assert cloud.address(running.name, 22) == endpoint
+
+
+def test_address_of_a_machine_that_is_not_there_is_not_found(cloud: Launcher) -> None:
+    with pytest.raises(NotFoundError, match=ABSENT):
+        cloud.address(ABSENT, 22)
+
+
+# Stop and start
+
+
+def test_machine_that_was_stopped_is_off(cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
+    found = cloud.find(Kind.MACHINE, stopped[0].name)
+    assert found
+    assert found.state is State.STOPPED
+    assert not is_running(cloud, stopped[0].name)
+
+
+def test_stopping_what_is_stopped_is_a_success(cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
+    stop_machine(cloud, stopped[0].name)
+
+
+def test_stopping_what_is_not_there_is_not_found(cloud: Launcher) -> None:
+    with pytest.raises(NotFoundError, match=ABSENT):
+        settle(cloud, cloud.stop(ABSENT))
+
+
+def test_starting_what_is_not_there_is_not_found(cloud: Launcher) -> None:
+    with pytest.raises(NotFoundError, match=ABSENT):
+        settle(cloud, cloud.start(ABSENT, deadline_s=0, facts={}))
+
+
+def test_console_of_a_boot_follows_that_of_the_boot_before(bench: Bench, cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
+    spec, nonce = stopped
+    before = cloud.console(spec.name, 0)
+    settle(cloud, cloud.start(spec.name, deadline_s=spec.deadline_s, facts={}))
+    bench.await_script(spec.name, nonce, since=before.next_offset)
+    stop_machine(cloud, spec.name)
+    assert cloud.console(spec.name, 0).text.startswith(before.text)
+
+
+# Images
+
+
+def test_snapshot_of_a_running_machine_is_refused(bench: Bench, cloud: Launcher, running: BootSpec) -> None:
+    with pytest.raises(InvalidError, match=running.name):
+        settle(cloud, cloud.snapshot(running.name, ABSENT, bench.labels))
+    assert cloud.find(Kind.IMAGE, ABSENT) is None
+
+
+def test_snapshot_of_a_machine_that_is_not_there_is_not_found(bench: Bench, cloud: Launcher) -> None:
+    with pytest.raises(NotFoundError, match=ABSENT):
+        settle(cloud, cloud.snapshot(ABSENT, "contract-1.0-1", bench.labels))
+    assert cloud.find(Kind.IMAGE, "contract-1.0-1") is None
+
+
+def test_image_is_ready_and_carries_its_labels(bench: Bench, cloud: Launcher, image: str) -> None:
+    found = cloud.find(Kind.IMAGE, image)
+    assert found
+    assert found.state is State.READY
+    assert {**bench.labels, "version": "1.0-1"}.items() <= found.labels.items()
+    assert found.size_bytes > 0
+    assert image in [owned.name for owned in cloud.owned(bench.labels) if owned.kind is Kind.IMAGE]
+
+
+def test_image_is_labelled_like_a_machine(cloud: Launcher, image: str) -> None:
+    cloud.label(Kind.IMAGE, image, {"state": "candidate"})
+    cloud.label(Kind.IMAGE, image, {"state": "stable"})
+    found = cloud.find(Kind.IMAGE, image)
+    assert found
+    assert (found.labels["state"], found.labels["version"]) == ("stable", "1.0-1")
+
+
+def test_snapshot_under_a_name_that_is_taken_is_a_conflict_and_harms_nobody(
+    bench: Bench, cloud: Launcher, stopped: tuple[BootSpec, str], image: str
+) -> None:
+    before = cloud.find(Kind.IMAGE, image)
+    with pytest.raises(ConflictError, match=image):
+        settle(cloud, cloud.snapshot(stopped[0].name, image, {**bench.labels, "version": "other"}))
+    assert cloud.find(Kind.IMAGE, image) == before
+
+
+def test_machine_stays_after_a_snapshot(cloud: Launcher, stopped: tuple[BootSpec, str], image: str) -> None:
+    found = cloud.find(Kind.MACHINE, stopped[0].name)
+    assert found
+    assert found.state is State.STOPPED
+
+
+def test_files_of_an_image_are_read_from_outside(cloud: Launcher, image: str, tmp_path: Path) -> None:
+    if not isinstance(cloud, ReadsDisks):
+        pytest.skip("this cloud cannot look into an image")
+    files = cloud.files(image, tmp_path)
+    [(path, content)] = files.read(["/etc/os-release", "/nosuch"]).items() or [("", b"")]
+    assert (path, b"debian" in content.lower()) == ("/etc/os-release", True)
+    assert files.list()["/etc/os-release"] == len(content)
+    assert files.read(["/etc/os-release"], 4) == {"/etc/os-release": content[:4]}
+
+
+def test_files_are_kept_beside_an_image(cloud: Launcher, image: str, tmp_path: Path) -> None:
+    if not isinstance(cloud, KeepsFiles):
+        pytest.skip("this cloud keeps no files")
+    for text in ("old", "new"):
+        (tmp_path / "result.json").write_text(text)
+        cloud.attach(image, {"result.json": tmp_path / "result.json", "other.log": tmp_path / "result.json"})
+    kept = cloud.attached(image, "result.json")
+    assert kept
+    assert kept.read_text() == "new"
+    assert cloud.attached(image, "nosuch") is None
+    assert cloud.attached(ABSENT, "result.json") is None
+
+
+def test_image_boots_and_cannot_be_deleted_while_a_machine_uses_it(bench: Bench, cloud: Launcher, image: str) -> None:
+    nonce = names.new_nonce()
+    spec = replace(bench.spec(image, nonce=nonce), disk_gb=5)
+    bench.run(spec, nonce)
+    with pytest.raises(ConflictError, match=spec.name):
+        settle(cloud, cloud.delete(Kind.IMAGE, image))
+    found = cloud.find(Kind.IMAGE, image)
+    assert found
+    assert found.state is State.READY
+    settle(cloud, cloud.delete(Kind.MACHINE, spec.name))
+    assert cloud.find(Kind.MACHINE, spec.name) is None
+
+
+# Deleting
+
+
+@pytest.mark.parametrize("kind", [Kind.MACHINE, Kind.IMAGE])
+def test_deleting_what_is_not_there_is_a_success(cloud: Launcher, kind: Kind) -> None:
+    settle(cloud, cloud.delete(kind, ABSENT))
+
+
+def test_running_machine_is_deleted_at_once_and_its_name_is_free_again(bench: Bench, cloud: Launcher) -> None:
+    spec = bench.spec()
+    settle(cloud, cloud.boot(spec))
+    settle(cloud, cloud.delete(Kind.MACHINE, spec.name))
+    assert cloud.find(Kind.MACHINE, spec.name) is None
+    again = replace(spec, token=names.new_nonce())
+    settle(cloud, cloud.boot(again))
+    assert is_running(cloud, spec.name)
+    settle(cloud, cloud.delete(Kind.MACHINE, spec.name))
+
+
+def test_deleted_image_is_gone_with_its_files_and_its_name_is_free_again(
+    bench: Bench, cloud: Launcher, stopped: tuple[BootSpec, str], tmp_path: Path
+) -> None:
+    name, labels = "contract-2.0-1", {**bench.labels, "version": "2.0-1"}
+    (tmp_path / "a.log").write_text("text")
+    for _ in range(2):
+        settle(cloud, cloud.snapshot(stopped[0].name, name, labels), timeout_s=300)
+        if isinstance(cloud, KeepsFiles):
+            assert cloud.attached(name, "a.log") is None
+            cloud.attach(name, {"a.log": tmp_path / "a.log"})
+        settle(cloud, cloud.delete(Kind.IMAGE, name))
+        assert cloud.find(Kind.IMAGE, name) is None

@@ -1,0 +1,353 @@
+"""A cloud in memory: instant, readable from outside, able to fail before and after each operation.
+
+`World` is what the cloud holds; `FakeCloud` is one client of it. A test that kills a client goes on with a second
+`FakeCloud` on the same world, as a second command on the same computer would.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from clouds.driver import Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
+from clouds.errors import ConflictError, InvalidError, NotFoundError
+from tests import fake_services
+from tests.fake_guest import OK, Guest, play
+
+OPERATIONS = (
+    "resolve_base",
+    "boot",
+    "start",
+    "stop",
+    "snapshot",
+    "check",
+    "console",
+    "find",
+    "owned",
+    "label",
+    "delete",
+    "address",
+    "log",
+    "files",
+    "attach",
+    "attached",
+)
+
+SSH_PORT = 22
+
+_LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_LABEL_VALUE = re.compile(r"[a-z0-9_.-]{0,63}")
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: the client that meets it can do nothing more in its cloud, nor clean up."""
+
+
+def interrupt() -> None:
+    """Press Ctrl-C: a real SIGINT to this process."""
+    signal.raise_signal(signal.SIGINT)
+
+
+@dataclass(slots=True)
+class Machine:
+    """A machine of the fake cloud, and what its guest has printed and left on its disk."""
+
+    spec: BootSpec
+    labels: dict[str, str]
+    facts: dict[str, str]
+    disk: dict[str, bytes]
+    created_at: float
+    state: State = State.RUNNING
+    console: bytes = b""
+    log: bytes = b""
+
+
+@dataclass(slots=True)
+class Image:
+    """An image of the fake cloud; PENDING until somebody has checked the ticket of its snapshot."""
+
+    labels: dict[str, str]
+    disk: dict[str, bytes]
+    created_at: float
+    state: State = State.PENDING
+    attached: dict[str, Path] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class World:
+    """What the cloud holds; tests read and change it directly. `folder` takes the files that are attached to images."""
+
+    folder: Path
+    machines: dict[str, Machine] = field(default_factory=dict)
+    images: dict[str, Image] = field(default_factory=dict)
+    guests: list[tuple[str, Iterator[Guest]]] = field(default_factory=list)
+    base_serial: int = 1
+    addresses: dict[tuple[str, int], Endpoint] = field(default_factory=dict)
+
+    def inventory(self) -> list[str]:
+        """Return everything that would be billed, as `kind name state` lines."""
+        machines = [f"machine {name} {machine.state}" for name, machine in self.machines.items()]
+        return machines + [f"image {name} {image.state}" for name, image in self.images.items()]
+
+    def guest_of(self, machine: str) -> Guest:
+        """Return how the next boot of a machine is to go: the rule that was given last wins."""
+        return next((next(guests) for pattern, guests in reversed(self.guests) if fnmatchcase(machine, pattern)), OK)
+
+
+@dataclass(slots=True)
+class _Fault:
+    operation: str
+    when: str
+    error: BaseException | Callable[[], None]
+    nth: int | None
+    seen: int = 0
+
+    def is_due(self, operation: str) -> bool:
+        if operation != self.operation:
+            return False
+        self.seen += 1
+        return self.nth is None or self.seen == self.nth
+
+    def strike(self) -> None:
+        if isinstance(self.error, BaseException):
+            raise self.error
+        self.error()
+
+
+class FakeDisk:
+    """The files of an image's disk."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+
+    def list(self) -> Mapping[str, int]:
+        """Return the sizes by path."""
+        return {path: len(content) for path, content in self._files.items()}
+
+    def read(self, paths: Iterable[str], limit_bytes: int = 65536) -> Mapping[str, bytes]:
+        """Return the start of those files that there are."""
+        return {path: self._files[path][:limit_bytes] for path in paths if path in self._files}
+
+
+class FakeCloud:
+    """One client of a `World`: a driver like the others, with every Protocol but a shell."""
+
+    name = "fake"
+    slowness = 1.0
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.calls: list[str] = []
+        self._faults: list[_Fault] = []
+        self._dead = False
+
+    # What tests say to it
+
+    def fault(
+        self, operation: str, *, when: str = "before", error: BaseException | Callable[[], None], nth: int | None = 1
+    ) -> None:
+        """Let the nth call of an operation (each, with None) fail before or after its effect: `error` is raised, or called."""
+        assert operation in OPERATIONS, operation
+        assert when in ("before", "after"), when
+        self._faults.append(_Fault(operation, when, error, nth))
+
+    def guest(self, pattern: str, *guests: Guest) -> None:
+        """Say how the boots of machines with such a name go, one after the other; the last one for all that follow."""
+        self.world.guests.append((pattern, itertools.chain(guests, itertools.repeat(guests[-1]))))
+
+    # The driver
+
+    def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
+        with self._operation("resolve_base", base.suite):
+            if refresh:
+                self.world.base_serial += 1
+                if tell:
+                    tell(f"base {base.suite}: made anew")
+            return BaseImage(f"base-{base.suite}-{base.architecture}-{self.world.base_serial}", "fake", base)
+
+    def boot(self, spec: BootSpec) -> Ticket:
+        with self._operation("boot", spec.name):
+            there = self.world.machines.get(spec.name)
+            if there and there.spec.token != spec.token:
+                raise ConflictError(f"machine {spec.name}: the name is taken", next_step="Choose another name.")
+            if not there:
+                _check_labels(spec.labels)
+                disk = self._source_disk(spec.source)
+                machine = Machine(spec, dict(spec.labels), dict(spec.facts), disk, _now())
+                self.world.machines[spec.name] = machine
+                self._run_guest(spec.name)
+            return Ticket("boot", Kind.MACHINE, spec.name)
+
+    def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
+        with self._operation("start", machine):
+            found = self._machine(machine)
+            if found.state is not State.RUNNING:
+                found.spec = replace(found.spec, deadline_s=deadline_s)
+                found.facts |= facts
+                found.state = State.RUNNING
+                self._run_guest(machine)
+            return Ticket("start", Kind.MACHINE, machine)
+
+    def stop(self, machine: str) -> Ticket:
+        with self._operation("stop", machine):
+            self._machine(machine).state = State.STOPPED
+            return Ticket("stop", Kind.MACHINE, machine)
+
+    def snapshot(self, machine: str, image: str, labels: Mapping[str, str]) -> Ticket:
+        with self._operation("snapshot", image):
+            found = self._machine(machine)
+            if image in self.world.images:
+                raise ConflictError(f"image {image}: the name is taken")
+            if found.state is not State.STOPPED:
+                raise InvalidError(f"machine {machine}: still on", next_step=f"Stop it first: ./inv stop {machine}")
+            _check_labels(labels)
+            self.world.images[image] = Image(dict(labels), dict(found.disk), _now())
+            return Ticket("snapshot", Kind.IMAGE, image)
+
+    def check(self, ticket: Ticket) -> bool:
+        with self._operation("check", f"{ticket.verb} {ticket.name}"):
+            if ticket.verb == "snapshot" and ticket.name in self.world.images:
+                self.world.images[ticket.name].state = State.READY
+            return True
+
+    def console(self, machine: str, since: int) -> ConsoleText:
+        with self._operation("console", machine):
+            return _piece(self._machine(machine).console, since)
+
+    def find(self, kind: Kind, name: str) -> Resource | None:
+        with self._operation("find", name):
+            return next((found for found in self._resources() if (found.kind, found.name) == (kind, name)), None)
+
+    def owned(self, labels: Mapping[str, str]) -> list[Resource]:
+        with self._operation("owned", ""):
+            found = [resource for resource in self._resources() if labels.items() <= resource.labels.items()]
+            return sorted(found, key=lambda resource: resource.created_at)
+
+    def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
+        with self._operation("label", name):
+            _check_labels(labels)
+            self._thing(kind, name).labels.update(labels)
+
+    def delete(self, kind: Kind, name: str) -> Ticket:
+        with self._operation("delete", name):
+            if kind is Kind.MACHINE:
+                self.world.machines.pop(name, None)
+            elif kind is Kind.IMAGE:
+                if users := [user for user, machine in self.world.machines.items() if machine.spec.source == name]:
+                    raise ConflictError(
+                        f"image {name}: in use by machine {users[0]}", next_step=f"Delete it first: ./inv delete {users[0]}"
+                    )
+                self.world.images.pop(name, None)
+            return Ticket("delete", kind, name)
+
+    def address(self, machine: str, port: int) -> Endpoint:
+        with self._operation("address", machine):
+            if port not in self._machine(machine).spec.ports:
+                raise InvalidError(f"machine {machine}: port {port} was not asked for")
+            if port == SSH_PORT:
+                return fake_services.ssh()
+            if (machine, port) not in self.world.addresses:
+                self.world.addresses[machine, port] = fake_services.notebook(lambda: self._machine(machine).facts["PASSWORD_HASH"])
+            return self.world.addresses[machine, port]
+
+    def log(self, machine: str, since: int) -> ConsoleText:
+        with self._operation("log", machine):
+            return _piece(self._machine(machine).log, since)
+
+    def files(self, image: str, scratch: Path) -> FakeDisk:
+        with self._operation("files", image):
+            assert scratch.is_dir()
+            return FakeDisk(self._image(image).disk)
+
+    def attach(self, image: str, files: Mapping[str, Path]) -> None:
+        with self._operation("attach", image):
+            folder = self.world.folder / image
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, path in files.items():
+                self._image(image).attached[name] = Path(shutil.copyfile(path, folder / name))
+
+    def attached(self, image: str, file: str) -> Path | None:
+        with self._operation("attached", image):
+            found = self.world.images.get(image)
+            return found.attached.get(file) if found else None
+
+    # How it is made
+
+    @contextmanager
+    def _operation(self, operation: str, name: str) -> Iterator[None]:
+        if self._dead:
+            raise Killed
+        self.calls.append(f"{operation} {name}".strip())
+        due = [fault for fault in self._faults if fault.is_due(operation)]
+        self._strike(due, "before")
+        yield
+        self._strike(due, "after")
+
+    def _strike(self, due: Sequence[_Fault], when: str) -> None:
+        for fault in due:
+            if fault.when == when:
+                self._dead = self._dead or isinstance(fault.error, Killed)
+                fault.strike()
+
+    def _machine(self, name: str) -> Machine:
+        if name not in self.world.machines:
+            raise NotFoundError(f"machine {name}: there is none", next_step="See: ./inv machines")
+        return self.world.machines[name]
+
+    def _image(self, name: str) -> Image:
+        if name not in self.world.images:
+            raise NotFoundError(f"image {name}: there is none", next_step="See: ./inv images")
+        return self.world.images[name]
+
+    def _thing(self, kind: Kind, name: str) -> Machine | Image:
+        return self._machine(name) if kind is Kind.MACHINE else self._image(name)
+
+    def _resources(self) -> Iterator[Resource]:
+        for name, machine in self.world.machines.items():
+            yield Resource(Kind.MACHINE, name, machine.state, dict(machine.labels), machine.created_at)
+        for name, image in self.world.images.items():
+            size_bytes = sum(map(len, image.disk.values()))
+            yield Resource(Kind.IMAGE, name, image.state, dict(image.labels), image.created_at, size_bytes)
+
+    def _source_disk(self, source: str) -> dict[str, bytes]:
+        if source.startswith("base-"):
+            return {"/etc/os-release": b"ID=debian\n", "/etc/machine-id": b""}
+        image = self._image(source)
+        if image.state is not State.READY:
+            raise InvalidError(f"image {source}: not finished")
+        return dict(image.disk)
+
+    def _run_guest(self, name: str) -> None:
+        machine = self.world.machines[name]
+        played = play(self.world.guest_of(name), name=name, script=machine.spec.script, facts=machine.facts)
+        machine.console += played.console.encode()
+        machine.log += played.log.encode()
+        machine.disk |= played.files
+        machine.state = State.RUNNING if played.is_on else State.STOPPED
+
+
+def _piece(text: bytes, since: int) -> ConsoleText:
+    return ConsoleText(text[since:].decode(errors="replace"), max(since, len(text)))
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    """Refuse what some cloud would refuse."""
+    for key, value in labels.items():
+        if not (_LABEL.fullmatch(key) and _LABEL_VALUE.fullmatch(value)):
+            raise InvalidError(f"label {key}={value!r}: not a label that every cloud takes")
+
+
+_ticks = itertools.count()
+
+
+def _now() -> float:
+    """Return the time, never the same one twice: what was made first sorts first."""
+    return time.time() + next(_ticks) * 1e-6

@@ -1,0 +1,151 @@
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clouds.errors import BakehouseError, NotFoundError, StepFailedError, UsageError
+from clouds.home import home
+from launcher import front
+from launcher.flags import Flag, Values, Verb
+from launcher.terminal import Terminal
+
+ROOT = Path(__file__).parents[2]
+JSON = Flag("json", "JSON", parse=None)
+
+
+def run(action: Callable[[], object], *, as_json: bool = False) -> tuple[int, str, str]:
+    """Run a verb that does this; return the exit code, stdout and stderr."""
+
+    def verb(_values: Values, _terminal: Terminal) -> int:
+        action()
+        return 0
+
+    terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO())
+    code = front.run(Verb("try", "Try.", verb, flags=(JSON,)), {"json": as_json}, (), terminal)
+    return code, terminal.stdout.getvalue(), terminal.stderr.getvalue()  # type: ignore[attr-defined]
+
+
+def raising(error: BaseException) -> Callable[[], object]:
+    def action() -> None:
+        raise error
+
+    return action
+
+
+def test_a_verb_that_ends_well_says_nothing_more() -> None:
+    assert run(lambda: None) == (0, "", "")
+
+
+def test_the_exit_code_of_a_verb_is_handed_on() -> None:
+    verb = Verb("ssh", "Shell.", lambda _values, _terminal: 42)
+    assert front.run(verb, {}, (), Terminal(io.StringIO(), io.StringIO(), io.StringIO())) == 42
+
+
+@pytest.mark.parametrize(("error", "code"), [(NotFoundError("gone"), 1), (UsageError("wrong"), 2), (KeyboardInterrupt(), 130)])
+def test_each_kind_of_error_has_its_exit_code(error: BaseException, code: int) -> None:
+    assert run(raising(error))[0] == code
+
+
+def test_an_error_is_told_as_cause_details_what_is_left_and_what_to_do() -> None:
+    error = StepFailedError(
+        "step packages: line 3\nfailed", step="packages", log=["E: no such package"], next_step="Fix it.\nOr not."
+    )
+    error.add_note("left behind: machine x;\nto remove it: gc")
+    told = run(raising(error))[2].splitlines()
+    assert told == [
+        "error: step packages: line 3",
+        "  failed",
+        "  | E: no such package",
+        "  left behind: machine x;",
+        "  to remove it: gc",
+        "next: Fix it.",
+        "      Or not.",
+    ]
+
+
+def test_with_json_the_failure_is_the_last_line_of_stdout() -> None:
+    error = StepFailedError("it broke", step="packages", log=["one", "two"], next_step="Fix it.")
+    code, stdout, stderr = run(raising(error), as_json=True)
+    assert code == 1
+    assert json.loads(stdout.splitlines()[-1]) == {
+        "error": "it broke",
+        "step": "packages",
+        "log": ["one", "two"],
+        "next": "Fix it.",
+    }
+    assert "it broke" in stderr
+
+
+def test_a_bug_exits_with_3_and_leaves_its_traceback_in_a_log_file() -> None:
+    code, _, stderr = run(raising(ZeroDivisionError("oops")))
+    (log,) = (home() / "logs").iterdir()
+    assert code == 3
+    assert str(log) in stderr
+    assert "Traceback" not in stderr
+    assert "ZeroDivisionError: oops" in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_bug_is_told_even_where_no_log_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEHOUSE_HOME", "/proc/nowhere")
+    code, _, stderr = run(raising(ZeroDivisionError("oops")))
+    assert code == 3
+    assert "ZeroDivisionError: oops" in stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_unwinds_and_decides_the_exit_code(number: signal.Signals, code: int) -> None:
+    unwound = []
+
+    def action() -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            unwound.append(number)
+
+    assert run(action)[0] == code
+    assert unwound == [number]
+
+
+def test_signals_have_their_old_handlers_afterwards() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    run(lambda: None)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run(lambda: signal.raise_signal(signal.SIGHUP))[0] == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_notes_of_an_interrupted_verb_are_told() -> None:
+    error = KeyboardInterrupt()
+    error.add_note("left behind: machine x")
+    assert "  left behind: machine x" in run(raising(error))[2].splitlines()
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    script = (
+        "import sys; from launcher import front; from launcher.flags import Verb; from launcher.terminal import Terminal\n"
+        "def talk(values, terminal):\n    for number in range(100000): terminal.out(str(number))\n    return 0\n"
+        "sys.exit(front.run(Verb('talk', 'Talk.', talk), {}, (), Terminal(sys.stdin, sys.stdout, sys.stderr)))"
+    )
+    reading, writing = os.pipe()
+    talker = subprocess.Popen([sys.executable, "-c", script], stdout=writing, stderr=subprocess.PIPE, cwd=ROOT, text=True)
+    os.close(writing)
+    os.read(reading, 10)
+    os.close(reading)
+    assert talker.communicate(timeout=30)[1] == ""
+
+
+def test_an_error_without_words_is_told_by_its_name() -> None:
+    assert front.lines(BakehouseError(""))[0] == "error: BakehouseError"

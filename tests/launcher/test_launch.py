@@ -1,0 +1,245 @@
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from clouds import names
+from clouds.driver import Endpoint, State
+from clouds.errors import CapacityError, ConflictError, KernelPanicError, NotFoundError, TimedOutError, UsageError
+from clouds.home import home
+from clouds.ledger import Ledger
+from clouds.undo import Undo
+from launcher.identity import known_hosts
+from launcher.launch import LaunchOptions, launch
+from launcher.notebook import check_login
+from tests.fake_cloud import FakeCloud, Machine, World, interrupt
+from tests.fake_guest import HOST_KEY, panics_at
+from tests.launcher.given import put_image
+
+ONE = LaunchOptions(name="one")
+
+
+def only_machine(world: World) -> Machine:
+    (machine,) = world.machines.values()
+    return machine
+
+
+def test_launched_machine_answers_at_its_url_with_its_password(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    launched = launch(fake, ledger, LaunchOptions())
+    assert launched.url and launched.password
+    check_login(launched.url, launched.password)
+    assert launched.image == jupyter
+    assert launched.cloud == "fake"
+    assert fake.world.inventory()[0] == f"machine {launched.name} running"
+
+
+def test_json_of_a_launch_holds_what_programs_are_promised(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    assert list(launch(fake, ledger, ONE).to_json()) == ["name", "url", "password", "image", "cloud", "seconds"]
+
+
+def test_password_is_the_users_own_when_given(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    launched = launch(fake, ledger, LaunchOptions(password="of my own"))
+    assert launched.url
+    check_login(launched.url, "of my own")
+
+
+def test_password_stands_nowhere_but_in_the_answer(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    options = LaunchOptions(password="very secret")
+    launched = launch(fake, ledger, options)
+    assert "very secret" not in repr(options) + repr(launched) + repr(only_machine(fake.world))
+    files = [path for path in home().rglob("*") if path.is_file()]
+    assert files
+    assert not any(b"very secret" in path.read_bytes() or b"argon2" in path.read_bytes() for path in files)
+
+
+def test_machine_has_the_images_sizes_or_those_asked_for(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    launch(fake, ledger, ONE)
+    launch(fake, ledger, LaunchOptions(name="two", cpus=4, memory_mb=512, disk_gb=99))
+    sizes = [(m.spec.cpus, m.spec.memory_mb, m.spec.disk_gb) for m in fake.world.machines.values()]
+    assert sizes == [(2, 2048, 10), (4, 512, 99)]
+
+
+def test_disk_smaller_than_the_images_is_refused(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    with pytest.raises(UsageError, match="disk-gb 9") as raised:
+        launch(fake, ledger, LaunchOptions(disk_gb=9))
+    assert raised.value.next_step == "Give 10 or more."
+
+
+def test_labels_say_whose_it_is_what_it_runs_and_when_it_ends(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    launch(fake, ledger, ONE)
+    labels = only_machine(fake.world).labels
+    expected = {"role": "machine", "machine": "one", "recipe": "jupyter", "version": "1.4.0-7", "image": jupyter, "notebook": "1"}
+    assert expected.items() <= labels.items()
+    assert names.client_labels().keys() <= labels.keys()
+    assert abs(int(labels["expires"]) - time.time() - 24 * 3600) < 60
+
+
+def test_role_lets_gc_remove_a_machine_until_it_answers(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    seen: list[str] = []
+    fake.fault("address", nth=None, error=lambda: seen.append(only_machine(fake.world).labels["role"]))
+    launch(fake, ledger, ONE)
+    assert set(seen) == {"machine-in-progress"}
+
+
+def test_guest_is_told_who_it_is(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    launched = launch(fake, ledger, ONE)
+    machine = only_machine(fake.world)
+    facts = machine.facts
+    assert set(facts) == {"MACHINE", "NONCE", "AUTHORIZED_KEY", "PASSWORD_HASH", "EXPIRES"}
+    assert (facts["MACHINE"], facts["NONCE"], facts["EXPIRES"]) == ("one", launched.nonce, machine.labels["expires"])
+    assert facts["AUTHORIZED_KEY"].startswith("ssh-ed25519 ")
+    assert facts["PASSWORD_HASH"].startswith("argon2:$argon2id$")
+
+
+def test_cloud_ends_the_machine_some_time_after_its_guest_should_have(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    launch(fake, ledger, LaunchOptions(lifetime_h=2))
+    assert 2 * 3600 < only_machine(fake.world).spec.deadline_s < 3 * 3600
+
+
+def test_lifetime_of_zero_never_ends(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    launch(fake, ledger, LaunchOptions(lifetime_h=0))
+    machine = only_machine(fake.world)
+    assert (machine.spec.deadline_s, machine.facts["EXPIRES"], machine.labels["expires"]) == (0, "0", "0")
+
+
+@pytest.mark.parametrize("lifetime_h", [-1.0, float("nan"), float("inf")])
+def test_lifetime_that_is_no_time_is_refused(fake: FakeCloud, ledger: Ledger, jupyter: str, lifetime_h: float) -> None:
+    with pytest.raises(UsageError, match="lifetime"):
+        launch(fake, ledger, LaunchOptions(lifetime_h=lifetime_h))
+
+
+def test_host_key_from_the_console_is_pinned_and_stands_in_the_ssh_config(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    launch(fake, ledger, ONE)
+    assert known_hosts(home(), "fake", "one").read_text() == f"one {HOST_KEY}\n"
+    assert "Host one\n" in (home() / "ssh" / "config").read_text()
+
+
+def test_machine_without_a_notebook_has_neither_url_nor_password(fake: FakeCloud, ledger: Ledger, minimal: str) -> None:
+    launched = launch(fake, ledger, LaunchOptions(recipe="minimal"))
+    assert (launched.url, launched.password) == (None, None)
+    assert only_machine(fake.world).spec.ports == (22,)
+    assert only_machine(fake.world).facts["PASSWORD_HASH"] == ""
+
+
+def test_password_for_an_image_without_a_notebook_is_refused(fake: FakeCloud, ledger: Ledger, minimal: str) -> None:
+    with pytest.raises(UsageError, match="password"):
+        launch(fake, ledger, LaunchOptions(recipe="minimal", password="x"))
+
+
+def test_without_an_image_nothing_is_made_and_the_way_to_one_is_told(fake: FakeCloud, ledger: Ledger) -> None:
+    with pytest.raises(NotFoundError) as raised:
+        launch(fake, ledger, LaunchOptions())
+    assert "./inv bake --recipe jupyter" in raised.value.next_step
+    assert ledger.entries("fake") == []
+
+
+def test_name_that_is_taken_is_refused_and_its_machine_left_alone(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    launch(fake, ledger, ONE)
+    with pytest.raises(ConflictError) as raised:
+        launch(fake, ledger, ONE)
+    assert "./inv delete one" in raised.value.next_step
+    assert fake.world.inventory()[0] == "machine one running"
+    assert known_hosts(home(), "fake", "one").exists()
+
+
+@pytest.mark.parametrize("name", ["", "-", "Upper", "a_b", "bake-1", "test-1", "a" * 41, "a;b", "../x"])
+def test_name_that_no_cloud_takes_is_refused(fake: FakeCloud, ledger: Ledger, jupyter: str, name: str) -> None:
+    with pytest.raises(UsageError, match="name"):
+        launch(fake, ledger, LaunchOptions(name=name))
+
+
+def test_test_of_a_bake_keeps_its_name_its_role_and_its_undo(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    options = replace(ONE, name="test-abc", image=jupyter, labels={"role": "test", "bake": "bake-abc"}, nonce="a" * 32)
+    with Undo() as undo:
+        assert launch(fake, ledger, options, undo=undo).nonce == "a" * 32
+        assert only_machine(fake.world).labels["role"] == "test"
+    assert fake.world.machines == {}
+    assert not known_hosts(home(), "fake", "test-abc").exists()
+
+
+def test_machine_that_panics_is_removed_and_the_reason_told(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    fake.guest("one", panics_at())
+    with pytest.raises(KernelPanicError, match="Fatal exception"):
+        launch(fake, ledger, ONE)
+    assert fake.world.machines == {}
+
+
+def test_machine_that_dies_before_its_first_marker_is_made_once_more(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    def die() -> None:
+        machine = only_machine(fake.world)
+        machine.console, machine.state = b"[    0.1] PANIC: double fault, error_code: 0x0\r\n", State.STOPPED
+        tokens.append(machine.spec.token)
+
+    told: list[str] = []
+    tokens: list[str] = []
+    fake.fault("boot", when="after", error=die)
+    assert launch(fake, ledger, ONE, tell=told.append).url
+    assert told == ["machine one: its kernel panicked: double fault, error_code: 0x0; starting it once more"]
+    assert [entry.name for entry in ledger.entries("fake")] == ["one"]
+    assert only_machine(fake.world).spec.token not in tokens  # a cloud takes the same token for the same machine
+
+
+def test_machine_that_never_answers_is_removed_after_the_deadline(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    fake.slowness = 0.001
+    fake.world.addresses["one", 8888] = Endpoint("127.0.0.1", 9)
+    with pytest.raises(TimedOutError, match="an answer of its notebook"):
+        launch(fake, ledger, ONE)
+    assert fake.world.machines == {}
+
+
+OPERATIONS = ("owned", "find", "boot", "check", "console", "address", "label")
+FAILURES = (
+    ("owned", 1),
+    ("owned", 2),
+    ("find", 1),
+    ("find", 2),
+    ("boot", 1),
+    ("check", 1),
+    ("console", 1),
+    ("address", 2),
+    ("label", 1),
+)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize(("operation", "nth"), FAILURES)
+def test_launch_that_fails_leaves_nothing(
+    fake: FakeCloud, ledger: Ledger, jupyter: str, operation: str, nth: int, when: str
+) -> None:
+    fake.fault(operation, when=when, nth=nth, error=CapacityError("no more"))
+    with pytest.raises(CapacityError):
+        launch(fake, ledger, ONE)
+    assert fake.world.machines == {}
+    assert ledger.entries("fake") == []
+    assert not known_hosts(home(), "fake", "one").exists()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_launch_that_is_interrupted_leaves_nothing(
+    fake: FakeCloud, ledger: Ledger, jupyter: str, operation: str, when: str
+) -> None:
+    fake.fault(operation, when=when, error=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        launch(fake, ledger, ONE)
+    assert fake.world.machines == {}
+    assert ledger.entries("fake") == []
+
+
+def test_two_launches_of_one_recipe_live_side_by_side(fake: FakeCloud, ledger: Ledger, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    first, second = launch(fake, ledger, LaunchOptions()), launch(fake, ledger, LaunchOptions())
+    assert first.name != second.name
+    assert first.url != second.url
+    assert first.password != second.password
+
+
+def test_launcher_loads_nothing_that_only_a_bake_needs() -> None:
+    program = """if True:
+        import sys
+        import launcher.copy, launcher.images, launcher.launch, launcher.log, launcher.machines, launcher.ssh
+        heavy = {"jinja2", "invoke", "pydantic", "rich", "bakery", "argon2"} & set(sys.modules)
+        sys.exit(f"loaded: {heavy}" if heavy else 0)"""
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stderr == ""

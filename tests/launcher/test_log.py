@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clouds.errors import NotFoundError
+from clouds.home import home
+from launcher.log import clean, read_log
+from tests.fake_cloud import FakeCloud
+from tests.launcher.given import launch_one
+
+
+def write_log(folder: Path, name: str, text: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_log_of_a_bake_is_its_console_and_then_its_steps(fake: FakeCloud) -> None:
+    write_log(home() / "bakes" / "bake-1", "steps.log", "=== 01 packages\n")
+    write_log(home() / "bakes" / "bake-1", "console.log", "Linux version\n")
+    write_log(home() / "bakes" / "bake-1", "result.json", "{}")
+    assert read_log(home(), fake, "bake-1") == "--- console.log\nLinux version\n\n--- steps.log\n=== 01 packages\n"
+
+
+def test_log_that_lies_beside_the_image_is_found_by_the_id_of_its_bake(fake: FakeCloud, tmp_path: Path, jupyter: str) -> None:
+    fake.world.images[jupyter].labels["bake"] = "bake-1"
+    fake.attach(jupyter, {"steps.log": write_log(tmp_path, "steps.log", "kept with the image\n")})
+    assert "kept with the image" in read_log(home(), fake, "bake-1")
+
+
+def test_log_of_a_machine_is_its_console(fake: FakeCloud, jupyter: str) -> None:
+    launch_one(fake, "one")
+    assert "Hostname set to <one>" in read_log(home(), fake, "one")
+
+
+@pytest.mark.parametrize("name", ["nosuch", "bake-nosuch", "bake-1/../bake-1", "../bakes/bake-1"])
+def test_log_of_nothing_says_where_to_look(fake: FakeCloud, name: str) -> None:
+    write_log(home() / "bakes" / "bake-1", "console.log", "secret\n")
+    with pytest.raises(NotFoundError) as raised:
+        read_log(home(), fake, name)
+    assert raised.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("printed", "shown"),
+    [
+        ("plain\ttext\n", "plain\ttext\n"),
+        ("a line\r\n", "a line\n"),
+        (" 10%\r100%\n", " 10%\n100%\n"),
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b]0;title\x07after", "after"),
+        ("\x1b]8;;http://x\x1b\\link", "link"),
+        ("\x1bcreset\x1b(B", "reset"),
+        ("bell\x07 back\x08 c1\x9b31m nul\0", "bell back c131m nul"),
+        ("größer → 日本", "größer → 日本"),
+    ],
+)
+def test_what_would_steer_a_terminal_is_left_out(printed: str, shown: str) -> None:
+    assert clean(printed) == shown
+
+
+@given(st.text(alphabet=st.sampled_from("\x1b[]()0;1mc\x07\\\r\nab\x9b")))
+def test_nothing_that_steers_a_terminal_is_ever_left(text: str) -> None:
+    assert not set(clean(text)) & set(map(chr, [*range(9), 11, 12, *range(13, 32), *range(127, 160)]))

@@ -1,0 +1,50 @@
+import io
+
+import pytest
+
+from clouds.errors import BakehouseError, UsageError
+from launcher.terminal import Terminal, table
+
+
+class Tty(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def asked(answer: str, stdin: type[io.StringIO] = Tty) -> Terminal:
+    return Terminal(stdin(answer), io.StringIO(), io.StringIO())
+
+
+@pytest.mark.parametrize("answer", ["y\n", "Yes\n", " YES \n"])
+def test_yes_goes_on(answer: str) -> None:
+    terminal = asked(answer)
+    terminal.confirm("Delete it?", yes=False)
+    assert terminal.stderr.getvalue() == "Delete it? [y/N] "  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("answer", ["", "\n", "n\n", "yess\n"])
+def test_anything_else_stops(answer: str) -> None:
+    with pytest.raises(BakehouseError, match="nothing was deleted") as stopped:
+        asked(answer).confirm("Delete it?", yes=False)
+    assert stopped.value.exit_code == 1
+
+
+def test_where_nobody_can_be_asked_it_is_a_usage_error() -> None:
+    with pytest.raises(UsageError) as refused:
+        asked("y\n", io.StringIO).confirm("Delete it?", yes=False)
+    assert "--yes" in refused.value.next_step
+
+
+def test_yes_is_not_asked_again() -> None:
+    terminal = asked("", io.StringIO)
+    terminal.confirm("Delete it?", yes=True)
+    assert terminal.stderr.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_a_table_is_aligned_and_leaves_empty_columns_out() -> None:
+    rows = [{"name": "one", "url": "", "state": "running"}, {"name": "three", "url": "", "state": "off"}]
+    assert table(rows) == ["NAME   STATE", "one    running", "three  off"]
+
+
+def test_a_table_without_rows_is_empty() -> None:
+    assert table([]) == []

@@ -1,0 +1,251 @@
+"""`./inv`, the shell script: when it makes .venv, with what, and what it hands over. Stand-ins play Python, uv and apt-get."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOOLS = ("sh", "cat", "cmp", "cp", "dirname", "env", "grep", "id", "mkdir", "readlink", "rm", "sleep")
+
+UV = """#!/bin/sh
+echo "uv $*" >>"$CALLS"
+case $1 in
+    venv)
+        for venv in "$@"; do :; done
+        mkdir -p "$venv/bin" "$venv/lib/python3.11/site-packages/invoke"
+        echo >"$venv/pyvenv.cfg"
+        cat >"$venv/lib/python3.11/site-packages/invoke/__main__.py" </dev/null
+        cp "$STANDIN" "$venv/bin/python" ;;
+    pip) exit "${INSTALL_STATUS:-0}" ;;
+esac
+"""
+PYTHON_OF_VENV = """#!/bin/sh
+[ "$2" != ensurepip ] || exit 1
+for word in "$@"; do printf '<%s>' "$word"; done
+"""
+APT = """#!/bin/sh
+echo "apt-get $*" >>"$CALLS"
+case "$*" in *install*) cp "$REAL_PYTHON_SHIM" "$BIN/python3" ;; esac
+"""
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with `inv` and locks in it, and a PATH that holds stand-ins and a few tools only."""
+
+    folder: Path
+    bin: Path
+    calls: Path
+
+    def run(self, *words: str, inv: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+        given = {
+            "PATH": str(self.bin),
+            "BIN": str(self.bin),
+            "CALLS": str(self.calls),
+            "STANDIN": str(self.bin / "standin"),
+            "REAL_PYTHON_SHIM": str(self.bin / "shim"),
+            "HOME": "/nonexistent",
+        }
+        return subprocess.run(
+            [inv or self.folder / "inv", *words], env=given | environ, capture_output=True, text=True, cwd="/", timeout=30
+        )
+
+    @property
+    def venv(self) -> Path:
+        return self.folder / ".venv"
+
+    def called(self) -> list[str]:
+        """Return the calls of stand-ins since the last time."""
+        found = self.calls.read_text().splitlines() if self.calls.exists() else []
+        self.calls.unlink(missing_ok=True)
+        return found
+
+    def put(self, name: str, text: str) -> None:
+        (self.bin / name).write_text(text)
+        (self.bin / name).chmod(0o755)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    folder, path = tmp_path / "a project", tmp_path / "bin"
+    folder.mkdir()
+    path.mkdir()
+    shutil.copy(ROOT / "inv", folder)
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        (folder / lock).write_text(f"# {lock}\n")
+    for tool in TOOLS:
+        (path / tool).symlink_to(str(shutil.which(tool)))
+    made = Project(folder, path, tmp_path / "calls")
+    made.put("uv", UV)
+    made.put("standin", PYTHON_OF_VENV)
+    made.put("shim", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    shutil.copy(path / "shim", path / "python3")
+    return made
+
+
+def test_it_makes_the_environment_and_hands_all_words_to_invoke(project: Project) -> None:
+    done = project.run("ssh", "a b", "--", "ls")
+    handed = f"<-P><-m><invoke><--write-pyc><--search-root><{project.folder}><ssh><a b><--><ls>"
+    assert (done.returncode, done.stdout) == (0, handed)
+    assert [call.split()[1] for call in project.called()] == ["venv", "pip"]
+
+
+def test_without_words_it_lists_the_tasks(project: Project) -> None:
+    assert project.run().stdout.endswith("<--list>")
+
+
+def test_the_second_time_nothing_is_made_and_nothing_is_said(project: Project) -> None:
+    project.run()
+    project.called()
+    done = project.run("recipes")
+    assert done.stdout.endswith("<recipes>")
+    assert (done.stderr, project.called()) == ("", [])
+
+
+def test_packages_are_installed_by_hash_from_the_lock(project: Project) -> None:
+    project.run()
+    assert project.called()[1].endswith("--compile-bytecode --require-hashes -r requirements.lock")
+
+
+@pytest.mark.parametrize("verb", ["test", "check"])
+def test_the_verbs_that_test_install_the_second_lock_once(project: Project, verb: str) -> None:
+    project.run("recipes")
+    project.called()
+    project.run(verb)
+    project.run(verb)
+    assert [call.split()[-1] for call in project.called()] == ["requirements-dev.lock"]
+
+
+def test_a_word_behind_the_dashes_is_no_verb(project: Project) -> None:
+    project.run("ssh", "m", "--", "test", "-f", "x")
+    assert not (project.venv / "requirements-dev.stamp").exists()
+
+
+def test_a_changed_lock_makes_the_environment_anew(project: Project) -> None:
+    project.run()
+    (project.venv / "old").touch()
+    (project.folder / "requirements.lock").write_text("# changed\n")
+    project.run()
+    assert not (project.venv / "old").exists()
+    assert (project.venv / "requirements.stamp").read_text() == "# changed\n"
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ["bin/python", "pyvenv.cfg", "requirements.stamp", "lib/python3.11/site-packages/invoke/__main__.py"],
+)
+def test_a_broken_environment_is_repaired(project: Project, broken: str) -> None:
+    project.run()
+    (project.venv / broken).unlink()
+    done = project.run("recipes")
+    assert done.stdout.endswith("<recipes>")
+    assert (project.venv / broken).exists()
+
+
+def test_an_environment_whose_base_python_is_gone_is_repaired(project: Project) -> None:
+    project.run()
+    (project.venv / "bin/python").unlink()
+    (project.venv / "bin/python").symlink_to("/usr/bin/python3.that-is-gone")
+    assert project.run("recipes").stdout.endswith("<recipes>")
+
+
+def test_a_failed_installation_is_told_and_tried_again_the_next_time(project: Project) -> None:
+    failed = project.run(INSTALL_STATUS="1")
+    assert failed.returncode == 1
+    assert "could not install requirements.lock" in failed.stderr
+    assert failed.stdout == ""
+    assert project.run("recipes").stdout.endswith("<recipes>")
+
+
+def test_it_is_found_through_a_link(project: Project, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(project.folder / "inv")
+    assert f"<--search-root><{project.folder}>" in project.run(inv=link).stdout
+
+
+def test_two_at_once_make_one_environment(project: Project) -> None:
+    project.put("uv", UV.replace("case $1", "sleep 0.3\ncase $1"))
+    environ = {"PATH": str(project.bin), "CALLS": str(project.calls), "STANDIN": str(project.bin / "standin")}
+    both = [subprocess.Popen([project.folder / "inv"], env=environ, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert all(one.communicate(timeout=30)[0].startswith("<-P>") for one in both)
+    assert [call.split()[1] for call in project.called()] == ["venv", "pip"]
+
+
+def test_caches_go_into_bakehouse_home_when_it_is_set(project: Project, tmp_path: Path) -> None:
+    project.put("uv", UV.replace('echo "uv $*"', 'echo "$UV_CACHE_DIR $PIP_CACHE_DIR"'))
+    project.run(BAKEHOUSE_HOME=str(tmp_path / "store"))
+    assert project.called()[0] == f"{tmp_path}/store/cache/uv {tmp_path}/store/cache/pip"
+
+
+def test_without_python_it_is_installed_with_apt_get_and_said_so(project: Project) -> None:
+    (project.bin / "python3").unlink()
+    project.put("apt-get", APT)
+    project.put("sudo", '#!/bin/sh\nexec "$@"\n')
+    done = project.run("recipes")
+    assert done.stdout.endswith("<recipes>")
+    assert "apt-get install python3 python3-venv" in done.stderr
+    assert [call.split()[0] for call in project.called()] == ["apt-get", "apt-get", "uv", "uv"]
+
+
+def test_without_python_and_apt_get_it_says_what_to_install(project: Project) -> None:
+    (project.bin / "python3").unlink()
+    done = project.run()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Python 3.11 or newer" in done.stderr
+
+
+def test_a_python_that_is_too_old_is_passed_over(project: Project) -> None:
+    shutil.copy(project.bin / "shim", project.bin / "python3.12")
+    project.put("python3", "#!/bin/sh\nexit 0\n")  # what 3.10 prints when it is asked
+    assert project.run("recipes").stdout.endswith("<recipes>")
+
+
+def test_it_adds_less_than_30_ms(project: Project) -> None:
+    project.run()
+    times = []
+    for _ in range(20):
+        began = time.perf_counter()
+        project.run()
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.030
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_names_no_index_and_no_path(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    assert "://" not in text
+    assert " /" not in text
+
+
+def test_the_locks_hold_what_the_requirements_ask_for() -> None:
+    for name in ("requirements", "requirements-dev"):
+        asked = [line.replace(".", "-") for line in (ROOT / f"{name}.in").read_text().split("\n") if line and line[0] != "#"]
+        pinned = {line.split("==")[0] for line in (ROOT / f"{name}.lock").read_text().split("\n") if "==" in line}
+        assert set(asked) <= pinned
+
+
+@pytest.mark.install
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("with_uv", [True, False], ids=["uv", "pip"])
+def test_a_real_environment_is_filled_and_lists_the_tasks(tmp_path: Path, with_uv: bool) -> None:
+    folder = tmp_path / "a clone"
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    environ = {**os.environ, "HOME": "/nonexistent", "BAKEHOUSE_HOME": str(tmp_path / "store")}
+    if not with_uv:
+        environ["PATH"] = _path_without("uv", environ["PATH"])
+    done = subprocess.run([folder / "inv", "--list"], env=environ, capture_output=True, text=True, cwd="/", check=False)
+    assert done.returncode == 0, done.stderr
+    assert "bake" in done.stdout
+    assert (folder / ".venv/requirements.stamp").exists()
+
+
+def _path_without(program: str, path: str) -> str:
+    return os.pathsep.join(folder for folder in path.split(os.pathsep) if not (Path(folder) / program).exists())

@@ -1,0 +1,106 @@
+"""Bakehouse as its user runs it: the real command in a process of its own, and what it has left on this computer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PROJECT = Path(__file__).parents[2]
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The JSON lines of its standard output."""
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+    @property
+    def result(self) -> Any:
+        """The last JSON line of its standard output."""
+        return self.lines[-1]
+
+
+@dataclass(frozen=True)
+class Bakehouse:
+    """The command line with a store of its own."""
+
+    home: Path
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a command; its output is to be read from its pipes."""
+        environment = os.environ | {"BAKEHOUSE_HOME": str(self.home), "NO_COLOR": "1"}
+        command = [sys.executable, "-m", "invoke", "--search-root", str(PROJECT), *words]
+        return subprocess.Popen(
+            command,
+            env=environment,
+            cwd="/",
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str, timeout_s: float = 600) -> Finished:
+        """Run a command to its end."""
+        process = self.start(*words)
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_s)
+        finally:
+            process.kill()
+        return Finished(process.returncode, stdout, stderr)
+
+    def must(self, *words: str, timeout_s: float = 600) -> Finished:
+        """Run a command that has to end well."""
+        finished = self.run(*words, timeout_s=timeout_s)
+        assert finished.status == 0, f"{words}: exit status {finished.status}\n{finished.stdout}\n{finished.stderr}"
+        return finished
+
+    def left_overs(self) -> list[str]:
+        """Return what is on this computer of machines and of things half made: processes, folders, ports."""
+        processes = [f"process {pid}: {command}" for pid, command in self.processes()]
+        store = self.home / "local"
+        folders = [*store.glob("machines/*"), *store.glob("*/.partial*"), *store.glob("*/*.partial")]
+        return processes + [f"folder {path}" for path in folders]
+
+    def processes(self) -> Iterator[tuple[int, str]]:
+        """Yield the processes that work in the store: their ids and commands."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                where = (folder / "cwd").readlink()
+            except OSError:
+                continue
+            if int(folder.name) != os.getpid() and (str(self.home) in command or where.is_relative_to(self.home)):
+                yield int(folder.name), command
+
+    def files(self) -> Iterator[Path]:
+        """Yield every file of the store."""
+        return (path for path in self.home.rglob("*") if path.is_file())
+
+
+def holds(path: Path, needles: Sequence[bytes]) -> bool:
+    """Say whether a file holds one of some texts, reading it in pieces."""
+    keep = max(map(len, needles))
+    tail = b""
+    with path.open("rb") as file:
+        while piece := file.read(1 << 24):
+            tail += piece
+            if any(needle in tail for needle in needles):
+                return True
+            tail = tail[-keep:]
+    return False

@@ -1,0 +1,30 @@
+"""Images that the tests with real machines share: each is baked once in a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.vm.bakehouse import Bakehouse
+
+
+@pytest.fixture(scope="session")
+def bakehouse(vm_home: Path) -> Bakehouse:
+    """Give the command line with the store that all these tests share."""
+    return Bakehouse(vm_home)
+
+
+@pytest.fixture(scope="session")
+def minimal(bakehouse: Bakehouse) -> dict[str, Any]:
+    """Give the result of a real bake of `minimal`."""
+    result: dict[str, Any] = bakehouse.must("bake", "--recipe", "minimal", "--json").result
+    return result
+
+
+@pytest.fixture(scope="session")
+def jupyter(bakehouse: Bakehouse) -> dict[str, Any]:
+    """Give the result of a real bake of `jupyter`."""
+    result: dict[str, Any] = bakehouse.must("bake", "--json").result
+    return result

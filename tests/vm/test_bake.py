@@ -1,0 +1,57 @@
+"""A real bake: what it makes, what it tells, and that it is not done twice."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.vm.bakehouse import Bakehouse
+
+pytestmark = pytest.mark.vm
+
+
+def test_the_result_names_a_new_image(minimal: dict[str, Any]) -> None:
+    assert {key: minimal[key] for key in ("recipe", "cloud", "reused")} == {"recipe": "minimal", "cloud": "local", "reused": False}
+    assert minimal["image"] == f"minimal-{minimal['version']}"
+
+
+def test_a_baked_image_is_stable(bakehouse: Bakehouse, minimal: dict[str, Any]) -> None:
+    images = {image["name"]: image for image in bakehouse.must("images", "--json").result}
+    assert images[minimal["image"]]["state"] == "stable"
+    assert images[minimal["image"]]["version"] == minimal["version"]
+
+
+def test_an_unchanged_recipe_is_not_baked_again(bakehouse: Bakehouse, minimal: dict[str, Any]) -> None:
+    again = bakehouse.must("bake", "--recipe", "minimal", "--json").result
+    assert (again["image"], again["reused"]) == (minimal["image"], True)
+
+
+def test_a_bake_leaves_no_machine_and_nothing_half_made(bakehouse: Bakehouse, minimal: dict[str, Any]) -> None:
+    assert minimal["image"]
+    assert bakehouse.left_overs() == []
+
+
+def test_the_logs_are_kept_with_the_image(bakehouse: Bakehouse, minimal: dict[str, Any]) -> None:
+    [folder] = bakehouse.home.glob(f"local/images/{minimal['image']}")
+    assert "=== " in (folder / "steps.log").read_text()
+    assert "checkpoint" in (folder / "console.log").read_text()
+    seconds = json.loads((folder / "result.json").read_text())["seconds"]
+    assert {"boot", "prepare", "seal", "stop", "snapshot", "inspect", "test"} <= seconds.keys()
+
+
+def test_the_manifest_lists_the_packages(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> None:
+    [folder] = bakehouse.home.glob(f"local/images/{jupyter['image']}")
+    packages = json.loads((folder / "packages.json").read_text())
+    assert packages["debian"]["nginx-light"]
+    assert packages["python"]["jupyterlab"]
+
+
+def test_two_bakes_at_once_give_two_versions(bakehouse: Bakehouse, minimal: dict[str, Any]) -> None:
+    bakes = [bakehouse.start("bake", "--recipe", "minimal", "--force", "--json") for _ in range(2)]
+    results = [json.loads(bake.communicate(timeout=600)[0].splitlines()[-1]) for bake in bakes]
+    versions = {minimal["version"], *(result["version"] for result in results)}
+    assert len(versions) == 3
+    for result in results:
+        bakehouse.must("delete-image", result["image"], "--yes")

@@ -1,0 +1,114 @@
+"""Failures on purpose, each with a real machine: the message tells it apart, and nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.vm.bakehouse import RECIPES, Bakehouse, Finished
+
+pytestmark = pytest.mark.vm
+
+
+def bake(bakehouse: Bakehouse, recipe: str, *flags: str) -> Finished:
+    """Bake a recipe that is to fail."""
+    return bakehouse.run("bake", "--recipe", str(RECIPES / f"{recipe}.toml"), "--json", *flags)
+
+
+FAILURES = {
+    "exits-3": ("trouble", r"step trouble: line 3 of it ended with exit status 3"),
+    "no-such-package": ("trouble", r"step trouble: line \d+ of it ended with exit status 100"),
+    "disk-full": ("trouble", r"the builder's disk is full"),
+    "powers-off": ("trouble", r"ended before it was told to"),
+    "sleeps": ("trouble", r"no sign of life for \d+ s"),
+    "panics": ("trouble", r"kernel panicked: sysrq triggered crash"),
+    "fails-its-test": ("never", r"step never: line 2 of it ended with exit status 1"),
+    "keeps-a-secret": ("seal", r"/srv/app/server\.conf: private key"),
+}
+
+
+@pytest.mark.parametrize("recipe", FAILURES)
+def test_a_failed_bake_says_which_step_and_why_and_leaves_nothing(bakehouse: Bakehouse, recipe: str) -> None:
+    step, message = FAILURES[recipe]
+    finished = bake(bakehouse, recipe)
+    assert finished.status == 1
+    assert finished.result["step"] == step
+    assert re.search(message, finished.result["error"])
+    assert finished.result["next"]
+    assert "Traceback" not in finished.stderr
+    assert bakehouse.left_overs() == []
+
+
+def test_a_failed_step_shows_its_last_twenty_lines(bakehouse: Bakehouse) -> None:
+    log = bake(bakehouse, "exits-3").result["log"]
+    assert log == [f"line {number}" for number in range(11, 31)]
+
+
+def test_an_image_that_fails_its_test_stays_a_candidate_and_is_not_launched(bakehouse: Bakehouse) -> None:
+    bake(bakehouse, "fails-its-test")
+    states = {image["state"] for image in bakehouse.must("images", "--recipe", "fails-its-test", "--json").result}
+    assert states == {"candidate"}
+    refused = bakehouse.run("launch", "--recipe", "fails-its-test")
+    assert refused.status != 0
+    assert "bake" in refused.stderr
+
+
+def test_an_unsealed_image_is_not_kept(bakehouse: Bakehouse) -> None:
+    bake(bakehouse, "keeps-a-secret")
+    assert bakehouse.must("images", "--recipe", "keeps-a-secret", "--json").result == []
+
+
+@pytest.fixture
+def bake_under_way(bakehouse: Bakehouse) -> Iterator[subprocess.Popen[str]]:
+    """Give a bake whose own step has begun."""
+    process = bakehouse.start("bake", "--recipe", str(RECIPES / "sleeps.toml"), "--json")
+    await_event(process, "step-started", "trouble")
+    yield process
+    process.kill()
+    process.wait()
+
+
+def await_event(process: subprocess.Popen[str], event: str, name: str) -> None:
+    """Read the events of a bake until one has come."""
+    assert process.stdout
+    for line in process.stdout:
+        seen: dict[str, Any] = json.loads(line)
+        if (seen.get("event"), seen.get("name")) == (event, name):
+            return
+    raise AssertionError(f"{event} {name} never came: {process.stderr.read() if process.stderr else ''}")
+
+
+def test_a_killed_builder_is_told_at_once(bakehouse: Bakehouse, bake_under_way: subprocess.Popen[str]) -> None:
+    for pid, command in bakehouse.processes():
+        if "qemu-system" in command and "timeout" not in command.split()[0]:
+            os.kill(pid, signal.SIGKILL)
+    stdout, _ = bake_under_way.communicate(timeout=30)
+    assert "ended before it was told to" in json.loads(stdout.splitlines()[-1])["error"]
+    assert bakehouse.left_overs() == []
+
+
+@pytest.mark.parametrize(("signals", "status"), [([signal.SIGINT], 130), ([signal.SIGINT] * 2, 130), ([signal.SIGTERM], 143)])
+def test_an_interrupted_bake_leaves_nothing(
+    bakehouse: Bakehouse, bake_under_way: subprocess.Popen[str], signals: list[signal.Signals], status: int
+) -> None:
+    for number in signals:
+        bake_under_way.send_signal(number)
+    bake_under_way.communicate(timeout=60)
+    assert bake_under_way.returncode == status
+    assert bakehouse.left_overs() == []
+
+
+def test_a_kept_builder_can_be_entered_and_removed(bakehouse: Bakehouse) -> None:
+    finished = bake(bakehouse, "exits-3", "--keep")
+    [builder] = re.findall(r"bake-\w+", finished.result["next"])[:1]
+    inside = bakehouse.must("ssh", builder, "--", "cat", "/var/log/bakehouse/bake.log")
+    assert "the words before the end" in inside.stdout
+    bakehouse.must("delete", builder, "--yes")
+    assert bakehouse.left_overs() == []

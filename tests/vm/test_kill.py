@@ -1,0 +1,47 @@
+"""SIGKILL of the bake at ten points: afterwards `gc` finds what is left, and then nothing is left."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from tests.vm.bakehouse import RECIPES, Bakehouse
+
+pytestmark = pytest.mark.vm
+
+POINTS = [
+    ("note", None, 0.0),
+    ("step-started", "boot", 0.0),
+    ("step-started", "boot", 1.0),
+    ("step-started", "prepare", 0.0),
+    ("step-started", "trouble", 1.0),
+    ("step-started", "seal", 0.5),
+    ("step-started", "stop", 0.2),
+    ("step-started", "snapshot", 0.05),
+    ("step-started", "inspect", 0.5),
+    ("step-started", "test", 2.0),
+]
+
+
+@pytest.mark.parametrize(("event", "name", "after_s"), POINTS)
+def test_after_a_kill_gc_leaves_nothing(
+    bakehouse: Bakehouse, minimal: dict[str, Any], event: str, name: str | None, after_s: float
+) -> None:
+    process = bakehouse.start("bake", "--recipe", str(RECIPES / "works.toml"), "--force", "--json")
+    assert process.stdout
+    for line in process.stdout:
+        seen = json.loads(line)
+        if seen.get("event") == event and name in (None, seen.get("name")):
+            break
+    time.sleep(after_s)
+    process.kill()
+    process.communicate(timeout=30)
+    assert process.returncode == -9
+    bakehouse.must("gc", "--yes")
+    assert bakehouse.left_overs() == []
+    images = {image["name"] for image in bakehouse.must("images", "--json").result}
+    assert minimal["image"] in images
+    assert not any(image.startswith("works-") for image in images)

@@ -1,0 +1,163 @@
+"""A launched notebook machine, as its owner uses it."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.notebook import answers, login
+from tests.vm.bakehouse import Bakehouse, holds
+
+pytestmark = pytest.mark.vm
+
+NAME = "lab"
+SHAPE = {"--cpus": "1", "--memory-mb": "3000", "--disk-gb": "14"}
+
+
+@pytest.fixture(scope="module")
+def machine(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give a launched machine of a shape of its own."""
+    assert jupyter["image"]
+    flags = [word for pair in SHAPE.items() for word in pair]
+    launched: dict[str, Any] = bakehouse.must("launch", "--name", NAME, *flags, "--json").result
+    yield launched
+    bakehouse.must("delete", NAME, "--yes")
+    assert bakehouse.left_overs() == []
+
+
+def inside(bakehouse: Bakehouse, *command: str) -> str:
+    """Run a command in the machine."""
+    return bakehouse.must("ssh", NAME, "--", *command, timeout_s=120).stdout
+
+
+def test_a_launch_tells_programs_all_they_need(machine: dict[str, Any], jupyter: dict[str, Any]) -> None:
+    assert machine.keys() == {"name", "url", "password", "image", "cloud", "seconds"}
+    assert (machine["name"], machine["image"], machine["cloud"]) == (NAME, jupyter["image"], "local")
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/?.*", machine["url"])
+
+
+def test_the_guest_has_the_shape_that_was_asked_for(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    assert machine["name"]
+    cpus, memory_kib, disk_bytes = inside(
+        bakehouse, "sh", "-c", "nproc; awk '/MemTotal/ {print $2}' /proc/meminfo; df --block-size=1 --output=size / | tail -1"
+    ).split()
+    assert int(cpus) == 1
+    assert 2700 * 1024 < int(memory_kib) <= 3000 * 1024
+    assert 13e9 < int(disk_bytes) < 14 * 1024**3
+
+
+def test_the_password_opens_the_notebook_and_a_wrong_one_does_not(machine: dict[str, Any]) -> None:
+    assert login(machine["url"], "not the password") is None
+    session = login(machine["url"], machine["password"])
+    assert session is not None
+    assert session.get("/api/kernelspecs").status == http.client.OK
+
+
+def test_the_password_is_kept_nowhere(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    needle = machine["password"].encode()
+    assert [path for path in bakehouse.files() if holds(path, [needle])] == []
+    command_lines = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, check=True).stdout
+    assert needle not in command_lines
+
+
+def test_secrets_on_this_computer_are_their_owner_s_alone(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    assert machine["name"]
+    assert bakehouse.home.stat().st_mode & 0o077 == 0
+    for path in bakehouse.home.rglob("ssh/id_ed25519"):
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_nothing_listens_beyond_loopback(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    ours = {str(pid) for pid, _ in bakehouse.processes()}
+    lines = subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True, check=True).stdout.splitlines()
+    listening = [line.split()[3] for line in lines if ours & set(re.findall(r"pid=(\d+)", line))]
+    assert len(listening) == 2
+    assert all(address.startswith("127.0.0.1:") for address in listening)
+    assert machine["url"].split("/")[2] in listening
+
+
+def test_jupyter_listens_on_no_port_inside_but_its_front(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    assert machine["name"]
+    reachable = {line.split()[3] for line in inside(bakehouse, "ss", "-ltnH").splitlines() if not line.split()[3].startswith("127.")}
+    assert {address.rpartition(":")[2] for address in reachable} == {"22", "8888"}
+
+
+def test_folders_and_modes_are_copied_both_ways(bakehouse: Bakehouse, machine: dict[str, Any], tmp_path: Path) -> None:
+    assert machine["name"]
+    (tmp_path / "to").mkdir()
+    script = tmp_path / "to" / "a script.sh"
+    script.write_text("echo hello\n")
+    script.chmod(0o750)
+    bakehouse.must("copy", str(tmp_path / "to"), f"{NAME}:there")
+    assert inside(bakehouse, "stat", "--format=%a", "there/a script.sh").strip() == "750"
+    bakehouse.must("copy", f"{NAME}:there", str(tmp_path / "back"))
+    back = tmp_path / "back" / "a script.sh"
+    assert (back.read_text(), back.stat().st_mode & 0o777) == ("echo hello\n", 0o750)
+
+
+def test_the_machine_tells_what_is_left_of_its_lifetime(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    assert machine["name"]
+    [row] = [line for line in bakehouse.must("machines").stdout.splitlines() if line.startswith(NAME)]
+    assert "running" in row
+    assert re.search(r"23 h|24 h|23:\d\d", row)
+
+
+def test_no_machine_shows_its_password(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    listed = bakehouse.must("machines", "--json").stdout
+    assert machine["password"] not in listed
+    assert "argon2" not in listed
+
+
+def test_jupyter_survives_the_end_of_an_ssh_session_and_a_reboot(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    before = inside(bakehouse, "cat", "/proc/sys/kernel/random/boot_id")
+    assert answers(machine["url"])
+    bakehouse.run("ssh", NAME, "--", "sudo", "reboot", timeout_s=60)
+    wait_for(lambda: not answers(machine["url"], timeout_s=1))
+    wait_for(lambda: answers(machine["url"]) and login(machine["url"], machine["password"]) is not None)
+    assert inside(bakehouse, "cat", "/proc/sys/kernel/random/boot_id") != before
+
+
+def test_a_new_password_holds_at_once_and_ends_old_sessions(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    old = login(machine["url"], machine["password"])
+    new = bakehouse.must("password", NAME).stdout.strip()
+    assert login(machine["url"], machine["password"]) is None
+    assert login(machine["url"], new) is not None
+    assert old is not None
+    assert old.get("/api/kernelspecs").status != http.client.OK
+
+
+def test_files_survive_stop_and_start(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    inside(bakehouse, "sh", "-c", "echo kept > kept.txt")
+    bakehouse.must("stop", NAME)
+    assert not answers(machine["url"], timeout_s=1)
+    [listed] = [row for row in bakehouse.must("machines", "--json").result if row["name"] == NAME]
+    assert listed["state"] == "stopped"
+    bakehouse.must("start", NAME)
+    assert inside(bakehouse, "cat", "kept.txt").strip() == "kept"
+
+
+def test_a_second_machine_of_the_same_name_is_refused(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    assert machine["name"]
+    refused = bakehouse.run("launch", "--name", NAME)
+    assert refused.status == 1
+    assert "another --name" in refused.stderr
+
+
+def test_an_image_in_use_is_not_deleted(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    refused = bakehouse.run("delete-image", machine["image"], "--yes")
+    assert refused.status == 1
+    assert NAME in refused.stderr
+    assert answers(machine["url"])
+
+
+def wait_for(is_so: Any, *, timeout_s: float = 180) -> None:
+    """Wait until something is so."""
+    from clouds.waiter import until
+
+    until(is_so, what="the machine", timeout_s=timeout_s, poll_s=0.5)
