@@ -19,10 +19,9 @@ from bakery.seal import find_leaks, summary
 from bakery.trial import try_image
 from bakery.watch import Watch, Watched
 from clouds import names
-from clouds.driver import BootSpec, Kind, KeepsFiles, Launcher, OpensShell, ReadsDisks
+from clouds.driver import BootSpec, KeepsFiles, Kind, Launcher, OpensShell, ReadsDisks
 from clouds.errors import (
     BakeError,
-    BakehouseError,
     BuilderDiedError,
     ConflictError,
     KernelPanicError,
@@ -210,7 +209,10 @@ def _inspect(run: _Run, image: str) -> None:
         files = run.cloud.files(image, Path(scratch))
         if leaks := find_leaks(files, literals=(run.order.nonce,)):
             raise NotSealedError(
-                summary(leaks), step="seal", log=leaks, next_step="Remove these files in the step that makes them; the image was deleted."
+                summary(leaks),
+                step="seal",
+                log=leaks,
+                next_step="Remove these files in the step that makes them; the image was deleted.",
             )
         (run.record.folder / "packages.json").write_text(json.dumps(packages(files), indent=2) + "\n", encoding="utf-8")
 
@@ -236,7 +238,5 @@ def _keep_files(run: _Run, image: str, version: names.ImageVersion) -> None:
         run.cloud.attach(image, run.record.files())
 
 
-def _baked(
-    cloud: Launcher, bake_id: str, recipe: Recipe, image: str, version: str, began: float, *, reused: bool
-) -> Baked:
+def _baked(cloud: Launcher, bake_id: str, recipe: Recipe, image: str, version: str, began: float, *, reused: bool) -> Baked:
     return Baked(bake_id, image, recipe.name, version, cloud.name, round(time.monotonic() - began, 3), reused)

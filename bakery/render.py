@@ -75,8 +75,15 @@ class Part:
 def render(recipe: Recipe, resolution: Resolution, *, notebook_port: int = NOTEBOOK_PORT) -> Script:
     """Return the script that bakes a recipe: prepare, its steps, seal."""
     steps = [Part(step.name, _ended(_render_step(recipe, step, resolution, notebook_port))) for step in recipe.steps]
-    title = f"Recipe {recipe.name}" + (f", refreshed {resolution.refreshed}" if resolution.refreshed else "")
-    return frame(title, [Part("prepare", _text("prepare")), *steps, Part("seal", _text("seal"))], is_bake=True)
+    return frame(_title(recipe, resolution), [Part("prepare", _text("prepare")), *steps, Part("seal", _text("seal"))], is_bake=True)
+
+
+def _title(recipe: Recipe, resolution: Resolution) -> str:
+    """Return what else an image is made of, which tells it from others although no step shows it."""
+    machine = recipe.machine
+    shape = f"{machine.cpus} processors, {machine.memory_mb} MB, {machine.disk_gb} GB"
+    refreshed = f"; packages without a lock as of {resolution.refreshed}" if resolution.refreshed else ""
+    return f"Recipe {recipe.name}: disk of {recipe.builder.disk_gb} GB; machines of {shape}{refreshed}"
 
 
 def render_tests(recipe: Recipe) -> Script | None:

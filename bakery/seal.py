@@ -76,7 +76,9 @@ CONTENTS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
 """What no small file may hold in the places that people write to; packages' own files hold test keys and are left out."""
 
 _SEARCHED = re.compile(r"/(etc|root|home|srv|opt|usr/local|var/lib/(bakehouse|jupyter|cloud))/.*")
-_NOT_SEARCHED = re.compile(r".*/(site-packages|dist-packages|share/doc|share/ca-certificates|ssl/certs)/.*|/opt/[^/]+/(lib|pkgs|share)/.*")
+_NOT_SEARCHED = re.compile(
+    r".*/(site-packages|dist-packages|share/doc|share/ca-certificates|ssl/certs)/.*|/opt/[^/]+/(lib|pkgs|share)/.*"
+)
 _SEARCHED_BYTES_MAX = 65536
 _TOLD_MAX = 20
 

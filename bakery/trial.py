@@ -15,9 +15,7 @@ from launcher.launch import Launched, LaunchOptions, launch
 from launcher.notebook import check_login
 
 
-def try_image(
-    cloud: Launcher, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent
-) -> dict[str, float]:
+def try_image(cloud: Launcher, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent) -> dict[str, float]:
     """Return the seconds of each test. Raises TestsFailedError: a test, the start or the log-in failed; no machine is left."""
     with Undo() as undo:
         try:

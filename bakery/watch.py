@@ -153,9 +153,7 @@ class Watch:
             next_step=f"Mend the step in the recipe and bake again; the whole log: ./inv log {self.watched.bake_id}",
         )
 
-    def _fail(
-        self, kind: type[BuilderDiedError] | type[KernelPanicError] | type[BuilderSilentError], message: str
-    ) -> None:
+    def _fail(self, kind: type[BuilderDiedError] | type[KernelPanicError] | type[BuilderSilentError], message: str) -> None:
         step = self._progress.current
         last = self.watched.console_file.read_text(encoding="utf-8", errors="replace") if self.watched.console_file.exists() else ""
         raise kind(

@@ -95,20 +95,19 @@ class Boot:
         return error
 
 
-def bring_up(boot: Callable[[], Boot], again: Callable[[], Boot], tell: Tell) -> Boot:
+def bring_up(begin: Callable[[], Boot], again: Callable[[Boot], Boot], tell: Tell) -> Boot:
     """Return a boot that has told its identity; one that dies before its first marker is tried once more, and that is told.
 
     Some kernels die now and then while they boot under emulation, and are well the next time.
     """
-    first = boot()
-    first.await_identity()
-    if first.ended and not first.has_spoken:
-        tell(f"machine {first.machine}: {first.ended}; starting it once more")
-        second = again()
-        second.await_identity()
-        first = second
-    first.check()
-    return first
+    boot = begin()
+    boot.await_identity()
+    if boot.ended and not boot.has_spoken:
+        tell(f"machine {boot.machine}: {boot.ended}; starting it once more")
+        boot = again(boot)
+        boot.await_identity()
+    boot.check()
+    return boot
 
 
 def ssh_answers(endpoint: Endpoint, *, timeout_s: float = 5.0) -> bool:

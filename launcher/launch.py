@@ -92,7 +92,7 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
         create_machine(cloud, ledger, undo, spec)
         return Boot(cloud, name, nonce)
 
-    def again() -> Boot:
+    def again(_failed: Boot) -> Boot:
         remove(cloud, ledger, Kind.MACHINE, name)
         create_machine(cloud, ledger, undo, replace(spec, token=names.new_nonce()))
         return Boot(cloud, name, nonce)

@@ -95,12 +95,13 @@ def start(cloud: Launcher, name: str, *, lifetime_h: float = 24.0, tell: Tell = 
     cloud.label(Kind.MACHINE, name, {"expires": str(expires)})  # before it is on: gc must not meet an expired one running
     seen = cloud.console(name, 0).next_offset
 
-    def begin() -> Boot:
+    def begin(at: int) -> Boot:
         ticket = cloud.start(name, deadline_s=backstop_s(cloud, lifetime_h), facts={"NONCE": nonce, "EXPIRES": str(expires)})
         settle(cloud, ticket)
-        return Boot(cloud, name, nonce, at=seen)
+        return Boot(cloud, name, nonce, at=at)
 
-    await_answer(cloud, bring_up(begin, begin, tell), has_notebook=view.labels.get("notebook") == "1")
+    boot = bring_up(lambda: begin(seen), lambda failed: begin(failed.at), tell)
+    await_answer(cloud, boot, has_notebook=view.labels.get("notebook") == "1")
     return find_machine(cloud, name)
 
 

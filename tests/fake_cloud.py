@@ -319,7 +319,7 @@ class FakeCloud:
 
     def _source_disk(self, source: str) -> dict[str, bytes]:
         if source.startswith("base-"):
-            return {"/etc/os-release": b"ID=debian\n", "/etc/machine-id": b""}
+            return {"/usr/lib/os-release": b"ID=debian\n", "/etc/machine-id": b""}
         image = self._image(source)
         if image.state is not State.READY:
             raise InvalidError(f"image {source}: not finished")

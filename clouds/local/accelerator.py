@@ -10,7 +10,6 @@ import os
 import platform
 import select
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,16 +28,22 @@ _PROBE = ("-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """A way to run guests: QEMU's arguments for it, and how many times slower than real hardware they are."""
+    """A way to run guests: QEMU's arguments and what the guest's kernel is told, and how many times slower than real hardware."""
 
     name: str
     slowness: float
     arguments: tuple[str, ...]
+    cmdline: str = ""
 
 
 KVM = Accelerator("kvm", 1.0, ("-accel", "kvm", "-cpu", "host"))
 # 5-level page tables cost a tenth of a boot; nested virtualization makes the guest load drivers for nothing.
-TCG = Accelerator("tcg", 8.0, ("-accel", "tcg,thread=multi", "-cpu", "max,la57=off,svm=off"))
+# When the kernel's watchdog finds the time stamp counter unstable, as it does on a busy computer, the kernel patches its
+# own running code; before QEMU 8.1 a virtual CPU may go on with half-patched code, and panics (`int3`, `double fault`).
+# Mitigations against speculation cost time and mean nothing to translated code.
+TCG = Accelerator(
+    "tcg", 8.0, ("-accel", "tcg,thread=multi", "-cpu", "max,la57=off,svm=off"), cmdline="tsc=reliable mitigations=off"
+)
 _BY_NAME = {accelerator.name: accelerator for accelerator in (KVM, TCG)}
 
 
@@ -50,6 +55,8 @@ def accelerator(cache: Path, *, probe: Callable[[], bool] | None = None) -> Acce
                 f"{VARIABLE}={chosen}: not an accelerator", next_step=f"Set it to {' or '.join(_BY_NAME)}, or not at all."
             )
         return _BY_NAME[chosen]
+    if which("qemu-system-x86_64") is None:
+        return TCG  # nothing to keep: it is installed when it is first needed
     host = _host()
     kept = files.read_json(cache)
     if kept and kept.get("host") == host and kept.get("accelerator") in _BY_NAME:
@@ -70,7 +77,9 @@ def runs_guests(found: Accelerator) -> bool:
     qemu = which("qemu-system-x86_64")
     if qemu is None:
         return False
-    with tempfile.TemporaryDirectory() as folder:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
         disk = Path(folder) / "disk"
         disk.write_bytes(boot_sector(_SIGN).ljust(_DISK_BYTES, b"\0"))
         return _speaks([qemu, *_PROBE, *found.arguments, "-drive", f"file={disk},format=raw,if=virtio,readonly=on"])

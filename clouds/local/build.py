@@ -16,15 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clouds.driver import Tell
+from clouds.errors import CloudError, DeniedError
 from clouds.home import write_private
 from clouds.local.command import environment, failure, free_bytes, full_disk, run
 from clouds.local.definition import Definition
 from clouds.local.esp import DISK_MB, ESP_MB, ESP_START_MB, ROOT_LABEL, ROOT_START_MB, format_esp, take_boot_files
-from clouds.local.settings import apt_conf, host_settings, mirrors, sources_list
+from clouds.local.mirrors import apt_conf, sources_list
+from clouds.local.settings import host_settings
 
 _BUILD_S = 3600
 _DISK_S = 600
 _NEEDED_BYTES = 2 * 2**30
+_NAMESPACE = ("unshare", "--map-auto", "--map-root-user", "--mount")
 _FILESYSTEM = "lazy_itable_init=1,lazy_journal_init=1"
 
 
@@ -39,6 +42,8 @@ def build(definition: Definition, scratch: Path, tell: Tell) -> Built:
     """Build a base in an empty folder: disk.qcow2 and the files for a direct start (see `esp`)."""
     if free_bytes(scratch) < _NEEDED_BYTES:
         raise full_disk(scratch, "building a base", _NEEDED_BYTES)
+    if not is_root():
+        _check_namespaces()
     started = time.monotonic()
 
     def say(what: str) -> None:
@@ -66,9 +71,7 @@ def _debootstrap(definition: Definition, scratch: Path, say: Tell) -> None:
     """Install Debian: as root into the folder `tree`, else into `tree.tar` (the owners of its files are not ours)."""
     settings = host_settings()
     suite = definition.base.suite
-    default = (definition.templates / "root/etc/apt/sources.list.d/debian.sources").read_text(encoding="utf-8")
-    sources = sources_list(settings.mirrors, suite) or sources_list(mirrors([default.replace("@SUITE@", suite)]), suite)
-    inputs = {"list": sources, "apt": apt_conf(settings.apt)}
+    inputs = {"list": sources_list(settings.mirrors, suite), "apt": apt_conf(settings.apt)}
     for name, text in inputs.items():
         write_private(scratch / f"input.{name}", text)
     _pack(definition, scratch / "input.tar")
@@ -157,10 +160,19 @@ def _fill_root(scratch: Path, raw: Path) -> None:
     # The tree lies in memory, in a namespace in which its owners can be told apart; it goes with the namespace.
     (scratch / "tree").mkdir()
     script = 'mount -t tmpfs tmpfs "$1" && tar --extract --file "$1.tar" --directory "$1" --exclude "./dev/*" && shift && exec "$@"'
-    namespace = ["unshare", "--map-auto", "--map-root-user", "--mount", "sh", "-c", script, "sh", str(scratch / "tree")]
-    run([*namespace, *mke2fs, *operands], timeout_s=_DISK_S)
+    run([*_NAMESPACE, "sh", "-c", script, "sh", str(scratch / "tree"), *mke2fs, *operands], timeout_s=_DISK_S)
     (scratch / "tree").rmdir()
     (scratch / "tree.tar").unlink()
+
+
+def _check_namespaces() -> None:
+    try:
+        run([*_NAMESPACE, "true"], timeout_s=_DISK_S)
+    except CloudError as error:
+        raise DeniedError(
+            f"this user may not have namespaces of its own, in which a base is built ({error.message})",
+            next_step="Give it a line in /etc/subuid and in /etc/subgid, allow unprivileged user namespaces, or bake as root.",
+        ) from error
 
 
 def is_root() -> bool:

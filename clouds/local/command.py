@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from clouds.errors import CloudError, HostFullError, MissingToolError
@@ -52,6 +54,18 @@ def failure(program: str, said: str, *, cwd: Path | None = None) -> CloudError:
     return CloudError(f"{program}: {last}", next_step="Run the command again; if it fails alike, its words above say why.")
 
 
+@contextmanager
+def as_cloud_errors(folder: Path) -> Iterator[None]:
+    """Tell of what this computer refuses (a full disk, a file that may not be written) as a CloudError."""
+    try:
+        yield
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise full_disk(folder, what) from error
+        raise CloudError(what, next_step=f"Can you write to {folder}? Try again.") from error
+
+
 def full_disk(folder: Path, what: str, needed_bytes: int = 0) -> HostFullError:
     """Return the error for a full disk, with how much is free and, when known, needed."""
     free_mb = free_bytes(folder) // 2**20
@@ -64,7 +78,7 @@ def full_disk(folder: Path, what: str, needed_bytes: int = 0) -> HostFullError:
 
 def free_bytes(folder: Path) -> int:
     """Return how much of the disk that holds a folder is free for us."""
-    stats = os.statvfs(folder)
+    stats = os.statvfs(next(path for path in (folder, *folder.parents) if path.exists()))
     return stats.f_bavail * stats.f_frsize
 
 

@@ -10,6 +10,7 @@ from clouds.local.command import run
 from clouds.local.qemu import DISK
 
 _QEMU_IMG_S = 120
+_REBASE_S = 1800
 _GIB = 2**30
 
 
@@ -36,14 +37,16 @@ def virtual_bytes(disk: Path) -> int:
     return int.from_bytes(header[24:32], "big")
 
 
-def freeze(folder: Path, target: Path) -> None:
+def freeze(folder: Path, target: Path, source: Path) -> None:
     """Give a machine's disk to an image: a hard link in `target`, while the machine goes on with an overlay on the same.
 
-    At every instant the machine's disk is whole; killed in between, at worst a file is left over in its folder.
+    The image overlays `source` alone, as the machine's disk did at first. At every instant the machine's disk is whole.
     """
-    disk, fresh = folder / DISK, folder / "fresh.qcow2"
-    frozen = folder / f"frozen-{len(list(folder.glob('frozen-*')))}.qcow2"
-    frozen.unlink(missing_ok=True)
+    disk, frozen, fresh = folder / DISK, folder / "frozen.qcow2", folder / "fresh.qcow2"
+    if frozen.exists():  # frozen once before: take back what was frozen then
+        back = ["qemu-img", "rebase", "-q", "-f", "qcow2", "-F", "qcow2", "-b", os.path.relpath(source, folder), DISK]
+        run(back, timeout_s=_REBASE_S, cwd=folder)
+        frozen.unlink()
     os.link(disk, target)
     os.link(disk, frozen)
     make_overlay(fresh, frozen)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from clouds.driver import Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, Tell, Ticket
 from clouds.errors import NotFoundError
 from clouds.local import console, qemu
 from clouds.local.accelerator import Accelerator, accelerator
+from clouds.local.command import as_cloud_errors
 from clouds.local.contents import DiskContents
 from clouds.local.host import ensure_tools
 from clouds.local.images import Images
@@ -31,30 +32,37 @@ class LocalCloud:
         self._machines = Machines(self._store)
         self._images = Images(self._store)
 
-    @cached_property
-    def _accelerator(self) -> Accelerator:
+    @property
+    def accelerator(self) -> Accelerator:
+        """What guests run on here."""
         return accelerator(self._store.folder / "accelerator.json")
 
     @property
     def slowness(self) -> float:
         """How many times slower than real hardware guests run here."""
-        return self._accelerator.slowness
+        return self.accelerator.slowness
 
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
         """Return the base that is kept, or build one."""
         say = tell or _say_nothing
         ensure_tools(say)
-        return self._store.bases.resolve(base, refresh=refresh, tell=say)
+        with self._told():
+            found = self._store.bases.resolve(base, refresh=refresh, tell=say)
+            if refresh:
+                self._store.prune_bases()
+        return found
 
     def boot(self, spec: BootSpec) -> Ticket:
         """Prepare a machine and start its QEMU."""
         ensure_tools(_say_nothing)
-        self._machines.create(spec, self._accelerator)
+        with self._told():
+            self._machines.create(spec, self.accelerator)
         return Ticket("boot", Kind.MACHINE, spec.name)
 
     def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
         """Start QEMU on the disk that the machine has."""
-        self._machines.start(machine, self._accelerator, deadline_s=deadline_s, facts=facts)
+        with self._told():
+            self._machines.start(machine, self.accelerator, deadline_s=deadline_s, facts=facts)
         return Ticket("start", Kind.MACHINE, machine)
 
     def stop(self, machine: str) -> Ticket:
@@ -67,13 +75,15 @@ class LocalCloud:
         record = read_record(self._store.machine(machine))
         if record is None:
             raise NotFoundError(f"machine {machine}: there is none", next_step="See: ./inv machines")
-        self._images.snapshot(record, image, labels)
+        with self._told():
+            self._images.snapshot(record, image, labels)
         return Ticket("snapshot", Kind.IMAGE, image)
 
     def check(self, ticket: Ticket) -> bool:
         """Return whether what was begun has ended."""
         if ticket.verb in ("boot", "start"):
-            return self._machines.is_up(ticket.name, self._accelerator)
+            with self._told():
+                return self._machines.is_up(ticket.name, self.accelerator)
         if ticket.verb == "stop":
             return self._machines.is_off(ticket.name)
         if ticket.verb == "delete":
@@ -106,12 +116,13 @@ class LocalCloud:
 
     def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
         """Lay labels over those of a machine or an image."""
-        if kind is Kind.MACHINE:
-            self._machines.label(name, labels)
-        elif kind is Kind.IMAGE:
-            self._images.label(name, labels)
-        else:
-            raise NotFoundError(f"{kind} {name}: there is none", next_step="The local cloud has machines and images only.")
+        with self._told():
+            if kind is Kind.MACHINE:
+                self._machines.label(name, labels)
+            elif kind is Kind.IMAGE:
+                self._images.label(name, labels)
+            else:
+                raise NotFoundError(f"{kind} {name}: there is none", next_step="The local cloud has machines and images only.")
 
     def delete(self, kind: Kind, name: str) -> Ticket:
         """Remove a machine, running or not, or an image that nothing overlays."""
@@ -128,19 +139,26 @@ class LocalCloud:
 
     def open_shell(self, machine: str, public_key: str) -> Endpoint:
         """Have the guest start an SSH server of its own for this key, on a port that is forwarded from now on."""
-        return Endpoint(_LOOPBACK, self._machines.open_shell(machine, public_key, _SHELL_PORT))
+        with self._told():
+            return Endpoint(_LOOPBACK, self._machines.open_shell(machine, public_key, _SHELL_PORT))
 
     def files(self, image: str, scratch: Path) -> DiskContents:
         """Open an image's root filesystem for reading."""
-        return DiskContents(self._store.image(image) / qemu.DISK, scratch)
+        with self._told():
+            return DiskContents(self._store.image(image) / qemu.DISK, scratch)
 
     def attach(self, image: str, files: Mapping[str, Path]) -> None:
         """Copy files beside an image."""
-        self._images.attach(image, files)
+        with self._told():
+            self._images.attach(image, files)
 
     def attached(self, image: str, file: str) -> Path | None:
         """Return where such a file lies, or None."""
         return self._images.attached(image, file)
+
+    def _told(self) -> AbstractContextManager[None]:
+        """Tell of what this computer refuses as the Protocols promise."""
+        return as_cloud_errors(self._store.folder)
 
 
 def _say_nothing(_: str) -> None:

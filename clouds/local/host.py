@@ -33,7 +33,8 @@ _INSTALL_S = 900
 
 def missing_packages() -> list[str]:
     """Return the Debian packages that the local cloud lacks on this computer, sorted."""
-    lacking = {package for tool, package in TOOLS.items() if which(tool) is None}
+    needless = {"newuidmap"} if os.geteuid() == 0 else set()
+    lacking = {package for tool, package in TOOLS.items() if tool not in needless and which(tool) is None}
     keyring, package = _KEYRING
     return sorted(lacking | (set() if keyring.exists() else {package}))
 

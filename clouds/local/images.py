@@ -88,7 +88,7 @@ class Images:
         return path if path.is_file() else None
 
     def _fill(self, folder: Path, machine: Path, record: MachineRecord, labels: Mapping[str, str]) -> None:
-        freeze(machine, folder / qemu.DISK)
+        freeze(machine, folder / qemu.DISK, self.store.source(record.source) / qemu.DISK)
         take_boot_files(folder / qemu.DISK, folder)
         manifest = {
             "labels": dict(labels),

@@ -35,10 +35,31 @@ class Machines:
         files.sweep(self.store.machines)
         with self.store.locked():
             if not self._taken(spec):
-                self._prepare(spec)
+                self.prepare(spec)
         folder, record = self._known(spec.name)
         if not record.spawns:
             self._spawn(folder, accelerator)
+
+    def prepare(self, spec: BootSpec) -> None:
+        """Write down and make all of a machine but its process, and only then let it be seen."""
+        source = self.store.source(spec.source)
+        folder = files.partial_folder(self.store.machines, spec.name)
+        try:
+            record = new_record(spec, created_at=time.time())
+            write_record(folder, record)
+            write_facts(folder, record.facts)
+            write_private(folder / "script", spec.script)
+            if spec.build_settings:
+                files.write_private_bytes(
+                    folder / "build", build_archive(build_files(host_settings(), self.store.suite(spec.source)))
+                )
+            for name in (qemu.CONSOLE, qemu.STEPS):
+                write_private(folder / name, "")
+            make_overlay(folder / qemu.DISK, source / qemu.DISK, disk_gb=spec.disk_gb)
+            link_boot_files(source, folder)
+            folder.rename(self.store.machines / spec.name)
+        finally:
+            files.remove_folder(folder)
 
     def start(self, name: str, accelerator: Accelerator, *, deadline_s: int, facts: Mapping[str, str]) -> None:
         """Start a machine that is off; one that was paused because this computer's disk was full goes on."""
@@ -141,27 +162,6 @@ class Machines:
         if record is None or record.token != spec.token:
             raise ConflictError(f"machine {spec.name}: the name is taken", next_step="Choose another name, or delete that machine.")
         return True
-
-    def _prepare(self, spec: BootSpec) -> None:
-        """Write down and make all of a machine but its process, and only then let it be seen."""
-        source = self.store.source(spec.source)
-        folder = files.partial_folder(self.store.machines, spec.name)
-        try:
-            record = new_record(spec, created_at=time.time())
-            write_record(folder, record)
-            write_facts(folder, record.facts)
-            write_private(folder / "script", spec.script)
-            if spec.build_settings:
-                files.write_private_bytes(
-                    folder / "build", build_archive(build_files(host_settings(), self.store.suite(spec.source)))
-                )
-            for name in (qemu.CONSOLE, qemu.STEPS):
-                write_private(folder / name, "")
-            make_overlay(folder / qemu.DISK, source / qemu.DISK, disk_gb=spec.disk_gb)
-            link_boot_files(source, folder)
-            folder.rename(self.store.machines / spec.name)
-        finally:
-            files.remove_folder(folder)
 
     def _spawn(self, folder: Path, accelerator: Accelerator) -> None:
         def choose_ports(record: MachineRecord) -> MachineRecord:

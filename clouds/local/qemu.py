@@ -41,7 +41,7 @@ def arguments(record: MachineRecord, accelerator: Accelerator, boot: Mapping[str
     return [
         *("-name", record.name, "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", "on"),
         *("-machine", _MACHINE, *accelerator.arguments, "-smp", str(record.cpus), "-m", str(record.memory_mb)),
-        *_boot(boot),
+        *_boot(boot, accelerator.cmdline),
         *_disk(cache="unsafe" if record.has_build_settings else "writeback"),
         *_network(record.forwards),
         *("-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto", "-device", "virtio-serial-pci"),
@@ -55,9 +55,9 @@ def arguments(record: MachineRecord, accelerator: Accelerator, boot: Mapping[str
     ]
 
 
-def _boot(boot: Mapping[str, str]) -> list[str]:
+def _boot(boot: Mapping[str, str], cmdline: str) -> list[str]:
     initrd = ["-initrd", boot["initrd"]] if "initrd" in boot else []
-    return ["-kernel", boot["vmlinuz"], *initrd, "-append", boot["cmdline"]]
+    return ["-kernel", boot["vmlinuz"], *initrd, "-append", f"{boot['cmdline']} {cmdline}".rstrip()]
 
 
 def _disk(*, cache: str) -> list[str]:

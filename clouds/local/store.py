@@ -78,6 +78,11 @@ class Store:
         manifests = [(path.name, files.read_json(path / MANIFEST)) for path in visible(self.images)]
         return machines + [f"image {image}" for image, manifest in manifests if manifest and manifest["source"] == name]
 
+    def prune_bases(self) -> None:
+        """Remove old bases that nothing overlays any more."""
+        with self.locked():
+            self.bases.prune({path.name for path in visible(self.bases.folder) if self.users(path.name)})
+
     def sweep(self) -> None:
         """Remove what processes that are dead were preparing or removing."""
         for folder in (self.bases.folder, self.images, self.machines):

@@ -84,7 +84,7 @@ def test_machine_that_dies_while_its_service_comes_up_is_told_at_once(quiet: Fak
 def test_machine_that_dies_before_its_first_marker_is_started_once_more(quiet: FakeCloud) -> None:
     told: list[str] = []
 
-    def again() -> Boot:
+    def again(_failed: Boot) -> Boot:
         quiet.start("one", deadline_s=0, facts={"NONCE": NONCE})
         return Boot(quiet, "one", NONCE)
 
@@ -103,7 +103,7 @@ def test_machine_that_dies_twice_is_given_up(quiet: FakeCloud) -> None:
 
     dies(quiet)
     with pytest.raises(CloudError, match="went off"):
-        bring_up(boot, boot, lambda _line: None)
+        bring_up(boot, lambda _failed: boot(), lambda _line: None)
     assert len(tried) == 2
 
 
@@ -111,7 +111,7 @@ def test_machine_that_dies_after_its_first_marker_is_not_started_again(quiet: Fa
     printed(quiet, said("checkpoint 1/2 boot ok"))
     dies(quiet)
     with pytest.raises(CloudError, match="went off"):
-        bring_up(lambda: Boot(quiet, "one", NONCE), lambda: pytest.fail("started again"), lambda _line: None)
+        bring_up(lambda: Boot(quiet, "one", NONCE), lambda _failed: pytest.fail("started again"), lambda _line: None)
 
 
 def test_greeting_of_an_ssh_server_is_an_answer_and_nothing_else_is() -> None:

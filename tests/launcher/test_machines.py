@@ -169,6 +169,24 @@ def test_machine_that_dies_at_once_is_started_once_more(fake: FakeCloud, jupyter
     assert "starting it once more" in told[0]
 
 
+def test_machine_that_panics_at_once_and_reboots_by_itself_comes_up(fake: FakeCloud, jupyter: str) -> None:
+    def panic() -> None:
+        machine = fake.world.machines["one"]
+        whole.append(machine.console[seen:])
+        machine.console = machine.console[:seen] + b"[    0.1] PANIC: double fault, error_code: 0x0\r\n"
+
+    def come_up() -> None:
+        fake.world.machines["one"].console += whole[0]
+
+    launch_one(fake, "one")
+    stop(fake, "one")
+    whole: list[bytes] = []
+    seen = len(fake.world.machines["one"].console)
+    fake.fault("start", when="after", error=panic, nth=1)
+    fake.fault("start", when="after", error=come_up, nth=2)
+    assert start(fake, "one").url
+
+
 def test_deleted_machine_is_gone_and_so_is_what_ssh_knew_of_it(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     launch_one(fake, "one")
     launch_one(fake, "two")

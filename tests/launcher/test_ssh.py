@@ -156,6 +156,12 @@ def test_password_that_the_machine_refuses_is_told_with_its_reason(one: FakeClou
         set_password(one, "one", "a new one")
 
 
+def test_machine_without_a_notebook_takes_no_password(one: FakeCloud, minimal: str) -> None:
+    launch_one(one, "plain", recipe="minimal")
+    with pytest.raises(CloudError, match="no notebook"):
+        set_password(one, "plain", "a new one")
+
+
 @pytest.mark.parametrize(("source", "destination"), [("a", "b"), ("one:a", "one:b"), ("./one:a", "/x"), ("UP:a", "b")])
 def test_copy_needs_exactly_one_side_on_a_machine(one: FakeCloud, source: str, destination: str) -> None:
     with pytest.raises(UsageError, match="exactly one side") as raised:

@@ -34,7 +34,7 @@ def test_a_bake_leaves_no_machine_and_nothing_half_made(bakehouse: Bakehouse, mi
 
 
 def test_the_logs_are_kept_with_the_image(bakehouse: Bakehouse, minimal: dict[str, Any]) -> None:
-    [folder] = bakehouse.home.glob(f"local/images/{minimal['image']}")
+    [folder] = bakehouse.home.glob(f"local/images/{minimal['image']}/files")
     assert "=== " in (folder / "steps.log").read_text()
     assert "checkpoint" in (folder / "console.log").read_text()
     seconds = json.loads((folder / "result.json").read_text())["seconds"]
@@ -42,7 +42,7 @@ def test_the_logs_are_kept_with_the_image(bakehouse: Bakehouse, minimal: dict[st
 
 
 def test_the_manifest_lists_the_packages(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> None:
-    [folder] = bakehouse.home.glob(f"local/images/{jupyter['image']}")
+    [folder] = bakehouse.home.glob(f"local/images/{jupyter['image']}/files")
     packages = json.loads((folder / "packages.json").read_text())
     assert packages["debian"]["nginx-light"]
     assert packages["python"]["jupyterlab"]

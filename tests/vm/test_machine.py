@@ -84,7 +84,9 @@ def test_nothing_listens_beyond_loopback(bakehouse: Bakehouse, machine: dict[str
 
 def test_jupyter_listens_on_no_port_inside_but_its_front(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
     assert machine["name"]
-    reachable = {line.split()[3] for line in inside(bakehouse, "ss", "-ltnH").splitlines() if not line.split()[3].startswith("127.")}
+    reachable = {
+        line.split()[3] for line in inside(bakehouse, "ss", "-ltnH").splitlines() if not line.split()[3].startswith("127.")
+    }
     assert {address.rpartition(":")[2] for address in reachable} == {"22", "8888"}
 
 

@@ -1,0 +1,120 @@
+"""What a machine runs of its own, run for real by bash: how it takes its identity, and a new password."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from clouds import markers
+from tests.bash_guest import NONCE, Guest, new_guest
+
+TEMPLATES = Path(__file__).parents[2] / "templates"
+HASH = "argon2:$argon2id$v=19$m=10240,t=10,p=8$c2FsdA$aGFzaA"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Guest:
+    """Return a machine whose programs need no root."""
+    guest = new_guest(tmp_path)
+    for name, body in {
+        "install": 'while [[ $1 == --* ]]; do [[ $1 != --directory ]] || exit 0; shift; done; cat "$1" >"$2"',
+        "chown": 'printf "%s\\n" "chown $*" >>"$CALLS"',
+        "ssh-keygen": 'printf "ssh-ed25519 KEY%s root@x\\n" "$RANDOM" | tee "${@: -1}" >"${@: -1}.pub"',
+    }.items():
+        guest.write(f"bin/{name}", f"#!/bin/bash\n{body}\n")
+        (guest.root / "bin" / name).chmod(0o755)
+    for folder in ("proc/sys/kernel", "etc/ssh", "var/lib/bakehouse", "var/lib/systemd", "home/notebook/.ssh"):
+        (guest.root / folder).mkdir(parents=True)
+    return guest
+
+
+def machine_script(name: str) -> str:
+    return (TEMPLATES / "machine" / name).read_text(encoding="utf-8")
+
+
+def tell_facts(machine: Guest, **facts: str) -> None:
+    given = {
+        "MACHINE": "mine",
+        "NONCE": NONCE,
+        "AUTHORIZED_KEY": "ssh-ed25519 AAAA me",
+        "PASSWORD_HASH": HASH,
+        "EXPIRES": "0",
+    } | facts
+    machine.write("run/bakehouse/facts", "".join(f"{key}={shlex.quote(value)}\n" for key, value in given.items()))
+
+
+def facts_told(console: str) -> dict[str, str]:
+    found = [markers.parse(line, NONCE) for line in console.splitlines()]
+    return {marker.key: marker.value for marker in found if isinstance(marker, markers.Fact)}
+
+
+def test_a_machine_takes_its_identity_and_tells_its_host_key(machine: Guest) -> None:
+    tell_facts(machine)
+    told = facts_told(machine.run_text(machine_script("identity.sh.j2")))
+    assert machine.read("etc/hostname") == "mine\n"
+    assert "127.0.1.1 mine\n" in machine.read("etc/hosts")
+    assert machine.read("var/lib/bakehouse/password-hash") == f"{HASH}\n"
+    assert machine.read("home/notebook/.ssh/authorized_keys") == "ssh-ed25519 AAAA me\n"
+    assert machine.read("etc/ssh/ssh_host_ed25519_key.pub").startswith(told["host-key"] + " ")
+    assert told["ready"] == "identity"
+
+
+def test_a_machine_keeps_its_identity_when_it_starts_again(machine: Guest) -> None:
+    tell_facts(machine)
+    first = facts_told(machine.run_text(machine_script("identity.sh.j2")))
+    machine.write("var/lib/bakehouse/password-hash", "a new one\n")
+    assert facts_told(machine.run_text(machine_script("identity.sh.j2"))) == first
+    assert machine.read("var/lib/bakehouse/password-hash") == "a new one\n"
+
+
+def test_a_copy_of_a_machine_takes_an_identity_of_its_own(machine: Guest) -> None:
+    tell_facts(machine)
+    first = facts_told(machine.run_text(machine_script("identity.sh.j2")))
+    tell_facts(machine, MACHINE="copy")
+    assert facts_told(machine.run_text(machine_script("identity.sh.j2")))["host-key"] != first["host-key"]
+    assert machine.read("etc/hostname") == "copy\n"
+
+
+def test_a_machine_that_is_told_nothing_has_keys_but_no_password(machine: Guest) -> None:
+    assert machine.run_text(machine_script("identity.sh.j2")) == ""
+    assert (machine.root / "etc/ssh/ssh_host_ed25519_key").exists()
+    assert not (machine.root / "var/lib/bakehouse/password-hash").exists()
+
+
+@pytest.mark.parametrize(
+    ("expires", "called"),
+    [
+        ("0", ""),
+        ("4000000000", "systemd-run --quiet --unit=bakehouse-expiry --on-calendar=@4000000000"),
+        ("1", "systemctl --no-block poweroff"),
+    ],
+)
+def test_a_machine_ends_itself_when_its_time_is_over(machine: Guest, expires: str, called: str) -> None:
+    tell_facts(machine, EXPIRES=expires)
+    machine.run_text(machine_script("identity.sh.j2"))
+    assert machine.read("calls").startswith(called)
+    assert bool(machine.read("calls")) == bool(called)
+
+
+def set_password(machine: Guest, stdin: str) -> int:
+    (machine.root / "stdin").write_text(stdin)
+    text = machine_script("set-password.sh.j2").replace("set -E", f"exec <{machine.root}/stdin\nset -E", 1)
+    machine.run_text(f"( {text}\n)\nprintf '%s' $? >{machine.root}/status")
+    return int(machine.read("status"))
+
+
+def test_a_new_password_replaces_the_old_one(machine: Guest) -> None:
+    machine.write("var/lib/bakehouse/password-hash", "old\n")
+    assert set_password(machine, f"{HASH}\n") == 0
+    assert machine.read("var/lib/bakehouse/password-hash") == f"{HASH}\n"
+    assert (machine.root / "var/lib/bakehouse/password-hash").stat().st_mode & 0o777 == 0o600
+    assert HASH not in machine.read("calls")
+
+
+@pytest.mark.parametrize("stdin", ["", "\n", "secret\n", "sha1:abc:def\n"])
+def test_what_is_no_hash_leaves_the_password_as_it_was(machine: Guest, stdin: str) -> None:
+    machine.write("var/lib/bakehouse/password-hash", "old\n")
+    assert set_password(machine, stdin) != 0
+    assert machine.read("var/lib/bakehouse/password-hash") == "old\n"

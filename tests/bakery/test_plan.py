@@ -1,0 +1,70 @@
+"""A plan says what would be done, and why, and does nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bakery.plan import describe_bake, plan, why
+from bakery.recipe import Recipe, load
+from bakery.render import digest, render, render_tests
+from bakery.resolve import Resolution
+from clouds import names
+from clouds.driver import Base, BaseImage, Kind, Resource, State
+from tests.fake_cloud import FakeCloud, Image, World
+
+BASE = BaseImage("base-1", "us", Base("trixie", "amd64"))
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return load("minimal")
+
+
+def image(version: str, *, digest: str = "d", base: str = "base-1", state: str = names.STABLE) -> Resource:
+    labels = {"version": version, "script": digest, "base": base, "state": state}
+    return Resource(Kind.IMAGE, f"minimal-{version}", State.READY, labels)
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        ([image("0.1.0-1")], "nothing to do: minimal-0.1.0-1 is made of the same"),
+        ([image("0.1.0-1", digest="e")], "it would run: the recipe, its files, packages or tests, or Bakehouse itself"),
+        ([image("0.1.0-1", digest="e", base="base-0")], "it would run: the base is another one than that of minimal-0.1.0-1"),
+        ([image("0.1.0-1", state=names.CANDIDATE)], "it would run: the image that is made of the same failed its tests"),
+        ([image("0.1.0-1", digest="e", state=names.CANDIDATE)], "it would run: there are candidates"),
+        ([image("0.1.0-1"), image("0.1.0-2", digest="e")], "nothing to do: minimal-0.1.0-1"),
+    ],
+)
+def test_it_says_why_a_bake_would_run_or_not(images: list[Resource], told: str) -> None:
+    assert told in why(images, "d", BASE)
+
+
+def test_it_names_what_a_bake_would_create(recipe: Recipe) -> None:
+    lines = "\n".join(describe_bake(recipe, "fake", "0.1.0-1"))
+    assert "steps: prepare, seal" in lines
+    assert "image minimal-0.1.0-1, a candidate at first" in lines
+    assert "1024 MB of memory" in lines
+
+
+def test_before_the_first_bake_there_is_nothing_to_launch(recipe: Recipe, tmp_path: Path) -> None:
+    world = World(tmp_path)
+    lines = plan(FakeCloud(world), recipe, home=tmp_path)
+    assert lines[0] == "bake: it would run: there is no image yet"
+    assert lines[-1] == f"launch: not possible before a bake; then from minimal-{names.release()}-1"
+    assert world.inventory() == []
+
+
+def test_when_nothing_has_changed_only_a_launch_is_left(recipe: Recipe, tmp_path: Path) -> None:
+    cloud = FakeCloud(World(tmp_path))
+    base = cloud.resolve_base(Base("trixie", "amd64"))
+    wanted = digest(render(recipe, Resolution({})), render_tests(recipe), base)
+    labels = {"project": names.PROJECT, "recipe": "minimal", "version": "0.1.0-3", "state": names.STABLE, "script": wanted}
+    cloud.world.images["minimal-0.1.0-3"] = Image(labels, {}, 0.0, State.READY)
+    lines = plan(cloud, recipe, home=tmp_path)
+    assert lines == [
+        "bake: nothing to do: minimal-0.1.0-3 is made of the same recipe, packages, files and base (--force bakes anyway)",
+        "launch: a machine from minimal-0.1.0-3: 2 processors, 1024 MB of memory, 4 GB of disk; SSH",
+    ]

@@ -1,0 +1,75 @@
+"""Small files, locks and folders that survive being killed."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from clouds.local import files
+
+DEAD = f"{files.PARTIAL}1-1-thing"
+
+
+def test_record_is_private_and_read_as_written(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    files.write_json(path, {"a": [1, "é"]})
+    assert files.read_json(path) == {"a": [1, "é"]}
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_record_that_is_absent_or_cut_is_none(tmp_path: Path) -> None:
+    (tmp_path / "cut.json").write_text('{"a": ')
+    assert files.read_json(tmp_path / "cut.json") is None
+    assert files.read_json(tmp_path / "nosuch.json") is None
+    assert files.read_json(tmp_path / "cut.json" / "below.json") is None
+
+
+def test_sweep_removes_what_a_dead_process_left_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / DEAD).mkdir()
+    (tmp_path / "finished").mkdir()
+    mine = files.partial_folder(tmp_path, "thing")
+    files.sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["finished", mine.name])
+
+
+def test_sweep_of_a_folder_that_is_not_there_is_nothing(tmp_path: Path) -> None:
+    files.sweep(tmp_path / "nosuch")
+    assert not (tmp_path / "nosuch").exists()
+
+
+def test_discarded_folder_is_gone_with_all_it_held(tmp_path: Path) -> None:
+    folder = tmp_path / "thing"
+    (folder / "below").mkdir(parents=True)
+    (folder / "below" / "file").touch()
+    files.discard(folder)
+    files.discard(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_lock_is_held_against_another_process_and_freed_when_its_holder_is_killed(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    code = f"""
+from pathlib import Path
+from clouds.local import files
+import time
+with files.locked(Path({str(lock)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(Path.cwd())}
+    ) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"held\n"
+        held = subprocess.run(["flock", "--nonblock", str(lock), "true"], check=False)
+        assert held.returncode == 1
+        holder.kill()
+        started = time.monotonic()
+        with files.locked(lock):
+            assert time.monotonic() - started < 10
+
+
+def test_digest_is_that_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert files.sha256(tmp_path / "empty").startswith("e3b0c44298fc1c14")

@@ -1,0 +1,42 @@
+"""The programs that the local cloud needs, and what is said where they are missing."""
+
+import pytest
+
+from clouds.errors import MissingToolError
+from clouds.local import host
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand for a computer without apt-get and without anything that we need."""
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(host, "_SBIN", "/nonexistent")
+
+
+def test_every_missing_package_is_named_once(bare: None) -> None:
+    packages = host.missing_packages()
+    assert "qemu-system-x86" in packages
+    assert packages == sorted(set(packages))
+
+
+def test_without_apt_get_it_says_what_to_install(bare: None) -> None:
+    told: list[str] = []
+    with pytest.raises(MissingToolError, match="qemu-system-x86") as raised:
+        host.ensure_tools(told.append)
+    assert "qemu-system-x86_64" in raised.value.next_step
+    assert told == []
+
+
+def test_command_installs_without_what_is_merely_recommended() -> None:
+    assert host.install_command(["mtools"]).endswith("apt-get install --no-install-recommends mtools")
+
+
+@pytest.mark.parametrize(("system", "machine"), [("Darwin", "arm64"), ("Linux", "aarch64")])
+def test_computer_on_which_it_cannot_run_is_told_why_and_what_instead(
+    monkeypatch: pytest.MonkeyPatch, system: str, machine: str
+) -> None:
+    monkeypatch.setattr(host.platform, "system", lambda: system)
+    monkeypatch.setattr(host.platform, "machine", lambda: machine)
+    with pytest.raises(MissingToolError, match=machine) as raised:
+        host.ensure_tools(lambda _: None)
+    assert raised.value.next_step

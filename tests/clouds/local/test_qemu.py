@@ -1,0 +1,183 @@
+"""QEMU's command line, and the process that runs it."""
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clouds.driver import BootSpec
+from clouds.errors import CloudError, ConflictError, HostFullError
+from clouds.local import files, qemu
+from clouds.local.accelerator import KVM, TCG
+from clouds.local.record import MachineRecord, new_record
+from clouds.waiter import until
+
+BOOT = {"vmlinuz": "vmlinuz", "cmdline": "root=/dev/x quiet"}
+SECRET = "hunter2"
+
+
+def record(*, ports: tuple[int, ...] = (22, 8888), build_settings: bool = False) -> MachineRecord:
+    spec = BootSpec(
+        name="one",
+        token="t",
+        source="base-1",
+        cpus=3,
+        memory_mb=1536,
+        disk_gb=8,
+        labels={},
+        deadline_s=60,
+        script=f"echo {SECRET}",
+        facts={"PASSWORD_HASH": SECRET},
+        ports=ports,
+        build_settings=build_settings,
+    )
+    return new_record(spec, created_at=1.0)
+
+
+def test_guest_gets_the_shape_that_was_ordered() -> None:
+    argv = qemu.arguments(record(), TCG, BOOT)
+    assert argv[argv.index("-smp") + 1] == "3"
+    assert argv[argv.index("-m") + 1] == "1536"
+
+
+def test_everything_listens_on_loopback_only() -> None:
+    (network,) = [word for word in qemu.arguments(record(), TCG, BOOT) if word.startswith("user,")]
+    rules = [part for part in network.split(",") if part.startswith("hostfwd=")]
+    assert len(rules) == 2
+    assert all(rule.startswith("hostfwd=tcp:127.0.0.1:") for rule in rules)
+
+
+def test_list_of_processes_shows_nothing_that_the_guest_is_told() -> None:
+    assert SECRET not in " ".join(qemu.arguments(record(), TCG, BOOT))
+
+
+def test_guest_is_told_only_what_there_is() -> None:
+    def told(argv: list[str]) -> list[str]:
+        return [word.rpartition("=")[2] for word in argv if word.startswith("name=opt/bakehouse/")]
+
+    assert told(qemu.arguments(record(), TCG, BOOT)) == ["facts", "script"]
+    assert told(qemu.arguments(record(build_settings=True), TCG, BOOT)) == ["facts", "script", "build"]
+
+
+def test_disk_of_a_machine_keeps_what_the_guest_has_flushed() -> None:
+    assert ",cache=writeback," in " ".join(qemu.arguments(record(), TCG, BOOT))
+    assert ",cache=unsafe," in " ".join(qemu.arguments(record(build_settings=True), TCG, BOOT))
+
+
+def test_initrd_is_given_only_where_there_is_one() -> None:
+    assert "-initrd" not in qemu.arguments(record(), TCG, BOOT)
+    argv = qemu.arguments(record(), TCG, {**BOOT, "initrd": "initrd"})
+    assert argv[argv.index("-initrd") + 1] == "initrd"
+
+
+def test_kernel_is_told_more_without_an_accelerator() -> None:
+    def cmdline(argv: list[str]) -> str:
+        return argv[argv.index("-append") + 1]
+
+    assert cmdline(qemu.arguments(record(), KVM, BOOT)) == BOOT["cmdline"]
+    assert cmdline(qemu.arguments(record(), TCG, BOOT)).startswith(BOOT["cmdline"] + " tsc=reliable")
+
+
+# Ports
+
+
+def test_port_that_is_wanted_is_given_when_it_is_free() -> None:
+    (port,) = qemu.free_ports([0])
+    assert qemu.free_ports([port]) == [port]
+
+
+def test_port_that_is_taken_is_replaced() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = int(taken.getsockname()[1])
+        (other,) = qemu.free_ports([port])
+    assert other not in (0, port)
+
+
+def test_ports_differ_from_each_other() -> None:
+    assert len(set(qemu.free_ports([0] * 20))) == 20
+
+
+# Processes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def process(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Give a process in a machine's folder that calls itself QEMU."""
+    script = f"exec -a {qemu.PROGRAM} sleep 60"
+    with subprocess.Popen(["bash", "-c", script], cwd=folder) as started:
+        until(lambda: qemu.processes(folder), what="process", timeout_s=10, poll_s=0.01)
+        yield started
+        started.kill()
+
+
+def test_process_is_found_though_nobody_noted_it(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    assert qemu.processes(folder) == [process.pid]
+    assert qemu.is_alive(folder)
+
+
+def test_process_elsewhere_is_not_this_machines(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    other = folder / "other"
+    other.mkdir()
+    assert qemu.processes(other) == []
+    assert not qemu.is_alive(other)
+
+
+def test_other_process_in_the_folder_is_left_alone(folder: Path) -> None:
+    with subprocess.Popen(["sleep", "60"], cwd=folder) as other:
+        assert qemu.kill(folder) == ""
+        assert other.poll() is None
+        other.kill()
+
+
+def test_number_of_a_process_that_is_used_again_is_not_this_machine(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    files.write_json(elsewhere / "process.json", {"pid": process.pid, "start": 1})
+    assert not qemu.is_alive(elsewhere)
+
+
+def test_killed_process_is_gone_even_before_it_is_waited_for(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    killed = qemu.kill(folder)
+    assert killed.startswith(f"{process.pid}:")
+    until(lambda: qemu.are_gone(killed), what="end of the process", timeout_s=10, poll_s=0.01)
+    assert not qemu.is_alive(folder)
+
+
+def test_nothing_that_was_killed_is_gone() -> None:
+    assert qemu.are_gone("")
+
+
+# The last words of a QEMU that ended
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("qemu-system-x86_64: -netdev user: Could not set up host forwarding rule 'tcp:127.0.0.1:1-:22'", ConflictError),
+        ("qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory", CloudError),
+        ("qemu-system-x86_64: write failed: No space left on device", HostFullError),
+        ("qemu-system-x86_64: -device nosuch: 'nosuch' is not a valid device model name", CloudError),
+    ],
+)
+def test_why_qemu_could_not_run_is_told_apart(folder: Path, words: str, kind: type[CloudError]) -> None:
+    (folder / "qemu.log").write_text(f"qemu-system-x86_64: warning: something\n{words}\n")
+    error = qemu.death(folder)
+    assert type(error) is kind
+    assert error.next_step
+
+
+@pytest.mark.parametrize(
+    "words", ["", "qemu-system-x86_64: warning: x\n", "qemu-system-x86_64: terminating on signal 15 from pid 7 (timeout)\n"]
+)
+def test_machine_that_ended_as_guests_do_is_no_error(folder: Path, words: str) -> None:
+    (folder / "qemu.log").write_text(words)
+    assert qemu.death(folder) is None

@@ -1,0 +1,45 @@
+"""A machine as it is written down."""
+
+import subprocess
+from pathlib import Path
+
+from clouds.driver import BootSpec
+from clouds.local.record import new_record, read_record, with_facts, write_facts, write_record
+
+SPEC = BootSpec(
+    name="one",
+    token="t",
+    source="base-1",
+    cpus=1,
+    memory_mb=512,
+    disk_gb=4,
+    labels={"a": "b"},
+    deadline_s=60,
+    facts={"MACHINE": "one", "NONCE": "first"},
+    ports=(22,),
+)
+
+
+def test_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    record = new_record(SPEC, created_at=1.5)
+    write_record(tmp_path, record)
+    assert read_record(tmp_path) == record
+
+
+def test_folder_without_a_record_has_none(tmp_path: Path) -> None:
+    assert read_record(tmp_path) is None
+
+
+def test_facts_of_another_start_are_laid_over_those_there_are() -> None:
+    record = with_facts(new_record(SPEC, created_at=1.5), {"NONCE": "second"}, deadline_s=7)
+    assert record.facts == {"MACHINE": "one", "NONCE": "second"}
+    assert record.deadline_s == 7
+
+
+def test_shell_reads_facts_as_they_were_meant(tmp_path: Path) -> None:
+    value = 'it\'s $HOME `x` \\ "y" $argon2id$v=19'
+    write_facts(tmp_path, {"PASSWORD_HASH": value})
+    script = 'set -eu; . "$1"; printf %s "$PASSWORD_HASH"'
+    done = subprocess.run(["sh", "-c", script, "sh", str(tmp_path / "facts")], capture_output=True, text=True, check=True)
+    assert done.stdout == value
+    assert (tmp_path / "facts").stat().st_mode & 0o777 == 0o600
