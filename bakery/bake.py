@@ -123,18 +123,18 @@ def _bake(run: _Run) -> names.ImageVersion:
 def _build(run: _Run, undo: Undo) -> None:
     """Run the script in a builder; one that dies before its first marker is started once more (some kernels under TCG)."""
     try:
-        _build_once(run, undo)
+        _build_once(run, undo, token=run.order.id)
     except (BuilderDiedError, KernelPanicError) as error:
         if error.step != run.order.script.checkpoints[0]:
             raise
         run.on_event(Note(f"{error.message}; starting it once more"))
         remove(run.cloud, run.ledger, Kind.MACHINE, run.order.id)
-        _build_once(run, undo)
+        _build_once(run, undo, token=f"{run.order.id}-again")
 
 
-def _build_once(run: _Run, undo: Undo) -> None:
+def _build_once(run: _Run, undo: Undo, *, token: str) -> None:
     order = run.order
-    create_machine(run.cloud, run.ledger, undo, _builder(run))
+    create_machine(run.cloud, run.ledger, undo, _builder(run, token))
     watched = Watched(
         machine=order.id,
         bake_id=order.id,
@@ -154,12 +154,12 @@ def _build_once(run: _Run, undo: Undo) -> None:
         raise
 
 
-def _builder(run: _Run) -> BootSpec:
+def _builder(run: _Run, token: str) -> BootSpec:
     order = run.order
     keep = {"keep": "1"} if run.keep else {}
     return BootSpec(
         name=order.id,
-        token=order.id,
+        token=token,
         source=order.base.id,
         cpus=order.cpus,
         memory_mb=order.memory_mb,
@@ -222,8 +222,8 @@ def _test(run: _Run, image: str, undo: Undo) -> None:
     try:
         run.seconds |= try_image(run.cloud, run.ledger, run.order, image, run.record, run.on_event)
     except TestsFailedError as error:
-        undo.release()
         run.cloud.label(Kind.IMAGE, image, {"role": "image"})
+        undo.release()
         error.next_step = f"The image stays as a candidate: ./inv launch --recipe {run.order.recipe.name} --version " + (
             f"{image.removeprefix(run.order.recipe.name + '-')}; the log: ./inv log {run.order.id}"
         )

@@ -62,7 +62,7 @@ def _web_address(text: str) -> str:
 Cpus = Annotated[int, Strict(), Field(ge=1, le=256)]
 MemoryMb = Annotated[int, Strict(), Field(ge=512, le=4_194_304)]
 DiskGb = Annotated[int, Strict(), Field(ge=2, le=65_536)]
-Minutes = Annotated[int, Strict(), Field(ge=1, le=1440)]
+Minutes = Annotated[float, Strict(), Field(ge=0.05, le=1440)]
 
 Line = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*", "a single line of text", "it on one line")]
 Script = Annotated[str, AfterValidator(_script)]

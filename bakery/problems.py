@@ -78,6 +78,8 @@ def _word(error: Mapping[str, Any], record: type) -> str:
         "unexpected_keyword_argument": lambda: f"is no key of a recipe here ({_nearest(str(key[-1]), _keys(record, key[:-1]))})",
         "missing": lambda: f"is missing (write {key[-1]} = ...)",
         "int_type": lambda: f"is {show(value)}, not a whole number (write such as 4, without quotes)",
+        "float_type": lambda: f"is {show(value)}, not a number (write such as 0.5, without quotes)",
+        "finite_number": lambda: f"is {show(value)} (write a number such as 30)",
         "string_type": lambda: f"is {show(value)}, not text (write it in quotes)",
         "tuple_type": lambda: f"is {show(value)}, not a list (write it in [ ])",
         "dataclass_type": lambda: f"is {show(value)}, not a table (write {{ key = value }}; {_keys_told(_keys(record, key))})",

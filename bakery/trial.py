@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from bakery.events import OnEvent
 from bakery.order import Order
 from bakery.record import Record
 from bakery.watch import Watch, Watched
 from clouds import names
 from clouds.driver import Launcher
-from clouds.errors import BakeError, BakehouseError, TestsFailedError
+from clouds.errors import (
+    BakeError,
+    BakehouseError,
+    CapacityError,
+    DeniedError,
+    HostFullError,
+    MissingToolError,
+    QuotaError,
+    TestsFailedError,
+    ThrottledError,
+)
 from clouds.ledger import Ledger
 from clouds.undo import Undo
 from launcher.launch import Launched, LaunchOptions, launch
 from launcher.notebook import check_login
+
+NOT_THE_IMAGE = (CapacityError, DeniedError, HostFullError, MissingToolError, QuotaError, ThrottledError)
+"""What says nothing about the image that was to be tested."""
 
 
 def try_image(cloud: Launcher, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent) -> dict[str, float]:
@@ -23,12 +38,25 @@ def try_image(cloud: Launcher, ledger: Ledger, order: Order, image: str, record:
             if launched.url and launched.password:
                 check_login(launched.url, launched.password)
             return _run_tests(cloud, order, launched, record, on_event)
-        except TestsFailedError:
+        except NOT_THE_IMAGE:
             raise
-        except BakeError as error:
-            raise TestsFailedError(f"image {image}: {error.message}", step=error.step, log=error.log) from error
         except BakehouseError as error:
-            raise TestsFailedError(f"image {image}: does not start as a machine: {error.message}", step="test") from error
+            _keep_console(cloud, order, record)
+            raise _failed(image, error) from error
+
+
+def _failed(image: str, error: BakehouseError) -> TestsFailedError:
+    """Return what a user is told when an image failed, whatever it was that failed."""
+    if isinstance(error, BakeError):
+        return TestsFailedError(f"image {image}: {error.message}", step=error.step, log=error.log)
+    return TestsFailedError(f"image {image}: does not start as a machine: {error.message}", step="test")
+
+
+def _keep_console(cloud: Launcher, order: Order, record: Record) -> None:
+    """Keep the console of a machine that is about to go, also when its tests were never begun."""
+    with suppress(BakehouseError):
+        text = cloud.console(names.test_machine_name(order.id), 0).text
+        record.tests.write_text(text, encoding="utf-8")
 
 
 def _options(order: Order, image: str) -> LaunchOptions:

@@ -29,9 +29,9 @@ from clouds.driver import Base, BootSpec
 from clouds.home import home
 from clouds.local import connect
 from clouds.local.esp import boot_arguments
-from clouds.local.machines import host_archive
 from clouds.local.qemu import arguments
 from clouds.local.record import new_record
+from clouds.local.settings import build_archive, build_files, host_settings
 
 PROJECT = Path(__file__).parents[1]
 TOLD_APART = ("inspect", "test")
@@ -83,7 +83,7 @@ def packer_template(recipe: Recipe, folder: Path) -> dict[str, object]:
     script = render(recipe, resolve(recipe, home() / "resolved", refresh=False)).for_boot(names.new_nonce(), deadline_s=7200)
     (folder / "provision.sh").write_text(script)
     (folder / "let-in.sh").write_text(_LET_IN.format(key=key.with_suffix(".pub").read_text().strip()))
-    (folder / "build.tar.gz").write_bytes(host_archive())
+    (folder / "build.tar.gz").write_bytes(build_archive(build_files(host_settings(), recipe.base.suite)))
     output = folder / "output"
     return {
         "builders": [

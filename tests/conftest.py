@@ -72,8 +72,15 @@ def fake(world: World) -> FakeCloud:
 
 @pytest.fixture(scope="session")
 def vm_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the store of the tests with real machines: BAKEHOUSE_TEST_HOME, which saves making the base anew, else a fresh one."""
-    chosen = os.environ.get("BAKEHOUSE_TEST_HOME")
-    folder = Path(chosen).absolute() if chosen else tmp_path_factory.mktemp("store")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Give the store of the tests with real machines, one for each process that runs tests; they share the bases.
+
+    BAKEHOUSE_TEST_HOME keeps the bases from run to run, which saves making them anew.
+    """
+    folder = tmp_path_factory.mktemp("store")
+    folder.chmod(0o700)
+    all_processes = tmp_path_factory.getbasetemp().parent
+    bases = Path(os.environ.get("BAKEHOUSE_TEST_HOME", all_processes)).absolute() / "bases"
+    bases.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / "local").mkdir(mode=0o700)
+    (folder / "local" / "bases").symlink_to(bases)
     return folder

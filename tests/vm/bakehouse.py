@@ -74,7 +74,7 @@ class Bakehouse:
         """Return what is on this computer of machines and of things half made: processes, folders, ports."""
         processes = [f"process {pid}: {command}" for pid, command in self.processes()]
         store = self.home / "local"
-        folders = [*store.glob("machines/*"), *store.glob("*/.partial*"), *store.glob("*/*.partial")]
+        folders = [*store.glob("machines/*"), *store.glob("images/.*")]
         return processes + [f"folder {path}" for path in folders]
 
     def processes(self) -> Iterator[tuple[int, str]]:

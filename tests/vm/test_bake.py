@@ -9,7 +9,7 @@ import pytest
 
 from tests.vm.bakehouse import Bakehouse
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("jupyter")]
 
 
 def test_the_result_names_a_new_image(minimal: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.vm.bakehouse import PROJECT, Bakehouse
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("jupyter")]
 
 SCREENSHOTS = Path(os.environ.get("BAKEHOUSE_TEST_RESULTS", PROJECT / "test-results"))
 PATIENCE_MS = 240_000
@@ -61,7 +61,7 @@ def test_a_cell_runs_and_its_plot_is_seen(machine: dict[str, Any], page: Page) -
     # What is run before the kernel is up is lost.
     expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=PATIENCE_MS)
     page.keyboard.press("Control+Enter")
-    expect(page.locator(".jp-OutputArea-output").first).to_contain_text("points: 150", timeout=PATIENCE_MS)
+    expect(page.locator(".jp-OutputArea-output", has_text="points: 150")).to_be_visible(timeout=PATIENCE_MS)
     picture = page.locator(".jp-OutputArea-output img")
     expect(picture).to_be_visible(timeout=PATIENCE_MS)
     assert picture.evaluate("image => image.naturalWidth * image.naturalHeight") > 50_000

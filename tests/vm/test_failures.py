@@ -7,19 +7,26 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import pytest
 
 from tests.vm.bakehouse import RECIPES, Bakehouse, Finished
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("failures")]
 
 
-def bake(bakehouse: Bakehouse, recipe: str, *flags: str) -> Finished:
-    """Bake a recipe that is to fail."""
-    return bakehouse.run("bake", "--recipe", str(RECIPES / f"{recipe}.toml"), "--json", *flags)
+@pytest.fixture(scope="module")
+def failed(bakehouse: Bakehouse) -> Callable[[str], Finished]:
+    """Give what bakes a recipe that is to fail, once, and returns how that ended and what was left then."""
+
+    @cache
+    def bake(recipe: str) -> Finished:
+        return bakehouse.run("bake", "--recipe", str(RECIPES / f"{recipe}.toml"), "--json")
+
+    return bake
 
 
 FAILURES = {
@@ -35,9 +42,11 @@ FAILURES = {
 
 
 @pytest.mark.parametrize("recipe", FAILURES)
-def test_a_failed_bake_says_which_step_and_why_and_leaves_nothing(bakehouse: Bakehouse, recipe: str) -> None:
+def test_a_failed_bake_says_which_step_and_why_and_leaves_nothing(
+    bakehouse: Bakehouse, failed: Callable[[str], Finished], recipe: str
+) -> None:
     step, message = FAILURES[recipe]
-    finished = bake(bakehouse, recipe)
+    finished = failed(recipe)
     assert finished.status == 1
     assert finished.result["step"] == step
     assert re.search(message, finished.result["error"])
@@ -46,13 +55,15 @@ def test_a_failed_bake_says_which_step_and_why_and_leaves_nothing(bakehouse: Bak
     assert bakehouse.left_overs() == []
 
 
-def test_a_failed_step_shows_its_last_twenty_lines(bakehouse: Bakehouse) -> None:
-    log = bake(bakehouse, "exits-3").result["log"]
+def test_a_failed_step_shows_its_last_twenty_lines(failed: Callable[[str], Finished]) -> None:
+    log = failed("exits-3").result["log"]
     assert log == [f"line {number}" for number in range(11, 31)]
 
 
-def test_an_image_that_fails_its_test_stays_a_candidate_and_is_not_launched(bakehouse: Bakehouse) -> None:
-    bake(bakehouse, "fails-its-test")
+def test_an_image_that_fails_its_test_stays_a_candidate_and_is_not_launched(
+    bakehouse: Bakehouse, failed: Callable[[str], Finished]
+) -> None:
+    assert failed("fails-its-test").status == 1
     states = {image["state"] for image in bakehouse.must("images", "--recipe", "fails-its-test", "--json").result}
     assert states == {"candidate"}
     refused = bakehouse.run("launch", "--recipe", "fails-its-test")
@@ -60,8 +71,8 @@ def test_an_image_that_fails_its_test_stays_a_candidate_and_is_not_launched(bake
     assert "bake" in refused.stderr
 
 
-def test_an_unsealed_image_is_not_kept(bakehouse: Bakehouse) -> None:
-    bake(bakehouse, "keeps-a-secret")
+def test_an_unsealed_image_is_not_kept(bakehouse: Bakehouse, failed: Callable[[str], Finished]) -> None:
+    assert failed("keeps-a-secret").status == 1
     assert bakehouse.must("images", "--recipe", "keeps-a-secret", "--json").result == []
 
 
@@ -106,9 +117,11 @@ def test_an_interrupted_bake_leaves_nothing(
 
 
 def test_a_kept_builder_can_be_entered_and_removed(bakehouse: Bakehouse) -> None:
-    finished = bake(bakehouse, "exits-3", "--keep")
-    [builder] = re.findall(r"bake-\w+", finished.result["next"])[:1]
-    inside = bakehouse.must("ssh", builder, "--", "cat", "/var/log/bakehouse/bake.log")
+    finished = bakehouse.run("bake", "--recipe", str(RECIPES / "exits-3.toml"), "--json", "--keep")
+    builder = re.findall(r"bake-\w+", finished.result["next"])[0]
+    try:
+        inside = bakehouse.must("ssh", builder, "--", "cat", "/run/bakehouse/bake.log")
+    finally:
+        bakehouse.must("delete", builder, "--yes")
     assert "the words before the end" in inside.stdout
-    bakehouse.must("delete", builder, "--yes")
     assert bakehouse.left_overs() == []

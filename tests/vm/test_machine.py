@@ -14,7 +14,7 @@ import pytest
 from launcher.notebook import answers, login
 from tests.vm.bakehouse import Bakehouse, holds
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("jupyter")]
 
 NAME = "lab"
 SHAPE = {"--cpus": "1", "--memory-mb": "3000", "--disk-gb": "14"}
