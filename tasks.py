@@ -29,7 +29,7 @@ from launcher.terminal import Terminal
 ROOT = Path(__file__).parent
 SLOW = "vm or install"
 """The tests (by pytest's markers) that start virtual machines or fill environments."""
-_TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadgroup")
+_TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadfile")
 _SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")
 
 
@@ -51,7 +51,7 @@ def _test(values: Values, terminal: Terminal) -> int:
     if failed or values["fast"]:
         return failed
     _need(terminal, {"chromium": "chromium"})
-    return _run(terminal, (sys.executable, "-m", "pytest", *_TWO_AT_A_TIME, "--timeout=900", "-m", SLOW))
+    return _run(terminal, (sys.executable, "-m", "pytest", *_TWO_AT_A_TIME, "--timeout=1800", "-m", SLOW))
 
 
 def _run(terminal: Terminal, command: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from tests.contract.bench import Bench
 from tests.fake_cloud import FakeCloud, World
 
 
-@pytest.fixture(scope="module", params=["fake", pytest.param("local", marks=[pytest.mark.vm, pytest.mark.xdist_group("contract")])])
+@pytest.fixture(scope="module", params=["fake", pytest.param("local", marks=pytest.mark.vm)])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Give each cloud in turn, and leave nothing on it."""
     if request.param == "fake":

@@ -26,5 +26,5 @@ def minimal(bakehouse: Bakehouse) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def jupyter(bakehouse: Bakehouse) -> dict[str, Any]:
     """Give the result of a real bake of `jupyter`."""
-    result: dict[str, Any] = bakehouse.must("bake", "--json").result
+    result: dict[str, Any] = bakehouse.must("bake", "--json", timeout_s=1500).result
     return result

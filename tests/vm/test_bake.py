@@ -9,7 +9,7 @@ import pytest
 
 from tests.vm.bakehouse import Bakehouse
 
-pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("jupyter")]
+pytestmark = pytest.mark.vm
 
 
 def test_the_result_names_a_new_image(minimal: dict[str, Any]) -> None:
@@ -39,13 +39,6 @@ def test_the_logs_are_kept_with_the_image(bakehouse: Bakehouse, minimal: dict[st
     assert "checkpoint" in (folder / "console.log").read_text()
     seconds = json.loads((folder / "result.json").read_text())["seconds"]
     assert {"boot", "prepare", "seal", "stop", "snapshot", "inspect", "test"} <= seconds.keys()
-
-
-def test_the_manifest_lists_the_packages(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> None:
-    [folder] = bakehouse.home.glob(f"local/images/{jupyter['image']}/files")
-    packages = json.loads((folder / "packages.json").read_text())
-    assert packages["debian"]["nginx-light"]
-    assert packages["python"]["jupyterlab"]
 
 
 def test_two_bakes_at_once_give_two_versions(bakehouse: Bakehouse, minimal: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ from clouds.local.driver import LocalCloud
 from clouds.local.store import Store
 from clouds.waiter import until
 
-pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("base")]
+pytestmark = pytest.mark.vm
 
 BOOT_S = 60
 LABELS = {"project": names.PROJECT, "role": "test"}

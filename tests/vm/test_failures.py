@@ -15,7 +15,7 @@ import pytest
 
 from tests.vm.bakehouse import RECIPES, Bakehouse, Finished
 
-pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("failures")]
+pytestmark = pytest.mark.vm
 
 
 @pytest.fixture(scope="module")

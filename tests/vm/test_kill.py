@@ -10,7 +10,7 @@ import pytest
 
 from tests.vm.bakehouse import RECIPES, Bakehouse
 
-pytestmark = [pytest.mark.vm, pytest.mark.xdist_group("kill")]
+pytestmark = pytest.mark.vm
 
 POINTS = [
     ("note", None, 0.0),
