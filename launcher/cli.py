@@ -161,6 +161,7 @@ def _log(values: Values, terminal: Terminal) -> int:
 
 
 def _gc(values: Values, terminal: Terminal) -> int:
+    from launcher import identity
     from launcher.gc import collect, find, forget_absent, prune_logs
 
     cloud, ledger, now = clouds.connect(values["cloud"]), _ledger(), time.time()
@@ -170,6 +171,7 @@ def _gc(values: Values, terminal: Terminal) -> int:
     if waste:
         terminal.confirm("Do all this?", yes=values["yes"])
         collect(cloud, ledger, waste)
+        identity.sync(home(), cloud)
     forget_absent(cloud, ledger)
     logs = prune_logs(home(), now=now)
     terminal.tell(f"{len(waste)} left over and removed" if waste else "nothing is left over")
