@@ -92,6 +92,7 @@ def packer_template(recipe: Recipe, folder: Path) -> dict[str, object]:
                 "accelerator": cloud.accelerator.name,
                 "disk_image": True,
                 "use_backing_file": True,
+                "qemu_img_args": {"create": ["-F", "qcow2"]},  # else qemu-img refuses the backing file
                 "skip_compaction": True,
                 "iso_url": str(base / "disk.qcow2"),
                 "iso_checksum": "none",

@@ -213,7 +213,7 @@ def test_an_image_in_use_is_not_deleted(bakehouse: Bakehouse, machine: dict[str,
     assert answers(machine["url"])
 
 
-def wait_for(is_so: Any, *, timeout_s: float = 180) -> None:
+def wait_for(is_so: Any, *, timeout_s: float = 600) -> None:
     """Wait until something is so."""
     from clouds.waiter import until
 
