@@ -50,7 +50,7 @@ def _test(values: Values, terminal: Terminal) -> int:
     failed = _check(values, terminal)
     if failed or values["fast"]:
         return failed
-    _need(terminal, {"chromium": "chromium"})
+    _need(terminal, {"chromium": "chromium", "ss": "iproute2", "ps": "procps", "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf"})
     return _run(terminal, (sys.executable, "-m", "pytest", *_TWO_AT_A_TIME, "--timeout=1800", "-m", SLOW))
 
 
@@ -61,8 +61,8 @@ def _run(terminal: Terminal, command: Sequence[str]) -> int:
 
 
 def _need(terminal: Terminal, packages: Mapping[str, str]) -> None:
-    """Install the Debian packages of the programs (program: package) that the tests need, unless they are there."""
-    absent = [package for program, package in packages.items() if not shutil.which(program)]
+    """Install the Debian packages of the programs or files (program: package) that the tests need, unless they are there."""
+    absent = [package for program, package in packages.items() if not (shutil.which(program) or Path("/", program).is_file())]
     if not absent:
         return
     as_root = () if os.getuid() == 0 else ("sudo",)
