@@ -236,6 +236,7 @@ def test_machine_whose_port_is_taken_meanwhile_gets_another(cloud: LocalCloud, o
     before = cloud.address(spec.name, 22)
     settle(cloud, cloud.delete(Kind.MACHINE, spec.name))
     with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the connections that the machine had may linger
         taken.bind((before.host, before.port))
         taken.listen()
         settle(cloud, cloud.boot(spec))
