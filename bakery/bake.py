@@ -19,7 +19,7 @@ from bakery.seal import find_leaks, summary
 from bakery.trial import try_image
 from bakery.watch import Watch, Watched
 from clouds import names
-from clouds.driver import BootSpec, KeepsFiles, Kind, Launcher, OpensShell, ReadsDisks
+from clouds.driver import BootSpec, End, KeepsFiles, Kind, Launcher, OpensShell, ReadsDisks
 from clouds.errors import (
     BakeError,
     BuilderDiedError,
@@ -134,7 +134,7 @@ def _build(run: _Run, undo: Undo) -> None:
 
 def _build_once(run: _Run, undo: Undo, *, token: str) -> None:
     order = run.order
-    create_machine(run.cloud, run.ledger, undo, _builder(run, token))
+    create_machine(run.cloud, run.ledger, undo, _builder(run, token), lambda line: run.on_event(Note(line)))
     watched = Watched(
         machine=order.id,
         bake_id=order.id,
@@ -166,6 +166,7 @@ def _builder(run: _Run, token: str) -> BootSpec:
         disk_gb=order.recipe.builder.disk_gb,
         labels={**order.labels, **keep, "role": "builder", "machine": order.id},
         deadline_s=int(order.deadline_s + GRACE_S * run.cloud.slowness),
+        at_deadline=End.DELETE,
         script=order.script.for_boot(order.nonce, deadline_s=int(order.deadline_s), keep=run.keep),
         build_settings=True,
     )

@@ -9,7 +9,7 @@ from bakery.order import Order
 from bakery.record import Record
 from bakery.watch import Watch, Watched
 from clouds import names
-from clouds.driver import Launcher
+from clouds.driver import End, Launcher
 from clouds.errors import (
     BakeError,
     BakehouseError,
@@ -67,6 +67,7 @@ def _options(order: Order, image: str) -> LaunchOptions:
         name=names.test_machine_name(order.id),
         nonce=nonce,
         script=script,
+        at_deadline=End.DELETE,
         lifetime_h=order.deadline_s / 3600,
         labels={"role": "test", "bake": order.id},
     )

@@ -68,6 +68,7 @@ class Watch:
                 self._look,
                 what=f"machine {self.watched.machine}",
                 timeout_s=self.watched.deadline_s,
+                poll_max_s=self.cloud.poll_max_s,
                 last_seen=lambda: self._progress.current,
                 clock=self.clock,
                 sleep=sleep,
@@ -77,18 +78,26 @@ class Watch:
         return self.seconds
 
     def _look(self) -> bool:
-        alive = is_running(self.cloud, self.watched.machine)  # asked first: what it wrote before dying is read below
+        """Say whether all is done. Only a machine that is silent is asked whether it lives: each question counts on a cloud."""
+        has_news = self._read()
+        if not has_news and not self._progress.done:
+            alive = is_running(self.cloud, self.watched.machine)
+            if not alive and not self._read() and not self._progress.done:  # what it wrote before it died counts
+                self._fail(BuilderDiedError, "the machine ended before it was told to")
+        if self._progress.done:
+            return True
+        if self.clock() - self._last_sign > self.watched.silence_s:
+            self._fail(BuilderSilentError, f"no sign of life for {self.watched.silence_s:.0f} s")
+        return False
+
+    def _read(self) -> bool:
+        """Read on, and say whether there was anything; raises why a step failed."""
+        before = self._console_at, self._log_at
         self._read_log()
         self._read_console()
         if self._progress.failure:
             self._raise_failure(self._progress.failure)
-        if self._progress.done:
-            return True
-        if not alive:
-            self._fail(BuilderDiedError, "the machine ended before it was told to")
-        if self.clock() - self._last_sign > self.watched.silence_s:
-            self._fail(BuilderSilentError, f"no sign of life for {self.watched.silence_s:.0f} s")
-        return False
+        return before != (self._console_at, self._log_at)
 
     def _read_console(self) -> None:
         piece = self.cloud.console(self.watched.machine, self._console_at)

@@ -39,9 +39,17 @@ class State(StrEnum):
     RUNNING = "running"
     STOPPING = "stopping"
     STOPPED = "stopped"
+    SUSPENDED = "suspended"
     PENDING = "pending"
     READY = "ready"
     ABSENT = "absent"
+
+
+class End(StrEnum):
+    """What becomes of a machine at its deadline, or when the cloud takes its spare capacity back."""
+
+    STOP = "stop"
+    DELETE = "delete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +70,33 @@ class BaseImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What only some clouds can give a machine; `Cloud.grants` names those that one can.
+
+    `machine_type` takes the place of processors and memory. A machine of `spot` capacity is cheap and may be taken away,
+    then `on_preempt` says what becomes of it. `static_ip` names an address that is reserved once and kept. `https_port`
+    is opened to the caller's address besides SSH.
+    """
+
+    machine_type: str = ""
+    spot: bool = False
+    on_preempt: End = End.STOP
+    disk_type: str = ""
+    static_ip: str = ""
+    no_public_ip: bool = False
+    https_port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BootSpec:
     """One machine to create and start.
 
     `source` is a `BaseImage.id` or the name of an image. `script` is run as root at each boot. `facts` are
     told to the machine as its identity (keys: UPPER_CASE, see templates/identity.sh.j2). `ports` are the ports
     in the guest that the caller must reach. `deadline_s`: the cloud itself ends the machine after that many
-    seconds, whatever becomes of us (0 = never); `ends` says what ending means. With `build_settings` the
-    host's mirrors, proxies, package indexes and CA certificates reach the guest, for this boot only.
+    seconds, whatever becomes of us (0 = never); `at_deadline` says how, where a cloud can do either. `zone` is the part of
+    the cloud to try ("" = where its settings say). With `build_settings` the host's mirrors, proxies, package indexes
+    and CA certificates reach the guest, for this boot only.
     """
 
     name: str
@@ -80,6 +107,9 @@ class BootSpec:
     disk_gb: int
     labels: Mapping[str, str]
     deadline_s: int
+    at_deadline: End = End.STOP
+    zone: str = ""
+    wishes: Wishes = field(default_factory=Wishes)
     script: str = ""
     facts: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = ()
@@ -88,7 +118,7 @@ class BootSpec:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One thing in a cloud. `created_at` is in seconds since the epoch; `size_bytes` is what it occupies."""
+    """One thing in a cloud. `created_at` is in seconds since the epoch; `size_bytes` is what it occupies; `zone` is where it is."""
 
     kind: Kind
     name: str
@@ -96,6 +126,7 @@ class Resource:
     labels: Mapping[str, str]
     created_at: float = 0.0
     size_bytes: int = 0
+    zone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +160,10 @@ class Cloud(Protocol):
     """What baking needs of a cloud."""
 
     name: str
+    grants: frozenset[str]
+    """The fields of `Wishes` that this cloud can fulfil."""
+    poll_max_s: float
+    """How far apart questions may grow while nothing happens: a request to a remote cloud counts against a quota."""
 
     @property
     def slowness(self) -> float:
@@ -138,7 +173,10 @@ class Cloud(Protocol):
         """Return the exact image behind a base; kept until `refresh` asks anew (then `tell` hears of progress)."""
 
     def boot(self, spec: BootSpec) -> Ticket:
-        """Create a machine and start it. ConflictError: the name is taken (same token: the same machine)."""
+        """Create a machine and start it. ConflictError: the name is taken (same token: the same machine).
+
+        CapacityError, here or from `check`, names the zones that are worth a try.
+        """
 
     def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
         """Start a stopped machine; `facts` are laid over those it has. NotFoundError when there is none."""
@@ -171,8 +209,21 @@ class Cloud(Protocol):
 class Launcher(Cloud, Protocol):
     """What launching needs on top."""
 
+    is_remote: bool
+    """Whether only SSH and `Wishes.https_port` answer directly, so that any other port wants a tunnel through SSH."""
+    stopped_costs: str
+    """What a machine that is off still costs, in words; "" for nothing."""
+
     def address(self, machine: str, port: int) -> Endpoint:
         """Return where a port of the guest answers on this computer or from it."""
+
+
+@runtime_checkable
+class Suspends(Protocol):
+    """A cloud that can keep the memory of a machine that is off; `start` goes on from there."""
+
+    def suspend(self, machine: str) -> Ticket:
+        """Freeze a running machine with its memory and switch it off."""
 
 
 @runtime_checkable

@@ -62,7 +62,12 @@ class CloudError(BakehouseError):
 
 
 class CapacityError(CloudError):
-    """No capacity here and now; another zone or machine type may work."""
+    """No capacity in `zone` now; another machine type may work, or one of `zones`, the best first."""
+
+    def __init__(self, message: str, *, zone: str = "", zones: Sequence[str] = (), next_step: str = "") -> None:
+        super().__init__(message, next_step=next_step)
+        self.zone = zone
+        self.zones = tuple(zones)
 
 
 class QuotaError(CloudError):

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from clouds.driver import BootSpec, Cloud, Kind, State, Ticket
+from clouds.driver import BootSpec, Cloud, Kind, State, Tell, Ticket
+from clouds.errors import CapacityError
 from clouds.ledger import Ledger
 from clouds.undo import Undo
 from clouds.waiter import until
 
 ACCEPT_S = 30
 """How long a cloud may take to create, start or delete; multiplied by its slowness."""
+ZONES_MAX = 5
+"""How many zones are tried for one machine."""
 SHUTDOWN_S = 60
 """How long a guest may take to shut down in order; multiplied by the cloud's slowness."""
 
@@ -23,11 +26,15 @@ def settle(cloud: Cloud, ticket: Ticket, *, timeout_s: float = ACCEPT_S) -> None
         what=f"{ticket.verb} {ticket.kind} {ticket.name}",
         timeout_s=timeout_s * cloud.slowness,
         poll_s=0.1,
+        poll_max_s=cloud.poll_max_s,
     )
 
 
-def create_machine(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec) -> None:
-    """Boot a machine, labelled with its token, with its removal registered beforehand. ConflictError: the name is taken."""
+def create_machine(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, tell: Tell = lambda _line: None) -> None:
+    """Boot a machine, labelled with its token, with its removal registered beforehand; `tell` hears of zones without capacity.
+
+    ConflictError: the name is taken. CapacityError: none of up to five zones has any.
+    """
     own = ("token", spec.token)
     undo.add(
         f"machine {spec.name}",
@@ -36,7 +43,22 @@ def create_machine(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec) -> 
     )
     labels = {**spec.labels, "token": spec.token}
     ledger.ask(cloud.name, Kind.MACHINE, spec.name, labels)
-    settle(cloud, cloud.boot(replace(spec, labels=labels)))
+    _boot_somewhere(cloud, replace(spec, labels=labels), tell)
+
+
+def _boot_somewhere(cloud: Cloud, spec: BootSpec, tell: Tell) -> None:
+    """Boot a machine in the first zone that has room for it."""
+    tried: set[str] = set()
+    while True:
+        try:
+            return settle(cloud, cloud.boot(spec))
+        except CapacityError as error:
+            tried.add(error.zone)
+            zone = next((zone for zone in error.zones if zone not in tried), "")
+            if not zone or len(tried) == ZONES_MAX:
+                raise
+            tell(f"{error.message}; trying {zone}")
+            spec = replace(spec, zone=zone)
 
 
 def create_image(cloud: Cloud, ledger: Ledger, undo: Undo, machine: str, image: str, labels: Mapping[str, str]) -> None:

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from clouds.errors import TimedOutError
+from clouds.errors import ThrottledError, TimedOutError
 
 T = TypeVar("T")
+_GROWTH = 1.5
+_THROTTLED_S = 5.0
 
 
 def until(
@@ -17,21 +19,28 @@ def until(
     what: str,
     timeout_s: float,
     poll_s: float = 0.2,
+    poll_max_s: float = 0.0,
     last_seen: Callable[[], str] = lambda: "",
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
     """Call `probe` every `poll_s` seconds until it returns something true, and return that.
 
+    With a `poll_max_s` the calls grow apart up to that; while the cloud throttles us they are 5 s apart at least.
     Raises TimedOutError after `timeout_s`, naming `what` was awaited and what was seen last; it deletes
-    nothing, since what is slow may still finish. Whatever `probe` raises passes through at once.
+    nothing, since what is slow may still finish. Whatever else `probe` raises passes through at once.
     """
     deadline = clock() + timeout_s
     while True:
-        found = probe()
+        wait_s, throttled = poll_s, None
+        try:
+            found = probe()
+        except ThrottledError as error:
+            found, wait_s, throttled = None, max(poll_s, _THROTTLED_S), error
         if found:
             return found
         if clock() >= deadline:
-            seen = last_seen()
+            seen = throttled.message if throttled else last_seen()
             raise TimedOutError(f"{what}: not within {timeout_s:.0f} s" + (f"; last seen: {seen}" if seen else ""), last_seen=seen)
-        sleep(poll_s)
+        sleep(wait_s)
+        poll_s = max(poll_s, min(poll_s * _GROWTH, poll_max_s))

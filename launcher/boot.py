@@ -37,15 +37,19 @@ class Boot:
     _rest: str = ""
 
     def look(self) -> None:
-        """Read on. Whether the machine is on is asked first: what it wrote before it went off is read then."""
-        alive = is_running(self.cloud, self.machine)
+        """Read on. A machine that is silent is asked whether it is on; what it wrote before it went off is read then."""
+        if self._read() or is_running(self.cloud, self.machine) or self._read():
+            return
+        self.ended = self.ended or "it went off while it was coming up"
+
+    def _read(self) -> bool:
+        """Read on, and say whether there was anything."""
         piece = self.cloud.console(self.machine, self.at)
-        self.at = piece.next_offset
+        before, self.at = self.at, piece.next_offset
         lines, self._rest = markers.split_lines(self._rest, piece.text)
         for line in lines:
             self._take(line)
-        if not alive and not self.ended:
-            self.ended = "it went off while it was coming up"
+        return self.at != before
 
     def _take(self, line: str) -> None:
         self.last.append(clean(line))
@@ -81,7 +85,13 @@ class Boot:
 
         timeout_s *= self.cloud.slowness
         try:
-            until(probe, what=f"machine {self.machine}: {what}", timeout_s=timeout_s, last_seen=self._last_line)
+            until(
+                probe,
+                what=f"machine {self.machine}: {what}",
+                timeout_s=timeout_s,
+                poll_max_s=self.cloud.poll_max_s,
+                last_seen=self._last_line,
+            )
         except TimedOutError as error:
             error.next_step = "Try once more; a larger --cpus or --memory-mb makes it quicker."
             raise self._with_console(error) from None

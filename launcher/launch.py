@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from clouds import names
-from clouds.driver import BootSpec, Kind, Launcher, Tell
+from clouds.driver import BootSpec, End, Kind, Launcher, Tell, Wishes
 from clouds.errors import ConflictError, UsageError
 from clouds.home import home
 from clouds.ledger import Ledger
@@ -38,9 +38,11 @@ class LaunchOptions:
     password: str | None = field(default=None, repr=False)
     lifetime_h: float = 24.0
     labels: Mapping[str, str] = field(default_factory=dict)
+    wishes: Wishes = field(default_factory=Wishes)
     script: str = ""
     nonce: str | None = None
     deadline_s: int | None = None
+    at_deadline: End = End.STOP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,12 +91,12 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
     undo.add(f"ssh settings of {name}", lambda: identity.sync(home(), cloud), by_hand="the next launch or delete does it")
 
     def begin() -> Boot:
-        create_machine(cloud, ledger, undo, spec)
+        create_machine(cloud, ledger, undo, spec, tell)
         return Boot(cloud, name, nonce)
 
     def again(_failed: Boot) -> Boot:
         remove(cloud, ledger, Kind.MACHINE, name)
-        create_machine(cloud, ledger, undo, replace(spec, token=names.new_nonce()))
+        create_machine(cloud, ledger, undo, replace(spec, token=names.new_nonce()), tell)
         return Boot(cloud, name, nonce)
 
     url = machines.await_answer(cloud, bring_up(begin, again, tell), has_notebook=has_notebook)
@@ -122,6 +124,8 @@ def _spec(cloud: Launcher, options: LaunchOptions, image: ImageView, *, name: st
         disk_gb=_disk_gb(options, image),
         labels=_labels(options, image, name, expires),
         deadline_s=machines.backstop_s(cloud, options.lifetime_h) if options.deadline_s is None else options.deadline_s,
+        at_deadline=options.at_deadline,
+        wishes=options.wishes,
         script=options.script,
         facts=_facts(name, nonce, password, expires),
         ports=(SSH_PORT,) if password is None else (SSH_PORT, NOTEBOOK_PORT),

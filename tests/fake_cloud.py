@@ -141,6 +141,10 @@ class FakeCloud:
     """One client of a `World`: a driver like the others, with every Protocol but a shell."""
 
     name = "fake"
+    grants: frozenset[str] = frozenset()
+    poll_max_s = 0.0
+    is_remote = False
+    stopped_costs = ""
     slowness = 1.0
 
     def __init__(self, world: World) -> None:

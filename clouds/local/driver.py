@@ -26,6 +26,10 @@ class LocalCloud:
     """Virtual machines on this computer; see clouds.driver for what each operation promises."""
 
     name = "local"
+    grants: frozenset[str] = frozenset()
+    poll_max_s = 0.0
+    is_remote = False
+    stopped_costs = ""
 
     def __init__(self, folder: Path) -> None:
         self._store = Store(folder)
