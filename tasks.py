@@ -29,7 +29,7 @@ from launcher.terminal import Terminal
 ROOT = Path(__file__).parent
 SLOW = "vm or install"
 """The tests (by pytest's markers) that start virtual machines or fill environments."""
-_TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadfile")
+_TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
 _SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")
 
 

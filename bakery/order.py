@@ -78,14 +78,14 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
 def find_equal(cloud: Cloud, order: Order) -> Resource | None:
     """Return the newest stable image with the digest of this order, or None: then there is something to bake."""
     wanted = {"project": names.PROJECT, "recipe": order.recipe.name, "script": order.digest, "state": names.STABLE}
-    images = [found for found in cloud.owned(wanted) if found.kind is Kind.IMAGE and found.state is State.READY]
+    images = [found for found in cloud.owned(wanted, {Kind.IMAGE}) if found.state is State.READY]
     return max(images, key=lambda image: names.parse_version(image.labels["version"]).key, default=None)
 
 
 def taken_versions(cloud: Cloud, recipe: str) -> list[names.ImageVersion]:
     """Return the versions of a recipe that a cloud has images of, candidates and half-made ones too."""
-    images = cloud.owned({"project": names.PROJECT, "recipe": recipe})
-    return [names.parse_version(found.labels["version"]) for found in images if found.kind is Kind.IMAGE]
+    images = cloud.owned({"project": names.PROJECT, "recipe": recipe}, {Kind.IMAGE})
+    return [names.parse_version(found.labels["version"]) for found in images]
 
 
 def _git_commit() -> str:

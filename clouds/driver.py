@@ -9,7 +9,7 @@ and the fake to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -30,6 +30,9 @@ class Kind(StrEnum):
     RULE = "rule"
     ADDRESS = "address"
     NETWORK = "network"
+
+
+EVERY_KIND = frozenset(Kind)
 
 
 class State(StrEnum):
@@ -196,8 +199,8 @@ class Cloud(Protocol):
     def find(self, kind: Kind, name: str) -> Resource | None:
         """Return one resource, or None when it is absent."""
 
-    def owned(self, labels: Mapping[str, str]) -> list[Resource]:
-        """Return every resource of every kind that carries all these labels, oldest first, half-made ones too."""
+    def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
+        """Return every resource of these kinds that carries all these labels, oldest first, half-made ones too."""
 
     def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
         """Lay labels over those that a resource has. NotFoundError when it is absent."""

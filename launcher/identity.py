@@ -58,7 +58,7 @@ def sync(home: Path, cloud: Launcher) -> Path:
     """Write the ssh config anew from the machines that a cloud has, forget the host keys of those it has not; return its path."""
     config = home / "ssh" / "config"
     with _locked(home):
-        machines = {found.name for found in cloud.owned({"project": names.PROJECT}) if found.kind is Kind.MACHINE}
+        machines = {found.name for found in cloud.owned({"project": names.PROJECT}, {Kind.MACHINE})}
         _forget_others(home, cloud.name, machines)
         parts = config.parent / "config.d"
         parts.mkdir(mode=0o700, exist_ok=True)

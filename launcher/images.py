@@ -37,8 +37,8 @@ def images(cloud: Cloud) -> list[ImageView]:
     """Return the finished images, by recipe and then by version, the newest last."""
     found = [
         _view(cloud, image)
-        for image in cloud.owned({"project": names.PROJECT, "role": "image"})
-        if image.kind is Kind.IMAGE and image.state is State.READY
+        for image in cloud.owned({"project": names.PROJECT, "role": "image"}, {Kind.IMAGE})
+        if image.state is State.READY
     ]
     return sorted(found, key=lambda image: (image.recipe, _version_key(image.version)))
 
@@ -68,8 +68,7 @@ def delete_image(cloud: Cloud, ledger: Ledger, name: str) -> None:
     """Delete an image. NotFoundError: there is none; ConflictError: machines were launched from it and need its disk."""
     if cloud.find(Kind.IMAGE, name) is None:
         raise _unknown(cloud, name)
-    found = cloud.owned({"project": names.PROJECT, "image": name})
-    users = [machine.name for machine in found if machine.kind is Kind.MACHINE]
+    users = [machine.name for machine in cloud.owned({"project": names.PROJECT, "image": name}, {Kind.MACHINE})]
     if users:
         raise ConflictError(
             f"image {name}: in use by {', '.join(users)}",

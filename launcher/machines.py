@@ -137,7 +137,7 @@ def backstop_s(cloud: Launcher, lifetime_h: float) -> int:
 
 
 def _machines(cloud: Launcher) -> list[Resource]:
-    return [found for found in cloud.owned({"project": names.PROJECT}) if found.kind is Kind.MACHINE]
+    return cloud.owned({"project": names.PROJECT}, {Kind.MACHINE})
 
 
 def _view(cloud: Launcher, machine: Resource) -> MachineView:

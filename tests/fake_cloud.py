@@ -11,13 +11,13 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from clouds.driver import Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
+from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
 from clouds.errors import ConflictError, InvalidError, NotFoundError
 from tests import fake_services
 from tests.fake_guest import OK, Guest, play
@@ -230,9 +230,9 @@ class FakeCloud:
         with self._operation("find", name):
             return next((found for found in self._resources() if (found.kind, found.name) == (kind, name)), None)
 
-    def owned(self, labels: Mapping[str, str]) -> list[Resource]:
+    def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
         with self._operation("owned", ""):
-            found = [resource for resource in self._resources() if labels.items() <= resource.labels.items()]
+            found = [one for one in self._resources() if one.kind in kinds and labels.items() <= one.labels.items()]
             return sorted(found, key=lambda resource: resource.created_at)
 
     def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:

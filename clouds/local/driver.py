@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from clouds.driver import Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, Tell, Ticket
+from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, Tell, Ticket
 from clouds.errors import NotFoundError
 from clouds.local import console, qemu
 from clouds.local.accelerator import Accelerator, accelerator
@@ -110,10 +110,11 @@ class LocalCloud:
             return self._machines.find(name)
         return self._images.find(name) if kind is Kind.IMAGE else None
 
-    def owned(self, labels: Mapping[str, str]) -> list[Resource]:
+    def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
         """Return all that carries these labels; what dead processes were preparing is removed on the way."""
         self._store.sweep()
-        found = [*self._machines.resources(), *self._images.resources()]
+        found = self._machines.resources() if Kind.MACHINE in kinds else []
+        found += self._images.resources() if Kind.IMAGE in kinds else []
         return sorted(
             (resource for resource in found if labels.items() <= resource.labels.items()), key=lambda resource: resource.created_at
         )

@@ -29,6 +29,7 @@ def failed(bakehouse: Bakehouse) -> Callable[[str], Finished]:
     return bake
 
 
+BakeUntil = Callable[[str], subprocess.Popen[str]]
 FAILURES = {
     "exits-3": ("trouble", r"step trouble: line 3 of it ended with exit status 3"),
     "no-such-package": ("trouble", r"step trouble: line \d+ of it ended with exit status 100"),
@@ -77,13 +78,19 @@ def test_an_unsealed_image_is_not_kept(bakehouse: Bakehouse, failed: Callable[[s
 
 
 @pytest.fixture
-def bake_under_way(bakehouse: Bakehouse) -> Iterator[subprocess.Popen[str]]:
-    """Give a bake whose own step has begun."""
-    process = bakehouse.start("bake", "--recipe", str(RECIPES / "sleeps.toml"), "--json")
-    await_event(process, "step-started", "trouble")
-    yield process
-    process.kill()
-    process.wait()
+def bake_until(bakehouse: Bakehouse) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Give what begins a bake and returns it when a step has begun."""
+    begun = []
+
+    def begin(step: str) -> subprocess.Popen[str]:
+        begun.append(bakehouse.start("bake", "--recipe", str(RECIPES / "sleeps.toml"), "--json"))
+        await_event(begun[-1], "step-started", step)
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.wait()
 
 
 def await_event(process: subprocess.Popen[str], event: str, name: str) -> None:
@@ -96,23 +103,28 @@ def await_event(process: subprocess.Popen[str], event: str, name: str) -> None:
     raise AssertionError(f"{event} {name} never came: {process.stderr.read() if process.stderr else ''}")
 
 
-def test_a_killed_builder_is_told_at_once(bakehouse: Bakehouse, bake_under_way: subprocess.Popen[str]) -> None:
+def test_a_killed_builder_is_told_at_once(bakehouse: Bakehouse, bake_until: BakeUntil) -> None:
+    bake = bake_until("trouble")
     for pid, command in bakehouse.processes():
         if "qemu-system" in command and "timeout" not in command.split()[0]:
             os.kill(pid, signal.SIGKILL)
-    stdout, _ = bake_under_way.communicate(timeout=30)
+    stdout, _ = bake.communicate(timeout=30)
     assert "ended before it was told to" in json.loads(stdout.splitlines()[-1])["error"]
     assert bakehouse.left_overs() == []
 
 
-@pytest.mark.parametrize(("signals", "status"), [([signal.SIGINT], 130), ([signal.SIGINT] * 2, 130), ([signal.SIGTERM], 143)])
+@pytest.mark.parametrize(
+    ("step", "signals", "status"),
+    [("trouble", [signal.SIGINT], 130), ("boot", [signal.SIGINT] * 2, 130), ("boot", [signal.SIGTERM], 143)],
+)
 def test_an_interrupted_bake_leaves_nothing(
-    bakehouse: Bakehouse, bake_under_way: subprocess.Popen[str], signals: list[signal.Signals], status: int
+    bakehouse: Bakehouse, bake_until: BakeUntil, step: str, signals: list[signal.Signals], status: int
 ) -> None:
+    bake = bake_until(step)
     for number in signals:
-        bake_under_way.send_signal(number)
-    bake_under_way.communicate(timeout=60)
-    assert bake_under_way.returncode == status
+        bake.send_signal(number)
+    bake.communicate(timeout=60)
+    assert bake.returncode == status
     assert bakehouse.left_overs() == []
 
 

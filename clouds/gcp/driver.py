@@ -1,0 +1,150 @@
+"""The driver of Google Cloud: each operation of the Protocols in clouds/driver.py, by what the modules beside it do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from itertools import chain
+from typing import Any
+
+from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
+from clouds.errors import CloudError, InvalidError, NotFoundError
+from clouds.gcp import instances, naming, network, operations
+from clouds.gcp.calls import Calls
+from clouds.gcp.failures import NotReadyError
+from clouds.gcp.images import Images
+from clouds.gcp.leftovers import addresses, disks, orphan_rules
+from clouds.gcp.machines import Machines
+from clouds.gcp.places import Places
+
+
+class GoogleCloud:
+    """Compute Engine; see clouds.driver for what each operation promises."""
+
+    name = "gcp"
+    grants = frozenset({"machine_type", "spot", "on_preempt", "disk_type", "static_ip", "no_public_ip", "https_port"})
+    poll_max_s = 5.0
+    is_remote = True
+    stopped_costs = "its disk is still paid for, and a reserved address more than while it runs"
+
+    def __init__(self, calls: Calls, places: Places, images: Images, *, slowness: float = 1.0) -> None:
+        self._calls = calls
+        self._places = places
+        self._images = images
+        self._machines = Machines(calls, places)
+        self.slowness = slowness
+
+    def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
+        """Return the newest image of the base's family; the one of the last time unless `refresh` asks anew."""
+        return self._images.resolve(base, refresh=refresh)
+
+    def boot(self, spec: BootSpec) -> Ticket:
+        """Ask for an instance and its firewall rules."""
+        return Ticket("boot", Kind.MACHINE, spec.name, self._machines.create(spec))
+
+    def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
+        """Start an instance that is off, or resume one that is suspended."""
+        return Ticket("start", Kind.MACHINE, machine, self._machines.start(machine, deadline_s=deadline_s, facts=facts))
+
+    def stop(self, machine: str) -> Ticket:
+        """Stop an instance: the guest is told to shut down."""
+        return Ticket("stop", Kind.MACHINE, machine, self._machines.stop(machine))
+
+    def suspend(self, machine: str) -> Ticket:
+        """Suspend an instance."""
+        return Ticket("suspend", Kind.MACHINE, machine, self._machines.suspend(machine))
+
+    def snapshot(self, machine: str, image: str, labels: Mapping[str, str]) -> Ticket:
+        """Make an image of the boot disk of an instance that is off."""
+        instance = self._machines.require_off(machine)
+        return Ticket("snapshot", Kind.IMAGE, image, self._images.snapshot(instance, image, labels))
+
+    def check(self, ticket: Ticket) -> bool:
+        """Return whether all operations of a ticket have ended."""
+        if not operations.have_ended(self._calls, f"{ticket.kind} {ticket.name}", ticket.operation):
+            return False
+        return ticket.verb != "delete" or ticket.kind is not Kind.MACHINE or self._is_gone(ticket.name)
+
+    def _is_gone(self, machine: str) -> bool:
+        """Say whether a machine is gone for good: one that was asked for without an answer may come late, and goes then."""
+        if not self._machines.may_still_come(machine):
+            return True
+        if self._machines.find(machine):
+            operations.have_ended(self._calls, f"machine {machine}", self._machines.delete(machine))
+        return False
+
+    def console(self, machine: str, since: int) -> ConsoleText:
+        """Return what serial port 1 printed from byte `since` on; the last MiB is kept, and nothing of a machine that is off."""
+        where = {"zone": self._machines.zone(machine), "instance": machine}
+        try:
+            output = self._calls.ask(
+                f"machine {machine}: console", "instances", "get_serial_port_output", start=str(since), port=1, **where
+            )
+        except NotReadyError:
+            return ConsoleText("", since)
+        began = int(output.get("start", since))
+        return ConsoleText(output.get("contents", ""), int(output.get("next", since)), lost=began > since)
+
+    def find(self, kind: Kind, name: str) -> Resource | None:
+        """Return one thing, or None."""
+        if kind is Kind.MACHINE:
+            return self._machines.find(name)
+        if kind is Kind.IMAGE:
+            return self._images.find(name)
+        return next((found for found in self.owned({}, {kind}) if found.name == name), None)
+
+    def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
+        """Return all that carries these labels, in every zone; disks and rules only where their machine is gone."""
+        listers: dict[Kind, Callable[[], list[Resource]]] = {
+            Kind.MACHINE: lambda: self._machines.resources(labels),
+            Kind.IMAGE: lambda: self._images.resources(labels),
+            Kind.DISK: lambda: disks(self._calls, labels),
+            Kind.RULE: lambda: orphan_rules(self._calls, labels, self._machines),
+            Kind.ADDRESS: lambda: addresses(self._calls, labels),
+        }
+        found = chain.from_iterable(lister() for kind, lister in listers.items() if kind in kinds)
+        return sorted(found, key=lambda resource: resource.created_at)
+
+    def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
+        """Lay labels over those of a machine or an image."""
+        if kind is Kind.MACHINE:
+            self._machines.label(name, labels)
+        elif kind is Kind.IMAGE:
+            self._images.label(name, labels)
+        else:
+            raise InvalidError(f"{kind} {name}: only machines and images can be labelled", next_step="See: ./inv machines")
+
+    def delete(self, kind: Kind, name: str) -> Ticket:
+        """Ask for the removal of a thing; a machine goes with its disk and its firewall rules."""
+        if kind is Kind.MACHINE:
+            operation = self._machines.delete(name)
+        elif kind is Kind.IMAGE:
+            operation = self._images.delete(name)
+        elif kind is Kind.RULE:
+            operation = operations.refer(network.delete_rules(self._calls, naming.machine_of_rule(name), [name]))
+        else:
+            operation = self._delete_zonal(kind, name)
+        return Ticket("delete", kind, name, operation)
+
+    def _delete_zonal(self, kind: Kind, name: str) -> str:
+        """Ask for the removal of a disk or an address, wherever it is."""
+        found = self.find(kind, name)
+        if found is None:
+            return ""
+        try:
+            if kind is Kind.DISK:
+                asked = self._calls.ask(f"disk {name}", "disks", "delete_unary", zone=found.zone, disk=name)
+            else:
+                asked = self._calls.ask(f"address {name}", "addresses", "delete_unary", region=found.zone, address=name)
+        except NotFoundError:
+            return ""
+        return operations.refer([asked])
+
+    def address(self, machine: str, port: int) -> Endpoint:
+        """Return the address of a machine: the public one, or the internal one of a machine without."""
+        instance = self._machines.get(machine)
+        interface: dict[str, Any] = next(iter(instance.get("networkInterfaces", ())), {})
+        public = next((access.get("natIP") for access in interface.get("accessConfigs", ())), None)
+        host = public or interface.get("networkIP")
+        if not host or instances.state(instance) not in (State.RUNNING, State.STARTING):
+            raise CloudError(f"machine {machine}: it has no address while it is off", next_step=f"Start it: ./inv start {machine}")
+        return Endpoint(host, port)

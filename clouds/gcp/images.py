@@ -1,0 +1,136 @@
+"""Images on Compute Engine: bases by family from the project that owns them, and ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clouds import names
+from clouds.driver import Base, BaseImage, Kind, Resource, State
+from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError
+from clouds.gcp import naming
+from clouds.gcp.calls import Calls
+from clouds.gcp.failures import ChangedError
+from clouds.gcp.instances import seconds
+from clouds.gcp.operations import finish, refer
+from clouds.home import write_private
+
+_BASES = {
+    ("trixie", "amd64"): ("debian-cloud", "debian-13"),
+    ("noble", "amd64"): ("ubuntu-os-cloud", "ubuntu-2404-lts-amd64"),
+}
+"""Suite and architecture: the project that owns the image, and its family (cloud.google.com/compute/docs/images/os-details)."""
+_LABEL_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The images of a project; `kept` is the file that remembers which base a suite stood for."""
+
+    calls: Calls
+    region: str
+    kept: Path
+
+    def resolve(self, base: Base, *, refresh: bool) -> BaseImage:
+        """Return the newest image of a base's family, or the one that it was when it was asked for last."""
+        owner, family = _family_of(base)
+        known: dict[str, str] = json.loads(self.kept.read_text(encoding="utf-8")) if self.kept.exists() else {}
+        if refresh or family not in known:
+            what = f"base {base.suite}: newest image of family {family} of {owner}"
+            known[family] = self.calls.ask(what, "images", "get_from_family", project=owner, family=family)["name"]
+            self.kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(self.kept, json.dumps(known))
+        return BaseImage(f"projects/{owner}/global/images/{known[family]}", owner, base)
+
+    def snapshot(self, instance: Mapping[str, Any], image: str, labels: Mapping[str, str]) -> str:
+        """Ask for an image of an instance's boot disk and return the operation. ConflictError: the name is taken."""
+        disk = next(disk["source"] for disk in instance["disks"] if disk.get("boot"))
+        body = {
+            "name": naming.image_name(image),
+            "sourceDisk": disk[disk.index("projects/") :],
+            "labels": naming.to_labels({**labels, "name": image}),
+            "storageLocations": [self.region],
+            "description": f"Baked by Bakehouse: {image}",
+        }
+        try:
+            request_id = naming.request_id(labels.get("token", image), image)
+            operation = self.calls.ask(f"image {image}", "images", "insert_unary", imageResource=body, requestId=request_id)
+        except ConflictError:
+            raise ConflictError(f"image {image}: the name is taken", next_step="Bake again, for the next version.") from None
+        return refer([operation])
+
+    def get(self, name: str) -> dict[str, Any]:
+        """Return an image. NotFoundError: there is none."""
+        try:
+            return self.calls.ask(f"image {name}", "images", "get", image=naming.image_name(name))
+        except NotFoundError:
+            raise NotFoundError(f"image {name}: there is none", next_step="See: ./inv images --cloud gcp") from None
+
+    def find(self, name: str) -> Resource | None:
+        """Return an image, or None."""
+        try:
+            return _resource(self.get(name))
+        except NotFoundError:
+            return None
+
+    def resources(self, labels: Mapping[str, str]) -> list[Resource]:
+        """Return the images that carry all these labels."""
+        pages = self.calls.pages("images", "images", "list", filter=naming.label_filter(labels))
+        return [_resource(image) for page in pages for image in page.get("items", ())]
+
+    def label(self, name: str, labels: Mapping[str, str]) -> None:
+        """Lay labels over those of an image; one that becomes stable joins the family of its recipe."""
+        what = f"image {name}"
+        for _ in range(_LABEL_TRIES):
+            image = self.get(name)
+            wanted = {
+                "labels": {**image.get("labels", {}), **naming.to_labels(labels)},
+                "labelFingerprint": image["labelFingerprint"],
+            }
+            try:
+                operation = self.calls.ask(
+                    what, "images", "set_labels_unary", resource=image["name"], globalSetLabelsRequestResource=wanted
+                )
+                finish(self.calls, what, operation)
+            except ChangedError:
+                continue
+            return self._set_family(image, wanted["labels"])
+        raise CloudError(f"{what}: its labels are changed by others all the time", next_step="Try again.")
+
+    def _set_family(self, image: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+        wanted = naming.family(labels.get("recipe", "")) if labels.get("state") == names.STABLE and labels.get("recipe") else ""
+        if wanted and wanted != image.get("family", ""):
+            patch = {"family": wanted}
+            operation = self.calls.ask(f"image {image['name']}", "images", "patch_unary", image=image["name"], imageResource=patch)
+            finish(self.calls, f"image {image['name']}", operation)
+
+    def delete(self, name: str) -> str:
+        """Ask for the removal of an image and return the operation; "" when it is gone."""
+        try:
+            return refer([self.calls.ask(f"image {name}", "images", "delete_unary", image=naming.image_name(name))])
+        except NotFoundError:
+            return ""
+
+
+def _family_of(base: Base) -> tuple[str, str]:
+    if (base.suite, base.architecture) not in _BASES:
+        known = ", ".join(f"{suite}/{architecture}" for suite, architecture in _BASES)
+        raise InvalidError(
+            f"base {base.suite}/{base.architecture}: Google Cloud has no image of it", next_step=f"Choose one of: {known}."
+        )
+    return _BASES[base.suite, base.architecture]
+
+
+def _resource(image: Mapping[str, Any]) -> Resource:
+    labels = naming.from_labels(image.get("labels", {}))
+    return Resource(
+        kind=Kind.IMAGE,
+        name=labels.pop("name", image["name"]),
+        state=State.READY if image.get("status") == "READY" else State.PENDING,
+        labels=labels,
+        created_at=seconds(image.get("creationTimestamp", "")),
+        size_bytes=int(image.get("archiveSizeBytes", 0)) or int(image.get("diskSizeGb", 0)) * 2**30,
+    )

@@ -1,0 +1,35 @@
+"""Machine types of Compute Engine by processors and memory (cloud.google.com/compute/docs/general-purpose-machines)."""
+
+from __future__ import annotations
+
+from clouds.errors import InvalidError
+
+_TYPES = (
+    ("e2-small", 2, 2048),
+    ("e2-medium", 2, 4096),
+    ("e2-standard-2", 2, 8192),
+    ("e2-highmem-2", 2, 16384),
+    ("e2-standard-4", 4, 16384),
+    ("e2-highmem-4", 4, 32768),
+    ("e2-standard-8", 8, 32768),
+    ("e2-highmem-8", 8, 65536),
+    ("e2-standard-16", 16, 65536),
+    ("e2-highmem-16", 16, 131072),
+    ("e2-standard-32", 32, 131072),
+    ("n2-standard-48", 48, 196608),
+    ("n2-highmem-48", 48, 393216),
+    ("n2-standard-80", 80, 327680),
+    ("n2-highmem-80", 80, 655360),
+)
+"""Name, processors, memory in MB; the cheapest that fits comes first."""
+
+
+def choose(cpus: int, memory_mb: int) -> str:
+    """Return the smallest current type with at least so many processors and so much memory. InvalidError: there is none."""
+    for name, its_cpus, its_memory_mb in _TYPES:
+        if its_cpus >= cpus and its_memory_mb >= memory_mb:
+            return name
+    raise InvalidError(
+        f"{cpus} processors with {memory_mb} MB: no machine type that Bakehouse knows has as much",
+        next_step="Name one: --type m3-ultramem-32 (see: gcloud compute machine-types list)",
+    )

@@ -1,0 +1,212 @@
+"""The life of a machine on Compute Engine: asked for, found, stopped, suspended, started, labelled, removed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from clouds.driver import BootSpec, Resource, State
+from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError, QuotaError, ThrottledError
+from clouds.gcp import instances, naming, network
+from clouds.gcp.calls import Calls
+from clouds.gcp.failures import ChangedError
+from clouds.gcp.operations import finish, refer
+from clouds.gcp.places import OWN_NETWORK, Places, region_of
+
+GRACE_S = 10.0
+"""For how long a machine whose creation was never confirmed is looked for before it counts as absent."""
+_LABEL_TRIES = 5
+
+
+@dataclass(slots=True)
+class Machines:
+    """The machines of a project, in all its zones."""
+
+    calls: Calls
+    places: Places
+    _zones: dict[str, str] = field(default_factory=dict)
+    _unconfirmed: dict[str, float] = field(default_factory=dict)
+
+    def create(self, spec: BootSpec) -> str:
+        """Ask for a machine with its firewall rules, and return the operations; the same token is the same machine."""
+        zone = spec.zone or self.places.zone
+        try:
+            return refer(self._ask(spec, zone))
+        except NotFoundError as error:
+            if not self.places.is_own_network or f"networks/{OWN_NETWORK}" not in error.message:
+                raise
+        network.make_own_network(self.calls)
+        return refer(self._ask(spec, zone))
+
+    def _ask(self, spec: BootSpec, zone: str) -> list[dict[str, Any]]:
+        source = network.source_range(self.places, self.calls) if spec.ports else ""
+        rules = list(network.rules(spec, self.places, source))
+        operations = network.make_rules(self.calls, spec, rules)
+        address = spec.wishes.static_ip and network.reserved_address(
+            self.calls, spec.wishes.static_ip, region_of(zone), {"project": spec.labels.get("project", ""), "role": "address"}
+        )
+        tags = [rule["name"] for rule in rules]
+        body = instances.body(spec, self.places, zone=zone, tags=tags, address=address)
+        return [*operations, *self._insert(spec, zone, body)]
+
+    def _insert(self, spec: BootSpec, zone: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
+        what, request_id = f"machine {spec.name}", naming.request_id(spec.token, zone)
+        try:
+            operation = self.calls.ask(what, "instances", "insert_unary", zone=zone, instanceResource=body, requestId=request_id)
+        except ConflictError:
+            if naming.from_labels(self.get(spec.name).get("labels", {})).get("token") != spec.labels.get("token", spec.token):
+                raise ConflictError(
+                    f"machine {spec.name}: the name is taken", next_step="Choose another name, or delete that machine."
+                ) from None
+            return []
+        except NotFoundError as error:
+            if instances.source_link(spec.source) in error.message:
+                raise NotFoundError(f"image {spec.source}: there is none", next_step="See: ./inv images --cloud gcp") from error
+            raise
+        except QuotaError as error:
+            error.message += f"; {body['machineType'].rpartition('/')[2]} was asked for"
+            raise
+        except ThrottledError:
+            self._unconfirmed[spec.name] = time.monotonic()
+            raise
+        self._zones[spec.name] = zone
+        return [operation]
+
+    def get(self, name: str) -> dict[str, Any]:
+        """Return an instance. NotFoundError: there is none in any zone."""
+        what = f"machine {name}"
+        if name in self._zones:
+            try:
+                return self.calls.ask(what, "instances", "get", zone=self._zones[name], instance=name)
+            except NotFoundError:
+                del self._zones[name]
+        for instance in self._list(f'name="{name}"'):
+            return instance
+        raise NotFoundError(f"{what}: there is none", next_step="See: ./inv machines --cloud gcp")
+
+    def zone(self, name: str) -> str:
+        """Return the zone that a machine is in; one that was looked up once is believed."""
+        return self._zones.get(name) or instances.zone_of(self.get(name))
+
+    def find(self, name: str) -> Resource | None:
+        """Return a machine, or None."""
+        try:
+            return instances.resource(self.get(name))
+        except NotFoundError:
+            return None
+
+    def resources(self, labels: Mapping[str, str]) -> list[Resource]:
+        """Return the machines that carry all these labels."""
+        return [instances.resource(instance) for instance in self._list(naming.label_filter(labels))]
+
+    def _list(self, expression: str) -> Iterator[dict[str, Any]]:
+        pages = self.calls.pages("machines", "instances", "aggregated_list", filter=expression)
+        for page in pages:
+            for scope in page.get("items", {}).values():
+                for instance in scope.get("instances", ()):
+                    self._zones[instance["name"]] = instances.zone_of(instance)
+                    yield instance
+
+    def start(self, name: str, *, deadline_s: int, facts: Mapping[str, str]) -> str:
+        """Start a machine that is off, or wake one that is suspended, and return the operation; "" when it is on."""
+        instance, what = self.get(name), f"machine {name}"
+        where = {"zone": instances.zone_of(instance), "instance": name}
+        if instances.state(instance) is State.SUSPENDED:
+            return refer([self.calls.ask(what, "instances", "resume_unary", **where)])
+        if instances.state(instance) is not State.STOPPED:
+            return ""
+        self._tell(what, where, instance, facts)
+        self._schedule(what, where, instance, deadline_s)
+        return refer([self.calls.ask(what, "instances", "start_unary", **where)])
+
+    def _tell(self, what: str, where: Mapping[str, str], instance: Mapping[str, Any], facts: Mapping[str, str]) -> None:
+        """Lay facts over those that a machine was told."""
+        items = instances.metadata_of(instance)
+        known = instances.read_facts(items.get(instances.FACTS, ""))
+        if facts.items() <= known.items():
+            return
+        items[instances.FACTS] = instances.write_facts({**known, **facts})
+        metadata = {
+            "fingerprint": instance["metadata"]["fingerprint"],
+            "items": [{"key": key, "value": value} for key, value in items.items()],
+        }
+        finish(self.calls, what, self.calls.ask(what, "instances", "set_metadata_unary", metadataResource=metadata, **where))
+
+    def _schedule(self, what: str, where: Mapping[str, str], instance: Mapping[str, Any], deadline_s: int) -> None:
+        """Give a machine that is off its new deadline."""
+        before = dict(instance.get("scheduling", {}))
+        after = {
+            key: value for key, value in before.items() if key not in ("maxRunDuration", "terminationTimestamp", "terminationTime")
+        }
+        after |= instances.run_time(deadline_s)
+        if deadline_s and "instanceTerminationAction" not in after:
+            after |= {"instanceTerminationAction": "STOP", "automaticRestart": False}
+        if not deadline_s and after.get("provisioningModel") != "SPOT":
+            after.pop("instanceTerminationAction", None)
+        if after != before:
+            finish(self.calls, what, self.calls.ask(what, "instances", "set_scheduling_unary", schedulingResource=after, **where))
+
+    def stop(self, name: str) -> str:
+        """Ask for a machine's orderly end and return the operation; "" when it is off."""
+        instance = self.get(name)
+        if instances.state(instance) in (State.STOPPED, State.SUSPENDED):
+            return ""
+        return refer(
+            [self.calls.ask(f"machine {name}", "instances", "stop_unary", zone=instances.zone_of(instance), instance=name)]
+        )
+
+    def suspend(self, name: str) -> str:
+        """Ask for a machine to be frozen with its memory and return the operation; "" when it is."""
+        instance = self.get(name)
+        if instances.state(instance) is State.SUSPENDED:
+            return ""
+        return refer(
+            [self.calls.ask(f"machine {name}", "instances", "suspend_unary", zone=instances.zone_of(instance), instance=name)]
+        )
+
+    def label(self, name: str, labels: Mapping[str, str]) -> None:
+        """Lay labels over those of a machine; once more when somebody else changed them meanwhile."""
+        what = f"machine {name}"
+        for _ in range(_LABEL_TRIES):
+            instance = self.get(name)
+            wanted = {
+                "labels": {**instance.get("labels", {}), **naming.to_labels(labels)},
+                "labelFingerprint": instance["labelFingerprint"],
+            }
+            where = {"zone": instances.zone_of(instance), "instance": name}
+            try:
+                operation = self.calls.ask(what, "instances", "set_labels_unary", instancesSetLabelsRequestResource=wanted, **where)
+                return finish(self.calls, what, operation)
+            except ChangedError:
+                continue
+        raise CloudError(f"{what}: its labels are changed by others all the time", next_step="Try again.")
+
+    def delete(self, name: str) -> str:
+        """Ask for the removal of a machine and its firewall rules, and return the operations; what is gone is gone."""
+        try:
+            instance = self.get(name)
+        except NotFoundError:
+            left = [rule["name"] for rule in network.our_rules(self.calls, name)]
+            return refer(network.delete_rules(self.calls, name, left))
+        operations = []
+        try:
+            where = {"zone": instances.zone_of(instance), "instance": name}
+            operations = [self.calls.ask(f"machine {name}", "instances", "delete_unary", **where)]
+        except NotFoundError:
+            pass
+        tags = [tag for tag in instance.get("tags", {}).get("items", ()) if naming.machine_of_rule(tag) == name]
+        self._unconfirmed.pop(name, None)
+        return refer([*operations, *network.delete_rules(self.calls, name, tags)])
+
+    def may_still_come(self, name: str) -> bool:
+        """Say whether a machine that is absent was asked for so lately, without an answer, that it may yet appear."""
+        return time.monotonic() - self._unconfirmed.get(name, -GRACE_S) < GRACE_S
+
+    def require_off(self, name: str) -> dict[str, Any]:
+        """Return a machine that is off. InvalidError: it is on."""
+        instance = self.get(name)
+        if instances.state(instance) is not State.STOPPED:
+            raise InvalidError(f"machine {name}: still on", next_step=f"Stop it first: ./inv stop {name}")
+        return instance

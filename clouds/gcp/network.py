@@ -1,0 +1,137 @@
+"""Who can reach a machine: nobody, but the caller's own address at the ports that a machine was asked for.
+
+In our own network nothing is let in that no rule allows. In a network that the user names there may be rules that let the
+world in (the default network opens port 22); there a rule of higher priority than theirs first shuts each machine of ours.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from clouds.driver import BootSpec
+from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
+from clouds.gcp import naming
+from clouds.gcp.calls import Calls
+from clouds.gcp.operations import finish
+from clouds.gcp.places import OWN_NETWORK, Places
+
+SSH_PORT = 22
+_ALLOW_PRIORITY, _DENY_PRIORITY = 800, 900
+"""Before the 65534 of the default network's own rules, and before the 1000 that a rule has unless told otherwise."""
+_WHO_AM_I = "https://checkip.amazonaws.com"
+_WHO_AM_I_S = 10
+
+
+def rules(spec: BootSpec, places: Places, source: str) -> Iterator[dict[str, Any]]:
+    """Yield the firewall rules that a machine needs, each for a tag of its own name."""
+    ports = {"ssh": SSH_PORT if SSH_PORT in spec.ports else 0, "https": spec.wishes.https_port}
+    for access, port in ports.items():
+        if port:
+            allowed = {"allowed": [{"IPProtocol": "tcp", "ports": [str(port)]}], "sourceRanges": [source]}
+            yield _rule(spec, places, access, _ALLOW_PRIORITY) | allowed
+    if not places.is_own_network:
+        shut = {"denied": [{"IPProtocol": "all"}], "sourceRanges": ["0.0.0.0/0"]}
+        yield _rule(spec, places, "shut", _DENY_PRIORITY) | shut
+
+
+def _rule(spec: BootSpec, places: Places, access: str, priority: int) -> dict[str, Any]:
+    name = naming.rule_name(spec.name, access)
+    return {
+        "name": name,
+        "network": f"global/networks/{places.network}",
+        "direction": "INGRESS",
+        "priority": priority,
+        "targetTags": [name],
+        "description": naming.to_description({**spec.labels, "machine": spec.name}),
+    }
+
+
+def make_rules(calls: Calls, spec: BootSpec, wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Ask for rules and return the operations; one that is there already, from an earlier try, serves."""
+    operations = []
+    for rule in wanted:
+        what = f"machine {spec.name}: firewall rule {rule['name']}"
+        try:
+            request_id = naming.request_id(spec.token, str(rule["name"]))
+            operations.append(calls.ask(what, "firewalls", "insert_unary", firewallResource=rule, requestId=request_id))
+        except ConflictError:
+            continue
+    return operations
+
+
+def delete_rules(calls: Calls, machine: str, rule_names: Iterable[str]) -> list[dict[str, Any]]:
+    """Ask for the removal of rules and return the operations; what is gone is gone."""
+    operations = []
+    for name in rule_names:
+        try:
+            operations.append(calls.ask(f"machine {machine}: firewall rule {name}", "firewalls", "delete_unary", firewall=name))
+        except NotFoundError:
+            continue
+    return operations
+
+
+def our_rules(calls: Calls, machine: str = "") -> list[dict[str, Any]]:
+    """Return the firewall rules that we made, of one machine or of all."""
+    expression = f"name eq {naming.PREFIX}{machine + '-' if machine else ''}.*"
+    pages = calls.pages("firewall rules", "firewalls", "list", filter=expression)
+    found = [rule for page in pages for rule in page.get("items", ())]
+    return [rule for rule in found if not machine or naming.machine_of_rule(rule["name"]) == machine]
+
+
+def make_own_network(calls: Calls) -> None:
+    """Make our own network and wait for it; one that another command makes meanwhile serves."""
+    what = f"network {OWN_NETWORK}"
+    network = {
+        "name": OWN_NETWORK,
+        "autoCreateSubnetworks": True,
+        "description": "project=bakehouse",
+        "routingConfig": {"routingMode": "REGIONAL"},
+    }
+    try:
+        finish(calls, what, calls.ask(what, "networks", "insert_unary", networkResource=network))
+    except ConflictError:
+        return
+
+
+def reserved_address(calls: Calls, name: str, region: str, labels: Mapping[str, str]) -> str:
+    """Return the reserved address of this name, reserved now when it is not there. ConflictError: a machine has it."""
+    what = f"address {name}"
+    try:
+        found = calls.ask(what, "addresses", "get", region=region, address=name)
+    except NotFoundError:
+        resource = {"name": name, "description": naming.to_description(labels)}
+        finish(calls, what, calls.ask(what, "addresses", "insert_unary", region=region, addressResource=resource))
+        found = calls.ask(what, "addresses", "get", region=region, address=name)
+    if found.get("users"):
+        user = found["users"][0].rpartition("/")[2]
+        raise ConflictError(f"address {name} ({found['address']}): in use by {user}", next_step="Choose another --static-ip.")
+    return str(found["address"])
+
+
+def source_range(places: Places, calls: Calls) -> str:
+    """Return the address that may reach our machines, as CIDR: the one that is set, else that of this computer."""
+    if places.source:
+        return _as_range(places.source)
+    return "127.0.0.1/32" if calls.endpoint else _as_range(_own_address())
+
+
+def _own_address() -> str:
+    try:
+        with urlopen(_WHO_AM_I, timeout=_WHO_AM_I_S) as answer:
+            return str(answer.read(64).decode("ascii").strip())
+    except (URLError, OSError, UnicodeDecodeError) as error:
+        raise CloudError(
+            f"the address of this computer, to which the firewall is opened, was not found out ({_WHO_AM_I} does not answer)",
+            next_step="Give it: --source 203.0.113.7",
+        ) from error
+
+
+def _as_range(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        raise UsageError(f"source {text!r}: not an address", next_step="Write it as 203.0.113.7 or 203.0.113.0/24.") from None

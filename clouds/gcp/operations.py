@@ -1,0 +1,51 @@
+"""Operations that Compute Engine has accepted: named by plain text in a ticket, asked about until they have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from clouds.gcp import failures
+from clouds.gcp.calls import Calls
+from clouds.waiter import until
+
+_FINISH_S = 180
+_SERVICES = {"zones": ("zone_operations", "zone"), "regions": ("region_operations", "region"), "global": ("global_operations", "")}
+
+
+def refer(operations: Iterable[dict[str, Any]]) -> str:
+    """Return what a ticket keeps of operations: `zones/us-central1-a/operations/operation-1`, with spaces between several."""
+    return " ".join(_path(operation["selfLink"]) for operation in operations)
+
+
+def have_ended(calls: Calls, what: str, references: str) -> bool:
+    """Ask about each operation, for as long as Google keeps us waiting; raise the error of one that has failed.
+
+    `wait` answers when an operation ends, or within two minutes: fewer requests than asking again and again.
+    """
+    return all(_has_ended(calls, what, reference) for reference in references.split())
+
+
+def finish(calls: Calls, what: str, operation: dict[str, Any]) -> None:
+    """Wait for an operation that the next request depends on."""
+    reference = refer([operation])
+    until(lambda: have_ended(calls, what, reference), what=what, timeout_s=_FINISH_S, poll_s=0.1, poll_max_s=5, sleep=calls.sleep)
+
+
+def _has_ended(calls: Calls, what: str, reference: str) -> bool:
+    *place, _, name = reference.split("/")
+    service, scope = _SERVICES[place[0]]
+    where = {scope: place[1]} if scope else {}
+    operation = calls.ask(what, service, "wait", operation=name, **where)
+    if operation.get("status") != "DONE":
+        return False
+    if "error" in operation:
+        raise failures.of_operation(what, operation, zone=place[-1])
+    return True
+
+
+def _path(link: str) -> str:
+    """Return the part of an operation's link behind its project."""
+    path = urlsplit(link).path
+    return path.partition("/projects/")[2].partition("/")[2]

@@ -1,0 +1,157 @@
+"""What a machine is asked for as, and how it is read back."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clouds.driver import BootSpec, End, State, Wishes
+from clouds.errors import InvalidError, UsageError
+from clouds.gcp import instances, network
+from clouds.gcp.machine_types import choose
+from clouds.gcp.places import Places, places
+
+HERE = places({"project": "demo", "zone": "us-central1-a"})
+SPEC = BootSpec(
+    name="lab",
+    token="t",
+    source="jupyter-1.4.0-7",
+    cpus=2,
+    memory_mb=4096,
+    disk_gb=10,
+    labels={"version": "1.4.0-7"},
+    deadline_s=3600,
+    ports=(22, 8888),
+)
+
+
+def body(spec: BootSpec = SPEC, where: Places = HERE) -> dict[str, Any]:
+    return instances.body(spec, where, zone="us-central1-a", tags=["bakehouse-lab-ssh"], address="")
+
+
+def metadata(spec: BootSpec) -> dict[str, str]:
+    return instances.metadata_of(body(spec))
+
+
+def test_a_machine_gets_the_smallest_type_that_fits() -> None:
+    assert body()["machineType"].endswith("/e2-medium")
+    assert choose(3, 1024) == "e2-standard-4"
+    assert choose(2, 9000) == "e2-highmem-2"
+
+
+def test_what_no_type_holds_is_refused_with_a_way_out() -> None:
+    with pytest.raises(InvalidError) as refused:
+        choose(1000, 1)
+    assert "--type" in refused.value.next_step
+
+
+def test_a_type_that_is_named_is_taken() -> None:
+    assert body(replace(SPEC, wishes=Wishes(machine_type="c3-standard-4")))["machineType"].endswith("/c3-standard-4")
+
+
+def test_nobody_but_the_owner_s_key_lets_anybody_in() -> None:
+    told = metadata(replace(SPEC, facts={"AUTHORIZED_KEY": "ssh-ed25519 AAAA me"}))
+    assert told["block-project-ssh-keys"] == "TRUE"
+    assert told["enable-oslogin"] == "FALSE"
+    assert instances.read_facts(told[instances.FACTS]) == {"AUTHORIZED_KEY": "ssh-ed25519 AAAA me"}
+
+
+def test_a_machine_has_no_account_of_the_cloud_unless_one_is_named() -> None:
+    assert body()["serviceAccounts"] == []
+    named = places({"project": "demo", "service_account": "baker@demo.iam.gserviceaccount.com"})
+    assert [account["email"] for account in body(where=named)["serviceAccounts"]] == ["baker@demo.iam.gserviceaccount.com"]
+
+
+@given(st.dictionaries(st.from_regex(r"[A-Z_]{1,10}", fullmatch=True), st.text("ab'\"$ =\\`;", max_size=20)))
+def test_facts_come_back_as_they_were(facts: dict[str, str]) -> None:
+    assert instances.read_facts(instances.write_facts(facts)) == facts
+
+
+@pytest.mark.parametrize(
+    ("wishes", "deadline_s", "at_deadline", "action"),
+    [
+        (Wishes(), 0, End.STOP, None),
+        (Wishes(), 60, End.STOP, "STOP"),
+        (Wishes(), 60, End.DELETE, "DELETE"),
+        (Wishes(spot=True), 0, End.STOP, "STOP"),
+        (Wishes(spot=True, on_preempt=End.DELETE), 60, End.STOP, "DELETE"),
+    ],
+)
+def test_a_machine_ends_as_it_was_asked_to(wishes: Wishes, deadline_s: int, at_deadline: End, action: str | None) -> None:
+    wanted = instances.scheduling(replace(SPEC, wishes=wishes, deadline_s=deadline_s, at_deadline=at_deadline))
+    assert wanted.get("instanceTerminationAction") == action
+    assert ("maxRunDuration" in wanted) == bool(deadline_s)
+    assert wanted["automaticRestart"] == (action is None)
+
+
+def test_a_lifetime_that_is_too_long_is_refused_and_one_too_short_is_stretched() -> None:
+    assert instances.run_time(5) == {"maxRunDuration": {"seconds": "30"}}
+    with pytest.raises(InvalidError, match="2880 h"):
+        instances.run_time(121 * 24 * 3600)
+
+
+def test_a_machine_without_a_public_address_has_none() -> None:
+    [interface] = body(replace(SPEC, wishes=Wishes(no_public_ip=True)))["networkInterfaces"]
+    assert "accessConfigs" not in interface
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [("STAGING", State.STARTING), ("RUNNING", State.RUNNING), ("SUSPENDED", State.SUSPENDED), ("TERMINATED", State.STOPPED)],
+)
+def test_states_are_read_in_our_words(status: str, state: State) -> None:
+    assert instances.state({"status": status}) is state
+
+
+# Firewall rules
+
+
+def rules(spec: BootSpec = SPEC, **settings: str) -> dict[str, dict[str, Any]]:
+    made = network.rules(spec, places({"project": "demo", **settings}), "203.0.113.7/32")
+    return {rule["name"]: rule for rule in made}
+
+
+def test_ssh_alone_is_let_in_and_from_the_caller_alone() -> None:
+    [(name, rule)] = rules().items()
+    assert name == "bakehouse-lab-ssh"
+    assert rule["allowed"] == [{"IPProtocol": "tcp", "ports": ["22"]}]
+    assert rule["sourceRanges"] == ["203.0.113.7/32"]
+    assert rule["targetTags"] == [name]
+
+
+def test_a_builder_lets_nobody_in() -> None:
+    assert rules(replace(SPEC, ports=())) == {}
+
+
+def test_https_has_a_rule_and_a_tag_of_its_own() -> None:
+    rule = rules(replace(SPEC, wishes=Wishes(https_port=8443)))["bakehouse-lab-https"]
+    assert rule["allowed"] == [{"IPProtocol": "tcp", "ports": ["8443"]}]
+    assert rule["targetTags"] == ["bakehouse-lab-https"]
+
+
+def test_in_a_network_of_others_a_machine_is_shut_first() -> None:
+    made = rules(network="default")
+    assert made["bakehouse-lab-shut"]["denied"] == [{"IPProtocol": "all"}]
+    assert made["bakehouse-lab-ssh"]["priority"] < made["bakehouse-lab-shut"]["priority"] < 1000
+
+
+# Places
+
+
+def test_a_project_must_be_set() -> None:
+    with pytest.raises(UsageError) as refused:
+        places({})
+    assert "GOOGLE_CLOUD_PROJECT" in refused.value.next_step
+
+
+@pytest.mark.parametrize("settings", [{"zone": "nowhere"}, {"zone": "us-east1-b", "region": "us-central1"}])
+def test_a_zone_that_is_none_is_refused(settings: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="zone"):
+        places({"project": "demo", **settings})
+
+
+def test_the_region_is_that_of_the_zone() -> None:
+    assert places({"project": "demo", "zone": "europe-west1-c"}).region == "europe-west1"
+    assert places({"project": "demo", "region": "europe-west1"}).zone == "europe-west1-b"
