@@ -32,6 +32,11 @@ class Record:
         return self.folder / "tests.log"
 
     @property
+    def packages(self) -> Path:
+        """The packages of the finished disk with their versions, as JSON."""
+        return self.folder / "packages.json"
+
+    @property
     def result(self) -> Path:
         """How the bake ended, as JSON."""
         return self.folder / "result.json"

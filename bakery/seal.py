@@ -7,11 +7,16 @@ AndrewGuenther/fck-nat#87, scylladb/scylla-machine-image#934) and cloud-init's o
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bakery.contents import packages
+from bakery.order import Order
+from bakery.record import Record
 from clouds.driver import DiskFiles
+from clouds.errors import NotSealedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,14 @@ def find_leaks(files: DiskFiles, *, literals: Sequence[str] = ()) -> list[str]:
         if what := _what_is_in(content, [text.encode() for text in literals if text]):
             named[path] = what
     return [f"{path}: {named[path]}" for path in sorted(named)]
+
+
+def search(files: DiskFiles, order: Order, record: Record) -> None:
+    """Search the files of a finished disk, and write down its packages. Raises NotSealedError: something must not be there."""
+    if leaks := find_leaks(files, literals=(order.nonce,)):
+        next_step = "Remove these files in the step that makes them; the image was deleted."
+        raise NotSealedError(summary(leaks), step="seal", log=leaks, next_step=next_step)
+    record.packages.write_text(json.dumps(packages(files), indent=2) + "\n", encoding="utf-8")
 
 
 def summary(leaks: Sequence[str]) -> str:

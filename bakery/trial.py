@@ -5,11 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 
 from bakery.events import OnEvent
+from bakery.inside import MachineFiles
 from bakery.order import Order
 from bakery.record import Record
+from bakery.seal import search
 from bakery.watch import Watch, Watched
 from clouds import names
-from clouds.driver import End, Launcher
+from clouds.driver import End, Launcher, ReadsDisks
 from clouds.errors import (
     BakeError,
     BakehouseError,
@@ -17,6 +19,7 @@ from clouds.errors import (
     DeniedError,
     HostFullError,
     MissingToolError,
+    NotSealedError,
     QuotaError,
     TestsFailedError,
     ThrottledError,
@@ -35,10 +38,12 @@ def try_image(cloud: Launcher, ledger: Ledger, order: Order, image: str, record:
     with Undo() as undo:
         try:
             launched = launch(cloud, ledger, _options(order, image), undo=undo)
+            if not isinstance(cloud, ReadsDisks):
+                search(MachineFiles(cloud, launched.name), order, record)
             if launched.url and launched.password:
                 check_login(launched.url, launched.password)
             return _run_tests(cloud, order, launched, record, on_event)
-        except NOT_THE_IMAGE:
+        except (*NOT_THE_IMAGE, NotSealedError):
             raise
         except BakehouseError as error:
             _keep_console(cloud, order, record)
