@@ -1,32 +1,40 @@
 """One request to Compute Engine at a time: sent with a request id, tried again while Google is busy, refused in our own words.
 
-The only place that decides what is tried again (google-cloud-compute never repeats a write, nor a 403 rateLimitExceeded): what was
-throttled, not answered or answered by 5xx, with the same request id, so that a repetition is never a second machine.
+Google's own JSON interface (cloud.google.com/compute/docs/reference/rest/v1) with google-auth's credentials: google-cloud-compute
+takes two seconds to be imported even when it is imported in part (docs/benchmarks.md), and hides the codes of errors.
+
+The only place that decides what is tried again: what was throttled, not answered, or answered by 5xx; with the same request id,
+so that a repetition is never a second machine.
 """
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies
 
-from clouds.errors import CloudError, DeniedError, ThrottledError, TimedOutError, UsageError
-from clouds.gcp import failures, sdk
-from clouds.gcp.failures import Json
+from clouds.errors import DeniedError, ThrottledError, TimedOutError, UsageError
+from clouds.gcp import failures
 from clouds.waiter import until
 
+GOOGLE = "https://compute.googleapis.com"
 REQUEST_S = 30.0
 """How long one request may take."""
 WAIT_S = 150.0
-"""How long the method `wait` may take, which answers within two minutes."""
+"""How long the method `wait` of an operation may take, which answers within two minutes."""
 RETRY_S = 60.0
 """For how long a request is tried again while Google is busy or out of reach."""
 _SCOPE = "https://www.googleapis.com/auth/compute"
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PAGE_SIZE = 500
+
+Send = Callable[[str, str, str, "bytes | None", float], "tuple[int, bytes]"]
+"""Sends (what it is about, method, URL, body, patience in seconds); returns status and body. Raises CloudError."""
 
 
 @dataclass(slots=True)
@@ -37,110 +45,123 @@ class Calls:
     endpoint: str = ""
     retry_s: float = RETRY_S
     sleep: Callable[[float], None] = time.sleep
-    _clients: dict[str, Any] = field(default_factory=dict)
+    _send: list[Send] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         where = urlsplit(self.endpoint)
-        if self.endpoint and (where.scheme, where.hostname) not in {("http", "127.0.0.1"), ("http", "localhost"), ("http", "::1")}:
+        if self.endpoint and not (where.scheme == "http" and where.hostname in _LOOPBACK):
             raise UsageError(
                 f"BAKEHOUSE_GCE_ENDPOINT {self.endpoint!r}: not plain http on this computer's loopback address",
                 next_step="Write it as http://127.0.0.1:PORT, or leave it unset for Google's own service.",
             )
 
-    def ask(self, what: str, service: str, method: str, **fields: object) -> dict[str, Any]:
-        """Send one request (fields in Google's JSON spelling) and return the answer as JSON; raises the classified CloudError."""
-        message = self._message(service, method, fields)
-        timeout_s = WAIT_S if method == "wait" else REQUEST_S
-        send = partial(getattr(self._client(service), method), request=message, retry=None, timeout=timeout_s)
-        return _as_json(self._patiently(what, send))
+    def get(self, what: str, path: str, *, project: str = "", **query: str) -> dict[str, Any]:
+        """Return a resource. `what` is what errors say it was about; `path` is the part of the URL behind the project."""
+        return self._ask(what, "GET", path, None, query, project=project)
 
-    def pages(self, what: str, service: str, method: str, **fields: object) -> Iterator[dict[str, Any]]:
-        """Yield the pages of a list as JSON."""
-        token = ""
+    def pages(self, what: str, path: str, expression: str) -> Iterator[dict[str, Any]]:
+        """Yield the pages of what a filter lists."""
+        query = {"filter": expression, "maxResults": str(_PAGE_SIZE)}
         while True:
-            message = self._message(service, method, {"maxResults": _PAGE_SIZE, "pageToken": token, **fields})
-            send = partial(getattr(self._client(service), method), request=message, retry=None, timeout=REQUEST_S)
-            page = _as_json(self._patiently(what, lambda send=send: next(iter(send().pages))))  # type: ignore[misc]
+            page = self._ask(what, "GET", path, None, query)
             yield page
-            token = page.get("nextPageToken", "")
-            if not token:
+            if not (token := page.get("nextPageToken")):
                 return
+            query["pageToken"] = token
 
-    def _message(self, service: str, method: str, fields: Json) -> Any:
-        from google.protobuf import json_format
+    def change(
+        self, what: str, path: str, body: Mapping[str, Any] | None = None, *, method: str = "POST", request_id: str = ""
+    ) -> dict[str, Any]:
+        """Ask for a change and return its operation; `request_id` says that an earlier request was the same."""
+        return self._ask(what, method, path, body, {"requestId": request_id or str(uuid.uuid4())})
 
-        kind = sdk.request_class(service, method)
-        known = kind.pb(kind()).DESCRIPTOR.fields_by_name
-        whole: dict[str, object] = {"project": self.project, **{key: value for key, value in fields.items() if value != ""}}
-        if "request_id" in known and "requestId" not in whole:
-            whole["requestId"] = str(uuid.uuid4())
-        return kind.wrap(json_format.ParseDict(whole, kind.pb(kind())))
+    def relabel(self, what: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for new labels and return the operation; their fingerprint tells a repetition, and images take no request id."""
+        return self._ask(what, "POST", f"{path}/setLabels", body, {})
 
-    def _client(self, service: str) -> Any:
-        if service not in self._clients:
-            from google.api_core.client_options import ClientOptions
+    def wait(self, what: str, operation: str) -> dict[str, Any]:
+        """Return an operation when it ends, or after two minutes."""
+        return self._ask(what, "POST", f"{operation}/wait", None, {}, timeout_s=WAIT_S)
 
-            options = ClientOptions(api_endpoint=self.endpoint or None)
-            self._clients[service] = sdk.client_class(service)(credentials=self._credentials(), client_options=options)
-        return self._clients[service]
-
-    def _credentials(self) -> Any:
-        import google.auth
-        from google.auth.credentials import AnonymousCredentials
-        from google.auth.exceptions import DefaultCredentialsError
-
-        if self.endpoint:
-            return AnonymousCredentials()  # type: ignore[no-untyped-call]
-        try:
-            return google.auth.default(scopes=[_SCOPE])[0]
-        except DefaultCredentialsError as error:
-            raise DeniedError(
-                "no credentials for Google Cloud", next_step="Log in: gcloud auth application-default login"
-            ) from error
-
-    def _patiently(self, what: str, send: Callable[[], Any]) -> Any:
+    def _ask(
+        self,
+        what: str,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        query: Mapping[str, str],
+        *,
+        project: str = "",
+        timeout_s: float = REQUEST_S,
+    ) -> dict[str, Any]:
+        url = f"{self.endpoint or GOOGLE}/compute/v1/projects/{project or self.project}/{path}"
+        url += f"?{urlencode(query)}" if query else ""
+        content = None if body is None else json.dumps(body).encode()
         busy: list[ThrottledError] = []
 
-        def attempt() -> tuple[Any]:
+        def attempt() -> tuple[dict[str, Any]]:
             try:
-                return (send(),)  # a message that is empty counts as false
-            except Exception as error:
-                told = _told(what, error)
-                if isinstance(told, ThrottledError):
-                    busy.append(told)
-                raise told from error
+                return (_answer(what, *self._sender()(what, method, url, content, timeout_s)),)
+            except ThrottledError as error:
+                busy.append(error)
+                raise
 
         try:
             return until(attempt, what=what, timeout_s=self.retry_s, sleep=self.sleep)[0]
         except TimedOutError:
             raise busy[-1] from None
 
-
-def _told(what: str, error: Exception) -> Exception:
-    """Return what a user is told of an exception of the library; our own bugs pass as they are."""
-    from google.api_core.exceptions import GoogleAPICallError
-    from google.auth.exceptions import RefreshError, TransportError
-    from requests.exceptions import RequestException
-
-    if isinstance(error, CloudError):
-        return error
-    if isinstance(error, GoogleAPICallError):
-        body = {"error": {"errors": list(error.errors or ()), "message": error.message}}
-        return failures.of_answer(what, int(error.code or 500), body)
-    if isinstance(error, RefreshError):
-        return DeniedError(
-            f"{what}: your Google credentials are refused", next_step="Log in: gcloud auth application-default login"
-        )
-    if isinstance(error, (TransportError, RequestException)):
-        return ThrottledError(
-            f"{what}: no answer from Compute Engine ({type(error).__name__})",
-            next_step="See that this computer is online; try again.",
-        )
-    return error
+    def _sender(self) -> Send:
+        if not self._send:
+            self._send.append(_sender(anonymous=bool(self.endpoint)))
+        return self._send[0]
 
 
-def _as_json(answer: Any) -> dict[str, Any]:
-    from google.protobuf import json_format
+def _answer(what: str, status: int, content: bytes) -> dict[str, Any]:
+    """Return the JSON of a success; raise the error behind anything else."""
+    try:
+        body = json.loads(content or b"{}")
+    except ValueError:
+        body = {}
+    if 200 <= status < 300 and isinstance(body, dict):
+        return body
+    raise failures.of_answer(what, status, body if isinstance(body, dict) else {})
 
-    found: dict[str, Any] = json_format.MessageToDict(type(answer).pb(answer))
-    return found
+
+def _sender(*, anonymous: bool) -> Send:
+    """Return what sends requests, with the user's Google credentials unless they are to be kept from this server."""
+    import urllib3
+    from google.auth.exceptions import GoogleAuthError, TransportError
+
+    proxy = "" if anonymous else getproxies().get("https", "")
+    manager = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
+    http: Any = manager if anonymous else _authorized(manager)
+
+    def send(what: str, method: str, url: str, body: bytes | None, timeout_s: float) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        try:
+            answer = http.urlopen(method, url, body=body, headers=headers, timeout=timeout_s, retries=False)
+            return int(answer.status), bytes(answer.data)
+        except (urllib3.exceptions.HTTPError, TransportError, OSError) as error:
+            raise ThrottledError(
+                f"{what}: no answer from Compute Engine ({type(error).__name__})",
+                next_step="See that this computer is online; try again.",
+            ) from error
+        except GoogleAuthError as error:
+            raise DeniedError(
+                "Google refuses your credentials", next_step="Log in: gcloud auth application-default login"
+            ) from error
+
+    return send
+
+
+def _authorized(manager: Any) -> Any:
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError
+    from google.auth.transport.urllib3 import AuthorizedHttp
+
+    try:
+        credentials, _ = google.auth.default(scopes=[_SCOPE])
+    except DefaultCredentialsError as error:
+        raise DeniedError("no credentials for Google Cloud", next_step="Log in: gcloud auth application-default login") from error
+    return AuthorizedHttp(credentials, http=manager)  # type: ignore[no-untyped-call]

@@ -8,7 +8,7 @@ from typing import Any
 
 from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
 from clouds.errors import CloudError, InvalidError, NotFoundError
-from clouds.gcp import instances, naming, network, operations
+from clouds.gcp import instances, network, operations
 from clouds.gcp.calls import Calls
 from clouds.gcp.failures import NotReadyError
 from clouds.gcp.images import Images
@@ -74,11 +74,9 @@ class GoogleCloud:
 
     def console(self, machine: str, since: int) -> ConsoleText:
         """Return what serial port 1 printed from byte `since` on; the last MiB is kept, and nothing of a machine that is off."""
-        where = {"zone": self._machines.zone(machine), "instance": machine}
+        path = f"zones/{self._machines.zone(machine)}/instances/{machine}/serialPort"
         try:
-            output = self._calls.ask(
-                f"machine {machine}: console", "instances", "get_serial_port_output", start=str(since), port=1, **where
-            )
+            output = self._calls.get(f"machine {machine}: console", path, start=str(since), port="1")
         except NotReadyError:
             return ConsoleText("", since)
         began = int(output.get("start", since))
@@ -120,7 +118,7 @@ class GoogleCloud:
         elif kind is Kind.IMAGE:
             operation = self._images.delete(name)
         elif kind is Kind.RULE:
-            operation = operations.refer(network.delete_rules(self._calls, naming.machine_of_rule(name), [name]))
+            operation = operations.refer(network.delete_rules(self._calls, [name]))
         else:
             operation = self._delete_zonal(kind, name)
         return Ticket("delete", kind, name, operation)
@@ -130,14 +128,11 @@ class GoogleCloud:
         found = self.find(kind, name)
         if found is None:
             return ""
+        path = f"zones/{found.zone}/disks/{name}" if kind is Kind.DISK else f"regions/{found.zone}/addresses/{name}"
         try:
-            if kind is Kind.DISK:
-                asked = self._calls.ask(f"disk {name}", "disks", "delete_unary", zone=found.zone, disk=name)
-            else:
-                asked = self._calls.ask(f"address {name}", "addresses", "delete_unary", region=found.zone, address=name)
+            return operations.refer([self._calls.change(f"{kind} {name}", path, method="DELETE")])
         except NotFoundError:
             return ""
-        return operations.refer([asked])
 
     def address(self, machine: str, port: int) -> Endpoint:
         """Return the address of a machine: the public one, or the internal one of a machine without."""

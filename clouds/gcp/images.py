@@ -40,7 +40,7 @@ class Images:
         known: dict[str, str] = json.loads(self.kept.read_text(encoding="utf-8")) if self.kept.exists() else {}
         if refresh or family not in known:
             what = f"base {base.suite}: newest image of family {family} of {owner}"
-            known[family] = self.calls.ask(what, "images", "get_from_family", project=owner, family=family)["name"]
+            known[family] = self.calls.get(what, f"global/images/family/{family}", project=owner)["name"]
             self.kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(self.kept, json.dumps(known))
         return BaseImage(f"projects/{owner}/global/images/{known[family]}", owner, base)
@@ -57,7 +57,7 @@ class Images:
         }
         try:
             request_id = naming.request_id(labels.get("token", image), image)
-            operation = self.calls.ask(f"image {image}", "images", "insert_unary", imageResource=body, requestId=request_id)
+            operation = self.calls.change(f"image {image}", "global/images", body, request_id=request_id)
         except ConflictError:
             raise ConflictError(f"image {image}: the name is taken", next_step="Bake again, for the next version.") from None
         return refer([operation])
@@ -65,7 +65,7 @@ class Images:
     def get(self, name: str) -> dict[str, Any]:
         """Return an image. NotFoundError: there is none."""
         try:
-            return self.calls.ask(f"image {name}", "images", "get", image=naming.image_name(name))
+            return self.calls.get(f"image {name}", _path(name))
         except NotFoundError:
             raise NotFoundError(f"image {name}: there is none", next_step="See: ./inv images --cloud gcp") from None
 
@@ -78,7 +78,7 @@ class Images:
 
     def resources(self, labels: Mapping[str, str]) -> list[Resource]:
         """Return the images that carry all these labels."""
-        pages = self.calls.pages("images", "images", "list", filter=naming.label_filter(labels))
+        pages = self.calls.pages("images", "global/images", naming.label_filter(labels))
         return [_resource(image) for page in pages for image in page.get("items", ())]
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
@@ -91,28 +91,30 @@ class Images:
                 "labelFingerprint": image["labelFingerprint"],
             }
             try:
-                operation = self.calls.ask(
-                    what, "images", "set_labels_unary", resource=image["name"], globalSetLabelsRequestResource=wanted
-                )
+                operation = self.calls.relabel(what, _path(name), wanted)
                 finish(self.calls, what, operation)
             except ChangedError:
                 continue
-            return self._set_family(image, wanted["labels"])
+            return self._set_family(name, image, wanted["labels"])
         raise CloudError(f"{what}: its labels are changed by others all the time", next_step="Try again.")
 
-    def _set_family(self, image: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+    def _set_family(self, name: str, image: Mapping[str, Any], labels: Mapping[str, str]) -> None:
         wanted = naming.family(labels.get("recipe", "")) if labels.get("state") == names.STABLE and labels.get("recipe") else ""
         if wanted and wanted != image.get("family", ""):
-            patch = {"family": wanted}
-            operation = self.calls.ask(f"image {image['name']}", "images", "patch_unary", image=image["name"], imageResource=patch)
-            finish(self.calls, f"image {image['name']}", operation)
+            operation = self.calls.change(f"image {name}", _path(name), {"family": wanted}, method="PATCH")
+            finish(self.calls, f"image {name}", operation)
 
     def delete(self, name: str) -> str:
         """Ask for the removal of an image and return the operation; "" when it is gone."""
         try:
-            return refer([self.calls.ask(f"image {name}", "images", "delete_unary", image=naming.image_name(name))])
+            return refer([self.calls.change(f"image {name}", _path(name), method="DELETE")])
         except NotFoundError:
             return ""
+
+
+def _path(name: str) -> str:
+    """Return the part of an image's URL behind the project."""
+    return f"global/images/{naming.image_name(name)}"
 
 
 def _family_of(base: Base) -> tuple[str, str]:

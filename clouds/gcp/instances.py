@@ -126,6 +126,11 @@ def zone_of(thing: Mapping[str, Any]) -> str:
     return str(thing["zone"]).rpartition("/")[2]
 
 
+def path(instance: Mapping[str, Any]) -> str:
+    """Return the part of an instance's URL behind the project."""
+    return f"zones/{zone_of(instance)}/instances/{instance['name']}"
+
+
 def state(instance: Mapping[str, Any]) -> State:
     """Return what an instance does now."""
     return _STATES.get(instance.get("status", ""), State.STARTING)

@@ -13,7 +13,7 @@ from clouds.gcp.machines import Machines
 
 def disks(calls: Calls, labels: Mapping[str, str]) -> list[Resource]:
     """Return the disks that carry all these labels and that no machine uses."""
-    pages = calls.pages("disks", "disks", "aggregated_list", filter=naming.label_filter(labels))
+    pages = calls.pages("disks", "aggregated/disks", naming.label_filter(labels))
     found = (disk for page in pages for scope in page.get("items", {}).values() for disk in scope.get("disks", ()))
     return [
         Resource(
@@ -50,7 +50,7 @@ def _rule(rule: Mapping[str, str]) -> Resource:
 
 def addresses(calls: Calls, labels: Mapping[str, str]) -> list[Resource]:
     """Return the addresses that we have reserved and that carry all these labels."""
-    pages = calls.pages("addresses", "addresses", "aggregated_list", filter="description:project=bakehouse")
+    pages = calls.pages("addresses", "aggregated/addresses", 'description="project=bakehouse role=address"')
     found = (one for page in pages for scope in page.get("items", {}).values() for one in scope.get("addresses", ()))
     resources = [
         Resource(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,7 +55,7 @@ class Machines:
     def _insert(self, spec: BootSpec, zone: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         what, request_id = f"machine {spec.name}", naming.request_id(spec.token, zone)
         try:
-            operation = self.calls.ask(what, "instances", "insert_unary", zone=zone, instanceResource=body, requestId=request_id)
+            operation = self.calls.change(what, f"zones/{zone}/instances", body, request_id=request_id)
         except ConflictError:
             if naming.from_labels(self.get(spec.name).get("labels", {})).get("token") != spec.labels.get("token", spec.token):
                 raise ConflictError(
@@ -79,7 +80,7 @@ class Machines:
         what = f"machine {name}"
         if name in self._zones:
             try:
-                return self.calls.ask(what, "instances", "get", zone=self._zones[name], instance=name)
+                return self.calls.get(what, f"zones/{self._zones[name]}/instances/{name}")
             except NotFoundError:
                 del self._zones[name]
         for instance in self._list(f'name="{name}"'):
@@ -102,8 +103,7 @@ class Machines:
         return [instances.resource(instance) for instance in self._list(naming.label_filter(labels))]
 
     def _list(self, expression: str) -> Iterator[dict[str, Any]]:
-        pages = self.calls.pages("machines", "instances", "aggregated_list", filter=expression)
-        for page in pages:
+        for page in self.calls.pages("machines", "aggregated/instances", expression):
             for scope in page.get("items", {}).values():
                 for instance in scope.get("instances", ()):
                     self._zones[instance["name"]] = instances.zone_of(instance)
@@ -112,16 +112,15 @@ class Machines:
     def start(self, name: str, *, deadline_s: int, facts: Mapping[str, str]) -> str:
         """Start a machine that is off, or wake one that is suspended, and return the operation; "" when it is on."""
         instance, what = self.get(name), f"machine {name}"
-        where = {"zone": instances.zone_of(instance), "instance": name}
         if instances.state(instance) is State.SUSPENDED:
-            return refer([self.calls.ask(what, "instances", "resume_unary", **where)])
+            return refer([self.calls.change(what, f"{instances.path(instance)}/resume")])
         if instances.state(instance) is not State.STOPPED:
             return ""
-        self._tell(what, where, instance, facts)
-        self._schedule(what, where, instance, deadline_s)
-        return refer([self.calls.ask(what, "instances", "start_unary", **where)])
+        self._tell(what, instance, facts)
+        self._schedule(what, instance, deadline_s)
+        return refer([self.calls.change(what, f"{instances.path(instance)}/start")])
 
-    def _tell(self, what: str, where: Mapping[str, str], instance: Mapping[str, Any], facts: Mapping[str, str]) -> None:
+    def _tell(self, what: str, instance: Mapping[str, Any], facts: Mapping[str, str]) -> None:
         """Lay facts over those that a machine was told."""
         items = instances.metadata_of(instance)
         known = instances.read_facts(items.get(instances.FACTS, ""))
@@ -132,9 +131,9 @@ class Machines:
             "fingerprint": instance["metadata"]["fingerprint"],
             "items": [{"key": key, "value": value} for key, value in items.items()],
         }
-        finish(self.calls, what, self.calls.ask(what, "instances", "set_metadata_unary", metadataResource=metadata, **where))
+        finish(self.calls, what, self.calls.change(what, f"{instances.path(instance)}/setMetadata", metadata))
 
-    def _schedule(self, what: str, where: Mapping[str, str], instance: Mapping[str, Any], deadline_s: int) -> None:
+    def _schedule(self, what: str, instance: Mapping[str, Any], deadline_s: int) -> None:
         """Give a machine that is off its new deadline."""
         before = dict(instance.get("scheduling", {}))
         after = {
@@ -146,25 +145,21 @@ class Machines:
         if not deadline_s and after.get("provisioningModel") != "SPOT":
             after.pop("instanceTerminationAction", None)
         if after != before:
-            finish(self.calls, what, self.calls.ask(what, "instances", "set_scheduling_unary", schedulingResource=after, **where))
+            finish(self.calls, what, self.calls.change(what, f"{instances.path(instance)}/setScheduling", after))
 
     def stop(self, name: str) -> str:
         """Ask for a machine's orderly end and return the operation; "" when it is off."""
         instance = self.get(name)
         if instances.state(instance) in (State.STOPPED, State.SUSPENDED):
             return ""
-        return refer(
-            [self.calls.ask(f"machine {name}", "instances", "stop_unary", zone=instances.zone_of(instance), instance=name)]
-        )
+        return refer([self.calls.change(f"machine {name}", f"{instances.path(instance)}/stop")])
 
     def suspend(self, name: str) -> str:
         """Ask for a machine to be frozen with its memory and return the operation; "" when it is."""
         instance = self.get(name)
         if instances.state(instance) is State.SUSPENDED:
             return ""
-        return refer(
-            [self.calls.ask(f"machine {name}", "instances", "suspend_unary", zone=instances.zone_of(instance), instance=name)]
-        )
+        return refer([self.calls.change(f"machine {name}", f"{instances.path(instance)}/suspend")])
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
         """Lay labels over those of a machine; once more when somebody else changed them meanwhile."""
@@ -175,9 +170,8 @@ class Machines:
                 "labels": {**instance.get("labels", {}), **naming.to_labels(labels)},
                 "labelFingerprint": instance["labelFingerprint"],
             }
-            where = {"zone": instances.zone_of(instance), "instance": name}
             try:
-                operation = self.calls.ask(what, "instances", "set_labels_unary", instancesSetLabelsRequestResource=wanted, **where)
+                operation = self.calls.relabel(what, instances.path(instance), wanted)
                 return finish(self.calls, what, operation)
             except ChangedError:
                 continue
@@ -189,16 +183,13 @@ class Machines:
             instance = self.get(name)
         except NotFoundError:
             left = [rule["name"] for rule in network.our_rules(self.calls, name)]
-            return refer(network.delete_rules(self.calls, name, left))
+            return refer(network.delete_rules(self.calls, left))
         operations = []
-        try:
-            where = {"zone": instances.zone_of(instance), "instance": name}
-            operations = [self.calls.ask(f"machine {name}", "instances", "delete_unary", **where)]
-        except NotFoundError:
-            pass
+        with suppress(NotFoundError):
+            operations = [self.calls.change(f"machine {name}", instances.path(instance), method="DELETE")]
         tags = [tag for tag in instance.get("tags", {}).get("items", ()) if naming.machine_of_rule(tag) == name]
         self._unconfirmed.pop(name, None)
-        return refer([*operations, *network.delete_rules(self.calls, name, tags)])
+        return refer([*operations, *network.delete_rules(self.calls, tags)])
 
     def may_still_come(self, name: str) -> bool:
         """Say whether a machine that is absent was asked for so lately, without an answer, that it may yet appear."""

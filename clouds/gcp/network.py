@@ -57,18 +57,18 @@ def make_rules(calls: Calls, spec: BootSpec, wanted: Iterable[Mapping[str, Any]]
         what = f"machine {spec.name}: firewall rule {rule['name']}"
         try:
             request_id = naming.request_id(spec.token, str(rule["name"]))
-            operations.append(calls.ask(what, "firewalls", "insert_unary", firewallResource=rule, requestId=request_id))
+            operations.append(calls.change(what, "global/firewalls", rule, request_id=request_id))
         except ConflictError:
             continue
     return operations
 
 
-def delete_rules(calls: Calls, machine: str, rule_names: Iterable[str]) -> list[dict[str, Any]]:
+def delete_rules(calls: Calls, rule_names: Iterable[str]) -> list[dict[str, Any]]:
     """Ask for the removal of rules and return the operations; what is gone is gone."""
     operations = []
     for name in rule_names:
         try:
-            operations.append(calls.ask(f"machine {machine}: firewall rule {name}", "firewalls", "delete_unary", firewall=name))
+            operations.append(calls.change(f"firewall rule {name}", f"global/firewalls/{name}", method="DELETE"))
         except NotFoundError:
             continue
     return operations
@@ -77,7 +77,7 @@ def delete_rules(calls: Calls, machine: str, rule_names: Iterable[str]) -> list[
 def our_rules(calls: Calls, machine: str = "") -> list[dict[str, Any]]:
     """Return the firewall rules that we made, of one machine or of all."""
     expression = f"name eq {naming.PREFIX}{machine + '-' if machine else ''}.*"
-    pages = calls.pages("firewall rules", "firewalls", "list", filter=expression)
+    pages = calls.pages("firewall rules", "global/firewalls", expression)
     found = [rule for page in pages for rule in page.get("items", ())]
     return [rule for rule in found if not machine or naming.machine_of_rule(rule["name"]) == machine]
 
@@ -92,20 +92,20 @@ def make_own_network(calls: Calls) -> None:
         "routingConfig": {"routingMode": "REGIONAL"},
     }
     try:
-        finish(calls, what, calls.ask(what, "networks", "insert_unary", networkResource=network))
+        finish(calls, what, calls.change(what, "global/networks", network))
     except ConflictError:
         return
 
 
 def reserved_address(calls: Calls, name: str, region: str, labels: Mapping[str, str]) -> str:
     """Return the reserved address of this name, reserved now when it is not there. ConflictError: a machine has it."""
-    what = f"address {name}"
+    what, path = f"address {name}", f"regions/{region}/addresses"
     try:
-        found = calls.ask(what, "addresses", "get", region=region, address=name)
+        found = calls.get(what, f"{path}/{name}")
     except NotFoundError:
         resource = {"name": name, "description": naming.to_description(labels)}
-        finish(calls, what, calls.ask(what, "addresses", "insert_unary", region=region, addressResource=resource))
-        found = calls.ask(what, "addresses", "get", region=region, address=name)
+        finish(calls, what, calls.change(what, path, resource))
+        found = calls.get(what, f"{path}/{name}")
     if found.get("users"):
         user = found["users"][0].rpartition("/")[2]
         raise ConflictError(f"address {name} ({found['address']}): in use by {user}", next_step="Choose another --static-ip.")

@@ -11,7 +11,6 @@ from clouds.gcp.calls import Calls
 from clouds.waiter import until
 
 _FINISH_S = 180
-_SERVICES = {"zones": ("zone_operations", "zone"), "regions": ("region_operations", "region"), "global": ("global_operations", "")}
 
 
 def refer(operations: Iterable[dict[str, Any]]) -> str:
@@ -34,14 +33,11 @@ def finish(calls: Calls, what: str, operation: dict[str, Any]) -> None:
 
 
 def _has_ended(calls: Calls, what: str, reference: str) -> bool:
-    *place, _, name = reference.split("/")
-    service, scope = _SERVICES[place[0]]
-    where = {scope: place[1]} if scope else {}
-    operation = calls.ask(what, service, "wait", operation=name, **where)
+    operation = calls.wait(what, reference)
     if operation.get("status") != "DONE":
         return False
     if "error" in operation:
-        raise failures.of_operation(what, operation, zone=place[-1])
+        raise failures.of_operation(what, operation, zone=reference.split("/")[1])
     return True
 
 
