@@ -47,15 +47,11 @@ def _check(_values: Values, terminal: Terminal) -> int:
 
 
 def _test(values: Values, terminal: Terminal) -> int:
-    from clouds.local.host import ensure_tools
-
-    if values["fast"]:
-        return _check(values, terminal)
-    ensure_tools(terminal.tell)  # first: some of the fast tests run its programs, and are skipped where they are not
+    failed = _check(values, terminal)
+    if failed or values["fast"]:
+        return failed
     _need(terminal, {"chromium": "chromium", "ss": "iproute2", "ps": "procps", "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf"})
-    return _check(values, terminal) or _run(
-        terminal, (sys.executable, "-m", "pytest", *_TWO_AT_A_TIME, "--timeout=1800", "-m", SLOW)
-    )
+    return _run(terminal, (sys.executable, "-m", "pytest", *_TWO_AT_A_TIME, "--timeout=1800", "-m", SLOW))
 
 
 def _run(terminal: Terminal, command: Sequence[str]) -> int:

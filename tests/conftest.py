@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ def _is_loopback(host: str) -> bool:
 
 
 sys.addaudithook(_refuse)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs us in the background has it ignored
 
 
 @pytest.fixture(autouse=True)
