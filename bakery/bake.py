@@ -160,7 +160,7 @@ def _builder(run: _Run, token: str) -> BootSpec:
         source=order.base.id,
         cpus=order.cpus,
         memory_mb=order.memory_mb,
-        disk_gb=order.recipe.builder.disk_gb,
+        disk_gb=order.disk_gb,
         labels={**order.labels, **keep, "role": "builder", "machine": order.id},
         deadline_s=int(order.deadline_s + GRACE_S * run.cloud.slowness),
         at_deadline=End.DELETE,
@@ -189,7 +189,7 @@ def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
             "notebook": "1" if recipe.has_notebook else "0",
             "cpus": str(recipe.machine.cpus),
             "memory-mb": str(recipe.machine.memory_mb),
-            "disk-gb": str(recipe.machine.disk_gb),
+            "disk-gb": str(max(recipe.machine.disk_gb, run.order.disk_gb)),
         }
         try:
             create_image(run.cloud, run.ledger, undo, run.order.id, names.image_name(recipe.name, version), labels)

@@ -39,6 +39,7 @@ class Order:
     digest: str
     cpus: int
     memory_mb: int
+    disk_gb: int
     deadline_s: float
     silence_s: float
     labels: Mapping[str, str]
@@ -61,6 +62,7 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
         digest=wanted,
         cpus=options.cpus or recipe.builder.cpus,
         memory_mb=options.memory_mb or recipe.builder.memory_mb,
+        disk_gb=max(recipe.builder.disk_gb, base.disk_gb),
         deadline_s=deadline_s,
         silence_s=recipe.builder.silence_min * 60 * cloud.slowness,
         labels=names.client_labels()

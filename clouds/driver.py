@@ -65,11 +65,15 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class BaseImage:
-    """The exact image behind a `Base`: `id` changes whenever its content does; `owner` is who made it."""
+    """The exact image behind a `Base`: `id` changes whenever its content does; `owner` is who made it.
+
+    No machine can have a smaller disk than `disk_gb`.
+    """
 
     id: str
     owner: str
     base: Base
+    disk_gb: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,13 +37,15 @@ class Images:
     def resolve(self, base: Base, *, refresh: bool) -> BaseImage:
         """Return the newest image of a base's family, or the one that it was when it was asked for last."""
         owner, family = _family_of(base)
-        known: dict[str, str] = json.loads(self.kept.read_text(encoding="utf-8")) if self.kept.exists() else {}
+        known: dict[str, dict[str, Any]] = json.loads(self.kept.read_text(encoding="utf-8")) if self.kept.exists() else {}
         if refresh or family not in known:
             what = f"base {base.suite}: newest image of family {family} of {owner}"
-            known[family] = self.calls.get(what, f"global/images/family/{family}", project=owner)["name"]
+            image = self.calls.get(what, f"global/images/family/{family}", project=owner)
+            known[family] = {"name": image["name"], "disk_gb": int(image["diskSizeGb"])}
             self.kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(self.kept, json.dumps(known))
-        return BaseImage(f"projects/{owner}/global/images/{known[family]}", owner, base)
+        found = known[family]
+        return BaseImage(f"projects/{owner}/global/images/{found['name']}", owner, base, found["disk_gb"])
 
     def snapshot(self, instance: Mapping[str, Any], image: str, labels: Mapping[str, str]) -> str:
         """Ask for an image of an instance's boot disk and return the operation. ConflictError: the name is taken."""
@@ -56,8 +58,7 @@ class Images:
             "description": f"Baked by Bakehouse: {image}",
         }
         try:
-            request_id = naming.request_id(labels.get("token", image), image)
-            operation = self.calls.change(f"image {image}", "global/images", body, request_id=request_id)
+            operation = self.calls.change(f"image {image}", "global/images", body)
         except ConflictError:
             raise ConflictError(f"image {image}: the name is taken", next_step="Bake again, for the next version.") from None
         return refer([operation])

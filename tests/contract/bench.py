@@ -26,13 +26,14 @@ class Bench:
 
     def spec(self, source: str = "", *, nonce: str = "") -> BootSpec:
         """Return an order for a small machine of a fresh name, from the base unless told otherwise."""
+        base = self.cloud.resolve_base(Base("trixie", "amd64"))
         return BootSpec(
             name=names.new_machine_name("contract"),
             token=names.new_nonce(),
-            source=source or self.cloud.resolve_base(Base("trixie", "amd64")).id,
+            source=source or base.id,
             cpus=1,
             memory_mb=1024,
-            disk_gb=4,
+            disk_gb=max(4, base.disk_gb),
             labels=self.labels,
             deadline_s=int(10 * BOOT_S * self.cloud.slowness),
             script=script_for(nonce) if nonce else "",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,26 +16,51 @@ from clouds.lifecycle import settle, stop_machine
 from tests.contract.bench import Bench
 from tests.fake_cloud import FakeCloud, World
 
+if TYPE_CHECKING:
+    from tests.servers.gce.server import Gce
 
-@pytest.fixture(scope="module", params=["fake", pytest.param("local", marks=pytest.mark.vm)])
+
+@pytest.fixture(scope="module", params=["fake", "gcp", pytest.param("local", marks=pytest.mark.vm)])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Give each cloud in turn, and leave nothing on it."""
-    if request.param == "fake":
-        cloud: Launcher = FakeCloud(World(tmp_path_factory.mktemp("world")))
-    else:
-        cloud = _local(request.getfixturevalue("vm_home"))
-    made = Bench(cloud, {"project": names.PROJECT, "role": "test", "contract": names.new_nonce()})
-    try:
-        yield made
-    finally:
-        made.remove_all()
-        assert cloud.owned(made.labels) == []
+    with ExitStack() as stack:
+        cloud = CLOUDS[request.param](request, stack, tmp_path_factory.mktemp("cloud"))
+        made = Bench(cloud, {"project": names.PROJECT, "role": "test", "contract": names.new_nonce()})
+        try:
+            yield made
+        finally:
+            made.remove_all()
+            assert cloud.owned(made.labels) == []
 
 
-def _local(home: Path) -> Launcher:
+def _fake(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Launcher:
+    return FakeCloud(World(folder))
+
+
+def _local(request: pytest.FixtureRequest, _stack: ExitStack, _folder: Path) -> Launcher:
     from clouds.local import connect
 
-    return connect(home)
+    return connect(request.getfixturevalue("vm_home"))
+
+
+def _gcp(_request: pytest.FixtureRequest, stack: ExitStack, folder: Path) -> Launcher:
+    from clouds.gcp import connect
+    from tests.servers.gce.server import serve
+    from tests.servers.guests import played
+    from tests.servers.vm import ScriptedVms
+
+    server = stack.enter_context(serve(vms=ScriptedVms(played([]))))
+    stack.callback(lambda: check_clean(server))
+    return connect(folder, {"project": "demo", "endpoint": server.url})
+
+
+CLOUDS = {"fake": _fake, "local": _local, "gcp": _gcp}
+
+
+def check_clean(server: Gce) -> None:
+    """Check that a server has met nothing that it does not serve, and that it keeps nothing but our own network."""
+    assert server.crashes == []
+    assert [line for line in server.inventory() if "networks" not in line] == []
 
 
 @pytest.fixture(scope="module")

@@ -241,15 +241,20 @@ def test_files_are_kept_beside_an_image(cloud: Launcher, image: str, tmp_path: P
     assert cloud.attached(ABSENT, "result.json") is None
 
 
-def test_image_boots_and_cannot_be_deleted_while_a_machine_uses_it(bench: Bench, cloud: Launcher, image: str) -> None:
-    nonce = names.new_nonce()
-    spec = replace(bench.spec(image, nonce=nonce), disk_gb=5)
+def test_image_boots_and_deleting_it_harms_no_machine_of_it(bench: Bench, cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
+    image, nonce = "contract-3.0-1", names.new_nonce()
+    settle(cloud, cloud.snapshot(stopped[0].name, image, {**bench.labels, "version": "3.0-1"}), timeout_s=300)
+    spec = bench.spec(image, nonce=nonce)
+    spec = replace(spec, disk_gb=spec.disk_gb + 1)
     bench.run(spec, nonce)
-    with pytest.raises(ConflictError, match=spec.name):
+    try:
         settle(cloud, cloud.delete(Kind.IMAGE, image))
-    found = cloud.find(Kind.IMAGE, image)
-    assert found
-    assert found.state is State.READY
+    except ConflictError as refused:  # where its disk overlays the image's; elsewhere it is a copy
+        assert spec.name in refused.message
+        found = cloud.find(Kind.IMAGE, image)
+        assert found
+        assert found.state is State.READY
+    assert is_running(cloud, spec.name)
     settle(cloud, cloud.delete(Kind.MACHINE, spec.name))
     assert cloud.find(Kind.MACHINE, spec.name) is None
 
