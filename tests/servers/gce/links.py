@@ -1,0 +1,31 @@
+"""References between resources, as requests write them."""
+
+from __future__ import annotations
+
+import re
+
+from tests.servers.gce.errors import invalid, not_found
+from tests.servers.gce.store import Store, scope_of
+
+_HOSTS = re.compile(r"https?://[^/]+/compute/(?:v1|beta|alpha)/")
+
+
+def path_of(reference: str, field: str, *, project: str, collection: str) -> str:
+    """Return the path behind a full or partial URL; raises ApiError 400."""
+    text = _HOSTS.sub("", reference, count=1)
+    path = text if text.startswith("projects/") else f"projects/{project}/{text}"
+    shape = rf"projects/[^/]+/(?:zones/[^/]+|regions/[^/]+|global)/{collection}/(?:family/)?[^/]+"
+    if not reference or not re.fullmatch(shape, path):
+        raise invalid(field, reference, "The URL is malformed.")
+    return path
+
+
+def found(store: Store, reference: str, field: str, *, project: str, collection: str, scope: str = "") -> str:
+    """Return the path behind a reference to something that exists, in that scope; raises ApiError 400 or 404."""
+    path = path_of(reference, field, project=project, collection=collection)
+    if scope and scope_of(path) != scope:
+        kind, place = scope.split("/")
+        raise invalid(field, reference, f"The referenced resource must be in the {kind.removesuffix('s')} '{place}'.")
+    if path not in store:
+        raise not_found(path)
+    return path
