@@ -15,6 +15,7 @@ REGIONS = {
 ZONES = tuple(zone for zones in REGIONS.values() for zone in zones)
 
 MACHINE_TYPES = {
+    "n1-standard-1": (1, 3840),
     "e2-micro": (2, 1024),
     "e2-small": (2, 2048),
     "e2-medium": (2, 4096),

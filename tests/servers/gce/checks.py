@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tests.servers.gce.errors import ApiError, Json, bad_usage, invalid
+from tests.servers.gce.errors import ApiError, Json, invalid
 
 METADATA_VALUE_BYTES = 256 * 1024
 METADATA_TOTAL_BYTES = 512 * 1024
@@ -18,22 +18,21 @@ _LABEL_VALUE = re.compile(r"[\w-]{0,63}")
 def labels(found: Mapping[str, str], field: str) -> None:
     """Hold labels to their rules: https://cloud.google.com/compute/docs/labeling-resources#label_format."""
     if len(found) > 64:
-        raise invalid(field, len(found), "At most 64 labels are allowed.")
+        raise invalid(field, "", "Too many labels: at most 64 are allowed.")
     for key, value in found.items():
         if not _LABEL_KEY.fullmatch(key) or key != key.lower():
-            raise invalid(
-                field,
-                key,
-                f"Label key '{key}' violates format constraints. The key must start with a lowercase character, "
-                "can only contain lowercase letters, numeric characters, underscores and dashes.",
-            )
+            raise _bad_label("key", key, field, "The key must start with a lowercase character, can only")
         if not _LABEL_VALUE.fullmatch(value) or value != value.lower():
-            raise invalid(
-                field,
-                value,
-                f"Label value '{value}' violates format constraints. The value can only contain lowercase "
-                "letters, numeric characters, underscores and dashes. The value can be at most 63 characters long.",
-            )
+            raise _bad_label("value", value, field, "The value can only")
+
+
+def _bad_label(part: str, text: str, field: str, start: str) -> ApiError:
+    """Return the error whose text stands in https://github.com/googleapis/gax-nodejs/issues/1375."""
+    why = (
+        f"Label {part} '{text}' violates format constraints. {start} contain lowercase letters, numeric characters, "
+        f"underscores and dashes. The {part} can be at most 63 characters long. International characters are allowed."
+    )
+    return invalid(field, "", why)
 
 
 def metadata(found: Json, field: str) -> None:
@@ -48,17 +47,13 @@ def metadata(found: Json, field: str) -> None:
         if key in seen:
             raise invalid(field, key, f"Metadata has duplicate key: {key}")
         if len(value.encode()) > METADATA_VALUE_BYTES:
-            raise invalid(
-                f"{field}.items[{index}].value",
-                f"{value[:32]}...",
-                f"Value is too large: maximum size {METADATA_VALUE_BYTES} character(s); actual size {len(value)}.",
-            )
+            why = f"Value is too large: maximum size {METADATA_VALUE_BYTES} character(s); actual size {len(value)}."
+            raise invalid(f"{field}.items[{index}].value", f"{value[:32]}...", why)
         seen.add(key)
         total += len(key.encode()) + len(value.encode())
     if total > METADATA_TOTAL_BYTES:
-        raise ApiError(
-            413, "uploadTooLarge", f"Metadata is too large: the total is {total} bytes, the limit {METADATA_TOTAL_BYTES}."
-        )
+        why = f"Metadata is too large: maximum total size {METADATA_TOTAL_BYTES} bytes; actual size {total}."
+        raise invalid(field, "", why)
 
 
 def tags(found: Json, field: str) -> None:
@@ -81,9 +76,10 @@ def scheduling(given: Json, field: str) -> Json:
     restart = given.get("automaticRestart", not is_spot)
     on_maintenance = given.get("onHostMaintenance", "TERMINATE" if is_spot else "MIGRATE")
     if is_spot and restart:
-        raise bad_usage("Scheduling must have preemptible be false when AutomaticRestart is true.")
+        raise invalid(f"{field}.preemptible", "true", "Scheduling must have preemptible be false when AutomaticRestart is true.")
     if is_spot and on_maintenance == "MIGRATE":
-        raise bad_usage("Scheduling must have preemptible be false when OnHostMaintenance is MIGRATE.")
+        why = "Scheduling must have preemptible be false when OnHostMaintenance isn't TERMINATE."
+        raise invalid(f"{field}.preemptible", "true", why)
     action = given.get("instanceTerminationAction")
     has_limit = "maxRunDuration" in given or "terminationTime" in given
     if action and not (is_spot or has_limit):

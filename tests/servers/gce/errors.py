@@ -17,6 +17,7 @@ class ApiError(Exception):
     def body(self) -> Json:
         """Return what goes over the wire."""
         item = {"message": self.message, "domain": self.more.get("domain", "global"), "reason": self.reason}
+        item.update({key: self.more[key] for key in ("location", "locationType") if key in self.more})
         error: Json = {"code": self.code, "message": self.message, "errors": [item]}
         if "status" in self.more:
             error["status"] = self.more["status"]
@@ -58,11 +59,15 @@ def not_ready(path: str) -> ApiError:
 
 
 def stale_labels() -> ApiError:
-    return ApiError(412, "conditionNotMet", "Labels fingerprint either invalid or resource labels have changed")
+    return _condition_not_met("Labels fingerprint either invalid or resource labels have changed")
 
 
 def stale(what: str) -> ApiError:
-    return ApiError(412, "conditionNotMet", f"Supplied fingerprint does not match current {what} fingerprint.")
+    return _condition_not_met(f"Supplied fingerprint does not match current {what} fingerprint.")
+
+
+def _condition_not_met(message: str) -> ApiError:
+    return ApiError(412, "conditionNotMet", message, location="If-Match", locationType="header")
 
 
 def forbidden(permission: str, path: str) -> ApiError:

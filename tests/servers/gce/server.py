@@ -25,7 +25,7 @@ from tests.servers.gce.store import collection_of, name_of, scope_of
 from tests.servers.vm import ScriptedVms, Vms
 
 SERVICE_PATH = "/compute/v1/"
-TICK_S = 0.05
+TICK_S = 0.02
 BILLED = ("instances", "disks", "images", "addresses", "firewalls", "networks", "subnetworks")
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tests.servers.gce import checks, quotas
-from tests.servers.gce.catalog import ZONES, region_of
+from tests.servers.gce.catalog import region_of
 from tests.servers.gce.cloud import Cloud, serves
-from tests.servers.gce.errors import ApiError, Json, in_use, invalid, not_found
-from tests.servers.gce.links import found, path_of
+from tests.servers.gce.errors import ApiError, Json, in_use, invalid
+from tests.servers.gce.links import IMAGE_FAMILY, absolute, found, path_of
 from tests.servers.gce.operations import Work
 from tests.servers.gce.resources.images import newest_of_family
 from tests.servers.gce.schema import Call
-from tests.servers.gce.store import fingerprint, link, name_of, parent_of, scope_of, unlink
+from tests.servers.gce.store import fingerprint, link, name_of, parent_of, unlink
 
 SMALLEST_GB = 10
 LARGEST_GB = 65536
@@ -56,10 +56,9 @@ def plan(cloud: Cloud, call: Call, name: str, wanted: Json, fields: dict[str, st
 
 def image_path(cloud: Cloud, reference: str, field: str) -> str:
     """Return the path of the image behind a URL, also that of a family; raises ApiError 400 or 404."""
+    if family := IMAGE_FAMILY.fullmatch(absolute(reference, cloud.project)):
+        return unlink(newest_of_family(cloud, family[1], family[2])["selfLink"])
     path = path_of(reference, field, project=cloud.project, collection="images")
-    if "/images/family/" in path:
-        project, family = path.split("/")[1], name_of(path)
-        return unlink(newest_of_family(cloud, project, family)["selfLink"])
     image = cloud.store.get(path)
     state = image.get("deprecated", {}).get("state")
     if state in ("OBSOLETE", "DELETED"):
@@ -143,10 +142,3 @@ def by_reference(cloud: Cloud, reference: str, field: str, zone: str) -> Json:
 
 def users_of(disk: Json) -> list[str]:
     return [unlink(user) for user in disk.get("users", [])]
-
-
-def in_zone_of(path: str) -> str:
-    zone = scope_of(path).split("/")[-1]
-    if zone not in ZONES:
-        raise not_found(path)
-    return zone

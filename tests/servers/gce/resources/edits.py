@@ -6,7 +6,7 @@ from tests.servers.gce import checks
 from tests.servers.gce.cloud import Cloud, serves
 from tests.servers.gce.errors import Json, bad_usage, in_use, invalid, required, stale
 from tests.servers.gce.links import found
-from tests.servers.gce.operations import Work
+from tests.servers.gce.operations import OperationError, Work
 from tests.servers.gce.resources import disks
 from tests.servers.gce.resources.instances import attached
 from tests.servers.gce.schema import Call
@@ -26,13 +26,18 @@ def set_tags(cloud: Cloud, call: Call) -> Json:
 
 
 def _replace(cloud: Cloud, call: Call, part: str) -> Json:
-    """Replace all items; the fingerprint must be that of those that are there."""
+    """Replace all items; the fingerprint must be that of those that are there.
+
+    Another change meanwhile is told in the operation: https://github.com/cloudfoundry/bosh-google-cpi-release/issues/159.
+    """
     instance = cloud.store.get(parent_of(call.path))
     if call.body.get("fingerprint") != instance[part]["fingerprint"]:
         raise stale(part)
     items = call.body.get("items", [])
 
     def finish() -> None:
+        if call.body["fingerprint"] != instance[part]["fingerprint"]:
+            raise OperationError("CONDITION_NOT_MET", stale(part).message, 412, "PRECONDITION FAILED")
         instance[part].pop("items", None)
         instance[part].update({"items": items} if items else {}, fingerprint=fingerprint(items))
 

@@ -203,9 +203,7 @@ def _plan_disks(cloud: Cloud, call: Call, machine_type: str) -> list[tuple[Json,
     family = name_of(machine_type).split("-")[0]
     for _, plan in planned:
         if plan and family in ONLY_HYPERDISK and not name_of(plan.type).startswith("hyperdisk"):
-            raise bad_usage(
-                f"{name_of(plan.type)} disk type cannot be used by {name_of(machine_type)} machine type. (disk {index})"
-            )
+            raise bad_usage(f"{name_of(plan.type)} disk type cannot be used by {name_of(machine_type)} machine type")
     _check_architecture(cloud, planned, machine_type)
     return planned
 

@@ -9,10 +9,11 @@ from tests.servers.gce.catalog import REGIONS
 from tests.servers.gce.cloud import Cloud, serves
 from tests.servers.gce.errors import ApiError, Json, bad_usage, invalid, required
 from tests.servers.gce.links import found
-from tests.servers.gce.operations import Work
+from tests.servers.gce.operations import OperationError, Work
 from tests.servers.gce.resources.firewalls import seed_default
 from tests.servers.gce.schema import Call
 from tests.servers.gce.store import fingerprint, link, name_of, parent_of, unlink
+from tests.servers.vm import Done
 
 AUTO_RANGES = {"us-central1": "10.128.0.0/20", "europe-west1": "10.132.0.0/20", "us-east1": "10.142.0.0/20"}
 
@@ -80,17 +81,22 @@ def _add_subnetwork(cloud: Cloud, path: str, network: str, body: Json) -> Json:
 
 @serves("compute.networks.delete")
 def delete(cloud: Cloud, call: Call) -> Json:
+    """Delete; that it is in use is told in the operation: https://github.com/kubernetes/kops/issues/13855."""
     network = cloud.store.get(call.path)
     path = unlink(network["selfLink"])
-    for user in _users(cloud, network):
-        raise _in_use("network", path, user)
+
+    def start() -> Done:
+        for user in _users(cloud, network):
+            message = _in_use("network", path, user).message
+            raise OperationError("RESOURCE_IN_USE_BY_ANOTHER_RESOURCE", message, 400, "BAD REQUEST")
+        return lambda: True
 
     def finish() -> None:
         for subnetwork in network["subnetworks"]:
             cloud.store.remove(unlink(subnetwork))
         cloud.store.remove(path)
 
-    return cloud.begin(call, network, Work(finish=finish))
+    return cloud.begin(call, network, Work(start=start, finish=finish))
 
 
 def _users(cloud: Cloud, network: Json) -> Iterator[str]:
