@@ -1,0 +1,78 @@
+"""Lists: filter, order, pages, and the aggregated lists over all scopes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+
+from tests.servers.gce.errors import Json, invalid
+from tests.servers.gce.filters import parse
+from tests.servers.gce.schema import Call
+from tests.servers.gce.store import link
+
+MOST_RESULTS = 500
+
+
+def page(call: Call, kind: str, things: list[Json]) -> Json:
+    """Return one page of a plain list."""
+    chosen, more = _choose(call, [("", thing) for thing in things])
+    answer: Json = {"kind": f"{kind}List", "id": call.path, "selfLink": link(call.path), **more}
+    if chosen:
+        answer["items"] = [thing for _, thing in chosen]
+    return answer
+
+
+def aggregated_page(call: Call, kind: str, scopes: list[str], things: list[tuple[str, Json]]) -> Json:
+    """Return one page over all scopes; those without a result on it carry a warning, as the service has it."""
+    chosen, more = _choose(call, things)
+    items: Json = {}
+    for scope in scopes:
+        found = [thing for place, thing in chosen if place == scope]
+        items[scope] = {call.collection: found} if found else {"warning": _no_results(scope)}
+    return {"kind": f"{kind}AggregatedList", "id": call.path, "items": items, "selfLink": link(call.path), **more}
+
+
+def _no_results(scope: str) -> Json:
+    message = f"There are no results for scope '{scope}' on this page."
+    return {"code": "NO_RESULTS_ON_PAGE", "message": message, "data": [{"key": "scope", "value": scope}]}
+
+
+def _choose(call: Call, things: list[tuple[str, Json]]) -> tuple[list[tuple[str, Json]], Json]:
+    """Return what stands on the page that is asked for, and the token of the next one."""
+    most = call.params.get("maxResults", MOST_RESULTS)
+    if not 0 <= most <= MOST_RESULTS:
+        raise invalid("maxResults", most, f"Must be between 0 and {MOST_RESULTS}, inclusive.")
+    if text := call.params.get("filter"):
+        is_wanted = parse(text)
+        things = [entry for entry in things if is_wanted(entry[1])]
+    things = _ordered(call, things)
+    start = _start(call.params.get("pageToken"))
+    end = start + (most or MOST_RESULTS)
+    return things[start:end], {"nextPageToken": _token(end)} if end < len(things) else {}
+
+
+def _ordered(call: Call, things: list[tuple[str, Json]]) -> list[tuple[str, Json]]:
+    order = call.params.get("orderBy") or "name"
+    if order == "name":
+        return things
+    if order == "creationTimestamp desc":
+        return sorted(
+            things,
+            key=lambda entry: (entry[1].get("creationTimestamp") or entry[1].get("insertTime"), int(entry[1]["id"])),
+            reverse=True,
+        )
+    raise invalid("orderBy", order, "Sorting is only supported by 'name' or 'creationTimestamp desc'.")
+
+
+def _token(start: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps({"start": start}).encode()).decode()
+
+
+def _start(token: str | None) -> int:
+    if not token:
+        return 0
+    try:
+        return int(json.loads(base64.urlsafe_b64decode(token))["start"])
+    except (binascii.Error, ValueError, KeyError, TypeError):
+        raise invalid("pageToken", token, "The page token is invalid.") from None

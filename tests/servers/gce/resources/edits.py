@@ -1,0 +1,126 @@
+"""Changes to an instance that is there."""
+
+from __future__ import annotations
+
+from tests.servers.gce import checks
+from tests.servers.gce.cloud import Cloud, serves
+from tests.servers.gce.errors import Json, bad_usage, in_use, invalid, required, stale
+from tests.servers.gce.links import found
+from tests.servers.gce.operations import OperationError, Work
+from tests.servers.gce.resources import disks
+from tests.servers.gce.resources.instances import attached
+from tests.servers.gce.schema import Call
+from tests.servers.gce.store import fingerprint, link, name_of, parent_of, scope_of, unlink
+
+
+@serves("compute.instances.setMetadata")
+def set_metadata(cloud: Cloud, call: Call) -> Json:
+    checks.metadata(call.body, "resource")
+    return _replace(cloud, call, "metadata")
+
+
+@serves("compute.instances.setTags")
+def set_tags(cloud: Cloud, call: Call) -> Json:
+    checks.tags(call.body, "resource")
+    return _replace(cloud, call, "tags")
+
+
+def _replace(cloud: Cloud, call: Call, part: str) -> Json:
+    """Replace all items; the fingerprint must be that of those that are there.
+
+    Another change meanwhile is told in the operation: https://github.com/cloudfoundry/bosh-google-cpi-release/issues/159.
+    """
+    instance = cloud.store.get(parent_of(call.path))
+    if call.body.get("fingerprint") != instance[part]["fingerprint"]:
+        raise stale(part)
+    items = call.body.get("items", [])
+
+    def finish() -> None:
+        if call.body["fingerprint"] != instance[part]["fingerprint"]:
+            raise OperationError("CONDITION_NOT_MET", stale(part).message, 412, "PRECONDITION FAILED")
+        instance[part].pop("items", None)
+        instance[part].update({"items": items} if items else {}, fingerprint=fingerprint(items))
+
+    return cloud.begin(call, instance, Work(finish=finish))
+
+
+@serves("compute.instances.setScheduling")
+def set_scheduling(cloud: Cloud, call: Call) -> Json:
+    instance = cloud.store.get(parent_of(call.path))
+    changed = checks.scheduling({**instance["scheduling"], **call.body}, "resource")
+    if changed["provisioningModel"] != instance["scheduling"]["provisioningModel"]:
+        raise bad_usage("Cannot change the provisioning model of an instance")
+    if "maxRunDuration" in call.body and instance["status"] != "TERMINATED":
+        raise bad_usage("Instance should be in the STOPPED state.")
+    return cloud.begin(call, instance, Work(finish=lambda: instance.update(scheduling=changed)))
+
+
+@serves("compute.instances.setMachineType")
+def set_machine_type(cloud: Cloud, call: Call) -> Json:
+    instance = cloud.store.get(parent_of(call.path))
+    scope = scope_of(call.path)
+    path = found(
+        cloud.store,
+        call.body.get("machineType", ""),
+        "resource.machineType",
+        project=cloud.project,
+        collection="machineTypes",
+        scope=scope,
+    )
+    if instance["status"] != "TERMINATED":
+        raise bad_usage("Instance should be in the STOPPED state.")
+    return cloud.begin(call, instance, Work(finish=lambda: instance.update(machineType=link(path))))
+
+
+@serves("compute.instances.setDeletionProtection")
+def set_deletion_protection(cloud: Cloud, call: Call) -> Json:
+    instance = cloud.store.get(parent_of(call.path))
+    protect = call.params.get("deletionProtection", True)
+    return cloud.begin(call, instance, Work(finish=lambda: instance.update(deletionProtection=protect)))
+
+
+@serves("compute.instances.setDiskAutoDelete")
+def set_disk_auto_delete(cloud: Cloud, call: Call) -> Json:
+    instance = cloud.store.get(parent_of(call.path))
+    shown = _shown(instance, call["deviceName"])
+    auto = call.params["autoDelete"]
+    return cloud.begin(call, instance, Work(finish=lambda: shown.update(autoDelete=auto)))
+
+
+@serves("compute.instances.attachDisk")
+def attach_disk(cloud: Cloud, call: Call) -> Json:
+    instance = cloud.store.get(parent_of(call.path))
+    if "source" not in call.body:
+        raise required("resource.source")
+    disk = disks.by_reference(cloud, call.body["source"], "resource.source", call["zone"])
+    if users := disks.users_of(disk):
+        raise in_use("disk", unlink(disk["selfLink"]), users[0])
+    device = call.body.get("deviceName")
+    if device and any(shown["deviceName"] == device for shown in instance["disks"]):
+        raise invalid("resource.deviceName", device, "Device name is already in use.")
+    index = max((shown["index"] for shown in instance["disks"]), default=-1) + 1
+    shown = attached(cloud, instance, disk, call.body, index)
+    return cloud.begin(call, instance, Work(finish=lambda: instance["disks"].append(shown), undo=lambda: disk.pop("users", None)))
+
+
+@serves("compute.instances.detachDisk")
+def detach_disk(cloud: Cloud, call: Call) -> Json:
+    instance = cloud.store.get(parent_of(call.path))
+    shown = _shown(instance, call["deviceName"])
+    if shown["boot"] and instance["status"] != "TERMINATED":
+        raise bad_usage(f"Cannot detach boot disk '{name_of(shown['source'])}' from an instance that is not stopped")
+
+    def finish() -> None:
+        instance["disks"].remove(shown)
+        disk = cloud.store.get(unlink(shown["source"]))
+        disk.pop("users", None)
+        disk["lastDetachTimestamp"] = cloud.now_text()
+
+    return cloud.begin(call, instance, Work(finish=finish))
+
+
+def _shown(instance: Json, device: str) -> Json:
+    for shown in instance["disks"]:
+        if shown["deviceName"] == device:
+            return shown
+    raise invalid("deviceName", device, f"No attached disk found with device name '{device}'")
