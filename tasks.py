@@ -27,7 +27,7 @@ from launcher.near import did_you_mean
 from launcher.terminal import Terminal
 
 ROOT = Path(__file__).parent
-SLOW = "vm or install"
+SLOW = "vm or install or server"
 """The tests (by pytest's markers) that start virtual machines or fill environments."""
 _TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
 _SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")

@@ -79,16 +79,14 @@ class Watch:
 
     def _look(self) -> bool:
         """Say whether all is done. Only a machine that is silent is asked whether it lives: each question counts on a cloud."""
+        if self.clock() - self._last_sign > self.watched.silence_s:
+            self._fail(BuilderSilentError, f"no sign of life for {self.watched.silence_s:.0f} s")
         has_news = self._read()
         if not has_news and not self._progress.done:
             alive = is_running(self.cloud, self.watched.machine)
             if not alive and not self._read() and not self._progress.done:  # what it wrote before it died counts
                 self._fail(BuilderDiedError, "the machine ended before it was told to")
-        if self._progress.done:
-            return True
-        if self.clock() - self._last_sign > self.watched.silence_s:
-            self._fail(BuilderSilentError, f"no sign of life for {self.watched.silence_s:.0f} s")
-        return False
+        return self._progress.done
 
     def _read(self) -> bool:
         """Read on, and say whether there was anything; raises why a step failed."""

@@ -13,7 +13,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies
@@ -45,7 +45,7 @@ class Calls:
     endpoint: str = ""
     retry_s: float = RETRY_S
     sleep: Callable[[float], None] = time.sleep
-    _send: list[Send] = field(default_factory=list)
+    send: Send | None = None
 
     def __post_init__(self) -> None:
         where = urlsplit(self.endpoint)
@@ -97,11 +97,12 @@ class Calls:
         url = f"{self.endpoint or GOOGLE}/compute/v1/projects/{project or self.project}/{path}"
         url += f"?{urlencode(query)}" if query else ""
         content = None if body is None else json.dumps(body).encode()
+        self.send = send = self.send or sender(anonymous=bool(self.endpoint))
         busy: list[ThrottledError] = []
 
         def attempt() -> tuple[dict[str, Any]]:
             try:
-                return (_answer(what, *self._sender()(what, method, url, content, timeout_s)),)
+                return (_answer(what, *send(what, method, url, content, timeout_s)),)
             except ThrottledError as error:
                 busy.append(error)
                 raise
@@ -110,11 +111,6 @@ class Calls:
             return until(attempt, what=what, timeout_s=self.retry_s, sleep=self.sleep)[0]
         except TimedOutError:
             raise busy[-1] from None
-
-    def _sender(self) -> Send:
-        if not self._send:
-            self._send.append(_sender(anonymous=bool(self.endpoint)))
-        return self._send[0]
 
 
 def _answer(what: str, status: int, content: bytes) -> dict[str, Any]:
@@ -128,8 +124,8 @@ def _answer(what: str, status: int, content: bytes) -> dict[str, Any]:
     raise failures.of_answer(what, status, body if isinstance(body, dict) else {})
 
 
-def _sender(*, anonymous: bool) -> Send:
-    """Return what sends requests, with the user's Google credentials unless they are to be kept from this server."""
+def sender(*, anonymous: bool) -> Send:
+    """Return what sends requests: with the user's Google credentials, or `anonymous`, as to a server that is not Google's."""
     import urllib3
     from google.auth.exceptions import GoogleAuthError, TransportError
 
@@ -149,7 +145,7 @@ def _sender(*, anonymous: bool) -> Send:
             ) from error
         except GoogleAuthError as error:
             raise DeniedError(
-                "Google refuses your credentials", next_step="Log in: gcloud auth application-default login"
+                f"{what}: Google refuses your credentials", next_step="Log in: gcloud auth application-default login"
             ) from error
 
     return send

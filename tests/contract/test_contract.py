@@ -13,6 +13,8 @@ from clouds.lifecycle import is_running, settle, stop_machine
 from tests.contract.bench import Bench
 
 ABSENT = "contract-nosuch"
+WITH_FILES = pytest.mark.parametrize("bench", ["fake", pytest.param("local", marks=pytest.mark.vm)], indirect=True)
+"""The clouds whose images can be read from outside, and keep files."""
 
 
 # Names, tokens, labels
@@ -218,9 +220,9 @@ def test_machine_stays_after_a_snapshot(cloud: Launcher, stopped: tuple[BootSpec
     assert found.state is State.STOPPED
 
 
+@WITH_FILES
 def test_files_of_an_image_are_read_from_outside(cloud: Launcher, image: str, tmp_path: Path) -> None:
-    if not isinstance(cloud, ReadsDisks):
-        pytest.skip("this cloud cannot look into an image")
+    assert isinstance(cloud, ReadsDisks)
     files = cloud.files(image, tmp_path)
     [(path, content)] = files.read(["/usr/lib/os-release", "/nosuch"]).items() or [("", b"")]
     assert (path, b"debian" in content.lower()) == ("/usr/lib/os-release", True)
@@ -228,9 +230,9 @@ def test_files_of_an_image_are_read_from_outside(cloud: Launcher, image: str, tm
     assert files.read(["/usr/lib/os-release"], 4) == {"/usr/lib/os-release": content[:4]}
 
 
+@WITH_FILES
 def test_files_are_kept_beside_an_image(cloud: Launcher, image: str, tmp_path: Path) -> None:
-    if not isinstance(cloud, KeepsFiles):
-        pytest.skip("this cloud keeps no files")
+    assert isinstance(cloud, KeepsFiles)
     for text in ("old", "new"):
         (tmp_path / "result.json").write_text(text)
         cloud.attach(image, {"result.json": tmp_path / "result.json", "other.log": tmp_path / "result.json"})
