@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 JSON = Flag("json", "write the result as JSON on one line", parse=None)
 YES = Flag("yes", "do not ask", parse=None)
-CLOUD = Flag("cloud", f"the cloud to work in (default: {clouds.DEFAULT})", default=clouds.DEFAULT)
+CLOUD = Flag("cloud", "the cloud to work in (default: the one of your settings, else local)")
 RECIPE = Flag("recipe", "the recipe of the image (default: jupyter)", default="jupyter")
 LIFETIME = Flag("lifetime-h", "hours until the machine stops itself (default: 24; 0: never)", hours, default=24.0)
 PASSWORD_FILE = Flag("password-file", "a file whose first line is the password to set; '-' asks on the terminal")

@@ -12,7 +12,7 @@ from clouds.driver import Cloud, Kind, Resource, State
 from clouds.errors import ConflictError, NotFoundError, UsageError
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
-from launcher.near import did_you_mean
+from clouds.near import did_you_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

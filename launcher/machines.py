@@ -13,9 +13,9 @@ from clouds.errors import CloudError, NotFoundError, TimedOutError, UsageError
 from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.lifecycle import is_running, remove, settle, stop_machine
+from clouds.near import did_you_mean
 from launcher import identity, notebook
 from launcher.boot import Boot, bring_up, ssh_answers
-from launcher.near import did_you_mean
 
 GRACE_S = 300
 """How long after a machine should have ended itself the cloud does it; multiplied by the cloud's slowness."""

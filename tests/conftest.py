@@ -53,7 +53,10 @@ def guard(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep fast tests out of the user's store."""
+    """Keep fast tests out of the user's store, and all tests out of the user's settings."""
+    for name in ("BAKEHOUSE_CONFIG", "BAKEHOUSE_CLOUD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     if not any(request.node.get_closest_marker(name) for name in SLOW_MARKERS):
         monkeypatch.setenv("BAKEHOUSE_HOME", str(tmp_path / "home"))
 

@@ -41,7 +41,7 @@ def launcher_alone(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def cloud(fake: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> FakeCloud:
     """Let verbs work in the fake cloud."""
-    monkeypatch.setattr(clouds, "connect", lambda _name: fake)
+    monkeypatch.setattr(clouds, "connect", lambda _name, _given=None: fake)
     return fake
 
 
@@ -85,7 +85,7 @@ def test_list_shows_every_verb_and_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", script, ROOT], capture_output=True, text=True, cwd="/", check=True)
     assert {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ") and line[2] != " "} == set(VERBS)
-    heavy = {"pydantic", "jinja2", "rich", "qemu", "sqlite3", "packaging", "argon2", "clouds.local"}
+    heavy = {"pydantic", "jinja2", "rich", "qemu", "sqlite3", "packaging", "argon2", "clouds.local", "tomllib", "platformdirs"}
     assert heavy & set(done.stderr.split()) == set()
 
 
