@@ -12,6 +12,7 @@ import clouds
 from clouds.home import home
 from launcher.flags import Flag, Positional, Values, Verb, hours, positive
 from launcher.terminal import Terminal, table
+from launcher.wishes import PLACE_FLAGS, SOURCE, WISH_FLAGS, given, wishes
 
 if TYPE_CHECKING:
     from clouds.ledger import Ledger
@@ -40,8 +41,10 @@ def _launch(values: Values, terminal: Terminal) -> int:
         disk_gb=values["disk_gb"],
         password=read_password(values["password_file"]) if values["password_file"] else None,
         lifetime_h=values["lifetime_h"],
+        wishes=wishes(values),
     )
-    launched = launch(clouds.connect(values["cloud"]), _ledger(), options, tell=terminal.tell)
+    cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SOURCE)))
+    launched = launch(cloud, _ledger(), options, tell=terminal.tell)
     if values["json"]:
         terminal.out_json(launched.to_json())
         return 0
@@ -227,6 +230,9 @@ VERBS = (
             Flag("disk-gb", "how large its disk is (default: as the recipe says)", positive),
             PASSWORD_FILE,
             LIFETIME,
+            *WISH_FLAGS,
+            *PLACE_FLAGS,
+            SOURCE,
             JSON,
             CLOUD,
         ),

@@ -19,6 +19,7 @@ from launcher.identity import SSH_PORT
 from launcher.images import ImageView, find_image
 from launcher.notebook import NOTEBOOK_PORT
 from launcher.password import generate, hash_password
+from launcher.wishes import check_granted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +83,7 @@ def launch(
 
 def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo, tell: Tell) -> Launched:
     began = time.monotonic()
+    check_granted(cloud, options.wishes)
     image = find_image(cloud, recipe=options.recipe, version=options.version, name=options.image)
     has_notebook = image.labels.get("notebook") == "1"
     password = _password(options, has_notebook=has_notebook)

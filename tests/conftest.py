@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fake_cloud import FakeCloud, World
+from tests.fake_remote import RemoteCloud
 
 SLOW_MARKERS = ("vm", "install")
 _REFUSED_PROGRAMS = ("qemu-system-", "mmdebstrap", "apt-get")
@@ -71,6 +72,12 @@ def world(tmp_path: Path) -> World:
 def fake(world: World) -> FakeCloud:
     """Give a client of an empty cloud."""
     return FakeCloud(world)
+
+
+@pytest.fixture
+def remote(world: World) -> RemoteCloud:
+    """Give a client of a cloud that is reached through SSH."""
+    return RemoteCloud(world)
 
 
 @pytest.fixture(scope="session")

@@ -102,6 +102,8 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
         (("launch", "--cpus", "two"), "error: --cpus: 'two' is not a whole number (write a number such as 2)"),
         (("launch", "--version", "1.4.0-7", "--lifetime-h", "-1"), "error: --lifetime-h: '-1' is not a number of hours"),
         (("launch", "--cloud", "nimbus"), "error: cloud 'nimbus': not known"),
+        (("launch", "--cloud", "local", "--zone", "z"), "error: --zone: the cloud local has none (leave it out, or choose another"),
+        (("bake", "--cloud", "local", "--type", "x", "--cpus", "2"), "error: --type: takes the place of --cpus and --memory-mb"),
         (("bake", "jupyter"), "Did you mean: ./inv bake --recipe jupyter"),
         (("lunch",), "Did you mean launch?"),
         (("launch", "--recip", "x"), "Did you mean --recipe"),
@@ -184,6 +186,25 @@ def test_a_second_bake_of_the_same_says_that_there_is_nothing_to_do(cloud: FakeC
     code, stdout, _ = run("bake", recipe="minimal")
     assert code == 0
     assert "nothing has changed" in stdout
+
+
+def test_a_bake_asks_for_the_machine_type_of_its_builder_where_there_are_such(cloud: FakeCloud, world: World) -> None:
+    code, _, stderr = run("bake", recipe="minimal", type="big-8")
+    assert (code, cloud.calls) == (2, [])
+    assert "--type: the cloud fake has no machine types" in stderr
+    types: list[str] = []
+    cloud.grants = frozenset({"machine_type"})
+    cloud.fault("boot", when="after", error=lambda: types.append([*world.machines.values()][-1].spec.wishes.machine_type))
+    assert run("bake", recipe="minimal", type="big-8")[0] == 0
+    assert types == ["big-8"]
+
+
+def test_flags_that_say_where_are_handed_to_the_cloud(fake: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    monkeypatch.setattr(clouds, "connect", lambda name, settings=None: given.append((name, settings)) or fake)
+    run("launch", cloud="fake", zone="z", source="203.0.113.7/32")
+    run("bake", recipe="minimal", region="r", service_account="me")
+    assert given == [("fake", {"zone": "z", "source": "203.0.113.7/32"}), (None, {"region": "r", "service_account": "me"})]
 
 
 def test_launch_prints_url_and_password(cloud: FakeCloud, world: World) -> None:
