@@ -118,7 +118,7 @@ def _password(values: Values, terminal: Terminal) -> int:
 
 
 def _stop(values: Values, terminal: Terminal) -> int:
-    from launcher.machines import stop
+    from launcher.power import stop
 
     stop(clouds.connect(values["cloud"]), values["name"])
     terminal.tell(f"{values['name']} is off; its disk stays. To start it again: ./inv start {values['name']}")
@@ -126,7 +126,7 @@ def _stop(values: Values, terminal: Terminal) -> int:
 
 
 def _start(values: Values, terminal: Terminal) -> int:
-    from launcher.machines import start
+    from launcher.power import start
 
     machine = start(clouds.connect(values["cloud"]), values["name"], lifetime_h=values["lifetime_h"], tell=terminal.tell)
     terminal.tell(f"{machine.name} is on" + (f" for another {_hours(machine.left_s)}" if machine.left_s else ""))
@@ -164,7 +164,7 @@ def _log(values: Values, terminal: Terminal) -> int:
 
 
 def _gc(values: Values, terminal: Terminal) -> int:
-    from launcher import identity
+    from launcher import identity, tunnel
     from launcher.gc import collect, find, forget_absent, prune_logs
 
     cloud, ledger, now = clouds.connect(values["cloud"]), _ledger(), time.time()
@@ -175,6 +175,7 @@ def _gc(values: Values, terminal: Terminal) -> int:
         terminal.confirm("Do all this?", yes=values["yes"])
         collect(cloud, ledger, waste)
         identity.sync(home(), cloud)
+    tunnel.sweep(cloud)
     forget_absent(cloud, ledger)
     logs = prune_logs(home(), now=now)
     terminal.tell(f"{len(waste)} left over and removed" if waste else "nothing is left over")
@@ -197,8 +198,16 @@ def _machine_row(machine: MachineView) -> dict[str, str]:
         "cloud": machine.cloud,
         "image": machine.image,
         "left": "" if machine.left_s is None else _hours(machine.left_s),
-        "url": machine.url or "",
+        "url": machine.url or _way_to_url(machine),
     }
+
+
+def _way_to_url(machine: MachineView) -> str:
+    """Return the command that opens a notebook which takes a tunnel first, or ""."""
+    from clouds.driver import State
+
+    is_here = machine.has_notebook and machine.state == State.RUNNING and machine.labels.get("role") == "machine"
+    return f"./inv open {machine.name}" if is_here else ""
 
 
 def _image_row(image: ImageView) -> dict[str, str]:

@@ -31,7 +31,7 @@ _LOCK_S = 30
 def user_key(home: Path) -> str:
     """Return the public key of this user's SSH key, made on first use. MissingToolError: ssh-keygen is not installed."""
     private, public = key_file(home), key_file(home).with_suffix(".pub")
-    with _locked(home):
+    with locked(home / "ssh"):
         if not (private.exists() and public.exists()):
             _make_key(private, public)
     return public.read_text(encoding="utf-8").strip()
@@ -54,10 +54,19 @@ def pin(home: Path, cloud: str, machine: str, host_key: str) -> None:
     write_private(path, f"{machine} {host_key}\n")
 
 
+def check_known(home: Path, cloud: str, machine: str) -> None:
+    """Raise CloudError when the host key of a machine is not known here: SSH would refuse it."""
+    if not known_hosts(home, cloud, machine).exists():
+        raise CloudError(
+            f"machine {machine}: this computer does not know its host key",
+            next_step="Use the computer and the BAKEHOUSE_HOME that launched it, or stop and start it from here.",
+        )
+
+
 def sync(home: Path, cloud: Launcher) -> Path:
     """Write the ssh config anew from the machines that a cloud has, forget the host keys of those it has not; return its path."""
     config = home / "ssh" / "config"
-    with _locked(home):
+    with locked(home / "ssh"):
         machines = {found.name for found in cloud.owned({"project": names.PROJECT}) if found.kind is Kind.MACHINE}
         _forget_others(home, cloud.name, machines)
         parts = config.parent / "config.d"
@@ -126,11 +135,10 @@ def openssh() -> Iterator[None]:
 
 
 @contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    """Let one process at a time change the folder; the kernel lifts the lock of one that dies."""
-    folder = home / "ssh"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time change a folder of ours; the kernel lifts the lock of one that dies."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         until(lambda: _try_lock(descriptor), what=f"lock {folder / '.lock'}", timeout_s=_LOCK_S, poll_s=0.02)
         yield

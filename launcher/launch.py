@@ -13,7 +13,7 @@ from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_machine, remove
 from clouds.undo import Undo
-from launcher import identity, machines
+from launcher import identity, machines, reach, tunnel
 from launcher.boot import Boot, bring_up
 from launcher.identity import SSH_PORT
 from launcher.images import ImageView, find_image
@@ -90,7 +90,7 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
     name = _free_name(cloud, options, image.recipe)
     nonce = options.nonce or names.new_nonce()
     spec = _spec(cloud, options, image, name=name, nonce=nonce, password=password)
-    undo.add(f"ssh settings of {name}", lambda: identity.sync(home(), cloud), by_hand="the next launch or delete does it")
+    undo.add(f"ssh settings of {name}", lambda: _forget(cloud, name), by_hand="./inv gc")
 
     def begin() -> Boot:
         create_machine(cloud, ledger, undo, spec, tell)
@@ -101,7 +101,7 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
         create_machine(cloud, ledger, undo, replace(spec, token=names.new_nonce()), tell)
         return Boot(cloud, name, nonce)
 
-    url = machines.await_answer(cloud, bring_up(begin, again, tell), has_notebook=has_notebook)
+    url = reach.await_answer(cloud, bring_up(begin, again, tell), has_notebook=has_notebook)
     if "role" not in options.labels:
         cloud.label(Kind.MACHINE, name, {"role": "machine"})
     return Launched(
@@ -113,6 +113,12 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
         seconds=round(time.monotonic() - began, 3),
         nonce=nonce,
     )
+
+
+def _forget(cloud: Launcher, name: str) -> None:
+    """Leave nothing of what SSH knew of a machine."""
+    tunnel.forget(cloud, name)
+    identity.sync(home(), cloud)
 
 
 def _spec(cloud: Launcher, options: LaunchOptions, image: ImageView, *, name: str, nonce: str, password: str | None) -> BootSpec:

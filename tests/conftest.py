@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher import tunnel
+from tests import fake_ssh
 from tests.fake_cloud import FakeCloud, World
-from tests.fake_remote import RemoteCloud
+from tests.fake_remote import RemoteCloud, forwards
 
 SLOW_MARKERS = ("vm", "install")
 _REFUSED_PROGRAMS = ("qemu-system-", "mmdebstrap", "apt-get")
@@ -78,6 +80,16 @@ def fake(world: World) -> FakeCloud:
 def remote(world: World) -> RemoteCloud:
     """Give a client of a cloud that is reached through SSH."""
     return RemoteCloud(world)
+
+
+@pytest.fixture
+def far_ssh(remote: RemoteCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Put an ssh that stays on this computer before all others, return its folder; no tunnel of it is left."""
+    folder = fake_ssh.install(tmp_path / "bin", forwards(remote.world))
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    yield folder
+    for record in (tmp_path / "home/ssh/tunnels").rglob("*.json"):
+        tunnel.forget(remote, record.stem)
 
 
 @pytest.fixture(scope="session")

@@ -15,11 +15,13 @@ import bakery.cli
 import clouds
 import launcher.cli
 import tasks
-from launcher import front
+from clouds.home import home
+from launcher import front, tunnel
 from launcher.__main__ import parser
 from launcher.flags import Verb
 from launcher.terminal import Terminal
 from tests.fake_cloud import FakeCloud, World
+from tests.fake_remote import RemoteCloud
 from tests.launcher.given import launch_one, put_image
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +45,15 @@ def cloud(fake: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> FakeCloud:
     """Let verbs work in the fake cloud."""
     monkeypatch.setattr(clouds, "connect", lambda _name, _given=None: fake)
     return fake
+
+
+@pytest.fixture
+def far(remote: RemoteCloud, far_ssh: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> RemoteCloud:
+    """Let verbs work in a cloud far away, where a machine `one` runs."""
+    monkeypatch.setattr(clouds, "connect", lambda _name, _given=None: remote)
+    put_image(world, "jupyter", "1.4.0-7")
+    launch_one(remote, "one")
+    return remote
 
 
 def run(name: str, /, *command: str, stdin: str = "", **typed: str | bool) -> tuple[int, str, str]:
@@ -310,6 +321,19 @@ def test_log_prints_the_console(cloud: FakeCloud, world: World) -> None:
     code, stdout, _ = run("log", id="one")
     assert code == 0
     assert "bakehouse[" in stdout
+
+
+def test_machines_says_how_to_open_a_notebook_that_takes_a_tunnel(far: RemoteCloud) -> None:
+    assert "http://127.0.0.1:" in run("machines")[1]
+    tunnel.close(far, "one")
+    assert run("machines")[1].endswith("./inv open one\n")
+    assert [machine["url"] for machine in json.loads(run("machines", json=True)[1])] == [None]
+
+
+def test_gc_leaves_nothing_of_a_tunnel_to_a_machine_that_is_gone(far: RemoteCloud) -> None:
+    far.world.machines.clear()
+    assert run("gc")[0] == 0
+    assert list((home() / "ssh/tunnels/faraway").glob("one.*")) == []
 
 
 def test_gc_with_nothing_left_says_so(cloud: FakeCloud) -> None:
