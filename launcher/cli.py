@@ -25,6 +25,7 @@ CLOUD = Flag("cloud", "the cloud to work in (default: the one of your settings, 
 RECIPE = Flag("recipe", "the recipe of the image (default: jupyter)", default="jupyter")
 LIFETIME = Flag("lifetime-h", "hours until the machine stops itself (default: 24; 0: never)", hours, default=24.0)
 PASSWORD_FILE = Flag("password-file", "a file whose first line is the password to set; '-' asks on the terminal")
+SUSPEND = Flag("suspend", "keep its memory too, so that it goes on where it was (where the cloud can)", parse=None)
 NAME = Positional("name", "the machine")
 
 
@@ -118,10 +119,17 @@ def _password(values: Values, terminal: Terminal) -> int:
 
 
 def _stop(values: Values, terminal: Terminal) -> int:
-    from launcher.power import stop
+    from launcher import power
 
-    stop(clouds.connect(values["cloud"]), values["name"])
-    terminal.tell(f"{values['name']} is off; its disk stays. To start it again: ./inv start {values['name']}")
+    cloud, name = clouds.connect(values["cloud"]), values["name"]
+    if values["suspend"]:
+        power.suspend(cloud, name)
+        state, costs = "suspended; its disk and its memory stay", [cloud.stopped_costs, "the memory that is kept"]
+    else:
+        power.stop(cloud, name)
+        state, costs = "off; its disk stays", [cloud.stopped_costs]
+    paid = f" What still costs: {', '.join(filter(None, costs))}." if any(costs) else ""
+    terminal.tell(f"{name} is {state}.{paid} To start it again: ./inv start {name}")
     return 0
 
 
@@ -270,8 +278,8 @@ VERBS = (
         (CLOUD,),
     ),
     Verb("password", "Give a machine a new password and print it.", _password, (NAME,), (PASSWORD_FILE, CLOUD)),
-    Verb("stop", "Shut a machine down; its disk stays.", _stop, (NAME,), (CLOUD,)),
-    Verb("start", "Start a machine that was stopped.", _start, (NAME,), (LIFETIME, CLOUD)),
+    Verb("stop", "Shut a machine down; its disk stays.", _stop, (NAME,), (SUSPEND, CLOUD)),
+    Verb("start", "Start a machine that was stopped or suspended.", _start, (NAME,), (LIFETIME, CLOUD)),
     Verb("delete", "Delete a machine with its disk, after asking.", _delete, (NAME,), (YES, CLOUD)),
     Verb("delete-image", "Delete an image, after asking.", _delete_image, (Positional("image", "the image"),), (YES, CLOUD)),
     Verb(

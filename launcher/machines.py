@@ -40,6 +40,11 @@ class MachineView:
         """Whether a notebook is on it."""
         return self.labels.get("notebook") == "1"
 
+    @property
+    def expires(self) -> int:
+        """When its lifetime ends, in seconds since the epoch; 0: never."""
+        return int(self.labels.get("expires", "0"))
+
     def to_json(self) -> dict[str, object]:
         """Return what programs are shown."""
         return {"name": self.name, "state": self.state, "cloud": self.cloud, "url": self.url, "labels": dict(self.labels)}

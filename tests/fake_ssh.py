@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """ssh(1) as far as the launcher uses it, on this computer alone: `-L` forwards to a fake notebook, a command runs in a shell here.
 
-Beside it lie `ssh.calls`, the arguments of each call; `forwards`, a link to what tests.fake_remote writes; and, where a test
-wants it to fail, `refusal`, with what it is to say. Run as a program of its own; `install` puts it before all others.
+Beside it lie `ssh.calls` and `sudo.calls`, the arguments of each call; `forwards`, a link to what tests.fake_remote writes; and,
+where a test wants it to fail, `refusal`, with what it is to say. Run as a program of its own; `install` puts it into a folder.
 """
 
 import asyncio
@@ -15,7 +15,9 @@ def install(folder: Path, forwards: Path) -> Path:
     """Put an `ssh` into a folder, which finds where the notebooks answer in another; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "ssh").write_text(f'#!/bin/sh\nexec {sys.executable} -ISE {__file__} "$0" "$@"\n')
-    (folder / "ssh").chmod(0o755)
+    (folder / "sudo").write_text('#!/bin/sh\necho "$*" >>"$0.calls"\n')  # never the computer's own
+    for name in ("ssh", "sudo"):
+        (folder / name).chmod(0o755)
     (folder / "forwards").symlink_to(forwards)
     return folder
 

@@ -307,6 +307,24 @@ def test_stop_and_start_bring_the_url_back(cloud: FakeCloud, world: World) -> No
     assert stdout.startswith("http://127.0.0.1:")
 
 
+def test_stop_says_what_a_machine_that_is_off_still_costs(far: RemoteCloud) -> None:
+    told = "one is off; its disk stays. What still costs: its disk. To start it again: ./inv start one\n"
+    assert run("stop", name="one") == (0, "", told)
+
+
+def test_stop_says_so_when_a_machine_is_suspended(far: RemoteCloud) -> None:
+    code, _, stderr = run("stop", name="one", suspend=True)
+    assert code == 0
+    assert "its disk and its memory stay. What still costs: its disk, the memory that is kept." in stderr
+    assert "suspended" in run("machines")[1]
+
+
+def test_stop_says_nothing_of_costs_where_there_are_none(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    launch_one(cloud)
+    assert "costs" not in run("stop", name="one")[2]
+
+
 def test_open_prints_the_url(cloud: FakeCloud, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)

@@ -13,13 +13,15 @@ from clouds.driver import BootSpec, Launcher
 from clouds.lifecycle import settle, stop_machine
 from tests.contract.bench import Bench
 from tests.fake_cloud import FakeCloud, World
+from tests.fake_remote import RemoteCloud
 
 
-@pytest.fixture(scope="module", params=["fake", pytest.param("local", marks=pytest.mark.vm)])
+@pytest.fixture(scope="module", params=["fake", "faraway", pytest.param("local", marks=pytest.mark.vm)])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Give each cloud in turn, and leave nothing on it."""
-    if request.param == "fake":
-        cloud: Launcher = FakeCloud(World(tmp_path_factory.mktemp("world")))
+    fakes = {"fake": FakeCloud, "faraway": RemoteCloud}
+    if request.param in fakes:
+        cloud: Launcher = fakes[request.param](World(tmp_path_factory.mktemp("world")))
     else:
         cloud = _local(request.getfixturevalue("vm_home"))
     made = Bench(cloud, {"project": names.PROJECT, "role": "test", "contract": names.new_nonce()})
