@@ -34,7 +34,7 @@ _SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")
 
 
 def _check(_values: Values, terminal: Terminal) -> int:
-    _need(terminal, {"shellcheck": "shellcheck", "ssh": "openssh-client"})
+    _need(terminal, {"shellcheck": "shellcheck", "ssh": "openssh-client", "openssl": "openssl"})
     python = (sys.executable, "-m")
     commands = (
         (*python, "ruff", "format", "--check", "."),

@@ -50,10 +50,19 @@ def _launch(values: Values, terminal: Terminal) -> int:
         terminal.out_json(launched.to_json())
         return 0
     terminal.out(f"{launched.name} runs {launched.image} on {launched.cloud} (after {launched.seconds:.1f} s)")
-    for what in ("url", "password"):
-        if shown := getattr(launched, what):
-            terminal.out(f"  {what:<10}{shown}")
-    terminal.out(f"  {'shell':<10}./inv ssh {launched.name}")
+    shown = {
+        "url": launched.url,
+        "password": launched.password,
+        "sha256": launched.certificate,
+        "shell": f"./inv ssh {launched.name}",
+    }
+    for what, value in shown.items():
+        if value:
+            terminal.out(f"  {what:<10}{value}")
+    if launched.certificate:
+        terminal.tell(
+            "Your browser will warn that nobody has signed the certificate: go on when the SHA-256 that it shows is this one."
+        )
     return 0
 
 

@@ -48,7 +48,10 @@ class LaunchOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launched:
-    """A machine that answers. `url` and `password` are None without a notebook; `nonce` is that of its markers."""
+    """A machine that answers. `url` and `password` are None without a notebook; `nonce` is that of its markers.
+
+    `certificate` is the SHA-256 fingerprint of the one behind an https URL.
+    """
 
     name: str
     url: str | None
@@ -57,11 +60,12 @@ class Launched:
     cloud: str
     seconds: float
     nonce: str
+    certificate: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return what programs are shown."""
         shown = ("name", "url", "password", "image", "cloud", "seconds")
-        return {key: getattr(self, key) for key in shown}
+        return {key: getattr(self, key) for key in (*shown, *(("certificate",) if self.certificate else ()))}
 
 
 def launch(
@@ -86,6 +90,7 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
     check_granted(cloud, options.wishes)
     image = find_image(cloud, recipe=options.recipe, version=options.version, name=options.image)
     has_notebook = image.labels.get("notebook") == "1"
+    _check_https(options, has_notebook=has_notebook)
     password = _password(options, has_notebook=has_notebook)
     name = _free_name(cloud, options, image.recipe)
     nonce = options.nonce or names.new_nonce()
@@ -101,7 +106,7 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
         create_machine(cloud, ledger, undo, replace(spec, token=names.new_nonce()), tell)
         return Boot(cloud, name, nonce)
 
-    url = reach.await_answer(cloud, bring_up(begin, again, tell), has_notebook=has_notebook)
+    url = reach.await_answer(cloud, bring_up(begin, again, tell), spec.labels)
     if "role" not in options.labels:
         cloud.label(Kind.MACHINE, name, {"role": "machine"})
     return Launched(
@@ -112,6 +117,7 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
         cloud=cloud.name,
         seconds=round(time.monotonic() - began, 3),
         nonce=nonce,
+        certificate=reach.fingerprint(cloud, name, spec.labels),
     )
 
 
@@ -135,7 +141,7 @@ def _spec(cloud: Launcher, options: LaunchOptions, image: ImageView, *, name: st
         at_deadline=options.at_deadline,
         wishes=options.wishes,
         script=options.script,
-        facts=_facts(name, nonce, password, expires),
+        facts=_facts(name, nonce, password, expires) | _facts_of_tls(name, options.wishes),
         ports=(SSH_PORT,) if password is None else (SSH_PORT, NOTEBOOK_PORT),
     )
 
@@ -146,6 +152,15 @@ def _password(options: LaunchOptions, *, has_notebook: bool) -> str | None:
     if not has_notebook:
         return None
     return generate() if options.password is None else options.password
+
+
+def _check_https(options: LaunchOptions, *, has_notebook: bool) -> None:
+    if options.wishes.https_port and not has_notebook:
+        raise UsageError("--https is for a notebook, and this image has none", next_step="Leave --https out.")
+    if options.wishes.https_port in (SSH_PORT, NOTEBOOK_PORT):
+        raise UsageError(
+            f"--port {options.wishes.https_port}: is in use inside the machine", next_step="Give another, such as 8443."
+        )
 
 
 def _free_name(cloud: Launcher, options: LaunchOptions, recipe: str) -> str:
@@ -180,6 +195,7 @@ def _labels(options: LaunchOptions, image: ImageView, name: str, expires: int) -
         "image": image.name,
         "expires": str(expires),
         "notebook": image.labels.get("notebook", "0"),
+        **({"https": str(options.wishes.https_port)} if options.wishes.https_port else {}),
         **options.labels,
     }
 
@@ -193,3 +209,8 @@ def _facts(name: str, nonce: str, password: str | None, expires: int) -> dict[st
         "PASSWORD_HASH": hash_password(password) if password else "",
         "EXPIRES": str(expires),
     }
+
+
+def _facts_of_tls(name: str, wishes: Wishes) -> dict[str, str]:
+    """Return what a machine is told whose notebook is open with TLS: the name in its certificate is its own, since it is pinned."""
+    return {"HTTPS_PORT": str(wishes.https_port), "HTTPS_ADDRESS": name} if wishes.https_port else {}

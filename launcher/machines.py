@@ -82,7 +82,8 @@ def notebook_machine(cloud: Launcher, name: str) -> MachineView:
 
 def notebook_url(cloud: Launcher, name: str) -> str:
     """Return the URL of the notebook of a machine that is on, through a new tunnel where none lives. CloudError: no way in."""
-    return notebook_machine(cloud, name).url or reach.way_in(cloud, name, identity.sync(home(), cloud))
+    view = notebook_machine(cloud, name)
+    return view.url or reach.way_in(cloud, name, view.labels, identity.sync(home(), cloud))
 
 
 def delete(cloud: Launcher, ledger: Ledger, name: str) -> None:
@@ -116,16 +117,16 @@ def _view(cloud: Launcher, machine: Resource) -> MachineView:
         name=machine.name,
         state=str(machine.state),
         cloud=cloud.name,
-        url=_url_or_none(cloud, machine.name) if is_on and machine.labels.get("notebook") == "1" else None,
+        url=_url_or_none(cloud, machine) if is_on and machine.labels.get("notebook") == "1" else None,
         image=machine.labels.get("image", ""),
         left_s=max(0.0, expires - time.time()) if is_on and expires else None,
         labels=machine.labels,
     )
 
 
-def _url_or_none(cloud: Launcher, machine: str) -> str | None:
+def _url_or_none(cloud: Launcher, machine: Resource) -> str | None:
     """Return the URL; None without a tunnel, and for a machine that has just gone: it must not spoil the list of the others."""
     try:
-        return reach.url(cloud, machine)
+        return reach.url(cloud, machine.name, machine.labels)
     except CloudError:
         return None

@@ -75,7 +75,7 @@ def start(cloud: Launcher, name: str, *, lifetime_h: float = 24.0, tell: Tell = 
         return Boot(cloud, name, nonce, at=at)
 
     boot = bring_up(lambda: begin(seen), lambda failed: begin(failed.at), tell)
-    reach.await_answer(cloud, boot, has_notebook=view.has_notebook)
+    reach.await_answer(cloud, boot, view.labels)
     return find_machine(cloud, name)
 
 
@@ -85,7 +85,7 @@ def _resume(cloud: Launcher, view: MachineView, expires: int, deadline_s: int) -
     identity.check_known(home(), cloud.name, name)
     seen = cloud.console(name, 0).next_offset
     settle(cloud, cloud.start(name, deadline_s=deadline_s, facts={"EXPIRES": str(expires)}), timeout_s=SUSPEND_S)
-    reach.await_service(cloud, Boot(cloud, name, names.new_nonce(), at=seen), has_notebook=view.has_notebook)
+    reach.await_service(cloud, Boot(cloud, name, names.new_nonce(), at=seen), view.labels)
     _end_at(cloud, name, expires)
 
 

@@ -59,6 +59,11 @@ class RemoteCloud(FakeCloud):
             with self._operation("address", machine):
                 self._machine(machine)
             return fake_services.ssh()
+        if port == self._machine(machine).spec.wishes.https_port:
+            if (machine, port) not in self.world.addresses:
+                facts = self._machine(machine).facts
+                self.world.addresses[machine, port] = fake_services.notebook(lambda: facts["PASSWORD_HASH"], tls=True)
+            return self.world.addresses[machine, port]
         raise InvalidError(f"machine {machine}: port {port} is not open")
 
 

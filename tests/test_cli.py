@@ -20,6 +20,7 @@ from launcher import front, tunnel
 from launcher.__main__ import parser
 from launcher.flags import Verb
 from launcher.terminal import Terminal
+from tests import fake_services
 from tests.fake_cloud import FakeCloud, World
 from tests.fake_remote import RemoteCloud
 from tests.launcher.given import launch_one, put_image
@@ -225,6 +226,14 @@ def test_launch_prints_url_and_password(cloud: FakeCloud, world: World) -> None:
     assert "one runs jupyter-1.4.0-7" in stdout
     assert "url       http://127.0.0.1:" in stdout
     assert "password  " in stdout
+
+
+def test_launch_with_tls_prints_the_fingerprint_too(far: RemoteCloud) -> None:
+    code, stdout, stderr = run("launch", name="two", https=True, port="8443")
+    assert code == 0, stderr
+    assert "  url       https://127.0.0.1:" in stdout
+    assert f"  sha256    {fake_services.certificate().fingerprint}\n" in stdout
+    assert "go on when the SHA-256 that it shows is this one" in stderr
 
 
 def test_launch_for_programs_is_one_object(cloud: FakeCloud, world: World) -> None:
