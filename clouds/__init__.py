@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clouds.errors import UsageError
@@ -12,8 +13,8 @@ from clouds.home import home
 if TYPE_CHECKING:  # the records cost 10 ms, which `./inv --list` need not spend
     from clouds.driver import Launcher
 
-DRIVERS = {"local": "clouds.local"}
-"""The package of each cloud: it has SETTINGS, and connect(home, settings)."""
+DRIVERS = {name: f"clouds.{name}" for name in ("local", "gcp") if (Path(__file__).parent / name).is_dir()}
+"""The package of each cloud that is here: it has SETTINGS, and connect(home, settings)."""
 
 
 def connect(name: str | None = None, given: Mapping[str, str] = {}) -> Launcher:
@@ -34,6 +35,13 @@ def default() -> str:
     from clouds.settings import chosen_cloud
 
     return chosen_cloud() or "local"
+
+
+def configured() -> list[str]:
+    """Return the clouds that are in use here: the default one, those that keep something here, those with a setting."""
+    from clouds.settings import is_configured
+
+    return [name for name in DRIVERS if name == default() or (home() / name).is_dir() or is_configured(name)]
 
 
 def _check(name: str) -> None:

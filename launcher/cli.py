@@ -10,18 +10,24 @@ from typing import TYPE_CHECKING
 
 import clouds
 from clouds.home import home
+from launcher.everywhere import ALL, clouds_with_image, visit
 from launcher.flags import Flag, Positional, Values, Verb, hours, positive
 from launcher.terminal import Terminal, table
 from launcher.wishes import PLACE_FLAGS, SOURCE, WISH_FLAGS, given, wishes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clouds.driver import Launcher
     from clouds.ledger import Ledger
+    from launcher.gc import Waste
     from launcher.images import ImageView
     from launcher.machines import MachineView
 
 JSON = Flag("json", "write the result as JSON on one line", parse=None)
 YES = Flag("yes", "do not ask", parse=None)
 CLOUD = Flag("cloud", "the cloud to work in (default: the one of your settings, else local)")
+CLOUDS = Flag("cloud", "the cloud to work in, or all (default: the one of your settings, else local)")
 RECIPE = Flag("recipe", "the recipe of the image (default: jupyter)", default="jupyter")
 LIFETIME = Flag("lifetime-h", "hours until the machine stops itself (default: 24; 0: never)", hours, default=24.0)
 PASSWORD_FILE = Flag("password-file", "a file whose first line is the password to set; '-' asks on the terminal")
@@ -30,6 +36,7 @@ NAME = Positional("name", "the machine")
 
 
 def _launch(values: Values, terminal: Terminal) -> int:
+    from launcher.images import NoImageError
     from launcher.launch import LaunchOptions, launch
     from launcher.password import read_password
 
@@ -45,7 +52,11 @@ def _launch(values: Values, terminal: Terminal) -> int:
         wishes=wishes(values),
     )
     cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SOURCE)))
-    launched = launch(cloud, _ledger(), options, tell=terminal.tell)
+    try:
+        launched = launch(cloud, _ledger(), options, tell=terminal.tell)
+    except NoImageError as error:
+        error.next_step = "\n".join([*_elsewhere(values, cloud.name), error.next_step])
+        raise
     if values["json"]:
         terminal.out_json(launched.to_json())
         return 0
@@ -66,32 +77,41 @@ def _launch(values: Values, terminal: Terminal) -> int:
     return 0
 
 
+def _elsewhere(values: Values, cloud: str) -> list[str]:
+    """Return the commands that launch from an image that another cloud has; it may cost, so none is run unasked."""
+    found = clouds_with_image(values["recipe"], values["version"], besides=cloud)
+    version = f" --version {values['version']}" if values["version"] else ""
+    return [f"Found on {name}: ./inv launch --recipe {values['recipe']}{version} --cloud {name}" for name in found]
+
+
 def _machines(values: Values, terminal: Terminal) -> int:
     from launcher.machines import machines
 
-    found = machines(clouds.connect(values["cloud"]))
+    lists, well = visit(values["cloud"], machines, terminal.tell)
+    found = [machine for one in lists for machine in one]
     if values["json"]:
         terminal.out_json([machine.to_json() for machine in found])
-        return 0
+        return 0 if well else 1
     if not found:
         terminal.tell("no machines; to launch one: ./inv launch")
     for line in table([_machine_row(machine) for machine in found]):
         terminal.out(line)
-    return 0
+    return 0 if well else 1
 
 
 def _images(values: Values, terminal: Terminal) -> int:
     from launcher.images import images
 
-    found = [image for image in images(clouds.connect(values["cloud"])) if values["recipe"] in (None, image.recipe)]
+    lists, well = visit(values["cloud"], images, terminal.tell)
+    found = [image for one in lists for image in one if values["recipe"] in (None, image.recipe)]
     if values["json"]:
         terminal.out_json([image.to_json() for image in found])
-        return 0
+        return 0 if well else 1
     if not found:
         terminal.tell("no images; to bake one: ./inv bake")
     for line in table([_image_row(image) for image in found]):
         terminal.out(line)
-    return 0
+    return 0 if well else 1
 
 
 def _ssh(values: Values, _terminal: Terminal) -> int:
@@ -181,24 +201,36 @@ def _log(values: Values, terminal: Terminal) -> int:
 
 
 def _gc(values: Values, terminal: Terminal) -> int:
-    from launcher import identity, tunnel
-    from launcher.gc import collect, find, forget_absent, prune_logs
+    from launcher.gc import find, prune_logs
 
-    cloud, ledger, now = clouds.connect(values["cloud"]), _ledger(), time.time()
-    waste = find(cloud, ledger, now=now)
-    for one in waste:
-        terminal.tell(str(one))
-    if waste:
+    name, ledger, now = values["cloud"], _ledger(), time.time()
+    found, well = visit(name, lambda cloud: (cloud.name, find(cloud, ledger, now=now)), terminal.tell)
+    wastes = dict(found)
+    for cloud, waste in found:
+        for one in waste:
+            terminal.tell(f"{cloud}: {one}" if name == ALL else str(one))
+    count = sum(map(len, wastes.values()))
+    if count:
         terminal.confirm("Do all this?", yes=values["yes"])
+    _, removed = visit(name, lambda cloud: _collect(cloud, ledger, wastes.get(cloud.name, [])), terminal.tell)
+    logs = prune_logs(home(), now=now)
+    if removed:
+        terminal.tell(f"{count} left over and removed" if count else "nothing is left over")
+    if logs:
+        terminal.tell(f"{len(logs)} old logs of bakes removed")
+    return 0 if well and removed else 1
+
+
+def _collect(cloud: Launcher, ledger: Ledger, waste: Sequence[Waste]) -> None:
+    """Remove waste from a cloud, and what this computer remembers of what is gone."""
+    from launcher import identity, tunnel
+    from launcher.gc import collect, forget_absent
+
+    if waste:
         collect(cloud, ledger, waste)
         identity.sync(home(), cloud)
     tunnel.sweep(cloud)
     forget_absent(cloud, ledger)
-    logs = prune_logs(home(), now=now)
-    terminal.tell(f"{len(waste)} left over and removed" if waste else "nothing is left over")
-    if logs:
-        terminal.tell(f"{len(logs)} old logs of bakes removed")
-    return 0
 
 
 def _ledger() -> Ledger:
@@ -263,12 +295,12 @@ VERBS = (
             CLOUD,
         ),
     ),
-    Verb("machines", "List the machines and the hours they have left.", _machines, flags=(JSON, CLOUD)),
+    Verb("machines", "List the machines and the hours they have left.", _machines, flags=(JSON, CLOUDS)),
     Verb(
         "images",
         "List the images.",
         _images,
-        flags=(Flag("recipe", "only the images of this recipe"), JSON, CLOUD),
+        flags=(Flag("recipe", "only the images of this recipe"), JSON, CLOUDS),
     ),
     Verb(
         "ssh",
@@ -298,5 +330,5 @@ VERBS = (
         (Positional("id", "a bake's id or a machine's name"),),
         (CLOUD,),
     ),
-    Verb("gc", "Find what crashed bakes and launches have left behind, and delete it after asking.", _gc, flags=(YES, CLOUD)),
+    Verb("gc", "Find what crashed bakes and launches have left behind, and delete it after asking.", _gc, flags=(YES, CLOUDS)),
 )

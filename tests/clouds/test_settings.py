@@ -13,7 +13,10 @@ from clouds.home import home
 @pytest.fixture(autouse=True)
 def nimbus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let there be a cloud that has settings, whatever the environment of the tests says."""
-    monkeypatch.setitem(clouds.DRIVERS, "nimbus", "tests.nimbus")
+    for name in list(clouds.DRIVERS):
+        monkeypatch.delitem(clouds.DRIVERS, name)
+    for name, package in {"local": "clouds.local", "nimbus": "tests.nimbus"}.items():
+        monkeypatch.setitem(clouds.DRIVERS, name, package)
     for name in ("NIMBUS_PROJECT", "OLD_NIMBUS_PROJECT"):
         monkeypatch.delenv(name, raising=False)
 
@@ -111,6 +114,15 @@ def test_a_cloud_is_configured_when_the_file_or_the_environment_tells_something_
     monkeypatch.delenv("NIMBUS_PROJECT")
     write('[nimbus]\nzone = "far-2"\n')
     assert settings.is_configured("nimbus")
+
+
+def test_the_clouds_in_use_are_the_default_one_and_those_with_a_store_or_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(clouds.DRIVERS, "stratus", "tests.nimbus")
+    monkeypatch.setenv("BAKEHOUSE_CLOUD", "stratus")
+    assert clouds.configured() == ["stratus"]
+    (home() / "local").mkdir()
+    write('[nimbus]\nproject = "mine"\n')
+    assert clouds.configured() == ["local", "nimbus", "stratus"]
 
 
 def test_the_file_lies_in_the_users_config_folder_or_where_the_environment_says(
