@@ -12,6 +12,7 @@ import clouds
 from clouds.home import home
 from launcher.everywhere import ALL, clouds_with_image, visit
 from launcher.flags import Flag, Positional, Values, Verb, hours, positive
+from launcher.rows import hours_shown, image_row, machine_row
 from launcher.terminal import Terminal, table
 from launcher.wishes import PLACE_FLAGS, SOURCE, WISH_FLAGS, given, wishes
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from clouds.driver import Launcher
     from clouds.ledger import Ledger
     from launcher.gc import Waste
-    from launcher.images import ImageView
-    from launcher.machines import MachineView
 
 JSON = Flag("json", "write the result as JSON on one line", parse=None)
 YES = Flag("yes", "do not ask", parse=None)
@@ -94,7 +93,7 @@ def _machines(values: Values, terminal: Terminal) -> int:
         return 0 if well else 1
     if not found:
         terminal.tell("no machines; to launch one: ./inv launch")
-    for line in table([_machine_row(machine) for machine in found]):
+    for line in table([machine_row(machine) for machine in found]):
         terminal.out(line)
     return 0 if well else 1
 
@@ -109,7 +108,7 @@ def _images(values: Values, terminal: Terminal) -> int:
         return 0 if well else 1
     if not found:
         terminal.tell("no images; to bake one: ./inv bake")
-    for line in table([_image_row(image) for image in found]):
+    for line in table([image_row(image) for image in found]):
         terminal.out(line)
     return 0 if well else 1
 
@@ -166,7 +165,7 @@ def _start(values: Values, terminal: Terminal) -> int:
     from launcher.power import start
 
     machine = start(clouds.connect(values["cloud"]), values["name"], lifetime_h=values["lifetime_h"], tell=terminal.tell)
-    terminal.tell(f"{machine.name} is on" + (f" for another {_hours(machine.left_s)}" if machine.left_s else ""))
+    terminal.tell(f"{machine.name} is on" + (f" for another {hours_shown(machine.left_s)}" if machine.left_s else ""))
     if machine.url:
         terminal.out(machine.url)
     return 0
@@ -237,41 +236,6 @@ def _ledger() -> Ledger:
     from clouds.ledger import Ledger
 
     return Ledger(home() / "ledger.sqlite3")
-
-
-def _machine_row(machine: MachineView) -> dict[str, str]:
-    role = machine.labels.get("role", "machine")
-    return {
-        "name": machine.name,
-        "state": machine.state if role == "machine" else f"{machine.state} ({role})",
-        "cloud": machine.cloud,
-        "image": machine.image,
-        "left": "" if machine.left_s is None else _hours(machine.left_s),
-        "url": machine.url or _way_to_url(machine),
-    }
-
-
-def _way_to_url(machine: MachineView) -> str:
-    """Return the command that opens a notebook which takes a tunnel first, or ""."""
-    from clouds.driver import State
-
-    is_here = machine.has_notebook and machine.state == State.RUNNING and machine.labels.get("role") == "machine"
-    return f"./inv open {machine.name}" if is_here else ""
-
-
-def _image_row(image: ImageView) -> dict[str, str]:
-    return {
-        "name": image.name,
-        "state": image.state,
-        "cloud": image.cloud,
-        "size": f"{image.size_bytes / 1e6:.0f} MB",
-        "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(image.created)),
-    }
-
-
-def _hours(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
 
 
 VERBS = (

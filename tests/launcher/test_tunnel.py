@@ -12,13 +12,13 @@ from clouds.driver import Endpoint, State
 from clouds.errors import CloudError, TimedOutError
 from clouds.home import home
 from clouds.ledger import Ledger
-from launcher import tunnel
+from launcher import gc, tunnel
 from launcher.identity import known_hosts, sync
 from launcher.launch import LaunchOptions, launch
 from launcher.machines import delete, machines, notebook_url
 from launcher.notebook import answers, check_login
 from launcher.power import start, stop
-from tests.fake_cloud import interrupt
+from tests.fake_cloud import Killed, interrupt
 from tests.fake_remote import RemoteCloud
 from tests.launcher.given import launch_one
 
@@ -171,6 +171,18 @@ def test_launch_that_is_interrupted_leaves_no_tunnel(
     assert (remote.world.machines, what_is_left()) == ({}, [])
 
 
+def test_gc_leaves_no_tunnel_of_a_launch_that_was_killed(remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path) -> None:
+    remote.fault("label", error=Killed())
+    with pytest.raises(Killed):
+        launch(remote, ledger, LaunchOptions(name="one"))
+    before, second = record(), RemoteCloud(remote.world)
+    assert is_alive(before)
+    gc.collect(second, ledger, gc.find(second, ledger, now=0.0, is_dead=lambda _labels: True))
+    tunnel.sweep(second)
+    assert not is_alive(before)
+    assert (remote.world.machines, what_is_left()) == ({}, [])
+
+
 def test_launch_whose_notebook_never_answers_leaves_no_tunnel(
     remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path
 ) -> None:
@@ -210,7 +222,7 @@ def test_two_commands_at_once_open_one_tunnel(one: RemoteCloud, far_ssh: Path) -
     port = int((one.world.folder / "forwards/one").read_text())
     script = f"""if True:
         from pathlib import Path
-        from launcher import tunnel
+        from launcher import gc, tunnel
         from tests.fake_cloud import World
         from tests.fake_remote import RemoteCloud
         cloud = RemoteCloud(World(Path({str(one.world.folder)!r})))
