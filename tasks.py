@@ -21,9 +21,9 @@ from invoke.tasks import Task
 import bakery.cli
 import launcher.cli
 from clouds.errors import MissingToolError, UsageError
+from clouds.near import did_you_mean
 from launcher import front
 from launcher.flags import Flag, Values, Verb
-from launcher.near import did_you_mean
 from launcher.terminal import Terminal
 
 ROOT = Path(__file__).parent
@@ -34,7 +34,7 @@ _SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")
 
 
 def _check(_values: Values, terminal: Terminal) -> int:
-    _need(terminal, {"shellcheck": "shellcheck", "ssh": "openssh-client"})
+    _need(terminal, {"shellcheck": "shellcheck", "ssh": "openssh-client", "openssl": "openssl"})
     python = (sys.executable, "-m")
     commands = (
         (*python, "ruff", "format", "--check", "."),

@@ -17,7 +17,7 @@ from bakery.seal import search
 from bakery.trial import try_image
 from bakery.watch import Watch, Watched
 from clouds import names
-from clouds.driver import BootSpec, End, KeepsFiles, Kind, Launcher, OpensShell, ReadsDisks
+from clouds.driver import BootSpec, End, KeepsFiles, Kind, Launcher, OpensShell, ReadsDisks, Wishes
 from clouds.errors import (
     BakeError,
     BuilderDiedError,
@@ -28,6 +28,7 @@ from clouds.errors import (
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
 from clouds.undo import Undo
+from launcher.wishes import check_granted
 
 GRACE_S = 300
 """How long after the guest's own deadline the cloud ends a builder, times the cloud's slowness."""
@@ -57,6 +58,7 @@ class _Run:
     order: Order
     record: Record
     keep: bool
+    wishes: Wishes
     on_event: OnEvent
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -84,11 +86,13 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
     candidate that failed its tests, or the builder when `options.keep` asks for it.
     """
     began = time.monotonic()
+    wishes = Wishes(machine_type=options.machine_type)
+    check_granted(cloud, wishes)
     order = place_order(cloud, recipe, options, home, lambda line: on_event(Note(line)))
     if not options.force and (equal := find_equal(cloud, order)):
         return _baked(cloud, equal.labels["bake"], recipe, equal.name, equal.labels["version"], began, reused=True)
     on_event(Note(f"{order.id}: baking {recipe.name} on {cloud.name}"))
-    run = _Run(cloud, Ledger(home / "ledger.sqlite3"), order, open_record(home, order.id), options.keep, on_event)
+    run = _Run(cloud, Ledger(home / "ledger.sqlite3"), order, open_record(home, order.id), options.keep, wishes, on_event)
     try:
         version = _bake(run)
     except BaseException as error:
@@ -164,6 +168,7 @@ def _builder(run: _Run, token: str) -> BootSpec:
         labels={**order.labels, **keep, "role": "builder", "machine": order.id},
         deadline_s=int(order.deadline_s + GRACE_S * run.cloud.slowness),
         at_deadline=End.DELETE,
+        wishes=run.wishes,
         script=order.script.for_boot(order.nonce, deadline_s=int(order.deadline_s), keep=run.keep),
         build_settings=True,
     )

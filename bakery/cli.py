@@ -10,6 +10,7 @@ from clouds.home import home
 from launcher.cli import CLOUD, JSON
 from launcher.flags import Flag, Values, Verb, positive
 from launcher.terminal import Terminal, table
+from launcher.wishes import PLACE_FLAGS, SERVICE_ACCOUNT, TYPE, check_type, given
 
 RECIPE = Flag("recipe", "the recipe: a name in images/, or the path of a TOML file (default: jupyter)", default="jupyter")
 
@@ -20,6 +21,7 @@ def _bake(values: Values, terminal: Terminal) -> int:
     from bakery.recipe import load
     from bakery.view import choose_view
 
+    check_type(values)
     recipe = load(values["recipe"])
     options = BakeOptions(
         force=values["force"],
@@ -27,10 +29,12 @@ def _bake(values: Values, terminal: Terminal) -> int:
         keep=values["keep"],
         cpus=values["cpus"],
         memory_mb=values["memory_mb"],
+        machine_type=values["type"] or "",
     )
+    cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SERVICE_ACCOUNT)))
     stream = terminal.stdout if values["json"] else terminal.stderr
     with choose_view(stream, as_json=values["json"], verbose=values["verbose"]) as view:
-        baked = bake(clouds.connect(values["cloud"]), recipe, options, home=home(), on_event=view.show)
+        baked = bake(cloud, recipe, options, home=home(), on_event=view.show)
     if values["json"]:
         keys = ("image", "recipe", "version", "cloud", "seconds", "reused")
         terminal.out_json({key: getattr(baked, key) for key in keys})
@@ -86,6 +90,9 @@ VERBS = (
             Flag("json", "write events as JSON lines; the last line is the result", parse=None),
             Flag("cpus", "processors of the builder (default: as the recipe says)", positive),
             Flag("memory-mb", "memory of the builder (default: as the recipe says)", positive),
+            TYPE,
+            *PLACE_FLAGS,
+            SERVICE_ACCOUNT,
             CLOUD,
         ),
     ),

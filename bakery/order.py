@@ -17,13 +17,14 @@ from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, State, Tell
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BakeOptions:
-    """What a user may ask of a bake; sizes of the builder override the recipe's."""
+    """What a user may ask of a bake; sizes of the builder override the recipe's, and a `machine_type` stands for both."""
 
     force: bool = False
     refresh: bool = False
     keep: bool = False
     cpus: int | None = None
     memory_mb: int | None = None
+    machine_type: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

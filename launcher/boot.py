@@ -23,13 +23,17 @@ TAIL_LINES = 20
 
 @dataclass(slots=True)
 class Boot:
-    """What a machine's console has told of this boot so far; `ended` is why it will not come up any more."""
+    """What a machine's console has told of this boot so far; `ended` is why it will not come up any more.
+
+    `certificate` is the SHA-256 fingerprint of the one that its notebook's front shows, where that speaks TLS.
+    """
 
     cloud: Launcher
     machine: str
     nonce: str
     at: int = 0
     host_key: str = ""
+    certificate: str = ""
     has_spoken: bool = False
     ended: str = ""
     has_panicked: bool = False
@@ -59,6 +63,8 @@ class Boot:
         self.has_spoken = self.has_spoken or marker is not None
         if isinstance(marker, markers.Fact) and marker.key == "host-key":
             self.host_key = marker.value
+        elif isinstance(marker, markers.Fact) and marker.key == "certificate":
+            self.certificate = marker.value
 
     def await_identity(self) -> None:
         """Wait until the machine has told its host key, or has ended."""

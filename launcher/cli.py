@@ -10,24 +10,32 @@ from typing import TYPE_CHECKING
 
 import clouds
 from clouds.home import home
+from launcher.everywhere import ALL, clouds_with_image, visit
 from launcher.flags import Flag, Positional, Values, Verb, hours, positive
+from launcher.rows import hours_shown, image_row, machine_row
 from launcher.terminal import Terminal, table
+from launcher.wishes import PLACE_FLAGS, SOURCE, WISH_FLAGS, given, wishes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clouds.driver import Launcher
     from clouds.ledger import Ledger
-    from launcher.images import ImageView
-    from launcher.machines import MachineView
+    from launcher.gc import Waste
 
 JSON = Flag("json", "write the result as JSON on one line", parse=None)
 YES = Flag("yes", "do not ask", parse=None)
-CLOUD = Flag("cloud", f"the cloud to work in (default: {clouds.DEFAULT})", default=clouds.DEFAULT)
+CLOUD = Flag("cloud", "the cloud to work in (default: the one of your settings, else local)")
+CLOUDS = Flag("cloud", "the cloud to work in, or all (default: the one of your settings, else local)")
 RECIPE = Flag("recipe", "the recipe of the image (default: jupyter)", default="jupyter")
 LIFETIME = Flag("lifetime-h", "hours until the machine stops itself (default: 24; 0: never)", hours, default=24.0)
 PASSWORD_FILE = Flag("password-file", "a file whose first line is the password to set; '-' asks on the terminal")
+SUSPEND = Flag("suspend", "keep its memory too, so that it goes on where it was (where the cloud can)", parse=None)
 NAME = Positional("name", "the machine")
 
 
 def _launch(values: Values, terminal: Terminal) -> int:
+    from launcher.images import NoImageError
     from launcher.launch import LaunchOptions, launch
     from launcher.password import read_password
 
@@ -40,45 +48,69 @@ def _launch(values: Values, terminal: Terminal) -> int:
         disk_gb=values["disk_gb"],
         password=read_password(values["password_file"]) if values["password_file"] else None,
         lifetime_h=values["lifetime_h"],
+        wishes=wishes(values),
     )
-    launched = launch(clouds.connect(values["cloud"]), _ledger(), options, tell=terminal.tell)
+    cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SOURCE)))
+    try:
+        launched = launch(cloud, _ledger(), options, tell=terminal.tell)
+    except NoImageError as error:
+        error.next_step = "\n".join([*_elsewhere(values, cloud.name), error.next_step])
+        raise
     if values["json"]:
         terminal.out_json(launched.to_json())
         return 0
     terminal.out(f"{launched.name} runs {launched.image} on {launched.cloud} (after {launched.seconds:.1f} s)")
-    for what in ("url", "password"):
-        if shown := getattr(launched, what):
-            terminal.out(f"  {what:<10}{shown}")
-    terminal.out(f"  {'shell':<10}./inv ssh {launched.name}")
+    shown = {
+        "url": launched.url,
+        "password": launched.password,
+        "sha256": launched.certificate,
+        "shell": f"./inv ssh {launched.name}",
+    }
+    for what, value in shown.items():
+        if value:
+            terminal.out(f"  {what:<10}{value}")
+    if launched.certificate:
+        terminal.tell(
+            "Your browser will warn that nobody has signed the certificate: go on when the SHA-256 that it shows is this one."
+        )
     return 0
+
+
+def _elsewhere(values: Values, cloud: str) -> list[str]:
+    """Return the commands that launch from an image that another cloud has; it may cost, so none is run unasked."""
+    found = clouds_with_image(values["recipe"], values["version"], besides=cloud)
+    version = f" --version {values['version']}" if values["version"] else ""
+    return [f"Found on {name}: ./inv launch --recipe {values['recipe']}{version} --cloud {name}" for name in found]
 
 
 def _machines(values: Values, terminal: Terminal) -> int:
     from launcher.machines import machines
 
-    found = machines(clouds.connect(values["cloud"]))
+    lists, well = visit(values["cloud"], machines, terminal.tell)
+    found = [machine for one in lists for machine in one]
     if values["json"]:
         terminal.out_json([machine.to_json() for machine in found])
-        return 0
+        return 0 if well else 1
     if not found:
         terminal.tell("no machines; to launch one: ./inv launch")
-    for line in table([_machine_row(machine) for machine in found]):
+    for line in table([machine_row(machine) for machine in found]):
         terminal.out(line)
-    return 0
+    return 0 if well else 1
 
 
 def _images(values: Values, terminal: Terminal) -> int:
     from launcher.images import images
 
-    found = [image for image in images(clouds.connect(values["cloud"])) if values["recipe"] in (None, image.recipe)]
+    lists, well = visit(values["cloud"], images, terminal.tell)
+    found = [image for one in lists for image in one if values["recipe"] in (None, image.recipe)]
     if values["json"]:
         terminal.out_json([image.to_json() for image in found])
-        return 0
+        return 0 if well else 1
     if not found:
         terminal.tell("no images; to bake one: ./inv bake")
-    for line in table([_image_row(image) for image in found]):
+    for line in table([image_row(image) for image in found]):
         terminal.out(line)
-    return 0
+    return 0 if well else 1
 
 
 def _ssh(values: Values, _terminal: Terminal) -> int:
@@ -115,18 +147,25 @@ def _password(values: Values, terminal: Terminal) -> int:
 
 
 def _stop(values: Values, terminal: Terminal) -> int:
-    from launcher.machines import stop
+    from launcher import power
 
-    stop(clouds.connect(values["cloud"]), values["name"])
-    terminal.tell(f"{values['name']} is off; its disk stays. To start it again: ./inv start {values['name']}")
+    cloud, name = clouds.connect(values["cloud"]), values["name"]
+    if values["suspend"]:
+        power.suspend(cloud, name)
+        state, costs = "suspended; its disk and its memory stay", [cloud.stopped_costs, "the memory that is kept"]
+    else:
+        power.stop(cloud, name)
+        state, costs = "off; its disk stays", [cloud.stopped_costs]
+    paid = f" What still costs: {', '.join(filter(None, costs))}." if any(costs) else ""
+    terminal.tell(f"{name} is {state}.{paid} To start it again: ./inv start {name}")
     return 0
 
 
 def _start(values: Values, terminal: Terminal) -> int:
-    from launcher.machines import start
+    from launcher.power import start
 
     machine = start(clouds.connect(values["cloud"]), values["name"], lifetime_h=values["lifetime_h"], tell=terminal.tell)
-    terminal.tell(f"{machine.name} is on" + (f" for another {_hours(machine.left_s)}" if machine.left_s else ""))
+    terminal.tell(f"{machine.name} is on" + (f" for another {hours_shown(machine.left_s)}" if machine.left_s else ""))
     if machine.url:
         terminal.out(machine.url)
     return 0
@@ -161,56 +200,42 @@ def _log(values: Values, terminal: Terminal) -> int:
 
 
 def _gc(values: Values, terminal: Terminal) -> int:
-    from launcher import identity
-    from launcher.gc import collect, find, forget_absent, prune_logs
+    from launcher.gc import find, prune_logs
 
-    cloud, ledger, now = clouds.connect(values["cloud"]), _ledger(), time.time()
-    waste = find(cloud, ledger, now=now)
-    for one in waste:
-        terminal.tell(str(one))
-    if waste:
+    name, ledger, now = values["cloud"], _ledger(), time.time()
+    found, well = visit(name, lambda cloud: (cloud.name, find(cloud, ledger, now=now)), terminal.tell)
+    wastes = dict(found)
+    for cloud, waste in found:
+        for one in waste:
+            terminal.tell(f"{cloud}: {one}" if name == ALL else str(one))
+    count = sum(map(len, wastes.values()))
+    if count:
         terminal.confirm("Do all this?", yes=values["yes"])
-        collect(cloud, ledger, waste)
-        identity.sync(home(), cloud)
-    forget_absent(cloud, ledger)
+    _, removed = visit(name, lambda cloud: _collect(cloud, ledger, wastes.get(cloud.name, [])), terminal.tell)
     logs = prune_logs(home(), now=now)
-    terminal.tell(f"{len(waste)} left over and removed" if waste else "nothing is left over")
+    if removed:
+        terminal.tell(f"{count} left over and removed" if count else "nothing is left over")
     if logs:
         terminal.tell(f"{len(logs)} old logs of bakes removed")
-    return 0
+    return 0 if well and removed else 1
+
+
+def _collect(cloud: Launcher, ledger: Ledger, waste: Sequence[Waste]) -> None:
+    """Remove waste from a cloud, and what this computer remembers of what is gone."""
+    from launcher import identity, tunnel
+    from launcher.gc import collect, forget_absent
+
+    if waste:
+        collect(cloud, ledger, waste)
+        identity.sync(home(), cloud)
+    tunnel.sweep(cloud)
+    forget_absent(cloud, ledger)
 
 
 def _ledger() -> Ledger:
     from clouds.ledger import Ledger
 
     return Ledger(home() / "ledger.sqlite3")
-
-
-def _machine_row(machine: MachineView) -> dict[str, str]:
-    role = machine.labels.get("role", "machine")
-    return {
-        "name": machine.name,
-        "state": machine.state if role == "machine" else f"{machine.state} ({role})",
-        "cloud": machine.cloud,
-        "image": machine.image,
-        "left": "" if machine.left_s is None else _hours(machine.left_s),
-        "url": machine.url or "",
-    }
-
-
-def _image_row(image: ImageView) -> dict[str, str]:
-    return {
-        "name": image.name,
-        "state": image.state,
-        "cloud": image.cloud,
-        "size": f"{image.size_bytes / 1e6:.0f} MB",
-        "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(image.created)),
-    }
-
-
-def _hours(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"
 
 
 VERBS = (
@@ -227,16 +252,19 @@ VERBS = (
             Flag("disk-gb", "how large its disk is (default: as the recipe says)", positive),
             PASSWORD_FILE,
             LIFETIME,
+            *WISH_FLAGS,
+            *PLACE_FLAGS,
+            SOURCE,
             JSON,
             CLOUD,
         ),
     ),
-    Verb("machines", "List the machines and the hours they have left.", _machines, flags=(JSON, CLOUD)),
+    Verb("machines", "List the machines and the hours they have left.", _machines, flags=(JSON, CLOUDS)),
     Verb(
         "images",
         "List the images.",
         _images,
-        flags=(Flag("recipe", "only the images of this recipe"), JSON, CLOUD),
+        flags=(Flag("recipe", "only the images of this recipe"), JSON, CLOUDS),
     ),
     Verb(
         "ssh",
@@ -255,8 +283,8 @@ VERBS = (
         (CLOUD,),
     ),
     Verb("password", "Give a machine a new password and print it.", _password, (NAME,), (PASSWORD_FILE, CLOUD)),
-    Verb("stop", "Shut a machine down; its disk stays.", _stop, (NAME,), (CLOUD,)),
-    Verb("start", "Start a machine that was stopped.", _start, (NAME,), (LIFETIME, CLOUD)),
+    Verb("stop", "Shut a machine down; its disk stays.", _stop, (NAME,), (SUSPEND, CLOUD)),
+    Verb("start", "Start a machine that was stopped or suspended.", _start, (NAME,), (LIFETIME, CLOUD)),
     Verb("delete", "Delete a machine with its disk, after asking.", _delete, (NAME,), (YES, CLOUD)),
     Verb("delete-image", "Delete an image, after asking.", _delete_image, (Positional("image", "the image"),), (YES, CLOUD)),
     Verb(
@@ -266,5 +294,5 @@ VERBS = (
         (Positional("id", "a bake's id or a machine's name"),),
         (CLOUD,),
     ),
-    Verb("gc", "Find what crashed bakes and launches have left behind, and delete it after asking.", _gc, flags=(YES, CLOUD)),
+    Verb("gc", "Find what crashed bakes and launches have left behind, and delete it after asking.", _gc, flags=(YES, CLOUDS)),
 )

@@ -37,7 +37,7 @@ def copy(cloud: Launcher, source: str, destination: str) -> None:
     with openssh():
         done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     if done.returncode == FAILED:
-        check_reachable(cloud, name)
+        check_reachable(cloud, name, done.stderr)
     if done.returncode:
         said = clean(done.stderr).strip() or f"scp ended with exit status {done.returncode}"
         raise CloudError(f"copy {source} {destination}: scp failed\n{said}", next_step=f"Look there: ./inv ssh {name} -- ls -la")

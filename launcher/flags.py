@@ -46,6 +46,20 @@ def hours(typed: str) -> float:
     return float(typed)
 
 
+def port(typed: str) -> int:
+    """Read the number of a TCP port."""
+    if not _WHOLE.fullmatch(typed) or not 0 < int(typed) < 65536:
+        raise ValueError("is not a port (write a number from 1 to 65535, such as 8443)")
+    return int(typed)
+
+
+def end(typed: str) -> str:
+    """Read what becomes of a machine that ends: `clouds.driver.End` has both words."""
+    if typed not in ("stop", "delete"):
+        raise ValueError("is neither of the two (write stop or delete)")
+    return typed
+
+
 @dataclass(frozen=True, slots=True)
 class Flag:
     """A flag such as `--memory-mb 2048`; without `parse` it is a switch such as `--json`."""

@@ -1,7 +1,8 @@
 """Who a machine is, and how SSH knows it: the user's key, each machine's pinned host key, one generated ssh config.
 
-All of it lies in BAKEHOUSE_HOME/ssh: `id_ed25519`, `known_hosts/CLOUD/MACHINE`, `config.d/CLOUD`, and `config`, all of those
-in one, which a user may include in an ssh config of their own (`Include ~/.local/share/bakehouse/ssh/config`).
+All of it lies in BAKEHOUSE_HOME/ssh: `id_ed25519`, `known_hosts/CLOUD/MACHINE`, `certificates/CLOUD/MACHINE` (the fingerprint of
+the one that a notebook's TLS front shows), `config.d/CLOUD`, and `config`, all of those in one, which a user may include in an
+ssh config of their own (`Include ~/.local/share/bakehouse/ssh/config`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _LOCK_S = 30
 def user_key(home: Path) -> str:
     """Return the public key of this user's SSH key, made on first use. MissingToolError: ssh-keygen is not installed."""
     private, public = key_file(home), key_file(home).with_suffix(".pub")
-    with _locked(home):
+    with locked(home / "ssh"):
         if not (private.exists() and public.exists()):
             _make_key(private, public)
     return public.read_text(encoding="utf-8").strip()
@@ -54,10 +55,37 @@ def pin(home: Path, cloud: str, machine: str, host_key: str) -> None:
     write_private(path, f"{machine} {host_key}\n")
 
 
+def pin_certificate(home: Path, cloud: str, machine: str, fingerprint: str) -> None:
+    """Keep the fingerprint of the certificate that a machine told on its console: the only one that is accepted from it."""
+    path = _certificate_file(home, cloud, machine)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(path, f"{fingerprint}\n")
+
+
+def certificate(home: Path, cloud: str, machine: str) -> str:
+    """Return the pinned fingerprint, such as `3A:F0:...` (SHA-256). CloudError: it is not known here."""
+    path = _certificate_file(home, cloud, machine)
+    if not path.exists():
+        raise CloudError(
+            f"machine {machine}: this computer does not know its certificate",
+            next_step="Use the computer and the BAKEHOUSE_HOME that launched it, or stop and start it from here.",
+        )
+    return path.read_text(encoding="utf-8").strip()
+
+
+def check_known(home: Path, cloud: str, machine: str) -> None:
+    """Raise CloudError when the host key of a machine is not known here: SSH would refuse it."""
+    if not known_hosts(home, cloud, machine).exists():
+        raise CloudError(
+            f"machine {machine}: this computer does not know its host key",
+            next_step="Use the computer and the BAKEHOUSE_HOME that launched it, or stop and start it from here.",
+        )
+
+
 def sync(home: Path, cloud: Launcher) -> Path:
     """Write the ssh config anew from the machines that a cloud has, forget the host keys of those it has not; return its path."""
     config = home / "ssh" / "config"
-    with _locked(home):
+    with locked(home / "ssh"):
         machines = {found.name for found in cloud.owned({"project": names.PROJECT}, {Kind.MACHINE})}
         _forget_others(home, cloud.name, machines)
         parts = config.parent / "config.d"
@@ -65,6 +93,10 @@ def sync(home: Path, cloud: Launcher) -> Path:
         write_private(parts / cloud.name, "".join(_block(home, cloud, machine) for machine in sorted(machines)))
         write_private(config, _HEAD + "".join(part.read_text(encoding="utf-8") for part in sorted(parts.iterdir())))
     return config
+
+
+def _certificate_file(home: Path, cloud: str, machine: str) -> Path:
+    return home / "ssh" / "certificates" / cloud / machine
 
 
 def _block(home: Path, cloud: Launcher, machine: str) -> str:
@@ -99,10 +131,10 @@ def _quoted(path: Path) -> str:
 
 
 def _forget_others(home: Path, cloud: str, machines: set[str]) -> None:
-    folder = known_hosts(home, cloud, "any").parent
-    for path in folder.iterdir() if folder.exists() else ():
-        if path.name not in machines:
-            path.unlink(missing_ok=True)
+    for folder in (known_hosts(home, cloud, "any").parent, _certificate_file(home, cloud, "any").parent):
+        for path in folder.iterdir() if folder.exists() else ():
+            if path.name not in machines:
+                path.unlink(missing_ok=True)
 
 
 def _make_key(private: Path, public: Path) -> None:
@@ -126,11 +158,10 @@ def openssh() -> Iterator[None]:
 
 
 @contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    """Let one process at a time change the folder; the kernel lifts the lock of one that dies."""
-    folder = home / "ssh"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time change a folder of ours; the kernel lifts the lock of one that dies."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         until(lambda: _try_lock(descriptor), what=f"lock {folder / '.lock'}", timeout_s=_LOCK_S, poll_s=0.02)
         yield

@@ -12,7 +12,11 @@ from clouds.driver import Cloud, Kind, Resource, State
 from clouds.errors import ConflictError, NotFoundError, UsageError
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
-from launcher.near import did_you_mean
+from clouds.near import did_you_mean
+
+
+class NoImageError(NotFoundError):
+    """A recipe has no such image on this cloud; another one may have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +106,7 @@ def _by_version(found: Iterable[ImageView], cloud: str, recipe: str, version: st
     versions = {image.version: image for image in found if image.recipe == recipe}
     if version in versions:
         return versions[version]
-    raise NotFoundError(
+    raise NoImageError(
         f"recipe {recipe}: no image of version {version} on {cloud}",
         next_step=f"There are: {', '.join(versions)}." if versions else f"Bake one: ./inv bake --recipe {recipe}",
     )
@@ -113,14 +117,14 @@ def _latest(found: Iterable[ImageView], recipe: str) -> ImageView | None:
     return stable[-1] if stable else None
 
 
-def _no_image(found: Iterable[ImageView], cloud: str, recipe: str) -> NotFoundError:
+def _no_image(found: Iterable[ImageView], cloud: str, recipe: str) -> NoImageError:
     candidates = [image.version for image in found if image.recipe == recipe]
     look = (
         f" Its newest candidate, which failed its tests: ./inv launch --recipe {recipe} --version {candidates[-1]}"
         if candidates
         else ""
     )
-    return NotFoundError(
+    return NoImageError(
         f"recipe {recipe}: no image on {cloud} that has passed its tests", next_step=f"Bake one: ./inv bake --recipe {recipe}{look}"
     )
 

@@ -13,12 +13,13 @@ from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_machine, remove
 from clouds.undo import Undo
-from launcher import identity, machines
+from launcher import identity, machines, reach, tunnel
 from launcher.boot import Boot, bring_up
 from launcher.identity import SSH_PORT
 from launcher.images import ImageView, find_image
 from launcher.notebook import NOTEBOOK_PORT
 from launcher.password import generate, hash_password
+from launcher.wishes import check_granted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,10 @@ class LaunchOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launched:
-    """A machine that answers. `url` and `password` are None without a notebook; `nonce` is that of its markers."""
+    """A machine that answers. `url` and `password` are None without a notebook; `nonce` is that of its markers.
+
+    `certificate` is the SHA-256 fingerprint of the one behind an https URL.
+    """
 
     name: str
     url: str | None
@@ -56,11 +60,12 @@ class Launched:
     cloud: str
     seconds: float
     nonce: str
+    certificate: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return what programs are shown."""
         shown = ("name", "url", "password", "image", "cloud", "seconds")
-        return {key: getattr(self, key) for key in shown}
+        return {key: getattr(self, key) for key in (*shown, *(("certificate",) if self.certificate else ()))}
 
 
 def launch(
@@ -82,13 +87,15 @@ def launch(
 
 def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo, tell: Tell) -> Launched:
     began = time.monotonic()
+    check_granted(cloud, options.wishes)
     image = find_image(cloud, recipe=options.recipe, version=options.version, name=options.image)
     has_notebook = image.labels.get("notebook") == "1"
+    _check_https(options, has_notebook=has_notebook)
     password = _password(options, has_notebook=has_notebook)
     name = _free_name(cloud, options, image.recipe)
     nonce = options.nonce or names.new_nonce()
     spec = _spec(cloud, options, image, name=name, nonce=nonce, password=password)
-    undo.add(f"ssh settings of {name}", lambda: identity.sync(home(), cloud), by_hand="the next launch or delete does it")
+    undo.add(f"ssh settings of {name}", lambda: _forget(cloud, name), by_hand="./inv gc")
 
     def begin() -> Boot:
         create_machine(cloud, ledger, undo, spec, tell)
@@ -99,7 +106,7 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
         create_machine(cloud, ledger, undo, replace(spec, token=names.new_nonce()), tell)
         return Boot(cloud, name, nonce)
 
-    url = machines.await_answer(cloud, bring_up(begin, again, tell), has_notebook=has_notebook)
+    url = reach.await_answer(cloud, bring_up(begin, again, tell), spec.labels)
     if "role" not in options.labels:
         cloud.label(Kind.MACHINE, name, {"role": "machine"})
     return Launched(
@@ -110,7 +117,14 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
         cloud=cloud.name,
         seconds=round(time.monotonic() - began, 3),
         nonce=nonce,
+        certificate=reach.fingerprint(cloud, name, spec.labels),
     )
+
+
+def _forget(cloud: Launcher, name: str) -> None:
+    """Leave nothing of what SSH knew of a machine."""
+    tunnel.forget(cloud, name)
+    identity.sync(home(), cloud)
 
 
 def _spec(cloud: Launcher, options: LaunchOptions, image: ImageView, *, name: str, nonce: str, password: str | None) -> BootSpec:
@@ -127,7 +141,7 @@ def _spec(cloud: Launcher, options: LaunchOptions, image: ImageView, *, name: st
         at_deadline=options.at_deadline,
         wishes=options.wishes,
         script=options.script,
-        facts=_facts(name, nonce, password, expires),
+        facts=_facts(name, nonce, password, expires) | _facts_of_tls(name, options.wishes),
         ports=(SSH_PORT,) if password is None else (SSH_PORT, NOTEBOOK_PORT),
     )
 
@@ -138,6 +152,15 @@ def _password(options: LaunchOptions, *, has_notebook: bool) -> str | None:
     if not has_notebook:
         return None
     return generate() if options.password is None else options.password
+
+
+def _check_https(options: LaunchOptions, *, has_notebook: bool) -> None:
+    if options.wishes.https_port and not has_notebook:
+        raise UsageError("--https is for a notebook, and this image has none", next_step="Leave --https out.")
+    if options.wishes.https_port in (SSH_PORT, NOTEBOOK_PORT):
+        raise UsageError(
+            f"--port {options.wishes.https_port}: is in use inside the machine", next_step="Give another, such as 8443."
+        )
 
 
 def _free_name(cloud: Launcher, options: LaunchOptions, recipe: str) -> str:
@@ -172,6 +195,7 @@ def _labels(options: LaunchOptions, image: ImageView, name: str, expires: int) -
         "image": image.name,
         "expires": str(expires),
         "notebook": image.labels.get("notebook", "0"),
+        **({"https": str(options.wishes.https_port)} if options.wishes.https_port else {}),
         **options.labels,
     }
 
@@ -185,3 +209,8 @@ def _facts(name: str, nonce: str, password: str | None, expires: int) -> dict[st
         "PASSWORD_HASH": hash_password(password) if password else "",
         "EXPIRES": str(expires),
     }
+
+
+def _facts_of_tls(name: str, wishes: Wishes) -> dict[str, str]:
+    """Return what a machine is told whose notebook is open with TLS: the name in its certificate is its own, since it is pinned."""
+    return {"HTTPS_PORT": str(wishes.https_port), "HTTPS_ADDRESS": name} if wishes.https_port else {}

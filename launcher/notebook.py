@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
+import ssl
 import sys
 import webbrowser
 from collections.abc import Callable, Mapping
@@ -12,7 +14,7 @@ from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlencode, urlsplit
 
-from clouds.errors import TestsFailedError
+from clouds.errors import CloudError, TestsFailedError
 
 NOTEBOOK_PORT = 8888
 """The port in the guest on which every notebook answers."""
@@ -31,10 +33,14 @@ class Answer:
 
 @dataclass(slots=True)
 class Session:
-    """A visitor of a notebook, with its cookies. http.client heeds no proxy: a notebook is on this computer's loopback."""
+    """A visitor of a notebook, with its cookies. http.client heeds no proxy: a notebook is reached directly.
+
+    Behind https the certificate must be the one with this fingerprint, whoever has signed it.
+    """
 
     url: str
     timeout_s: float = 30.0
+    fingerprint: str = ""
     cookies: dict[str, str] = field(default_factory=dict)
 
     def get(self, path: str) -> Answer:
@@ -47,7 +53,7 @@ class Session:
 
     def _request(self, method: str, path: str, body: str) -> Answer:
         where = urlsplit(self.url)
-        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=self.timeout_s)
+        connection = _connection(where.scheme, where.hostname or "", where.port, self.timeout_s, self.fingerprint)
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())} if self.cookies else {}
         if body:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -67,10 +73,38 @@ class Session:
                 continue
 
 
-def answers(url: str, *, timeout_s: float = 5.0) -> bool:
+class PinnedConnection(http.client.HTTPSConnection):
+    """A TLS connection to whoever has the key of one certificate. CloudError: another one is shown; nothing is sent then."""
+
+    def __init__(self, host: str, port: int | None, *, timeout_s: float, fingerprint: str) -> None:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE  # the fingerprint says more than any signature would
+        super().__init__(host, port, timeout=timeout_s, context=context)
+        self._fingerprint = fingerprint
+
+    def connect(self) -> None:
+        """Shake hands, and go on only with the right one."""
+        super().connect()
+        shown = hashlib.sha256(self.sock.getpeercert(binary_form=True) or b"").hexdigest()
+        if shown != self._fingerprint.replace(":", "").lower():
+            self.close()
+            raise CloudError(
+                f"https://{self.host}:{self.port}/: shows another certificate than the machine has told on its console",
+                next_step="Do not go on there: somebody else may have its address now. See: ./inv machines",
+            )
+
+
+def _connection(scheme: str, host: str, port: int | None, timeout_s: float, fingerprint: str) -> http.client.HTTPConnection:
+    if scheme == "https":
+        return PinnedConnection(host, port, timeout_s=timeout_s, fingerprint=fingerprint)
+    return http.client.HTTPConnection(host, port, timeout=timeout_s)
+
+
+def answers(url: str, *, timeout_s: float = 5.0, fingerprint: str = "") -> bool:
     """Say whether a notebook shows its log-in page: 200, not what a proxy in front of it says while it comes up."""
     try:
-        return Session(url, timeout_s).get("/login").status == http.client.OK
+        return Session(url, timeout_s, fingerprint).get("/login").status == http.client.OK
     except _FAILURES:
         return False
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clouds.driver import Launcher
 from clouds.errors import CloudError, UsageError
-from launcher.machines import notebook_url
+from launcher.machines import notebook_machine
 from launcher.ssh import run
 
 GROUPS, GROUP_LENGTH = 4, 5
@@ -71,7 +71,7 @@ def hash_password(password: str) -> str:
 
 def set_password(cloud: Launcher, name: str, password: str) -> None:
     """Give a running machine a new password, valid at once; its hash travels on standard input, never in an argument."""
-    notebook_url(cloud, name)  # raises for a machine that is off or has no notebook to log in to
+    notebook_machine(cloud, name)
     done = run(cloud, name, SET_PASSWORD, stdin=hash_password(password) + "\n")
     if done.returncode:
         raise CloudError(

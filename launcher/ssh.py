@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from clouds import names
 from clouds.driver import Launcher, OpensShell
@@ -12,7 +15,9 @@ from clouds.errors import CloudError, TimedOutError
 from clouds.home import home
 from launcher import identity
 from launcher.boot import ssh_answers
+from launcher.log import clean
 from launcher.machines import running_machine
+from launcher.refusal import explain
 
 FAILED = 255
 """How ssh(1) ends when it is ssh that failed; a remote command may end so too."""
@@ -24,11 +29,13 @@ def ssh(cloud: Launcher, name: str, command: Sequence[str] = ()) -> int:
     One argument is a line for the remote shell, as ssh(1) has it; of several each arrives as it is, spaces and all.
     A builder that was kept (`bake-...`) lets its owner in as root.
     """
-    base = _builder(cloud, name) if names.is_bake_id(name) else _machine(cloud, name)
-    with identity.openssh():
-        status = subprocess.run([*base, *remote_words(command)], check=False).returncode
-    if status == FAILED and not names.is_bake_id(name):
-        check_reachable(cloud, name)
+    if names.is_bake_id(name):
+        with identity.openssh():
+            return subprocess.run([*_builder(cloud, name), *remote_words(command)], check=False).returncode
+    with _own_words() as said, identity.openssh():
+        status = subprocess.run([*_machine(cloud, name, said), *remote_words(command)], check=False).returncode
+        if status == FAILED:
+            check_reachable(cloud, name, _read(said))
     return status
 
 
@@ -39,19 +46,20 @@ def run(
 
     Raises CloudError when the machine cannot be reached, TimedOutError when the program has not ended in time.
     """
-    command = [*_machine(cloud, name), shlex.join(argv)]
     timeout_s *= cloud.slowness
-    try:
-        with identity.openssh():
+    with _own_words() as said, identity.openssh():
+        command = [*_machine(cloud, name, said), shlex.join(argv)]
+        try:
             done = subprocess.run(
                 command, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
             )
-    except subprocess.TimeoutExpired:
-        raise TimedOutError(
-            f"machine {name}: {argv[0]} has not ended within {timeout_s:.0f} s", next_step=f"Look at its console: ./inv log {name}"
-        ) from None
-    if done.returncode == FAILED:
-        check_reachable(cloud, name)
+        except subprocess.TimeoutExpired:
+            raise TimedOutError(
+                f"machine {name}: {argv[0]} has not ended within {timeout_s:.0f} s",
+                next_step=f"Look at its console: ./inv log {name}",
+            ) from None
+        if done.returncode == FAILED:
+            check_reachable(cloud, name, _read(said))
     return done
 
 
@@ -65,17 +73,15 @@ def remote_words(command: Sequence[str]) -> list[str]:
 def config_of(cloud: Launcher, name: str) -> str:
     """Return the path of an ssh config that knows a machine that is on. CloudError: it is not, or its host key is unknown."""
     running_machine(cloud, name)
-    if not identity.known_hosts(home(), cloud.name, name).exists():
-        raise CloudError(
-            f"machine {name}: this computer does not know its host key",
-            next_step="Use the computer and the BAKEHOUSE_HOME that launched it, or stop and start it from here.",
-        )
+    identity.check_known(home(), cloud.name, name)
     return str(identity.sync(home(), cloud))
 
 
-def check_reachable(cloud: Launcher, name: str) -> None:
-    """Raise CloudError when no SSH server answers on a machine: that was why ssh(1) has failed."""
+def check_reachable(cloud: Launcher, name: str, said: str) -> None:
+    """Raise CloudError, which says why, when it was ssh(1) that has failed: by what it said, or because nobody answers."""
     endpoint = cloud.address(name, identity.SSH_PORT)
+    if explained := explain(said, machine=name, endpoint=endpoint, is_remote=cloud.is_remote):
+        raise explained
     if not ssh_answers(endpoint, timeout_s=5 * cloud.slowness):
         raise CloudError(
             f"machine {name}: no SSH server answers at {endpoint.host}:{endpoint.port}",
@@ -83,8 +89,19 @@ def check_reachable(cloud: Launcher, name: str) -> None:
         )
 
 
-def _machine(cloud: Launcher, name: str) -> list[str]:
-    return ["ssh", "-F", config_of(cloud, name), name, "--"]
+@contextmanager
+def _own_words() -> Iterator[Path]:
+    """Give a file for what ssh(1) itself has to say, apart from what is said on the machine."""
+    with tempfile.TemporaryDirectory(prefix="bakehouse-ssh-") as folder:
+        yield Path(folder) / "said"
+
+
+def _read(said: Path) -> str:
+    return clean(said.read_text(encoding="utf-8", errors="replace")) if said.exists() else ""
+
+
+def _machine(cloud: Launcher, name: str, said: Path) -> list[str]:
+    return ["ssh", "-F", config_of(cloud, name), "-E", str(said), name, "--"]
 
 
 def _builder(cloud: Launcher, name: str) -> list[str]:

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from launcher import tunnel
+from tests import fake_ssh
 from tests.fake_cloud import FakeCloud, World
+from tests.fake_remote import RemoteCloud, forwards
 
 SLOW_MARKERS = ("vm", "install")
 _REFUSED_PROGRAMS = ("qemu-system-", "mmdebstrap", "apt-get")
@@ -55,7 +58,10 @@ def guard(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def own_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keep fast tests out of the user's store."""
+    """Keep fast tests out of the user's store, and all tests out of the user's settings."""
+    for name in ("BAKEHOUSE_CONFIG", "BAKEHOUSE_CLOUD"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     if not any(request.node.get_closest_marker(name) for name in SLOW_MARKERS):
         monkeypatch.setenv("BAKEHOUSE_HOME", str(tmp_path / "home"))
 
@@ -70,6 +76,22 @@ def world(tmp_path: Path) -> World:
 def fake(world: World) -> FakeCloud:
     """Give a client of an empty cloud."""
     return FakeCloud(world)
+
+
+@pytest.fixture
+def remote(world: World) -> RemoteCloud:
+    """Give a client of a cloud that is reached through SSH."""
+    return RemoteCloud(world)
+
+
+@pytest.fixture
+def far_ssh(remote: RemoteCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Put an ssh that stays on this computer before all others, return its folder; no tunnel of it is left."""
+    folder = fake_ssh.install(tmp_path / "bin", forwards(remote.world))
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    yield folder
+    for record in (tmp_path / "home/ssh/tunnels").rglob("*.json"):
+        tunnel.forget(remote, record.stem)
 
 
 @pytest.fixture(scope="session")

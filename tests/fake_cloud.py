@@ -39,6 +39,7 @@ OPERATIONS = (
     "files",
     "attach",
     "attached",
+    "suspend",
 )
 
 SSH_PORT = 22
@@ -316,7 +317,7 @@ class FakeCloud:
 
     def _resources(self) -> Iterator[Resource]:
         for name, machine in self.world.machines.items():
-            yield Resource(Kind.MACHINE, name, machine.state, dict(machine.labels), machine.created_at)
+            yield Resource(Kind.MACHINE, name, machine.state, dict(machine.labels), machine.created_at, zone=machine.spec.zone)
         for name, image in self.world.images.items():
             size_bytes = sum(map(len, image.disk.values()))
             yield Resource(Kind.IMAGE, name, image.state, dict(image.labels), image.created_at, size_bytes)

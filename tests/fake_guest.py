@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from tests import fake_services
+
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFakeFakeFakeFakeFakeFakeFakeFakeFakeFakeFake"
 
 
@@ -80,6 +82,8 @@ def play(guest: Guest, *, name: str, script: str, facts: Mapping[str, str]) -> P
     ]
     if nonce := facts.get("NONCE"):
         console += [_marker(nonce, f"fact host-key {HOST_KEY}"), _marker(nonce, "fact ready identity")]
+        if facts.get("HTTPS_PORT"):
+            console.append(_marker(nonce, f"fact certificate {fake_services.certificate().fingerprint}"))
     log: list[str] = []
     ended = guest.ending != "ok" and not script
     if script:

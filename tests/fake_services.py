@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import hashlib
 import http.server
 import json
+import os
 import socketserver
+import ssl
+import subprocess
+import tempfile
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qs
 
 from argon2 import PasswordHasher
@@ -29,7 +37,26 @@ def ssh() -> Endpoint:
     return _serve(socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Greeter))
 
 
-def notebook(password_hash: Callable[[], str]) -> Endpoint:
+@dataclass(frozen=True)
+class Certificate:
+    """A self-signed certificate: the file that holds it and its key, and its SHA-256 fingerprint."""
+
+    file: str
+    fingerprint: str
+
+
+@functools.cache
+def certificate() -> Certificate:
+    """Return the certificate of every fake notebook that speaks TLS, made as templates/machine/identity.sh.j2 makes one."""
+    with tempfile.NamedTemporaryFile(delete=False, suffix=".pem") as file:
+        atexit.register(os.unlink, file.name)
+    words = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2", "-subj", "/CN=fake"]
+    subprocess.run(["openssl", "req", *words, "-keyout", file.name, "-out", file.name], check=True, capture_output=True)
+    digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(Path(file.name).read_text().partition("-----END PRIVATE KEY-----\n")[2]))
+    return Certificate(file.name, ":".join(f"{byte:02X}" for byte in digest.digest()))
+
+
+def notebook(password_hash: Callable[[], str], *, tls: bool = False) -> Endpoint:
     """Return where a notebook answers that lets in whoever knows the password behind `argon2:...`."""
 
     class Handler(_Notebook):
@@ -39,7 +66,12 @@ def notebook(password_hash: Callable[[], str]) -> Endpoint:
             except Argon2Error:
                 return False
 
-    return _serve(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate().file)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    return _serve(server)
 
 
 class _Notebook(http.server.BaseHTTPRequestHandler):

@@ -15,11 +15,16 @@ import bakery.cli
 import clouds
 import launcher.cli
 import tasks
-from launcher import front
+from clouds.errors import DeniedError
+from clouds.home import home
+from clouds.names import client_labels
+from launcher import front, tunnel
 from launcher.__main__ import parser
 from launcher.flags import Verb
 from launcher.terminal import Terminal
+from tests import fake_services
 from tests.fake_cloud import FakeCloud, World
+from tests.fake_remote import RemoteCloud
 from tests.launcher.given import launch_one, put_image
 
 ROOT = Path(__file__).parents[1]
@@ -41,8 +46,17 @@ def launcher_alone(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def cloud(fake: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> FakeCloud:
     """Let verbs work in the fake cloud."""
-    monkeypatch.setattr(clouds, "connect", lambda _name: fake)
+    monkeypatch.setattr(clouds, "connect", lambda _name=None, _given=None: fake)
     return fake
+
+
+@pytest.fixture
+def far(remote: RemoteCloud, far_ssh: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> RemoteCloud:
+    """Let verbs work in a cloud far away, where a machine `one` runs."""
+    monkeypatch.setattr(clouds, "connect", lambda _name, _given=None: remote)
+    put_image(world, "jupyter", "1.4.0-7")
+    launch_one(remote, "one")
+    return remote
 
 
 def run(name: str, /, *command: str, stdin: str = "", **typed: str | bool) -> tuple[int, str, str]:
@@ -85,7 +99,7 @@ def test_list_shows_every_verb_and_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", script, ROOT], capture_output=True, text=True, cwd="/", check=True)
     assert {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ") and line[2] != " "} == set(VERBS)
-    heavy = {"pydantic", "jinja2", "rich", "qemu", "sqlite3", "packaging", "argon2", "clouds.local"}
+    heavy = {"pydantic", "jinja2", "rich", "qemu", "sqlite3", "packaging", "argon2", "clouds.local", "tomllib", "platformdirs"}
     assert heavy & set(done.stderr.split()) == set()
 
 
@@ -102,6 +116,8 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
         (("launch", "--cpus", "two"), "error: --cpus: 'two' is not a whole number (write a number such as 2)"),
         (("launch", "--version", "1.4.0-7", "--lifetime-h", "-1"), "error: --lifetime-h: '-1' is not a number of hours"),
         (("launch", "--cloud", "nimbus"), "error: cloud 'nimbus': not known"),
+        (("launch", "--cloud", "local", "--zone", "z"), "error: --zone: the cloud local has none (leave it out, or choose another"),
+        (("bake", "--cloud", "local", "--type", "x", "--cpus", "2"), "error: --type: takes the place of --cpus and --memory-mb"),
         (("bake", "jupyter"), "Did you mean: ./inv bake --recipe jupyter"),
         (("lunch",), "Did you mean launch?"),
         (("launch", "--recip", "x"), "Did you mean --recipe"),
@@ -186,6 +202,26 @@ def test_a_second_bake_of_the_same_says_that_there_is_nothing_to_do(cloud: FakeC
     assert "nothing has changed" in stdout
 
 
+def test_a_bake_asks_for_the_machine_type_of_its_builder_where_there_are_such(cloud: FakeCloud, world: World) -> None:
+    code, _, stderr = run("bake", recipe="minimal", type="big-8")
+    assert (code, cloud.calls) == (2, [])
+    assert "--type: the cloud fake has no machine types" in stderr
+    types: list[str] = []
+    cloud.grants = frozenset({"machine_type"})
+    cloud.fault("boot", when="after", error=lambda: types.append([*world.machines.values()][-1].spec.wishes.machine_type))
+    assert run("bake", recipe="minimal", type="big-8")[0] == 0
+    assert types == ["big-8"]
+
+
+def test_flags_that_say_where_are_handed_to_the_cloud(fake: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    monkeypatch.setattr(clouds, "connect", lambda name, settings=None: given.append((name, settings)) or fake)
+    monkeypatch.setattr(clouds, "configured", list)
+    run("launch", cloud="fake", zone="z", source="203.0.113.7/32")
+    run("bake", recipe="minimal", region="r", service_account="me")
+    assert given == [("fake", {"zone": "z", "source": "203.0.113.7/32"}), (None, {"region": "r", "service_account": "me"})]
+
+
 def test_launch_prints_url_and_password(cloud: FakeCloud, world: World) -> None:
     put_image(world, "jupyter", "1.4.0-7")
     code, stdout, _ = run("launch", name="one")
@@ -193,6 +229,14 @@ def test_launch_prints_url_and_password(cloud: FakeCloud, world: World) -> None:
     assert "one runs jupyter-1.4.0-7" in stdout
     assert "url       http://127.0.0.1:" in stdout
     assert "password  " in stdout
+
+
+def test_launch_with_tls_prints_the_fingerprint_too(far: RemoteCloud) -> None:
+    code, stdout, stderr = run("launch", name="two", https=True, port="8443")
+    assert code == 0, stderr
+    assert "  url       https://127.0.0.1:" in stdout
+    assert f"  sha256    {fake_services.certificate().fingerprint}\n" in stdout
+    assert "go on when the SHA-256 that it shows is this one" in stderr
 
 
 def test_launch_for_programs_is_one_object(cloud: FakeCloud, world: World) -> None:
@@ -275,6 +319,24 @@ def test_stop_and_start_bring_the_url_back(cloud: FakeCloud, world: World) -> No
     assert stdout.startswith("http://127.0.0.1:")
 
 
+def test_stop_says_what_a_machine_that_is_off_still_costs(far: RemoteCloud) -> None:
+    told = "one is off; its disk stays. What still costs: its disk. To start it again: ./inv start one\n"
+    assert run("stop", name="one") == (0, "", told)
+
+
+def test_stop_says_so_when_a_machine_is_suspended(far: RemoteCloud) -> None:
+    code, _, stderr = run("stop", name="one", suspend=True)
+    assert code == 0
+    assert "its disk and its memory stay. What still costs: its disk, the memory that is kept." in stderr
+    assert "suspended" in run("machines")[1]
+
+
+def test_stop_says_nothing_of_costs_where_there_are_none(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    launch_one(cloud)
+    assert "costs" not in run("stop", name="one")[2]
+
+
 def test_open_prints_the_url(cloud: FakeCloud, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
@@ -289,6 +351,97 @@ def test_log_prints_the_console(cloud: FakeCloud, world: World) -> None:
     code, stdout, _ = run("log", id="one")
     assert code == 0
     assert "bakehouse[" in stdout
+
+
+def test_machines_says_how_to_open_a_notebook_that_takes_a_tunnel(far: RemoteCloud) -> None:
+    assert "http://127.0.0.1:" in run("machines")[1]
+    tunnel.close(far, "one")
+    assert run("machines")[1].endswith("./inv open one\n")
+    assert [machine["url"] for machine in json.loads(run("machines", json=True)[1])] == [None]
+
+
+def test_gc_leaves_nothing_of_a_tunnel_to_a_machine_that_is_gone(far: RemoteCloud) -> None:
+    far.world.machines.clear()
+    assert run("gc")[0] == 0
+    assert list((home() / "ssh/tunnels/faraway").glob("one.*")) == []
+
+
+@pytest.fixture
+def two_clouds(fake: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeCloud, RemoteCloud]:
+    """Let verbs work in two clouds that are configured: `fake`, the default one, and `faraway`."""
+    far = RemoteCloud(World(tmp_path / "far"))
+    found: dict[str | None, FakeCloud] = {"fake": fake, "faraway": far, None: fake}
+    monkeypatch.setattr(clouds, "connect", lambda name=None, _given=None: found[name])
+    monkeypatch.setattr(clouds, "configured", lambda: ["fake", "faraway"])
+    return fake, far
+
+
+Two = tuple[FakeCloud, RemoteCloud]
+
+
+def test_machines_and_images_of_all_clouds_are_one_list(two_clouds: Two, far_ssh: Path) -> None:
+    for cloud in two_clouds:
+        put_image(cloud.world, "minimal", "1.4.0-7", notebook="0")
+        launch_one(cloud, f"on-{cloud.name}", recipe="minimal")
+    for verb, one in (("machines", "on-"), ("images", "minimal-")):
+        code, stdout, _ = run(verb, cloud="all", json=True)
+        assert (code, [thing["cloud"] for thing in json.loads(stdout)]) == (0, ["fake", "faraway"])
+        assert run(verb, cloud="all")[1].count(one) >= 2
+
+
+@pytest.mark.parametrize("verb", ["machines", "images"])
+def test_a_cloud_that_fails_is_told_and_the_others_are_still_listed(two_clouds: Two, verb: str) -> None:
+    fake, far = two_clouds
+    put_image(fake.world, "minimal", "1.4.0-7", notebook="0")
+    launch_one(fake, recipe="minimal")
+    far.fault("owned", error=DeniedError("no credentials", next_step="Log in."), nth=None)
+    code, stdout, stderr = run(verb, cloud="all", json=True)
+    assert (code, [thing["cloud"] for thing in json.loads(stdout)]) == (1, ["fake"])
+    assert stderr == "faraway: no credentials (Log in.)\n"
+
+
+def test_a_single_cloud_that_fails_is_an_error(two_clouds: Two) -> None:
+    two_clouds[1].fault("owned", error=DeniedError("no credentials"))
+    code, _, stderr = run("machines", cloud="faraway")
+    assert (code, stderr) == (1, "error: no credentials\n")
+
+
+def test_gc_of_all_clouds_asks_once_and_goes_on_past_one_that_fails(two_clouds: Two) -> None:
+    for cloud in two_clouds:
+        put_image(cloud.world, "minimal", "1.4.0-7", notebook="0")
+        cloud.world.images["minimal-1.4.0-7"].labels.update(client_labels() | {"role": "image-in-progress", "client-start": "1"})
+    assert run("gc", cloud="all")[0] == 2  # nobody to ask
+    two_clouds[0].fault("delete", error=DeniedError("not allowed"))
+    code, _, stderr = run("gc", cloud="all", yes=True)
+    assert code == 1
+    assert "faraway: delete image minimal-1.4.0-7" in stderr
+    assert "fake: could not remove" in stderr
+    assert (len(two_clouds[0].world.images), len(two_clouds[1].world.images)) == (1, 0)
+
+
+def test_launch_without_an_image_names_the_cloud_that_has_one_and_starts_nothing_there(two_clouds: Two) -> None:
+    fake, far = two_clouds
+    put_image(far.world, "jupyter", "1.4.0-7")
+    code, _, stderr = run("launch")
+    assert code == 1
+    assert "next: Found on faraway: ./inv launch --recipe jupyter --cloud faraway\n      Bake one: " in stderr
+    assert (fake.world.machines, far.world.machines) == ({}, {})
+    assert {call.split()[0] for call in far.calls} == {"owned"}
+
+
+def test_launch_of_a_version_names_the_cloud_that_has_it(two_clouds: Two) -> None:
+    put_image(two_clouds[1].world, "jupyter", "1.4.0-7")
+    assert "./inv launch --recipe jupyter --version 1.4.0-7 --cloud faraway" in run("launch", version="1.4.0-7")[2]
+    assert "faraway" not in run("launch", version="1.4.0-8")[2]
+
+
+@pytest.mark.parametrize("error", [DeniedError("no credentials"), ValueError("odd")])
+def test_what_another_cloud_meets_on_the_way_is_nobodys_business(two_clouds: Two, error: Exception) -> None:
+    two_clouds[1].fault("owned", error=error)
+    code, _, stderr = run("launch")
+    assert code == 1
+    assert "no image on fake" in stderr
+    assert "faraway" not in stderr
 
 
 def test_gc_with_nothing_left_says_so(cloud: FakeCloud) -> None:

@@ -9,8 +9,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clouds.settings import Setting
+
 if TYPE_CHECKING:
     from clouds.gcp.driver import GoogleCloud
+
+SETTINGS = {
+    "project": Setting("the project that pays", ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT")),
+    "zone": Setting("where machines go first, such as us-central1-a", ("CLOUDSDK_COMPUTE_ZONE",)),
+    "region": Setting("the region, where no zone is named", ("CLOUDSDK_COMPUTE_REGION",)),
+    "network": Setting("the network to be in (default: one of Bakehouse's own, into which nobody is let)"),
+    "subnet": Setting("the subnetwork, where the network wants one named"),
+    "source": Setting("the address or range that may reach machines, as 203.0.113.7 (default: this computer's)"),
+    "service_account": Setting("the service account that machines act as (default: none)"),
+    "slowness": Setting("what all deadlines are multiplied by, for a cloud that is slower than Google's", default="1"),
+    "endpoint": Setting("another server in place of Google's, on this computer", ("BAKEHOUSE_GCE_ENDPOINT",)),
+}
 
 
 def connect(home: Path, settings: Mapping[str, str]) -> GoogleCloud:

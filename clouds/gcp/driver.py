@@ -24,7 +24,7 @@ class GoogleCloud:
     grants = frozenset({"machine_type", "spot", "on_preempt", "disk_type", "static_ip", "no_public_ip", "https_port"})
     poll_max_s = 5.0
     is_remote = True
-    stopped_costs = "its disk is still paid for, and a reserved address more than while it runs"
+    stopped_costs = "its disk, and a reserved address, which costs more than while the machine runs"
 
     def __init__(self, calls: Calls, places: Places, images: Images, *, slowness: float = 1.0) -> None:
         self._calls = calls

@@ -6,11 +6,20 @@ A machine is one QEMU process that outlives the command that started it and list
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from clouds.local.driver import LocalCloud
+if TYPE_CHECKING:
+    from clouds.local.driver import LocalCloud
+    from clouds.settings import Setting
+
+SETTINGS: Mapping[str, Setting] = {}
+"""What it wants to know of its user: nothing."""
 
 
-def connect(home: Path) -> LocalCloud:
+def connect(home: Path, settings: Mapping[str, str] = {}) -> LocalCloud:
     """Return the local cloud that keeps its things below `home`; nothing is started or looked for yet."""
+    from clouds.local.driver import LocalCloud
+
     return LocalCloud(home / "local")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -81,6 +83,62 @@ def test_a_machine_that_is_told_nothing_has_keys_but_no_password(machine: Guest)
     assert machine.run_text(machine_script("identity.sh.j2")) == ""
     assert (machine.root / "etc/ssh/ssh_host_ed25519_key").exists()
     assert not (machine.root / "var/lib/bakehouse/password-hash").exists()
+
+
+def of_openssl(machine: Guest, *words: str) -> str:
+    """Return what openssl says of a machine's certificate."""
+    command = ["openssl", "x509", "-in", str(machine.root / "var/lib/bakehouse/tls.crt"), "-noout", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_a_machine_whose_notebook_is_open_with_tls_tells_the_fingerprint_of_its_certificate(machine: Guest) -> None:
+    tell_facts(machine, HTTPS_PORT="8443")
+    told = facts_told(machine.run_text(machine_script("identity.sh.j2")))
+    assert re.fullmatch(r"([0-9A-F]{2}:){31}[0-9A-F]{2}", told["certificate"])
+    assert of_openssl(machine, "-fingerprint", "-sha256").strip().endswith(told["certificate"])
+    assert (machine.root / "var/lib/bakehouse/tls.key").stat().st_mode & 0o777 == 0o600
+    assert "NIST CURVE: P-256" in of_openssl(machine, "-text")
+    assert sorted(path.name for path in (machine.root / "var/lib/bakehouse").glob("tls.*")) == ["tls.crt", "tls.key"]
+
+
+def test_the_front_listens_with_tls_besides(machine: Guest) -> None:
+    tell_facts(machine, HTTPS_PORT="8443")
+    machine.run_text(machine_script("identity.sh.j2"))
+    conf = machine.root / "etc/bakehouse/front.d/tls.conf"
+    assert "listen 8443 ssl;\n" in conf.read_text()
+    assert conf.stat().st_mode & 0o777 == 0o644
+    tell_facts(machine)
+    machine.run_text(machine_script("identity.sh.j2"))
+    assert not conf.exists()
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        ({}, "DNS:mine"),
+        ({"HTTPS_ADDRESS": "203.0.113.7"}, "IP Address:203.0.113.7"),
+        ({"HTTPS_ADDRESS": "2001:db8::7"}, "IP Address:2001:DB8:0:0:0:0:0:7"),
+        ({"HTTPS_ADDRESS": "lab.example"}, "DNS:lab.example"),
+    ],
+)
+def test_the_certificate_is_for_the_address_that_the_machine_is_told(machine: Guest, facts: dict[str, str], name: str) -> None:
+    tell_facts(machine, HTTPS_PORT="443", **facts)
+    machine.run_text(machine_script("identity.sh.j2"))
+    assert name in of_openssl(machine, "-ext", "subjectAltName")
+
+
+def test_a_machine_keeps_its_certificate_and_a_copy_of_it_takes_its_own(machine: Guest) -> None:
+    told = []
+    for name in ("mine", "mine", "copy"):
+        tell_facts(machine, MACHINE=name, HTTPS_PORT="443")
+        told.append(facts_told(machine.run_text(machine_script("identity.sh.j2")))["certificate"])
+    assert told[0] == told[1] != told[2]
+
+
+def test_a_machine_without_tls_has_no_certificate(machine: Guest) -> None:
+    tell_facts(machine)
+    assert "certificate" not in facts_told(machine.run_text(machine_script("identity.sh.j2")))
+    assert not (machine.root / "var/lib/bakehouse/tls.key").exists()
 
 
 @pytest.mark.parametrize(

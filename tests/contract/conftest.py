@@ -15,12 +15,13 @@ from clouds.driver import BootSpec, Launcher
 from clouds.lifecycle import settle, stop_machine
 from tests.contract.bench import Bench
 from tests.fake_cloud import FakeCloud, World
+from tests.fake_remote import RemoteCloud
 
 if TYPE_CHECKING:
     from tests.servers.gce.server import Gce
 
 
-@pytest.fixture(scope="module", params=["fake", "gcp", pytest.param("local", marks=pytest.mark.vm)])
+@pytest.fixture(scope="module", params=["fake", "faraway", "gcp", pytest.param("local", marks=pytest.mark.vm)])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Give each cloud in turn, and leave nothing on it."""
     with ExitStack() as stack:
@@ -54,7 +55,11 @@ def _gcp(_request: pytest.FixtureRequest, stack: ExitStack, folder: Path) -> Lau
     return connect(folder, {"project": "demo", "endpoint": server.url})
 
 
-CLOUDS = {"fake": _fake, "local": _local, "gcp": _gcp}
+def _faraway(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Launcher:
+    return RemoteCloud(World(folder))
+
+
+CLOUDS = {"fake": _fake, "faraway": _faraway, "local": _local, "gcp": _gcp}
 
 
 def check_clean(server: Gce) -> None:

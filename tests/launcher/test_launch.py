@@ -16,6 +16,7 @@ from launcher.launch import LaunchOptions, launch
 from launcher.notebook import check_login
 from tests.fake_cloud import FakeCloud, Machine, World, interrupt
 from tests.fake_guest import HOST_KEY, panics_at
+from tests.fake_remote import RemoteCloud
 from tests.launcher.given import put_image
 
 ONE = LaunchOptions(name="one")
@@ -187,6 +188,14 @@ def test_machine_that_never_answers_is_removed_after_the_deadline(fake: FakeClou
     with pytest.raises(TimedOutError, match="an answer of its notebook"):
         launch(fake, ledger, ONE)
     assert fake.world.machines == {}
+
+
+def test_zone_without_room_is_told_and_the_next_one_tried(remote: RemoteCloud, ledger: Ledger, minimal: str) -> None:
+    told: list[str] = []
+    remote.full = {"near-1"}
+    launch(remote, ledger, LaunchOptions(recipe="minimal", name="one"), tell=told.append)
+    assert told == ["no room in near-1; trying near-2"]
+    assert only_machine(remote.world).spec.zone == "near-2"
 
 
 OPERATIONS = ("owned", "find", "boot", "check", "console", "address", "label")

@@ -7,8 +7,9 @@ from clouds.errors import CapacityError, CloudError, KernelPanicError, NotFoundE
 from clouds.home import home
 from clouds.ledger import Ledger
 from launcher.identity import known_hosts
-from launcher.machines import delete, find_machine, machines, notebook_url, start, stop
+from launcher.machines import delete, find_machine, machines, notebook_url
 from launcher.notebook import check_login
+from launcher.power import start, stop
 from tests.fake_cloud import FakeCloud
 from tests.fake_guest import panics_at
 from tests.launcher.given import launch_one

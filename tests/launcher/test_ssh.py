@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,8 @@ from clouds.errors import CloudError, MissingToolError, NotFoundError, TimedOutE
 from clouds.home import home
 from launcher.copy import copy
 from launcher.identity import key_file, known_hosts
-from launcher.machines import stop
 from launcher.password import set_password
+from launcher.power import stop
 from launcher.ssh import remote_words, run, ssh
 from tests.fake_cloud import FakeCloud
 from tests.launcher.given import launch_one
@@ -88,7 +89,7 @@ def test_exit_status_of_a_users_command_is_returned(one: FakeCloud) -> None:
 
 def test_ssh_is_called_with_our_config_and_the_machines_name(one: FakeCloud, programs: Path) -> None:
     ssh(one, "one", ["true"])
-    assert (programs / "ssh.calls").read_text().strip() == f"-F {home()}/ssh/config one -- true"
+    assert re.fullmatch(rf"-F {home()}/ssh/config -E \S+/said one -- true", (programs / "ssh.calls").read_text().strip())
 
 
 def test_program_that_does_not_end_is_ended(one: FakeCloud) -> None:

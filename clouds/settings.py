@@ -1,0 +1,134 @@
+"""Settings: what a user writes once, so as not to say it each time. One TOML file, with a table for each cloud.
+
+    cloud = "gcp"          # the cloud to work in
+    [gcp]                  # what each cloud knows stands in SETTINGS of its package
+    project = "my-project"
+
+A flag holds before an environment variable, that before the file, and that before the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from clouds import DRIVERS
+from clouds.errors import UsageError
+from clouds.near import near
+
+_DEFAULT = "cloud"
+"""The key at the top of the file that names the cloud to work in; every other one is a cloud's table."""
+_ENVIRONMENT = "BAKEHOUSE_CLOUD"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Something that a cloud wants to know: what it is, the environment variables that tell it, and what holds without."""
+
+    help: str
+    environment: tuple[str, ...] = ()
+    default: str = ""
+
+
+def load(cloud: str, flags: Mapping[str, str]) -> dict[str, str]:
+    """Return the value of every setting of a cloud, "" where nobody gives one. UsageError lists all that is wrong."""
+    known = _declared(cloud)
+    if unknown := [f"--{key.replace('_', '-')}: the cloud {cloud} has none" for key in flags if key not in known]:
+        raise UsageError("\n".join(f"{line} (leave it out, or choose another --cloud)" for line in unknown))
+    in_file = _table(_read(), cloud)
+    return {
+        key: flags.get(key) or _from_environment(setting) or in_file.get(key) or setting.default for key, setting in known.items()
+    }
+
+
+def chosen_cloud() -> str:
+    """Return the cloud that the environment or the file chooses, or "". UsageError: the file is wrong."""
+    return os.environ.get(_ENVIRONMENT) or str(_read().get(_DEFAULT, ""))
+
+
+def is_configured(cloud: str) -> bool:
+    """Say whether a user has told anything of a cloud, in the file or the environment."""
+    return bool(_table(_read(), cloud)) or any(map(_from_environment, _declared(cloud).values()))
+
+
+def config_file() -> Path:
+    """Return where the settings are written: the file that BAKEHOUSE_CONFIG names, else one in the user's config folder."""
+    if named := os.environ.get("BAKEHOUSE_CONFIG"):
+        return Path(named).absolute()
+    from platformdirs import user_config_path
+
+    return user_config_path("bakehouse", appauthor=False) / "config.toml"
+
+
+def problems(written: Mapping[str, object], file: str) -> list[str]:
+    """Return what is wrong with the content of a file, one `file: key.path: what is wrong (what to write instead)` each."""
+    return [f"{file}: {problem}" for key, value in written.items() for problem in _problems_of(key, value)]
+
+
+def _problems_of(key: str, value: object) -> Iterator[str]:
+    if key == _DEFAULT:
+        yield from _problems_of_default(value)
+    elif key not in DRIVERS:
+        yield f"{key}: there is no such cloud or setting ({_instead(key, (_DEFAULT, *DRIVERS))})"
+    elif not isinstance(value, dict):
+        yield f"{key}: {value!r} is no table (write [{key}], and its settings in the lines below)"
+    else:
+        known = _declared(key)
+        for name, one in value.items():
+            yield from _problems_of_setting(f"{key}.{name}", name, one, known)
+
+
+def _problems_of_default(value: object) -> Iterator[str]:
+    if not isinstance(value, str) or value not in DRIVERS:
+        yield f"{_DEFAULT}: {value!r} is no cloud ({_instead(str(value), DRIVERS)})"
+
+
+def _problems_of_setting(where: str, name: str, value: object, known: Mapping[str, Setting]) -> Iterator[str]:
+    if name not in known:
+        yield f"{where}: there is no such setting ({_instead(name, known)})"
+    elif not isinstance(value, str):
+        yield f"{where}: {value!r} is no text (write it in quotes)"
+    elif not value.strip():
+        yield f"{where}: is empty (write a value, or leave the line out)"
+
+
+def _instead(name: str, others: Mapping[str, object] | tuple[str, ...]) -> str:
+    """Return what to write instead of a name that does not exist."""
+    choice = near(name, others) or list(others)
+    return f"write {' or '.join(choice)}" if choice else "leave it out"
+
+
+def _declared(cloud: str) -> Mapping[str, Setting]:
+    """Return what a cloud's package says that it knows; the package loads none of the cloud's libraries for that."""
+    known: Mapping[str, Setting] = import_module(DRIVERS[cloud]).SETTINGS
+    return known
+
+
+def _from_environment(setting: Setting) -> str:
+    return next((value for name in setting.environment if (value := os.environ.get(name))), "")
+
+
+def _table(written: Mapping[str, object], cloud: str) -> Mapping[str, str]:
+    table = written.get(cloud, {})
+    return table if isinstance(table, dict) else {}
+
+
+def _read() -> Mapping[str, object]:
+    """Return the content of the file, in which nothing is wrong; nothing without a file. UsageError lists all problems."""
+    import tomllib
+
+    file = config_file()
+    try:
+        written = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}", next_step="Let it be a file that you can read, or remove it.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: {error}", next_step="Write it as TOML: toml.io explains it.") from error
+    if found := problems(written, str(file)):
+        raise UsageError("\n".join(found), next_step="Each setting is explained in the README, under Settings.")
+    return written

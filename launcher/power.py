@@ -1,0 +1,103 @@
+"""Switch a machine off and on again: stop, suspend, start."""
+
+from __future__ import annotations
+
+from clouds import names
+from clouds.driver import Kind, Launcher, State, Suspends, Tell
+from clouds.errors import CloudError, TimedOutError, UsageError
+from clouds.home import home
+from clouds.lifecycle import is_running, settle, stop_machine
+from clouds.undo import Undo
+from launcher import identity, reach, tunnel
+from launcher.boot import Boot, bring_up
+from launcher.machines import MachineView, backstop_s, expiry, find_machine, running_machine
+from launcher.ssh import run
+
+SUSPEND_S = 600
+"""How long a cloud may take to write a machine's memory away, or to read it again; multiplied by its slowness."""
+
+_TIMER = "bakehouse-expiry"
+"""The timer in the guest that ends it; templates/machine/identity.sh.j2 starts it at each boot."""
+
+
+def stop(cloud: Launcher, name: str) -> None:
+    """Shut a machine down in order; its disk stays. TimedOutError: it does not obey, and what to do then."""
+    find_machine(cloud, name)
+    try:
+        stop_machine(cloud, name)
+    except TimedOutError as error:
+        error.next_step = (
+            f"It may still be busy ending its work: look with ./inv log {name}, and stop it again. "
+            f"If it hangs, ./inv delete {name} ends it at once, its disk included."
+        )
+        raise
+    tunnel.close(cloud, name)
+
+
+def suspend(cloud: Launcher, name: str) -> None:
+    """Freeze a machine with its memory; one that is frozen already is a success. UsageError: the cloud cannot."""
+    if not isinstance(cloud, Suspends):
+        raise UsageError(
+            f"--suspend: the cloud {cloud.name} cannot keep the memory of a machine that is off",
+            next_step=f"Shut it down, its disk stays: ./inv stop {name}",
+        )
+    if find_machine(cloud, name).state == State.SUSPENDED:
+        return
+    view = running_machine(cloud, name)
+    with Undo() as undo:
+        undo.add(f"machine {name} without its end", lambda: _end_at(cloud, name, view.expires), by_hand=f"./inv stop {name}")
+        _end_at(cloud, name, 0)
+        settle(cloud, cloud.suspend(name), timeout_s=SUSPEND_S)
+        undo.release()
+    tunnel.close(cloud, name)
+
+
+def start(cloud: Launcher, name: str, *, lifetime_h: float = 24.0, tell: Tell = lambda _line: None) -> MachineView:
+    """Start a machine that was stopped or suspended, with a new lifetime and its old password; returns when it answers again.
+
+    A machine that is on already stays as it is. Raises what keeps it from coming up; it is not deleted then.
+    """
+    view = find_machine(cloud, name)
+    if is_running(cloud, name):
+        return view
+    if view.state == State.STOPPING:
+        stop(cloud, name)
+    nonce, expires = names.new_nonce(), expiry(lifetime_h)
+    cloud.label(Kind.MACHINE, name, {"expires": str(expires)})  # before it is on: gc must not meet an expired one running
+    if view.state == State.SUSPENDED:
+        _resume(cloud, view, expires, backstop_s(cloud, lifetime_h))
+        return find_machine(cloud, name)
+    seen = cloud.console(name, 0).next_offset
+
+    def begin(at: int) -> Boot:
+        ticket = cloud.start(name, deadline_s=backstop_s(cloud, lifetime_h), facts={"NONCE": nonce, "EXPIRES": str(expires)})
+        settle(cloud, ticket)
+        return Boot(cloud, name, nonce, at=at)
+
+    boot = bring_up(lambda: begin(seen), lambda failed: begin(failed.at), tell)
+    reach.await_answer(cloud, boot, view.labels)
+    return find_machine(cloud, name)
+
+
+def _resume(cloud: Launcher, view: MachineView, expires: int, deadline_s: int) -> None:
+    """Let a suspended machine go on. It keeps its boot, so it tells no host key: that is known, or SSH would refuse it."""
+    name = view.name
+    identity.check_known(home(), cloud.name, name)
+    seen = cloud.console(name, 0).next_offset
+    settle(cloud, cloud.start(name, deadline_s=deadline_s, facts={"EXPIRES": str(expires)}), timeout_s=SUSPEND_S)
+    reach.await_service(cloud, Boot(cloud, name, names.new_nonce(), at=seen), view.labels)
+    _end_at(cloud, name, expires)
+
+
+def _end_at(cloud: Launcher, name: str, expires: int) -> None:
+    """Let the guest end itself at another time (seconds since the epoch; 0: never): one that was frozen would be late at once."""
+    commands = [f"systemctl stop {_TIMER}.timer 2>/dev/null || true"]
+    if expires:
+        when = f"--on-calendar=@{expires} --timer-property=AccuracySec=1s"
+        commands.append(f"systemd-run --quiet --unit={_TIMER} {when} systemctl poweroff")
+    done = run(cloud, name, ("sudo", "sh", "-c", "; ".join(commands)))
+    if done.returncode:
+        said = done.stderr.strip() or f"exit status {done.returncode}"
+        raise CloudError(
+            f"machine {name}: its end was not set: {said}", next_step=f"Look at it: ./inv ssh {name}, ./inv log {name}"
+        )

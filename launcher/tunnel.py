@@ -1,0 +1,202 @@
+"""The way to a notebook on a remote cloud: an OpenSSH tunnel from a port of this computer, one for each machine.
+
+It is a plain ssh(1) in a session of its own, so it outlives the command that opened it. BAKEHOUSE_HOME/ssh/tunnels/CLOUD
+holds what is known of it: MACHINE.json (process, when that started, port) and MACHINE.log (what ssh has said). The record
+stays when a tunnel ends, so that the next one has the same port and a bookmark stays right; `forget` drops it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from clouds import names
+from clouds.driver import Endpoint, Kind, Launcher, State
+from clouds.errors import CloudError, TimedOutError
+from clouds.home import home, write_private
+from clouds.undo import Undo
+from clouds.waiter import until
+from launcher import identity
+from launcher.identity import SSH_PORT
+from launcher.log import clean
+from launcher.notebook import NOTEBOOK_PORT
+from launcher.refusal import explain
+
+OPEN_S = 60
+"""How long a tunnel may take to come up; multiplied by the cloud's slowness."""
+END_S = 5
+PORT_TRIES = 3
+"""How often somebody may take the chosen port from under us."""
+
+_LOOPBACK = "127.0.0.1"
+_PORT_TAKEN = "Could not request local forwarding"
+_OPTIONS = ("ExitOnForwardFailure=yes", "ServerAliveInterval=15", "ServerAliveCountMax=3")
+"""A tunnel without its port is none, and one that is cut ends within a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """A tunnel: its process, when that started (as `names.process_start` says it), and its port on this computer."""
+
+    pid: int
+    start: int
+    port: int
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs, and is no other that has its number now."""
+        return self.start != 0 and names.process_start(self.pid) == self.start
+
+
+def endpoint(cloud: Launcher, machine: str, port: int) -> Endpoint:
+    """Return where a port of a machine answers, through its tunnel where one is needed. CloudError: none is open."""
+    if port == SSH_PORT or not cloud.is_remote:
+        return cloud.address(machine, port)
+    tunnel = _read(cloud, machine)
+    if tunnel is None or not tunnel.is_alive:
+        raise CloudError(f"machine {machine}: no tunnel to it is open", next_step=f"Open one: ./inv open {machine}")
+    return Endpoint(_LOOPBACK, tunnel.port)
+
+
+def open_tunnel(cloud: Launcher, machine: str, config: Path) -> Endpoint:
+    """Return where a machine's notebook answers on this computer, through the tunnel that lives or a new one.
+
+    `config` is the ssh config that knows the machine. Raises CloudError, which says why SSH does not get in.
+    """
+    identity.check_known(home(), cloud.name, machine)
+    for _ in range(PORT_TRIES):
+        with Undo() as undo:
+            undo.add(f"tunnel to {machine}", lambda: close(cloud, machine), by_hand=f"./inv stop {machine}")
+            with identity.locked(_folder(cloud)):
+                tunnel = _living(cloud, machine) or _begin(cloud, machine, config)
+            if _comes_up(cloud, machine, tunnel):
+                undo.release()
+                return Endpoint(_LOOPBACK, tunnel.port)
+    raise CloudError(f"machine {machine}: {PORT_TRIES} ports in a row were taken by others", next_step="Try again.")
+
+
+def close(cloud: Launcher, machine: str) -> None:
+    """End a machine's tunnel; its port is remembered for the next. No tunnel is a success."""
+    tunnel = _living(cloud, machine)
+    if tunnel is None:
+        return
+    try:
+        _end(tunnel, machine, signal.SIGTERM)
+    except TimedOutError:
+        _end(tunnel, machine, signal.SIGKILL)
+
+
+def forget(cloud: Launcher, machine: str) -> None:
+    """End a machine's tunnel and leave nothing of it."""
+    close(cloud, machine)
+    for path in (_record(cloud, machine), _log(cloud, machine)):
+        path.unlink(missing_ok=True)
+
+
+def sweep(cloud: Launcher) -> None:
+    """End the tunnels to machines that are off, and forget those to machines that are gone."""
+    found = cloud.owned({"project": names.PROJECT}, {Kind.MACHINE}) if any(_folder(cloud).glob("*.json")) else []
+    states = {resource.name: resource.state for resource in found}
+    for record in sorted(_folder(cloud).glob("*.json")):
+        if record.stem not in states:
+            forget(cloud, record.stem)
+        elif states[record.stem] not in (State.STARTING, State.RUNNING):
+            close(cloud, record.stem)
+
+
+def _begin(cloud: Launcher, machine: str, config: Path) -> Tunnel:
+    """Start ssh and write down which process that is."""
+    last = _read(cloud, machine)
+    port = _free_port(last.port if last else 0)
+    options = [word for option in _OPTIONS for word in ("-o", option)]
+    forward = f"{_LOOPBACK}:{port}:{_LOOPBACK}:{NOTEBOOK_PORT}"
+    log = os.open(_log(cloud, machine), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with identity.openssh():
+            process = subprocess.Popen(
+                ["ssh", "-N", "-F", str(config), *options, "-L", forward, machine],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                start_new_session=True,
+            )
+    finally:
+        os.close(log)
+    process.returncode = 0  # it is to outlive us, of which Python would complain
+    tunnel = Tunnel(process.pid, names.process_start(process.pid), port)
+    write_private(_record(cloud, machine), json.dumps(asdict(tunnel)) + "\n")
+    return tunnel
+
+
+def _comes_up(cloud: Launcher, machine: str, tunnel: Tunnel) -> bool:
+    """Wait until a tunnel accepts connections; False: its port was taken by somebody else. CloudError: ssh has given up."""
+    up = until(
+        lambda: ("up" if _accepts(tunnel.port) else None) if tunnel.is_alive else "ended",
+        what=f"machine {machine}: the tunnel to its notebook",
+        timeout_s=OPEN_S * cloud.slowness,
+        poll_s=0.05,
+        poll_max_s=0.5,
+    )
+    if up == "up":
+        return True
+    said = clean(_log(cloud, machine).read_text(encoding="utf-8", errors="replace")).strip()
+    if _PORT_TAKEN in said:
+        return False
+    explained = explain(said, machine=machine, endpoint=cloud.address(machine, SSH_PORT), is_remote=cloud.is_remote)
+    next_step = f"Look at its console: ./inv log {machine}"
+    raise explained or CloudError(f"machine {machine}: the tunnel to its notebook has ended\n{said}", next_step=next_step)
+
+
+def _end(tunnel: Tunnel, machine: str, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(tunnel.pid, number)
+    until(lambda: not tunnel.is_alive, what=f"end of the tunnel to {machine}", timeout_s=END_S, poll_s=0.02)
+
+
+def _accepts(port: int) -> bool:
+    """Say whether a port of this computer accepts connections: ssh listens once it is let in."""
+    with suppress(OSError), socket.create_connection((_LOOPBACK, port), timeout=5):
+        return True
+    return False
+
+
+def _free_port(wanted: int) -> int:
+    """Return the wanted port when nobody has it, else any other that is free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((_LOOPBACK, wanted))
+        except OSError:
+            probe.bind((_LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def _living(cloud: Launcher, machine: str) -> Tunnel | None:
+    tunnel = _read(cloud, machine)
+    return tunnel if tunnel and tunnel.is_alive else None
+
+
+def _read(cloud: Launcher, machine: str) -> Tunnel | None:
+    try:
+        return Tunnel(**json.loads(_record(cloud, machine).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _record(cloud: Launcher, machine: str) -> Path:
+    return _folder(cloud) / f"{machine}.json"
+
+
+def _log(cloud: Launcher, machine: str) -> Path:
+    return _folder(cloud) / f"{machine}.log"
+
+
+def _folder(cloud: Launcher) -> Path:
+    return home() / "ssh" / "tunnels" / cloud.name

@@ -1,0 +1,150 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import clouds
+from clouds import settings
+from clouds.errors import UsageError
+from clouds.home import home
+
+
+@pytest.fixture(autouse=True)
+def nimbus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let there be a cloud that has settings, whatever the environment of the tests says."""
+    for name in list(clouds.DRIVERS):
+        monkeypatch.delitem(clouds.DRIVERS, name)
+    for name, package in {"local": "clouds.local", "nimbus": "tests.nimbus"}.items():
+        monkeypatch.setitem(clouds.DRIVERS, name, package)
+    for name in ("NIMBUS_PROJECT", "OLD_NIMBUS_PROJECT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def write(text: str) -> Path:
+    path = settings.config_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refused(text: str) -> list[str]:
+    """Write such a file; return what is wrong with it, without the name of the file."""
+    path = write(text)
+    with pytest.raises(UsageError) as raised:
+        settings.load("nimbus", {})
+    lines = raised.value.message.splitlines()
+    assert all(line.startswith(f"{path}: ") for line in lines)
+    return [line.removeprefix(f"{path}: ") for line in lines]
+
+
+def test_without_a_file_each_setting_has_its_default() -> None:
+    assert settings.load("nimbus", {}) == {"project": "", "zone": "middle-1", "machine_size": ""}
+
+
+def test_a_flag_holds_before_the_environment_that_before_the_file_and_that_before_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write('[nimbus]\nproject = "of-file"\nzone = "of-file"\n')
+    assert settings.load("nimbus", {})["zone"] == "of-file"
+    monkeypatch.setenv("OLD_NIMBUS_PROJECT", "of-environment")
+    assert settings.load("nimbus", {})["project"] == "of-environment"
+    monkeypatch.setenv("NIMBUS_PROJECT", "of-first-variable")
+    assert settings.load("nimbus", {})["project"] == "of-first-variable"
+    assert settings.load("nimbus", {"project": "of-flag"})["project"] == "of-flag"
+
+
+def test_connecting_hands_the_settings_to_the_driver() -> None:
+    write('[nimbus]\nproject = "mine"\n')
+    expected = {"project": "mine", "zone": "far-2", "machine_size": ""}
+    assert clouds.connect("nimbus", {"zone": "far-2"}) == (home(), expected)  # type: ignore[comparison-overlap]
+
+
+def test_a_flag_of_which_the_cloud_knows_nothing_is_refused() -> None:
+    with pytest.raises(UsageError) as raised:
+        clouds.connect("local", {"zone": "far-2", "machine_size": "8"})
+    assert raised.value.message.splitlines() == [
+        "--zone: the cloud local has none (leave it out, or choose another --cloud)",
+        "--machine-size: the cloud local has none (leave it out, or choose another --cloud)",
+    ]
+
+
+def test_all_that_is_wrong_with_the_file_is_told_at_once_with_what_to_write_instead() -> None:
+    assert refused(
+        'cloud = "nimbos"\nnimbu = 1\nlocal = 3\n[nimbus]\nzonne = "a"\nproject = 7\nmachine_size = ""\n[local]\n'[:-8]
+    ) == [
+        "cloud: 'nimbos' is no cloud (write nimbus)",
+        "nimbu: there is no such cloud or setting (write nimbus)",
+        "local: 3 is no table (write [local], and its settings in the lines below)",
+        "nimbus.zonne: there is no such setting (write zone)",
+        "nimbus.project: 7 is no text (write it in quotes)",
+        "nimbus.machine_size: is empty (write a value, or leave the line out)",
+    ]
+
+
+def test_a_setting_that_is_like_no_other_lists_those_there_are() -> None:
+    assert refused('[nimbus]\nxyzzy = "a"\n') == ["nimbus.xyzzy: there is no such setting (write project or zone or machine_size)"]
+    assert refused('[local]\nzone = "a"\n') == ["local.zone: there is no such setting (leave it out)"]
+
+
+def test_what_is_no_toml_is_told_with_its_place() -> None:
+    (problem,) = refused("cloud = \n")
+    assert "line 1" in problem
+
+
+def test_the_cloud_of_the_environment_holds_before_that_of_the_file_and_that_before_the_local_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert clouds.default() == "local"
+    write('cloud = "nimbus"\n')
+    assert clouds.default() == "nimbus"
+    monkeypatch.setenv("BAKEHOUSE_CLOUD", "local")
+    assert clouds.default() == "local"
+
+
+def test_without_a_name_the_default_cloud_is_connected() -> None:
+    write('cloud = "nimbus"\n')
+    assert clouds.connect() == (home(), settings.load("nimbus", {}))  # type: ignore[comparison-overlap]
+
+
+def test_a_cloud_is_configured_when_the_file_or_the_environment_tells_something_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not settings.is_configured("nimbus")
+    monkeypatch.setenv("NIMBUS_PROJECT", "mine")
+    assert settings.is_configured("nimbus")
+    monkeypatch.delenv("NIMBUS_PROJECT")
+    write('[nimbus]\nzone = "far-2"\n')
+    assert settings.is_configured("nimbus")
+
+
+def test_the_clouds_in_use_are_the_default_one_and_those_with_a_store_or_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(clouds.DRIVERS, "stratus", "tests.nimbus")
+    monkeypatch.setenv("BAKEHOUSE_CLOUD", "stratus")
+    assert clouds.configured() == ["stratus"]
+    (home() / "local").mkdir()
+    write('[nimbus]\nproject = "mine"\n')
+    assert clouds.configured() == ["local", "nimbus", "stratus"]
+
+
+def test_the_file_lies_in_the_users_config_folder_or_where_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert settings.config_file() == tmp_path / "config/bakehouse/config.toml"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BAKEHOUSE_CONFIG", "my.toml")
+    assert settings.config_file() == tmp_path / "my.toml"
+
+
+def test_a_file_that_cannot_be_read_is_a_usage_error() -> None:
+    settings.config_file().mkdir(parents=True)
+    with pytest.raises(UsageError, match="Is a directory") as raised:
+        settings.load("nimbus", {})
+    assert raised.value.next_step
+
+
+def test_the_settings_of_the_local_cloud_are_known_without_its_driver() -> None:
+    script = (
+        "import sys; from clouds.settings import load; print(load('local', {}));"
+        "print([name for name in sys.modules if name.startswith(('clouds.local.', 'qemu'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["{}", "[]"]

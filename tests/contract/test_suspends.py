@@ -1,0 +1,47 @@
+"""What every cloud does alike that can keep the memory of a machine that is off; name such a cloud in SUSPENDING."""
+
+import pytest
+
+from clouds import names
+from clouds.driver import BootSpec, Kind, Launcher, State, Suspends
+from clouds.errors import NotFoundError
+from clouds.lifecycle import is_running, settle
+from launcher.power import SUSPEND_S
+from tests.contract.bench import Bench
+
+SUSPENDING = ["faraway", "gcp"]
+pytestmark = pytest.mark.parametrize("bench", SUSPENDING, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def suspended(bench: Bench) -> BootSpec:
+    """Give a machine that has run and was suspended."""
+    nonce = names.new_nonce()
+    spec = bench.spec(nonce=nonce)
+    bench.run(spec, nonce)
+    assert isinstance(bench.cloud, Suspends)
+    settle(bench.cloud, bench.cloud.suspend(spec.name), timeout_s=SUSPEND_S)
+    return spec
+
+
+def test_machine_that_was_suspended_is_off_and_keeps_its_labels(cloud: Launcher, suspended: BootSpec) -> None:
+    found = cloud.find(Kind.MACHINE, suspended.name)
+    assert found
+    assert found.state is State.SUSPENDED
+    assert suspended.labels.items() <= found.labels.items()
+    assert not is_running(cloud, suspended.name)
+
+
+def test_suspended_machine_that_is_started_goes_on_and_boots_no_second_time(cloud: Launcher, suspended: BootSpec) -> None:
+    before = cloud.console(suspended.name, 0)
+    settle(cloud, cloud.start(suspended.name, deadline_s=suspended.deadline_s, facts={}), timeout_s=SUSPEND_S)
+    assert is_running(cloud, suspended.name)
+    after = cloud.console(suspended.name, 0).text
+    assert after.startswith(before.text)
+    assert after.count("Linux version") == 1
+
+
+def test_suspending_what_is_not_there_is_not_found(bench: Bench) -> None:
+    assert isinstance(bench.cloud, Suspends)
+    with pytest.raises(NotFoundError, match="contract-nosuch"):
+        settle(bench.cloud, bench.cloud.suspend("contract-nosuch"))

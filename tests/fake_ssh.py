@@ -1,0 +1,74 @@
+#!/usr/bin/env python3
+"""ssh(1) as far as the launcher uses it, on this computer alone: `-L` forwards to a fake notebook, a command runs in a shell here.
+
+Beside it lie `ssh.calls` and `sudo.calls`, the arguments of each call; `forwards`, a link to what tests.fake_remote writes; and,
+where a test wants it to fail, `refusal`, with what it is to say. Run as a program of its own; `install` puts it into a folder.
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+
+def install(folder: Path, forwards: Path) -> Path:
+    """Put an `ssh` into a folder, which finds where the notebooks answer in another; return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ssh").write_text(f'#!/bin/sh\nexec {sys.executable} -ISE {__file__} "$0" "$@"\n')
+    (folder / "sudo").write_text('#!/bin/sh\necho "$*" >>"$0.calls"\n')  # never the computer's own
+    for name in ("ssh", "sudo"):
+        (folder / name).chmod(0o755)
+    (folder / "forwards").symlink_to(forwards)
+    return folder
+
+
+def main(here: Path, words: list[str]) -> int:
+    """Do what ssh would."""
+    with (here / "ssh.calls").open("a") as calls:
+        calls.write(" ".join(words) + "\n")
+    said = Path(words[words.index("-E") + 1]) if "-E" in words else None
+    if (here / "refusal").exists():
+        return say((here / "refusal").read_text(), said)
+    if "-L" in words:
+        return forward(int(words[words.index("-L") + 1].split(":")[1]), here / "forwards" / words[-1])
+    return os.execvp("sh", ["sh", "-c", " ".join(words[words.index("--") + 1 :])])
+
+
+def say(text: str, said: Path | None) -> int:
+    """Fail with these words, on the error output or in the file of `-E`."""
+    with said.open("a") if said else os.fdopen(2, "w") as out:
+        out.write(text)
+    return 255
+
+
+def forward(port: int, target: Path) -> int:
+    """Listen on a port of this computer and carry all there is to where the target's file says, until this is ended."""
+
+    async def serve() -> None:
+        async with await asyncio.start_server(connect, "127.0.0.1", port) as server:
+            await server.serve_forever()
+
+    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there = await asyncio.open_connection("127.0.0.1", int(target.read_text()))
+            await asyncio.gather(carry(reader, there[1]), carry(there[0], writer))
+        except OSError:
+            writer.close()
+
+    try:
+        asyncio.run(serve())
+    except OSError:
+        return say(f"bind [127.0.0.1]:{port}: Address already in use\nCould not request local forwarding.\n", None)
+    return 0
+
+
+async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Carry bytes one way until there are no more."""
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).parent, sys.argv[2:]))

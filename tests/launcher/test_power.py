@@ -1,0 +1,125 @@
+"""Suspended and gone on again; tests/launcher/test_machines.py has stop and start."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from clouds.driver import State
+from clouds.errors import CapacityError, CloudError, NotFoundError, UsageError
+from clouds.home import home
+from clouds.ledger import Ledger
+from launcher import gc, tunnel
+from launcher.identity import known_hosts
+from launcher.machines import find_machine
+from launcher.notebook import check_login
+from launcher.power import start, stop, suspend
+from tests.fake_cloud import FakeCloud
+from tests.fake_remote import RemoteCloud
+from tests.launcher.given import launch_one
+
+STOP_TIMER = "sh -c systemctl stop bakehouse-expiry.timer 2>/dev/null || true"
+
+
+@pytest.fixture
+def one(remote: RemoteCloud, jupyter: str, far_ssh: Path) -> RemoteCloud:
+    """Launch a machine `one` with a notebook, far away."""
+    launch_one(remote, "one")
+    return remote
+
+
+def sudo_calls(far_ssh: Path) -> list[str]:
+    """Return what was run as root on a machine, in order."""
+    calls = far_ssh / "sudo.calls"
+    return calls.read_text().splitlines() if calls.exists() else []
+
+
+def test_suspended_machine_is_off_and_shown_so(one: RemoteCloud) -> None:
+    suspend(one, "one")
+    view = find_machine(one, "one")
+    assert (view.state, view.url, view.left_s) == ("suspended", None, None)
+
+
+def test_suspending_ends_the_tunnel_and_takes_the_end_of_the_guest_back(one: RemoteCloud, far_ssh: Path) -> None:
+    suspend(one, "one")
+    assert sudo_calls(far_ssh) == [STOP_TIMER]
+    with pytest.raises(CloudError, match="no tunnel"):
+        tunnel.endpoint(one, "one", 8888)
+
+
+def test_what_is_suspended_can_be_suspended_again(one: RemoteCloud) -> None:
+    suspend(one, "one")
+    suspend(one, "one")
+    assert one.calls.count("suspend one") == 1
+
+
+def test_what_is_off_or_absent_cannot_be_suspended(one: RemoteCloud) -> None:
+    stop(one, "one")
+    with pytest.raises(CloudError, match="it is stopped"):
+        suspend(one, "one")
+    with pytest.raises(NotFoundError):
+        suspend(one, "two")
+
+
+def test_cloud_that_cannot_suspend_says_what_to_do_instead(fake: FakeCloud, jupyter: str) -> None:
+    launch_one(fake, "one")
+    with pytest.raises(UsageError, match="--suspend: the cloud fake cannot keep the memory") as refused:
+        suspend(fake, "one")
+    assert refused.value.next_step.endswith("./inv stop one")
+    assert fake.world.machines["one"].state is State.RUNNING
+
+
+def test_machine_that_cannot_be_suspended_keeps_its_end(one: RemoteCloud, far_ssh: Path) -> None:
+    expires = one.world.machines["one"].labels["expires"]
+    one.fault("suspend", error=CapacityError("not now"))
+    with pytest.raises(CapacityError):
+        suspend(one, "one")
+    assert f"--on-calendar=@{expires} " in sudo_calls(far_ssh)[-1]
+
+
+def test_machine_goes_on_with_the_notebook_and_the_password_that_it_had(remote: RemoteCloud, jupyter: str, far_ssh: Path) -> None:
+    launched = launch_one(remote, "one")
+    suspend(remote, "one")
+    console = remote.world.machines["one"].console
+    view = start(remote, "one")
+    assert view.url == launched.url
+    assert view.url and launched.password
+    check_login(view.url, launched.password)
+    assert remote.world.machines["one"].console == console  # no boot, and no host key told
+
+
+def test_machine_that_goes_on_has_a_new_lifetime_everywhere(one: RemoteCloud, far_ssh: Path) -> None:
+    suspend(one, "one")
+    start(one, "one", lifetime_h=2)
+    machine = one.world.machines["one"]
+    expires = int(machine.labels["expires"])
+    assert abs(expires - time.time() - 2 * 3600) < 60
+    assert 2 * 3600 < machine.spec.deadline_s < 3 * 3600
+    when = f"--on-calendar=@{expires} --timer-property=AccuracySec=1s"
+    assert sudo_calls(far_ssh)[-1] == f"{STOP_TIMER}; systemd-run --quiet --unit=bakehouse-expiry {when} systemctl poweroff"
+
+
+def test_machine_without_a_limit_goes_on_without_one(one: RemoteCloud, far_ssh: Path) -> None:
+    suspend(one, "one")
+    start(one, "one", lifetime_h=0)
+    assert sudo_calls(far_ssh)[-1] == STOP_TIMER
+
+
+def test_end_that_cannot_be_set_is_told(one: RemoteCloud, far_ssh: Path) -> None:
+    (far_ssh / "sudo").write_text("#!/bin/sh\necho 'no bus' >&2; exit 1\n")
+    with pytest.raises(CloudError, match="its end was not set: no bus"):
+        suspend(one, "one")
+    assert one.world.machines["one"].state is State.RUNNING
+
+
+def test_machine_whose_host_key_is_not_known_here_is_not_set_going(one: RemoteCloud) -> None:
+    suspend(one, "one")
+    known_hosts(home(), "faraway", "one").unlink()
+    with pytest.raises(CloudError, match="does not know its host key"):
+        start(one, "one")
+    assert one.world.machines["one"].state is State.SUSPENDED
+
+
+def test_suspended_machine_holds_its_users_work_and_is_never_waste(one: RemoteCloud, ledger: Ledger) -> None:
+    suspend(one, "one")
+    assert gc.find(one, ledger, now=4_000_000_000.0) == []
