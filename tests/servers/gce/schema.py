@@ -83,6 +83,16 @@ class Schema:
                 return method, {name: unquote(value) for name, value in found.groupdict().items()}
         raise ApiError(404, "notFound", f"The requested URL /compute/v1/{path} was not found on this server.")
 
+    def is_atomic(self, schema: str, field: str) -> bool:
+        """Return whether a filter may name a field: no list stands on the way to it."""
+        spec: Json = self.schemas[schema]
+        for name in field.split("."):
+            spec = self.schemas[spec["$ref"]] if "$ref" in spec else spec
+            if "additionalProperties" in spec:
+                return True
+            spec = spec.get("properties", {}).get(name) or {"type": "array"}
+        return spec.get("type") != "array"
+
     def check_parameters(self, method: Method, path: Mapping[str, str], query: Mapping[str, list[str]]) -> dict[str, Any]:
         """Return all parameters, converted, with the defaults that the document gives."""
         values: dict[str, Any] = {}
@@ -135,15 +145,15 @@ class _Checker:
         if kind == "array":
             items = value if isinstance(value, list) else [value]
             return [self.value(spec["items"], item, f"{where}[{i}]") for i, item in enumerate(items) if item is not None]
-        if kind == "object":
-            if not isinstance(value, dict):
-                raise unparsable(
-                    f"Invalid value at '{where}' (type.googleapis.com/{spec.get('id', 'object')}), {json.dumps(value)}"
-                )
-            return self.message(spec, value, where)
-        if isinstance(value, (dict, list)):
+        if isinstance(value, list):
             parent, _, name = where.rpartition(".")
             raise unparsable(f"Unknown name \"{name}\" at '{parent}': Proto field is not repeating, cannot start list.")
+        if kind == "object":
+            if not isinstance(value, dict):
+                raise _wrong_type(where, f"type.googleapis.com/{spec.get('id', 'object')}", value)
+            return self.message(spec, value, where)
+        if isinstance(value, dict):
+            raise unparsable(f"Invalid value at '{where}': a message, where a value belongs.")
         return _scalar(spec, value, where)
 
 

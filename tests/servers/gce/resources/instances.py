@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 from tests.servers.gce import checks, quotas
-from tests.servers.gce.catalog import ONLY_HYPERDISK, region_of
+from tests.servers.gce.catalog import BOTH_DISK_KINDS, ONLY_HYPERDISK, region_of
 from tests.servers.gce.cloud import Cloud, serves
 from tests.servers.gce.errors import ApiError, Json, already_exists, bad_usage, in_use, invalid, required
 from tests.servers.gce.links import found
@@ -176,8 +176,7 @@ def _network_of(cloud: Cloud, given: Json, field: str, region: str) -> tuple[str
     reference = given.get("network", "global/networks/default")
     network = cloud.store.get(found(cloud.store, reference, f"{field}.network", project=cloud.project, collection="networks"))
     if not network["autoCreateSubnetworks"]:
-        why = "Network interface must specify a subnet if the network resource is in custom subnet mode."
-        raise invalid(f"{field}.subnetwork", "", why)
+        raise invalid(field, "", "Subnetwork should be specified for custom subnetmode network")
     return network["selfLink"], next(url for url in network["subnetworks"] if f"/regions/{region}/" in url)
 
 
@@ -202,10 +201,15 @@ def _plan_disks(cloud: Cloud, call: Call, machine_type: str) -> list[tuple[Json,
             raise already_exists(path)
     family = name_of(machine_type).split("-")[0]
     for _, plan in planned:
-        if plan and family in ONLY_HYPERDISK and not name_of(plan.type).startswith("hyperdisk"):
-            raise bad_usage(f"{name_of(plan.type)} disk type cannot be used by {name_of(machine_type)} machine type")
+        if plan and name_of(plan.type).startswith("hyperdisk") != (family in ONLY_HYPERDISK) and family not in BOTH_DISK_KINDS:
+            raise _unusable(name_of(plan.type), name_of(machine_type))
     _check_architecture(cloud, planned, machine_type)
     return planned
+
+
+def _unusable(disk_type: str, machine_type: str) -> ApiError:
+    """Return the error of https://github.com/rancher/harvester-cloud/issues/249."""
+    return ApiError(400, "badRequest", f"{disk_type} disk type cannot be used by {machine_type} machine type.")
 
 
 def _check_architecture(cloud: Cloud, planned: list[tuple[Json, DiskPlan | None]], machine_type: str) -> None:
@@ -301,7 +305,7 @@ def attached(cloud: Cloud, instance: Json, disk: Json, given: Json, index: int) 
 def delete(cloud: Cloud, call: Call) -> Json:
     instance = cloud.store.get(call.path)
     if instance["deletionProtection"]:
-        raise bad_usage("Resource cannot be deleted if it's protected against deletion")
+        raise bad_usage("Resource cannot be deleted if it's protected against deletion.")
     return cloud.begin(call, instance, deletion(cloud, instance))
 
 
