@@ -30,7 +30,8 @@ class Clients:
 @pytest.fixture
 def clients(gce: Gce) -> Clients:
     def client(kind: Any) -> Any:
-        return kind(credentials=AnonymousCredentials(), client_options=ClientOptions(api_endpoint=gce.url), transport="rest")
+        nobody: Any = AnonymousCredentials
+        return kind(credentials=nobody(), client_options=ClientOptions(api_endpoint=gce.url), transport="rest")
 
     kinds = (
         compute_v1.InstancesClient,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import uuid
 
 import pytest
 
 from tests.servers.asking import ZONE, ask, boot, do, done, machine
 from tests.servers.gce import ApiError, Gce, OperationError, quota_error, rate_limit_exceeded, stock_out
+from tests.servers.vm import ScriptedVms, Step, Vm, VmError
 
 INSERT = "compute.instances.insert"
 BUSY = ApiError(503, "backendError", "Try again")
@@ -80,6 +82,32 @@ def test_a_start_without_stock_leaves_the_instance_off(gce: Gce) -> None:
     gce.fault("compute.instances.start", error=stock_out("us-central1-a", "e2-small"))
     assert "error" in do(gce, "POST", f"{ZONE}/instances/one/start")
     assert gce.instance("one")["status"] == "TERMINATED"
+
+
+def test_a_delete_that_fails_leaves_the_instance_as_it_was(gce: Gce) -> None:
+    boot(gce, "one")
+    gce.fault("compute.instances.delete", error=OperationError("INTERNAL_ERROR", "Lost", 500, "INTERNAL SERVER ERROR"))
+    assert "error" in do(gce, "DELETE", f"{ZONE}/instances/one")
+    assert gce.instance("one")["status"] == "RUNNING"
+
+
+def test_a_machine_that_cannot_start_leaves_nothing(gce: Gce, vms: ScriptedVms) -> None:
+    def fail(vm: Vm) -> list[Step]:
+        raise VmError("no memory")
+
+    vms.play = fail
+    operation = do(gce, "POST", f"{ZONE}/instances", machine("one"))
+    assert operation["error"]["errors"][0] == {"code": "INTERNAL_ERROR", "message": "Internal error: no memory"}
+    assert gce.inventory() == []
+
+
+def test_a_retry_with_the_same_request_id_finds_what_a_lost_answer_has_made(gce: Gce) -> None:
+    gce.fault(INSERT, when="after", error="hang")
+    request = str(uuid.uuid4())
+    with pytest.raises(http.client.RemoteDisconnected):
+        ask(gce, "POST", f"{ZONE}/instances", machine("one"), requestId=request)
+    done(gce, "POST", f"{ZONE}/instances", machine("one"), requestId=request)
+    assert [line for line in gce.inventory() if line.startswith("instances")] == ["instances us-central1-a/one RUNNING"]
 
 
 def test_a_function_may_strike(gce: Gce) -> None:

@@ -164,9 +164,11 @@ def test_labels_change_with_the_fingerprint_of_those_that_are_there(gce: Gce) ->
 
 def test_metadata_that_was_changed_meanwhile_is_told_in_the_operation(gce: Gce) -> None:
     old = boot(gce, "one")["metadata"]["fingerprint"]
+    gce.cloud.operations.duration_s = 100
     first, second = (
         ask(gce, "POST", f"{ONE}/setMetadata", {"items": [{"key": "k", "value": value}], "fingerprint": old}).body for value in "ab"
     )
+    gce.advance(200)
     assert "error" not in wait(gce, first)
     ended = wait(gce, second)
     assert (ended["error"]["errors"][0]["code"], ended["httpErrorStatusCode"]) == ("CONDITION_NOT_MET", 412)

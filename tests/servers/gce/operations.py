@@ -74,7 +74,7 @@ class Operations:
         path = operation["selfLink"].removeprefix(link(""))
         if call and call.params.get("requestId"):
             self._by_request[call["requestId"]] = (f"{call.method.id} {call.path}", path)
-        self._engine.after(self.duration_s * PENDING_SHARE, lambda: self._run(operation, work))
+        self._engine.after(self.duration_s * PENDING_SHARE, lambda: self._run(operation, work, fault))
         self._engine.after(self.duration_s, lambda: self._work(operation, work, fault))
         return operation
 
@@ -101,9 +101,9 @@ class Operations:
         del operation["creationTimestamp"]
         return operation
 
-    def _run(self, operation: Json, work: Work) -> None:
+    def _run(self, operation: Json, work: Work, fault: tuple[str, OperationError] | None) -> None:
         operation.update(status="RUNNING", startTime=timestamp(self._engine.now()))
-        if work.begun:
+        if work.begun and not (fault and fault[0] == "before"):
             work.begun()
 
     def _work(self, operation: Json, work: Work, fault: tuple[str, OperationError] | None) -> None:

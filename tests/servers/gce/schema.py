@@ -29,7 +29,7 @@ class Method:
 
     id: str
     http: str
-    regex: re.Pattern[str]
+    template: tuple[str, ...]
     parameters: Mapping[str, Json]
     body: str = ""
     response: str = ""
@@ -70,17 +70,19 @@ class Schema:
                 self._add(spec)
 
     def _add(self, spec: Json) -> None:
-        regex = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", spec["path"]))
+        template = tuple(spec["path"].split("/"))
         body, response = (spec.get(side, {}).get("$ref", "") for side in ("request", "response"))
-        method = Method(spec["id"], spec["httpMethod"], regex, spec.get("parameters", {}), body, response)
-        self._methods[method.http, spec["path"].count("/")].append(method)
+        method = Method(spec["id"], spec["httpMethod"], template, spec.get("parameters", {}), body, response)
+        self._methods[method.http, len(template)].append(method)
         self.ids.add(method.id)
 
     def route(self, http: str, path: str) -> tuple[Method, dict[str, str]]:
         """Return the method that a path (without /compute/v1/) means, and the parameters that stand in it."""
-        for method in self._methods[http, path.count("/")]:
-            if found := method.regex.fullmatch(path):
-                return method, {name: unquote(value) for name, value in found.groupdict().items()}
+        parts = path.split("/")
+        for method in self._methods[http, len(parts)]:
+            pairs = list(zip(method.template, parts, strict=True))
+            if all(part and (name.startswith("{") or name == part) for name, part in pairs):
+                return method, {name.strip("{}"): unquote(part) for name, part in pairs if name.startswith("{")}
         raise ApiError(404, "notFound", f"The requested URL /compute/v1/{path} was not found on this server.")
 
     def is_atomic(self, schema: str, field: str) -> bool:
