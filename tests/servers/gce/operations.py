@@ -121,11 +121,12 @@ class Operations:
         try:
             if fault and fault[0] == "before":
                 raise fault[1]
-            done = work.start() if work.start else None
+            done = work.start() if work.start else _at_once
+            is_done = done()
         except (ApiError, OperationError, VmError) as error:
             failed(error)
             return
-        if done is None or done():
+        if is_done:
             finish()
         else:
             self._engine.once(done, finish, failed)
@@ -143,3 +144,7 @@ class Operations:
         if error:
             operation.update(error=error.body(), httpErrorStatusCode=error.http_code, httpErrorMessage=error.http_message)
         operation.update(status="DONE", progress=100, endTime=timestamp(self._engine.now()))
+
+
+def _at_once() -> bool:
+    return True
