@@ -42,6 +42,7 @@ MISSING = {
 }
 DISK_TYPES = ("pd-standard", "pd-balanced", "pd-ssd", "hyperdisk-balanced")
 ONLY_HYPERDISK = ("n4",)
+BOTH_DISK_KINDS = ("c3",)
 
 PUBLIC_IMAGES = {
     "debian-cloud": (

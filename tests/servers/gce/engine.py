@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from tests.servers.vm import Done
+from tests.servers.vm import Done, VmError
 
 POLL_S = 0.02
 
@@ -58,18 +58,18 @@ class Engine:
         return max(0.001, min(POLL_S, self._due[0][0] - self.now())) if self._due else POLL_S
 
     def _settle_awaited(self) -> bool:
-        for entry in self._awaited:
+        for entry in list(self._awaited):
             done, action, failed = entry
             try:
-                is_done = done()
-            except Exception as error:
+                if not done():
+                    continue
+            except VmError as error:
                 self._awaited.remove(entry)
                 failed(error)
-                return True
-            if is_done:
+            else:
                 self._awaited.remove(entry)
                 action()
-                return True
+            return True
         return False
 
 

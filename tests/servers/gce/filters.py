@@ -17,22 +17,33 @@ _VALUE = re.compile(r"\"((?:\\.|[^\"\\])*)\"|'((?:\\.|[^'\\])*)'|([^\s()]+)")
 _WORD = re.compile(r"\s*(AND|OR|NOT)\b")
 
 
-def parse(text: str) -> Predicate:
-    """Return whether a resource matches; raises ApiError 400 for what is no filter."""
-    parser = _Parser(text)
+IsField = Callable[[str], bool]
+
+
+def parse(text: str, is_field: IsField) -> Predicate:
+    """Return whether a resource matches; raises ApiError 400 for what is no filter, or names what cannot be filtered by."""
+    parser = _Parser(text, is_field)
     predicate = parser.conjunction()
-    if not parser.is_at_end() or len(parser.styles) > 1:
+    if not parser.is_at_end() or parser.is_mixed():
         raise parser.error()
     return predicate
 
 
 class _Parser:
-    def __init__(self, text: str) -> None:
-        self._text, self._at = text, 0
+    def __init__(self, text: str, is_field: IsField) -> None:
+        self._text, self._at, self._is_field = text, 0, is_field
         self.styles: set[str] = set()
+        self._has_words = False
 
     def error(self) -> Exception:
         return invalid("filter", self._text, "Invalid list filter expression.")
+
+    def is_mixed(self) -> bool:
+        """Return whether regular expressions stand beside the other kind, or beside AND and OR.
+
+        https://github.com/googleapis/nodejs-compute/issues/48
+        """
+        return len(self.styles) > 1 or ("regex" in self.styles and self._has_words)
 
     def is_at_end(self) -> bool:
         return not self._text[self._at :].strip()
@@ -64,6 +75,8 @@ class _Parser:
 
     def _comparison(self) -> Predicate:
         field = self._match(_FIELD)[1]
+        if not self._is_field(field):
+            raise self.error()
         operator = self._match(_OPERATOR)[1]
         found = self._match(_VALUE)
         quoted = found[1] if found[1] is not None else found[2]
@@ -90,6 +103,7 @@ class _Parser:
         found = _WORD.match(self._text, self._at)
         if found and found[1] == word:
             self._at = found.end()
+            self._has_words = self._has_words or word != "NOT"
             return True
         return False
 

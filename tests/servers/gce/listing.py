@@ -8,7 +8,7 @@ import json
 
 from tests.servers.gce.errors import Json, invalid
 from tests.servers.gce.filters import parse
-from tests.servers.gce.schema import Call
+from tests.servers.gce.schema import Call, compute_v1
 from tests.servers.gce.store import link
 
 MOST_RESULTS = 500
@@ -16,7 +16,7 @@ MOST_RESULTS = 500
 
 def page(call: Call, kind: str, things: list[Json]) -> Json:
     """Return one page of a plain list."""
-    chosen, more = _choose(call, [("", thing) for thing in things])
+    chosen, more = _choose(call, kind, [("", thing) for thing in things])
     answer: Json = {"kind": f"{kind}List", "id": call.path, "selfLink": link(call.path), **more}
     if chosen:
         answer["items"] = [thing for _, thing in chosen]
@@ -25,7 +25,7 @@ def page(call: Call, kind: str, things: list[Json]) -> Json:
 
 def aggregated_page(call: Call, kind: str, scopes: list[str], things: list[tuple[str, Json]]) -> Json:
     """Return one page over all scopes; those without a result on it carry a warning, as the service has it."""
-    chosen, more = _choose(call, things)
+    chosen, more = _choose(call, kind, things)
     items: Json = {}
     for scope in scopes:
         found = [thing for place, thing in chosen if place == scope]
@@ -38,13 +38,14 @@ def _no_results(scope: str) -> Json:
     return {"code": "NO_RESULTS_ON_PAGE", "message": message, "data": [{"key": "scope", "value": scope}]}
 
 
-def _choose(call: Call, things: list[tuple[str, Json]]) -> tuple[list[tuple[str, Json]], Json]:
+def _choose(call: Call, kind: str, things: list[tuple[str, Json]]) -> tuple[list[tuple[str, Json]], Json]:
     """Return what stands on the page that is asked for, and the token of the next one."""
+    item = kind[len("compute#")].upper() + kind[len("compute#") + 1 :]
     most = call.params.get("maxResults", MOST_RESULTS)
     if not 0 <= most <= MOST_RESULTS:
         raise invalid("maxResults", most, f"Must be between 0 and {MOST_RESULTS}, inclusive.")
     if text := call.params.get("filter"):
-        is_wanted = parse(text)
+        is_wanted = parse(text, lambda field: compute_v1().is_atomic(item, field))
         things = [entry for entry in things if is_wanted(entry[1])]
     things = _ordered(call, things)
     start = _start(call.params.get("pageToken"))

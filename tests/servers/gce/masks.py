@@ -58,5 +58,5 @@ def _select(tree: Mask, answer: Any) -> Any:
         return [_select(tree, item) for item in answer]
     if not isinstance(answer, dict):
         return answer
-    every = tree.get("*")
-    return {key: _select(tree.get(key, every), value) for key, value in answer.items() if key in tree or every is not None}
+    wanted = {key: tree[key] if key in tree else tree["*"] for key in answer if key in tree or "*" in tree}
+    return {key: _select(inner, answer[key]) for key, inner in wanted.items()}

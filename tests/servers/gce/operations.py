@@ -74,7 +74,7 @@ class Operations:
         path = operation["selfLink"].removeprefix(link(""))
         if call and call.params.get("requestId"):
             self._by_request[call["requestId"]] = (f"{call.method.id} {call.path}", path)
-        self._engine.after(self.duration_s * PENDING_SHARE, lambda: self._run(operation, work))
+        self._engine.after(self.duration_s * PENDING_SHARE, lambda: self._run(operation, work, fault))
         self._engine.after(self.duration_s, lambda: self._work(operation, work, fault))
         return operation
 
@@ -101,9 +101,9 @@ class Operations:
         del operation["creationTimestamp"]
         return operation
 
-    def _run(self, operation: Json, work: Work) -> None:
+    def _run(self, operation: Json, work: Work, fault: tuple[str, OperationError] | None) -> None:
         operation.update(status="RUNNING", startTime=timestamp(self._engine.now()))
-        if work.begun:
+        if work.begun and not (fault and fault[0] == "before"):
             work.begun()
 
     def _work(self, operation: Json, work: Work, fault: tuple[str, OperationError] | None) -> None:
@@ -121,11 +121,12 @@ class Operations:
         try:
             if fault and fault[0] == "before":
                 raise fault[1]
-            done = work.start() if work.start else None
+            done = work.start() if work.start else _at_once
+            is_done = done()
         except (ApiError, OperationError, VmError) as error:
             failed(error)
             return
-        if done is None or done():
+        if is_done:
             finish()
         else:
             self._engine.once(done, finish, failed)
@@ -143,3 +144,7 @@ class Operations:
         if error:
             operation.update(error=error.body(), httpErrorStatusCode=error.http_code, httpErrorMessage=error.http_message)
         operation.update(status="DONE", progress=100, endTime=timestamp(self._engine.now()))
+
+
+def _at_once() -> bool:
+    return True

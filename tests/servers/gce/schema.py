@@ -29,7 +29,7 @@ class Method:
 
     id: str
     http: str
-    regex: re.Pattern[str]
+    template: tuple[str, ...]
     parameters: Mapping[str, Json]
     body: str = ""
     response: str = ""
@@ -70,18 +70,30 @@ class Schema:
                 self._add(spec)
 
     def _add(self, spec: Json) -> None:
-        regex = re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", spec["path"]))
+        template = tuple(spec["path"].split("/"))
         body, response = (spec.get(side, {}).get("$ref", "") for side in ("request", "response"))
-        method = Method(spec["id"], spec["httpMethod"], regex, spec.get("parameters", {}), body, response)
-        self._methods[method.http, spec["path"].count("/")].append(method)
+        method = Method(spec["id"], spec["httpMethod"], template, spec.get("parameters", {}), body, response)
+        self._methods[method.http, len(template)].append(method)
         self.ids.add(method.id)
 
     def route(self, http: str, path: str) -> tuple[Method, dict[str, str]]:
         """Return the method that a path (without /compute/v1/) means, and the parameters that stand in it."""
-        for method in self._methods[http, path.count("/")]:
-            if found := method.regex.fullmatch(path):
-                return method, {name: unquote(value) for name, value in found.groupdict().items()}
+        parts = path.split("/")
+        for method in self._methods[http, len(parts)]:
+            pairs = list(zip(method.template, parts, strict=True))
+            if all(part and (name.startswith("{") or name == part) for name, part in pairs):
+                return method, {name.strip("{}"): unquote(part) for name, part in pairs if name.startswith("{")}
         raise ApiError(404, "notFound", f"The requested URL /compute/v1/{path} was not found on this server.")
+
+    def is_atomic(self, schema: str, field: str) -> bool:
+        """Return whether a filter may name a field: no list stands on the way to it."""
+        spec: Json = self.schemas[schema]
+        for name in field.split("."):
+            spec = self.schemas[spec["$ref"]] if "$ref" in spec else spec
+            if "additionalProperties" in spec:
+                return True
+            spec = spec.get("properties", {}).get(name) or {"type": "array"}
+        return spec.get("type") != "array"
 
     def check_parameters(self, method: Method, path: Mapping[str, str], query: Mapping[str, list[str]]) -> dict[str, Any]:
         """Return all parameters, converted, with the defaults that the document gives."""
@@ -135,15 +147,15 @@ class _Checker:
         if kind == "array":
             items = value if isinstance(value, list) else [value]
             return [self.value(spec["items"], item, f"{where}[{i}]") for i, item in enumerate(items) if item is not None]
-        if kind == "object":
-            if not isinstance(value, dict):
-                raise unparsable(
-                    f"Invalid value at '{where}' (type.googleapis.com/{spec.get('id', 'object')}), {json.dumps(value)}"
-                )
-            return self.message(spec, value, where)
-        if isinstance(value, (dict, list)):
+        if isinstance(value, list):
             parent, _, name = where.rpartition(".")
             raise unparsable(f"Unknown name \"{name}\" at '{parent}': Proto field is not repeating, cannot start list.")
+        if kind == "object":
+            if not isinstance(value, dict):
+                raise _wrong_type(where, f"type.googleapis.com/{spec.get('id', 'object')}", value)
+            return self.message(spec, value, where)
+        if isinstance(value, dict):
+            raise unparsable(f"Invalid value at '{where}': a message, where a value belongs.")
         return _scalar(spec, value, where)
 
 

@@ -127,7 +127,7 @@ class Gce:
         """Serve one request; note it."""
         if self.latency_s:
             self._closing.wait(self.latency_s)
-        entry = {"method": "", "path": path, "status": 0}
+        entry: dict[str, Any] = {"method": "", "path": path, "status": 0}
         try:
             status, answer = self._answer(http, path, query, data, entry)
         except Hang:

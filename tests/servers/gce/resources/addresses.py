@@ -18,6 +18,7 @@ def insert(cloud: Cloud, call: Call) -> Json:
     checks.labels(body.get("labels", {}), "resource.labels")
     quotas.check(cloud, call["region"], {"STATIC_ADDRESSES": 1})
     path = f"{call.path}/{body['name']}"
+    promoted = _promoted(cloud, body["address"]) if "address" in body and path not in cloud.store else ""
     full: Json = {
         "addressType": "EXTERNAL",
         "networkTier": body.get("networkTier", "PREMIUM"),
@@ -28,8 +29,7 @@ def insert(cloud: Cloud, call: Call) -> Json:
         **({"description": body["description"]} if "description" in body else {}),
     }
     address = cloud.store.add(path, full, created=cloud.now_text())
-    promoted = body.get("address")
-    address["address"] = _promoted(cloud, promoted) if promoted else cloud.next_address()
+    address["address"] = promoted or cloud.next_address()
 
     def finish() -> None:
         users = _users(cloud, address["address"])

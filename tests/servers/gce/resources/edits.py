@@ -8,7 +8,7 @@ from tests.servers.gce.errors import Json, bad_usage, in_use, invalid, required,
 from tests.servers.gce.links import found
 from tests.servers.gce.operations import OperationError, Work
 from tests.servers.gce.resources import disks
-from tests.servers.gce.resources.instances import attached
+from tests.servers.gce.resources.drives import attached
 from tests.servers.gce.schema import Call
 from tests.servers.gce.store import fingerprint, link, name_of, parent_of, scope_of, unlink
 
@@ -120,7 +120,8 @@ def detach_disk(cloud: Cloud, call: Call) -> Json:
 
 
 def _shown(instance: Json, device: str) -> Json:
-    for shown in instance["disks"]:
+    disks_shown: list[Json] = instance["disks"]
+    for shown in disks_shown:
         if shown["deviceName"] == device:
             return shown
     raise invalid("deviceName", device, f"No attached disk found with device name '{device}'")

@@ -8,7 +8,7 @@ from tests.servers.gce.cloud import Cloud, serves
 from tests.servers.gce.engine import timestamp
 from tests.servers.gce.errors import ApiError, Json, bad_usage, not_ready
 from tests.servers.gce.operations import Work
-from tests.servers.gce.resources import addresses
+from tests.servers.gce.resources import addresses, disks
 from tests.servers.gce.schema import Call
 from tests.servers.gce.store import name_of, parent_of, unlink
 from tests.servers.vm import Done, Drive, Vm
@@ -79,8 +79,6 @@ def preempt(cloud: Cloud, instance: Json) -> None:
 
 def end_by_system(cloud: Cloud, instance: Json, operation_type: str, action: str) -> None:
     """Begin a system operation that stops or deletes an instance."""
-    from tests.servers.gce.resources.instances import deletion
-
     if action == "DELETE":
         work = deletion(cloud, instance)
         if operation_type == "compute.instances.stop":
@@ -119,6 +117,36 @@ def stopping(cloud: Cloud, instance: Json) -> Work:
             addresses.release(cloud, instance, static=False)
 
     return Work(begun=begun, start=lambda: cloud.vms.stop(path), finish=finish)
+
+
+def deletion(cloud: Cloud, instance: Json) -> Work:
+    path = unlink(instance["selfLink"])
+
+    def begun() -> None:
+        instance["status"] = "STOPPING"
+        forget_run(cloud, instance)
+
+    def finish() -> None:
+        if path in cloud.store:
+            forget(cloud, instance)
+
+    return Work(begun=begun, start=lambda: cloud.vms.delete(path), finish=finish)
+
+
+def forget(cloud: Cloud, instance: Json) -> None:
+    """Take an instance out of the store, with the disks that go with it."""
+    forget_run(cloud, instance)
+    cloud.store.remove(unlink(instance["selfLink"]))
+    addresses.release(cloud, instance, static=True)
+    for shown in instance["disks"]:
+        path = unlink(shown["source"])
+        if path not in cloud.store:
+            continue
+        if shown["autoDelete"]:
+            disks.remove(cloud, path)
+        else:
+            cloud.store.get(path).update(lastDetachTimestamp=cloud.now_text())
+            cloud.store.get(path).pop("users", None)
 
 
 @serves("compute.instances.stop")

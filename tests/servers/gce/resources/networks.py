@@ -42,7 +42,7 @@ def insert(cloud: Cloud, call: Call) -> Json:
 
 
 def _network(body: Json) -> Json:
-    kept = {key: body[key] for key in ("description", "mtu") if key in body}
+    kept: Json = {key: body[key] for key in ("description", "mtu") if key in body}
     routing = body.get("routingConfig") or {"routingMode": "REGIONAL"}
     return {
         "autoCreateSubnetworks": body.get("autoCreateSubnetworks", True),
@@ -61,7 +61,7 @@ def _add_auto_subnetworks(cloud: Cloud, network: str) -> None:
 
 
 def _add_subnetwork(cloud: Cloud, path: str, network: str, body: Json) -> Json:
-    kept = {key: body[key] for key in ("description", "privateIpGoogleAccess") if key in body}
+    kept: Json = {key: body[key] for key in ("description", "privateIpGoogleAccess") if key in body}
     net = ipaddress.ip_network(body["ipCidrRange"])
     full: Json = {
         "network": link(network),

@@ -1,0 +1,107 @@
+"""The Compute Engine server, asked by google-cloud-compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from google.api_core.client_options import ClientOptions
+from google.api_core.exceptions import Conflict, Forbidden, NotFound
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import compute_v1
+
+from tests.servers.gce import Gce, rate_limit_exceeded, stock_out
+from tests.servers.vm import ScriptedVms
+
+PLACE = {"project": "demo", "zone": "us-central1-a"}
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The clients that a driver needs."""
+
+    instances: Any
+    images: Any
+    zone_operations: Any
+    global_operations: Any
+
+
+@pytest.fixture
+def clients(gce: Gce) -> Clients:
+    def client(kind: Any) -> Any:
+        nobody: Any = AnonymousCredentials
+        return kind(credentials=nobody(), client_options=ClientOptions(api_endpoint=gce.url), transport="rest")
+
+    kinds = (
+        compute_v1.InstancesClient,
+        compute_v1.ImagesClient,
+        compute_v1.ZoneOperationsClient,
+        compute_v1.GlobalOperationsClient,
+    )
+    return Clients(*map(client, kinds))
+
+
+def instance(name: str) -> Any:
+    image = compute_v1.AttachedDiskInitializeParams(source_image="projects/debian-cloud/global/images/family/debian-13")
+    return compute_v1.Instance(
+        name=name,
+        machine_type="zones/us-central1-a/machineTypes/e2-small",
+        disks=[compute_v1.AttachedDisk(boot=True, auto_delete=True, initialize_params=image)],
+        network_interfaces=[compute_v1.NetworkInterface(access_configs=[compute_v1.AccessConfig()])],
+    )
+
+
+def wait(clients: Clients, operation: Any) -> Any:
+    return clients.zone_operations.wait(**PLACE, operation=operation.name)
+
+
+def insert(clients: Clients, name: str = "one") -> Any:
+    return wait(clients, clients.instances.insert_unary(**PLACE, instance_resource=instance(name)))
+
+
+def test_a_machine_is_made_read_and_deleted(gce: Gce, clients: Clients, vms: ScriptedVms) -> None:
+    vms.play = lambda vm: ["hello\n"]
+    assert insert(clients).status == compute_v1.Operation.Status.DONE
+    assert clients.instances.get(**PLACE, instance="one").status == "RUNNING"
+    request = compute_v1.GetSerialPortOutputInstanceRequest(**PLACE, instance="one", start=2)
+    assert clients.instances.get_serial_port_output(request).contents == "llo\n"
+    wait(clients, clients.instances.delete_unary(**PLACE, instance="one"))
+    assert gce.inventory() == []
+
+
+def test_an_image_is_made_of_it(gce: Gce, clients: Clients) -> None:
+    insert(clients)
+    wait(clients, clients.instances.stop_unary(**PLACE, instance="one"))
+    body = compute_v1.Image(name="mine", source_disk="zones/us-central1-a/disks/one", family="jupyter")
+    operation = clients.images.insert_unary(project="demo", image_resource=body)
+    clients.global_operations.wait(project="demo", operation=operation.name)
+    assert clients.images.get_from_family(project="demo", family="jupyter").name == "mine"
+    assert "images mine READY" in gce.inventory()
+
+
+def test_lists_are_read_through_their_pages(clients: Clients) -> None:
+    for name in ("one", "two", "three"):
+        insert(clients, name)
+    request = compute_v1.ListInstancesRequest(**PLACE, max_results=2, filter="name:t")
+    assert [found.name for found in clients.instances.list(request)] == ["three", "two"]
+    assert [len(found.instances) for _, found in clients.instances.aggregated_list(project="demo") if found.instances] == [3]
+
+
+def test_refusals_become_its_exceptions(gce: Gce, clients: Clients) -> None:
+    insert(clients)
+    with pytest.raises(Conflict, match="already exists"):
+        insert(clients)
+    with pytest.raises(NotFound):
+        clients.instances.get(**PLACE, instance="none")
+    gce.fault("compute.instances.get", error=rate_limit_exceeded())
+    with pytest.raises(Forbidden) as refused:
+        clients.instances.get(**PLACE, instance="one")
+    assert refused.value.errors[0]["reason"] == "rateLimitExceeded"
+
+
+def test_a_stock_out_keeps_its_code(gce: Gce, clients: Clients) -> None:
+    gce.fault("compute.instances.insert", error=stock_out("us-central1-a", "e2-small", available="us-central1-b"))
+    error = insert(clients).error.errors[0]
+    assert error.code == "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"
+    assert error.error_details[0].error_info.metadatas["zonesAvailable"] == "us-central1-b"
