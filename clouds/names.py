@@ -139,13 +139,17 @@ def client_is_dead(labels: Mapping[str, str]) -> bool:
 
 
 def process_start(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot (proc_pid_stat(5), field 22); 0 when it is gone or a zombie."""
+    """Return when a process started, in clock ticks since boot (proc_pid_stat(5), field 22); 0 when it is gone or a zombie.
+
+    While threads of a zombie live (field 20), its files and ports are still open: it is not gone yet.
+    """
     try:
         with Path(f"/proc/{pid}/stat").open(encoding="ascii", errors="replace") as stat:
             fields = stat.read().rpartition(")")[2].split()
     except OSError:
         return 0
-    return 0 if fields[0] in "ZX" else int(fields[19])
+    is_gone = fields[0] in "ZX" and int(fields[17]) <= 1
+    return 0 if is_gone else int(fields[19])
 
 
 def _login() -> str:

@@ -40,13 +40,16 @@ class Bakehouse:
 
     home: Path
 
+    def environment(self) -> dict[str, str]:
+        """Return the environment of the commands."""
+        return os.environ | {"BAKEHOUSE_HOME": str(self.home), "NO_COLOR": "1"}
+
     def start(self, *words: str) -> subprocess.Popen[str]:
         """Start a command; its output is to be read from its pipes."""
-        environment = os.environ | {"BAKEHOUSE_HOME": str(self.home), "NO_COLOR": "1"}
         command = [sys.executable, "-m", "invoke", "--search-root", str(PROJECT), *words]
         return subprocess.Popen(
             command,
-            env=environment,
+            env=self.environment(),
             cwd="/",
             text=True,
             stdin=subprocess.DEVNULL,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,30 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page
 
 from launcher.notebook import answers, login
-from tests.vm.bakehouse import PROJECT, Bakehouse, holds
+from tests.vm.bakehouse import Bakehouse, holds
+from tests.vm.browser import run_cell
 
 pytestmark = pytest.mark.vm
 
 NAME = "lab"
 SHAPE = {"--cpus": "1", "--memory-mb": "3000", "--disk-gb": "14"}
-SCREENSHOTS = Path(os.environ.get("BAKEHOUSE_TEST_RESULTS", PROJECT / "test-results"))
-PATIENCE_MS = 240_000
-"""An emulated machine takes a minute to import scikit-learn."""
-CELL = """\
-import matplotlib.pyplot as plt
-from sklearn.datasets import load_iris
-from sklearn.decomposition import PCA
-
-iris = load_iris()
-points = PCA(n_components=2).fit_transform(iris.data)
-plt.scatter(points[:, 0], points[:, 1], c=iris.target)
-plt.title("Iris, two principal components")
-print("points:", len(points))
-"""
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="module")
@@ -60,34 +45,8 @@ def test_a_launch_tells_programs_all_they_need(machine: dict[str, Any], jupyter:
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/?.*", machine["url"])
 
 
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """Give a page of Debian's Chromium."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(PATIENCE_MS)
-        yield page
-        browser.close()
-
-
 def test_a_cell_runs_and_its_plot_is_seen(machine: dict[str, Any], page: Page) -> None:
-    page.goto(machine["url"])
-    page.get_by_label("Password").fill(machine["password"])
-    page.get_by_role("button", name="Log in").click()
-    page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
-    cell = page.locator(".jp-Notebook-cell .cm-content").first
-    cell.click()
-    page.keyboard.insert_text(CELL)
-    # What is run before the kernel is up is lost.
-    expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=PATIENCE_MS)
-    page.keyboard.press("Control+Enter")
-    expect(page.locator(".jp-OutputArea-output", has_text="points: 150")).to_be_visible(timeout=PATIENCE_MS)
-    picture = page.locator(".jp-OutputArea-output img")
-    expect(picture).to_be_visible(timeout=PATIENCE_MS)
-    assert picture.evaluate("image => image.naturalWidth * image.naturalHeight") > 50_000
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / "notebook.png")
+    run_cell(page, machine["url"], machine["password"], screenshot="notebook.png")
 
 
 def test_the_manifest_lists_the_packages(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> None:

@@ -1,0 +1,59 @@
+"""A notebook in a real browser: log in, run a cell, see its plot."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.vm.bakehouse import PROJECT
+
+SCREENSHOTS = Path(os.environ.get("BAKEHOUSE_TEST_RESULTS", PROJECT / "test-results"))
+PATIENCE_MS = 240_000
+"""An emulated machine takes a minute to import scikit-learn."""
+CELL = """\
+import matplotlib.pyplot as plt
+from sklearn.datasets import load_iris
+from sklearn.decomposition import PCA
+
+iris = load_iris()
+points = PCA(n_components=2).fit_transform(iris.data)
+plt.scatter(points[:, 0], points[:, 1], c=iris.target)
+plt.title("Iris, two principal components")
+print("points:", len(points))
+"""
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+
+
+@contextmanager
+def chromium() -> Iterator[Page]:
+    """Give a page of Debian's Chromium."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(PATIENCE_MS)
+        yield page
+        browser.close()
+
+
+def run_cell(page: Page, url: str, password: str, *, screenshot: str) -> None:
+    """Log in, run a cell that imports scikit-learn and plots, and see what it prints and the picture."""
+    page.goto(url)
+    page.get_by_label("Password").fill(password)
+    page.get_by_role("button", name="Log in").click()
+    page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
+    cell = page.locator(".jp-Notebook-cell .cm-content").first
+    cell.click()
+    page.keyboard.insert_text(CELL)
+    # What is run before the kernel is up is lost.
+    expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=PATIENCE_MS)
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".jp-OutputArea-output", has_text="points: 150")).to_be_visible(timeout=PATIENCE_MS)
+    picture = page.locator(".jp-OutputArea-output img")
+    expect(picture).to_be_visible(timeout=PATIENCE_MS)
+    assert picture.evaluate("image => image.naturalWidth * image.naturalHeight") > 50_000
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / screenshot)

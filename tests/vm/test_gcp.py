@@ -1,0 +1,125 @@
+"""A bake and a launch on Google Cloud, as its user runs them: the strict server, with real machines behind it."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from launcher.notebook import answers, login
+from tests.servers.qemu import PORTS
+from tests.vm.bakehouse import holds
+from tests.vm.browser import run_cell
+from tests.vm.google import Google, google
+
+pytestmark = pytest.mark.vm
+
+NAME = "lab"
+
+
+@pytest.fixture(scope="module")
+def cloud(vm_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Google]:
+    """Give Google Cloud with real machines."""
+    with google(vm_home, tmp_path_factory.mktemp("google")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def image(cloud: Google) -> dict[str, Any]:
+    """Give the result of a bake of `jupyter`."""
+    result: dict[str, Any] = cloud.must("bake", "--json", timeout_s=1500).result
+    return result
+
+
+@pytest.fixture(scope="module")
+def machine(cloud: Google, image: dict[str, Any]) -> dict[str, Any]:
+    """Give a machine that was launched from it."""
+    launched: dict[str, Any] = cloud.must("launch", "--name", NAME, "--json", timeout_s=900).result
+    return launched
+
+
+def test_a_bake_leaves_an_image_in_the_family_of_its_recipe(cloud: Google, image: dict[str, Any]) -> None:
+    assert (image["image"], image["cloud"]) == (f"jupyter-{image['version']}", "gcp")
+    found = cloud.server.get(f"global/images/{image['image'].replace('.', '-')}")
+    assert (found["status"], found["family"], found["labels"]["state"]) == ("READY", "bakehouse-jupyter", "stable")
+    assert cloud.left() == []
+
+
+def test_an_unchanged_recipe_is_not_baked_again(cloud: Google, image: dict[str, Any]) -> None:
+    again = cloud.must("bake", "--json").result
+    assert (again["image"], again["reused"]) == (image["image"], True)
+
+
+def test_a_launch_tells_programs_all_they_need(machine: dict[str, Any], image: dict[str, Any]) -> None:
+    assert machine.keys() == {"name", "url", "password", "image", "cloud", "seconds"}
+    assert (machine["name"], machine["image"], machine["cloud"]) == (NAME, image["image"], "gcp")
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/", machine["url"])
+
+
+def test_a_cell_runs_through_the_tunnel(machine: dict[str, Any], page: Page) -> None:
+    run_cell(page, machine["url"], machine["password"], screenshot="notebook-gcp.png")
+
+
+def test_no_other_port_of_the_machine_answers(cloud: Google, machine: dict[str, Any]) -> None:
+    address = cloud.server.instance(NAME)["networkInterfaces"][0]["accessConfigs"][0]["natIP"]
+    assert machine["name"]
+    assert [port for port in (*PORTS, *range(1, 1024)) if _answers(address, port)] == [22, 22]
+
+
+def _answers(address: str, port: int) -> bool:
+    try:
+        with socket.create_connection((address, port), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def test_the_password_is_kept_nowhere(cloud: Google, machine: dict[str, Any]) -> None:
+    needle = machine["password"].encode()
+    assert [path for path in cloud.home.rglob("*") if path.is_file() and holds(path, [needle])] == []
+    assert needle not in cloud.server.serial(NAME)
+    assert machine["password"] not in str(cloud.server.calls)
+    assert needle not in subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, check=True).stdout
+
+
+def test_a_command_runs_over_ssh_and_a_file_is_copied(cloud: Google, machine: dict[str, Any], tmp_path: Path) -> None:
+    assert machine["name"]
+    assert cloud.must("ssh", NAME, "--", "hostname", timeout_s=120).stdout.strip() == NAME
+    (tmp_path / "a.txt").write_text("here\n")
+    cloud.must("copy", str(tmp_path / "a.txt"), f"{NAME}:a.txt")
+    assert cloud.must("ssh", NAME, "--", "cat", "a.txt", timeout_s=120).stdout == "here\n"
+
+
+def test_a_suspended_machine_keeps_what_runs_in_it(cloud: Google, machine: dict[str, Any]) -> None:
+    session = login(machine["url"], machine["password"])
+    assert session
+    before = cloud.must("ssh", NAME, "--", "cat", "/proc/sys/kernel/random/boot_id", timeout_s=120).stdout
+    cloud.must("stop", NAME, "--suspend")
+    assert cloud.server.instance(NAME)["status"] == "SUSPENDED"
+    assert not answers(machine["url"], timeout_s=1)
+    cloud.must("start", NAME)
+    assert cloud.must("ssh", NAME, "--", "cat", "/proc/sys/kernel/random/boot_id", timeout_s=120).stdout == before
+    assert session.get("/api/kernelspecs").status == http.client.OK
+
+
+def test_a_stopped_machine_starts_again_with_its_files_and_its_password(cloud: Google, machine: dict[str, Any]) -> None:
+    told = cloud.must("stop", NAME).stderr
+    assert "disk" in told
+    assert cloud.server.instance(NAME)["status"] == "TERMINATED"
+    cloud.must("start", NAME, timeout_s=900)
+    assert login(machine["url"], machine["password"]) is not None
+
+
+def test_deleting_leaves_nothing(cloud: Google, machine: dict[str, Any]) -> None:
+    assert machine["name"]
+    cloud.must("delete", NAME, "--yes")
+    assert cloud.left() == []
+    assert not answers(machine["url"], timeout_s=1)
+    assert not list((cloud.home / "ssh").rglob(f"{NAME}*"))
