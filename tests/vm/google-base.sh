@@ -9,6 +9,7 @@ apt-get --quiet update
 apt-get --quiet --yes --no-install-recommends install google-guest-agent acpid
 
 # The power button is what the server presses to stop a machine.
+printf '%s\n' button evdev >/etc/modules-load.d/power.conf
 printf '%s\n' 'event=button/power' 'action=/usr/bin/systemctl --no-block poweroff' >/etc/acpi/events/power
 printf '169.254.169.254 metadata.google.internal metadata\n' >>/etc/hosts
 
