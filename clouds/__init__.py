@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,11 @@ def connect(name: str | None = None, given: Mapping[str, str] = {}) -> Launcher:
     _check(name)
     driver: Launcher = import_module(DRIVERS[name]).connect(home(), load(name, given))
     return driver
+
+
+def prepare_local(tell: Callable[[str], None]) -> None:
+    """Install what the local cloud needs on this computer, as its first use would."""
+    import_module(DRIVERS["local"]).prepare(tell)
 
 
 def default() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import tempfile
@@ -21,6 +22,8 @@ from launcher.refusal import explain
 
 FAILED = 255
 """How ssh(1) ends when it is ssh that failed; a remote command may end so too."""
+_FAREWELL = re.compile(r"(Shared c|C)onnection to \S+ closed\.")
+"""What ssh(1) says at the end of a session that had a terminal."""
 
 
 def ssh(cloud: Launcher, name: str, command: Sequence[str] = ()) -> int:
@@ -87,6 +90,8 @@ def check_reachable(cloud: Launcher, name: str, said: str) -> None:
             f"machine {name}: no SSH server answers at {endpoint.host}:{endpoint.port}",
             next_step=f"It may still be starting: look at its console with ./inv log {name}",
         )
+    if unknown := [line for line in said.splitlines() if line.strip() and not _FAREWELL.fullmatch(line.strip())]:
+        raise CloudError(f"machine {name}: ssh has failed\n" + "\n".join(unknown), next_step="Try again.")
 
 
 @contextmanager

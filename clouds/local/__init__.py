@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from clouds.driver import Tell
     from clouds.local.driver import LocalCloud
     from clouds.settings import Setting
 
@@ -23,3 +24,10 @@ def connect(home: Path, settings: Mapping[str, str] = {}) -> LocalCloud:
     from clouds.local.driver import LocalCloud
 
     return LocalCloud(home / "local")
+
+
+def prepare(tell: Tell) -> None:
+    """Install the programs that it needs. MissingToolError: it cannot run here, or what to install by hand."""
+    from clouds.local.host import ensure_tools
+
+    ensure_tools(tell)
