@@ -23,6 +23,8 @@ cp --recursive /run/bakehouse/build /usr/share/mirrors/
 cat >/usr/lib/systemd/system/mirrors.service <<'UNIT'
 [Unit]
 Description=Lay out the mirrors of the computer that runs the tests
+Wants=network-online.target
+After=network-online.target
 Before=google-startup-scripts.service
 
 [Service]
