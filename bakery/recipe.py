@@ -29,7 +29,7 @@ _CONFIG = ConfigDict(extra="forbid")
 class Base:
     """The system that a recipe starts from."""
 
-    suite: Literal["trixie"] = "trixie"
+    suite: Literal["trixie", "noble"] = "trixie"
     architecture: Literal["amd64"] = "amd64"
 
 

@@ -120,7 +120,7 @@ def test_without_variables_braces_are_left_alone(folder: Path) -> None:
         ('name = "mine"\n[builder]\ncpus = 0', "builder.cpus: is 0 (write 1 or more)"),
         ('name = "mine"\n[builder]\nmemory_mb = 9999999', "builder.memory_mb: is 9999999 (write 4194304 or less)"),
         ('name = "mine"\n[builder]\nmemory = 9', 'builder.memory: is no key of a recipe here (write "memory_mb")'),
-        ('name = "mine"\n[base]\nsuite = "sid"', 'base.suite: is "sid" (write "trixie")'),
+        ('name = "mine"\n[base]\nsuite = "sid"', 'base.suite: is "sid" (write "trixie" or "noble")'),
         (
             'name = "mine"\nbase = "trixie"',
             'base: is "trixie", not a table (write { key = value }; its keys are: suite, architecture)',

@@ -83,7 +83,7 @@ class QemuVms:
     # Disks and images: one overlay each, read-only once it is an image
 
     def create_disk(self, disk_id: str, size_gb: int, image_id: str) -> Done:
-        image = self._image(image_id)
+        image = self.image_disk(image_id)
         source = image if image.exists() else self._base
         argv = [
             "qemu-img",
@@ -105,7 +105,7 @@ class QemuVms:
         self._disk(disk_id).unlink(missing_ok=True)
 
     def copy_disk(self, disk_id: str, image_id: str) -> Done:
-        target = self._image(image_id)
+        target = self.image_disk(image_id)
         return _in_background(lambda: shutil.copyfile(self._disk(disk_id), target).chmod(0o444))
 
     def delete_image(self, image_id: str) -> None:
@@ -203,7 +203,8 @@ class QemuVms:
     def _disk(self, disk_id: str) -> Path:
         return self._folder / f"disk-{_file_name(disk_id)}.qcow2"
 
-    def _image(self, image_id: str) -> Path:
+    def image_disk(self, image_id: str) -> Path:
+        """Return the file that holds an image."""
         return self._folder / f"image-{_file_name(image_id)}.qcow2"
 
     def _machine(self, vm_id: str) -> Path:

@@ -27,6 +27,11 @@ class Google(Bakehouse):
     """The command line, told to work on the server; `server` tells what is there."""
 
     server: Gce
+    vms: QemuVms
+
+    def image_disk(self, name: str) -> Path:
+        """Return the disk of an image."""
+        return self.vms.image_disk(f"projects/demo/global/images/{name}")
 
     def environment(self) -> dict[str, str]:
         return super().environment() | {
@@ -52,7 +57,7 @@ def google(store: Path, folder: Path) -> Iterator[Google]:
     machines.mkdir()
     vms = QemuVms(machines, make_base(local, store, folder / "base.qcow2"), local.accelerator)
     with serve(vms=vms) as server:
-        yield Google(home, server)
+        yield Google(home, server, vms)
         assert server.crashes == []
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
+from bakery.seal import find_leaks
+from clouds.local.contents import DiskContents
 from launcher.notebook import answers, login
 from tests.servers.qemu import PORTS
 from tests.vm.bakehouse import holds
@@ -50,6 +52,12 @@ def test_a_bake_leaves_an_image_in_the_family_of_its_recipe(cloud: Google, image
     found = cloud.server.get(f"global/images/{image['image'].replace('.', '-')}")
     assert (found["status"], found["family"], found["labels"]["state"]) == ("READY", "bakehouse-jupyter", "stable")
     assert cloud.left() == []
+
+
+def test_the_image_holds_no_secret(cloud: Google, image: dict[str, Any], tmp_path: Path) -> None:
+    files = DiskContents(cloud.image_disk(image["image"].replace(".", "-")), tmp_path)
+    assert len(files.list()) > 10_000
+    assert find_leaks(files) == []
 
 
 def test_an_unchanged_recipe_is_not_baked_again(cloud: Google, image: dict[str, Any]) -> None:
@@ -115,6 +123,18 @@ def test_a_stopped_machine_starts_again_with_its_files_and_its_password(cloud: G
     assert cloud.server.instance(NAME)["status"] == "TERMINATED"
     cloud.must("start", NAME, timeout_s=900)
     assert login(machine["url"], machine["password"]) is not None
+
+
+def test_with_https_the_notebook_answers_with_the_pinned_certificate(cloud: Google, image: dict[str, Any]) -> None:
+    assert image["image"]
+    launched = cloud.must("launch", "--name", "open", "--https", "--port", "8443", "--json", timeout_s=900).result
+    try:
+        assert re.fullmatch(r"https://127\.\d+\.\d+\.\d+:8443/", launched["url"])
+        assert login(launched["url"], launched["password"], fingerprint=launched["certificate"]) is not None
+        with pytest.raises(OSError, match="certificate"):
+            login(launched["url"], launched["password"], fingerprint="0" * 64)
+    finally:
+        cloud.must("delete", "open", "--yes")
 
 
 def test_deleting_leaves_nothing(cloud: Google, machine: dict[str, Any]) -> None:
