@@ -14,8 +14,9 @@ import pytest
 from playwright.sync_api import Page
 
 from bakery.seal import find_leaks
+from clouds.errors import CloudError
 from clouds.local.contents import DiskContents
-from launcher.notebook import answers, login
+from launcher.notebook import Session, answers, login
 from tests.servers.qemu import PORTS
 from tests.vm.bakehouse import holds
 from tests.vm.browser import run_cell
@@ -130,9 +131,9 @@ def test_with_https_the_notebook_answers_with_the_pinned_certificate(cloud: Goog
     launched = cloud.must("launch", "--name", "open", "--https", "--port", "8443", "--json", timeout_s=900).result
     try:
         assert re.fullmatch(r"https://127\.\d+\.\d+\.\d+:8443/", launched["url"])
-        assert login(launched["url"], launched["password"], fingerprint=launched["certificate"]) is not None
-        with pytest.raises(OSError, match="certificate"):
-            login(launched["url"], launched["password"], fingerprint="0" * 64)
+        assert Session(launched["url"], 60, launched["certificate"]).get("/login").status == http.client.OK
+        with pytest.raises(CloudError, match="another certificate"):
+            Session(launched["url"], 60, "00" * 32).get("/login")
     finally:
         cloud.must("delete", "open", "--yes")
 
