@@ -12,7 +12,7 @@ from clouds.driver import BootSpec, Resource, State
 from clouds.errors import CapacityError, CloudError, ConflictError, InvalidError, NotFoundError, QuotaError, ThrottledError
 from clouds.gcp import instances, naming, network
 from clouds.gcp.calls import Calls
-from clouds.gcp.failures import ChangedError
+from clouds.gcp.failures import ChangedError, NotReadyError
 from clouds.gcp.operations import finish, refer
 from clouds.gcp.places import OWN_NETWORK, Places, region_of
 
@@ -37,10 +37,10 @@ class Machines:
         zone = spec.zone or self.places.zone
         try:
             return refer(self._ask(spec, zone))
-        except NotFoundError as error:
+        except (NotFoundError, NotReadyError) as error:
             if not self.places.is_own_network or f"networks/{OWN_NETWORK}" not in error.message:
                 raise
-        network.make_own_network(self.calls)
+        network.make_own_network(self.calls, region_of(zone))
         return refer(self._ask(spec, zone))
 
     def _ask(self, spec: BootSpec, zone: str) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 from tests.servers.gce import checks, quotas
 from tests.servers.gce.catalog import ONLY_HYPERDISK, region_of
 from tests.servers.gce.cloud import Cloud, serves
-from tests.servers.gce.errors import ApiError, Json, already_exists, bad_usage, in_use, invalid, required
+from tests.servers.gce.errors import ApiError, Json, already_exists, bad_usage, in_use, invalid, not_ready, required
 from tests.servers.gce.links import found
 from tests.servers.gce.operations import Work
 from tests.servers.gce.resources import addresses, disks, life
@@ -178,7 +178,10 @@ def _network_of(cloud: Cloud, given: Json, field: str, region: str) -> tuple[str
     if not network["autoCreateSubnetworks"]:
         why = "Network interface must specify a subnet if the network resource is in custom subnet mode."
         raise invalid(f"{field}.subnetwork", "", why)
-    return network["selfLink"], next(url for url in network["subnetworks"] if f"/regions/{region}/" in url)
+    subnetwork = next((url for url in network["subnetworks"] if f"/regions/{region}/" in url), None)
+    if subnetwork is None:  # the network is being made
+        raise not_ready(unlink(network["selfLink"]))
+    return network["selfLink"], subnetwork
 
 
 def _numbered(cloud: Cloud, nics: list[Json]) -> list[Json]:
