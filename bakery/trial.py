@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from bakery.events import OnEvent
+from bakery.events import Note, OnEvent
 from bakery.inside import MachineFiles
 from bakery.order import Order
 from bakery.record import Record
@@ -37,7 +37,7 @@ def try_image(cloud: Launcher, ledger: Ledger, order: Order, image: str, record:
     """Return the seconds of each test. Raises TestsFailedError: a test, the start or the log-in failed; no machine is left."""
     with Undo() as undo:
         try:
-            launched = launch(cloud, ledger, _options(order, image), undo=undo)
+            launched = launch(cloud, ledger, _options(order, image), undo=undo, tell=lambda line: on_event(Note(line)))
             if not isinstance(cloud, ReadsDisks):
                 search(MachineFiles(cloud, launched.name), order, record)
             if launched.url and launched.password:

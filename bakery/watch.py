@@ -10,16 +10,27 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from bakery.events import LogText, OnEvent, StepEnded, StepStarted
 from clouds import markers
 from clouds.driver import Cloud, ConsoleText, StreamsLog
-from clouds.errors import BuilderDiedError, BuilderSilentError, GuestFullError, KernelPanicError, StepFailedError, TimedOutError
+from clouds.errors import (
+    BuilderDiedError,
+    BuilderSilentError,
+    GuestFullError,
+    KernelPanicError,
+    NotFoundError,
+    StepFailedError,
+    TimedOutError,
+)
 from clouds.lifecycle import is_running
 from clouds.waiter import until
 
 DISK_FULL = "bakehouse: disk full"
 """The line by which a failed step's log says that the guest's disk was full (templates/script.sh.j2)."""
+GAP = "\n[bakehouse: what was printed here was lost: more than the cloud keeps, before it was read]\n"
+"""What stands in a console that is kept where a part is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +89,16 @@ class Watch:
         return self.seconds
 
     def _look(self) -> bool:
-        """Say whether all is done. Only a machine that is silent is asked whether it lives: each question counts on a cloud."""
+        """Say whether all is done, or why it never will be."""
         if self.clock() - self._last_sign > self.watched.silence_s:
             self._fail(BuilderSilentError, f"no sign of life for {self.watched.silence_s:.0f} s")
+        try:
+            return self._follow()
+        except NotFoundError:
+            self._fail(BuilderDiedError, "the machine is gone: it was deleted meanwhile")
+
+    def _follow(self) -> bool:
+        """Read on. Only a machine that is silent is asked whether it lives: each question counts on a cloud."""
         has_news = self._read()
         if not has_news and not self._progress.done:
             alive = is_running(self.cloud, self.watched.machine)
@@ -101,7 +119,7 @@ class Watch:
         piece = self.cloud.console(self.watched.machine, self._console_at)
         self._console_at = piece.next_offset
         self._keep(piece, self.watched.console_file)
-        lines, self._tail = markers.split_lines(self._tail, piece.text)
+        lines, self._tail = markers.split_lines("" if piece.lost else self._tail, piece.text)
         for line in lines:
             if reason := markers.panic(line):
                 self._fail(KernelPanicError, f"the guest's kernel panicked: {reason}")
@@ -121,7 +139,7 @@ class Watch:
         if piece.text:
             self._last_sign = self.clock()
             with path.open("a", encoding="utf-8") as file:
-                file.write(piece.text)
+                file.write((GAP if piece.lost else "") + piece.text)
 
     def _advance(self, marker: markers.Marker) -> None:
         before = self._progress
@@ -160,7 +178,7 @@ class Watch:
             next_step=f"Mend the step in the recipe and bake again; the whole log: ./inv log {self.watched.bake_id}",
         )
 
-    def _fail(self, kind: type[BuilderDiedError] | type[KernelPanicError] | type[BuilderSilentError], message: str) -> None:
+    def _fail(self, kind: type[BuilderDiedError] | type[KernelPanicError] | type[BuilderSilentError], message: str) -> NoReturn:
         step = self._progress.current
         last = self.watched.console_file.read_text(encoding="utf-8", errors="replace") if self.watched.console_file.exists() else ""
         raise kind(

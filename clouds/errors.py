@@ -42,6 +42,9 @@ class BakehouseError(Exception):
         self.message = message
         self.next_step = next_step
 
+    def __str__(self) -> str:
+        return self.message
+
 
 class UsageError(BakehouseError):
     """The command line, a name or a setting is wrong."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from clouds import markers
 from clouds.driver import Endpoint, Launcher, Tell
-from clouds.errors import BakehouseError, CloudError, KernelPanicError, TimedOutError
+from clouds.errors import BakehouseError, CloudError, KernelPanicError, NotFoundError, TimedOutError
 from clouds.lifecycle import is_running
 from clouds.waiter import until
 from launcher.log import clean
@@ -32,6 +32,7 @@ class Boot:
     machine: str
     nonce: str
     at: int = 0
+    is_spot: bool = False
     host_key: str = ""
     certificate: str = ""
     has_spoken: bool = False
@@ -42,15 +43,19 @@ class Boot:
 
     def look(self) -> None:
         """Read on. A machine that is silent is asked whether it is on; what it wrote before it went off is read then."""
-        if self._read() or is_running(self.cloud, self.machine) or self._read():
-            return
-        self.ended = self.ended or "it went off while it was coming up"
+        try:
+            if self._read() or is_running(self.cloud, self.machine) or self._read():
+                return
+            ended = "it went off while it was coming up"
+        except NotFoundError:
+            ended = "it was deleted while it was coming up"
+        self.ended = self.ended or ended
 
     def _read(self) -> bool:
         """Read on, and say whether there was anything."""
         piece = self.cloud.console(self.machine, self.at)
         before, self.at = self.at, piece.next_offset
-        lines, self._rest = markers.split_lines(self._rest, piece.text)
+        lines, self._rest = markers.split_lines("" if piece.lost else self._rest, piece.text)
         for line in lines:
             self._take(line)
         return self.at != before
@@ -80,6 +85,8 @@ class Boot:
         if not self.ended:
             return
         message, next_step = f"machine {self.machine}: {self.ended}", "Try once more; with more --memory-mb if it repeats."
+        if self.is_spot:
+            next_step = "Spot capacity is taken back at any time: try once more, in another --zone, or without --spot."
         if self.has_panicked:
             raise KernelPanicError(message, log=tuple(self.last), next_step=next_step)
         raise self._with_console(CloudError(message, next_step=next_step))

@@ -50,16 +50,12 @@ def known_hosts(home: Path, cloud: str, machine: str) -> Path:
 
 def pin(home: Path, cloud: str, machine: str, host_key: str) -> None:
     """Keep the host key (`ssh-ed25519 AAAA...`) that a machine told on its console: the only one that SSH will accept."""
-    path = known_hosts(home, cloud, machine)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(path, f"{machine} {host_key}\n")
+    _keep(home, known_hosts(home, cloud, machine), f"{machine} {host_key}\n")
 
 
 def pin_certificate(home: Path, cloud: str, machine: str, fingerprint: str) -> None:
     """Keep the fingerprint of the certificate that a machine told on its console: the only one that is accepted from it."""
-    path = _certificate_file(home, cloud, machine)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(path, f"{fingerprint}\n")
+    _keep(home, _certificate_file(home, cloud, machine), f"{fingerprint}\n")
 
 
 def certificate(home: Path, cloud: str, machine: str) -> str:
@@ -93,6 +89,13 @@ def sync(home: Path, cloud: Launcher) -> Path:
         write_private(parts / cloud.name, "".join(_block(home, cloud, machine) for machine in sorted(machines)))
         write_private(config, _HEAD + "".join(part.read_text(encoding="utf-8") for part in sorted(parts.iterdir())))
     return config
+
+
+def _keep(home: Path, path: Path, text: str) -> None:
+    """Write a file while no other command is forgetting machines: one that it has not seen yet would go, too."""
+    with locked(home / "ssh"):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(path, text)
 
 
 def _certificate_file(home: Path, cloud: str, machine: str) -> Path:

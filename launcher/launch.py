@@ -99,12 +99,12 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
 
     def begin() -> Boot:
         create_machine(cloud, ledger, undo, spec, tell)
-        return Boot(cloud, name, nonce)
+        return Boot(cloud, name, nonce, is_spot=spec.wishes.spot)
 
     def again(_failed: Boot) -> Boot:
         remove(cloud, ledger, Kind.MACHINE, name)
         create_machine(cloud, ledger, undo, replace(spec, token=names.new_nonce()), tell)
-        return Boot(cloud, name, nonce)
+        return Boot(cloud, name, nonce, is_spot=spec.wishes.spot)
 
     url = reach.await_answer(cloud, bring_up(begin, again, tell), spec.labels)
     if "role" not in options.labels:

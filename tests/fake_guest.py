@@ -81,9 +81,9 @@ def play(guest: Guest, *, name: str, script: str, facts: Mapping[str, str]) -> P
         f"[    1.5] systemd[1]: Hostname set to <{name}>.",
     ]
     if nonce := facts.get("NONCE"):
-        console += [_marker(nonce, f"fact host-key {HOST_KEY}"), _marker(nonce, "fact ready identity")]
+        console += [marker(nonce, f"fact host-key {HOST_KEY}"), marker(nonce, "fact ready identity")]
         if facts.get("HTTPS_PORT"):
-            console.append(_marker(nonce, f"fact certificate {fake_services.certificate().fingerprint}"))
+            console.append(marker(nonce, f"fact certificate {fake_services.certificate().fingerprint}"))
     log: list[str] = []
     ended = guest.ending != "ok" and not script
     if script:
@@ -105,10 +105,10 @@ def _run(guest: Guest, nonce: str, names: tuple[str, ...]) -> tuple[list[str], l
         if guest.ending != "ok" and name == (guest.at or names[0]):
             if guest.ending == "fails":
                 log += guest.log
-                console += [_marker(nonce, f"log {line}") for line in guest.log]
-                console.append(_marker(nonce, f"{where} failed line={guest.line} exit={guest.exit_status}"))
+                console += [marker(nonce, f"log {line}") for line in guest.log]
+                console.append(marker(nonce, f"{where} failed line={guest.line} exit={guest.exit_status}"))
             return console, log, True
-        console.append(_marker(nonce, f"{where} ok"))
+        console.append(marker(nonce, f"{where} ok"))
     return [*console, console[-1]], log, False
 
 
@@ -123,7 +123,8 @@ def _is_kept(script: str) -> bool:
     return re.search(r" keep='1'", script) is not None
 
 
-def _marker(nonce: str, body: str) -> str:
+def marker(nonce: str, body: str) -> str:
+    """Return a line of the console that carries a marker, without its end."""
     return f"[   17.123456] bakehouse[412]: {nonce} {body} ;"
 
 

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Any
 
 from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
-from clouds.errors import CloudError, InvalidError, NotFoundError
+from clouds.errors import CapacityError, CloudError, InvalidError, NotFoundError, QuotaError
 from clouds.gcp import instances, network, operations
 from clouds.gcp.calls import Calls
 from clouds.gcp.failures import NotReadyError
@@ -60,8 +60,13 @@ class GoogleCloud:
 
     def check(self, ticket: Ticket) -> bool:
         """Return whether all operations of a ticket have ended."""
-        if not operations.have_ended(self._calls, f"{ticket.kind} {ticket.name}", ticket.operation):
-            return False
+        try:
+            if not operations.have_ended(self._calls, f"{ticket.kind} {ticket.name}", ticket.operation):
+                return False
+        except (CapacityError, QuotaError) as error:
+            if ticket.verb == "boot":
+                self._machines.explain(ticket.name, error)
+            raise
         return ticket.verb != "delete" or ticket.kind is not Kind.MACHINE or self._is_gone(ticket.name)
 
     def _is_gone(self, machine: str) -> bool:

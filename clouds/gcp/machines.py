@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clouds.driver import BootSpec, Resource, State
-from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError, QuotaError, ThrottledError
+from clouds.errors import CapacityError, CloudError, ConflictError, InvalidError, NotFoundError, QuotaError, ThrottledError
 from clouds.gcp import instances, naming, network
 from clouds.gcp.calls import Calls
-from clouds.gcp.failures import ChangedError
+from clouds.gcp.failures import ChangedError, NotReadyError
 from clouds.gcp.operations import finish, refer
 from clouds.gcp.places import OWN_NETWORK, Places, region_of
 
@@ -29,16 +29,18 @@ class Machines:
     places: Places
     _zones: dict[str, str] = field(default_factory=dict)
     _unconfirmed: dict[str, float] = field(default_factory=dict)
+    _asked: dict[str, str] = field(default_factory=dict)
+    _usable_zones: list[str] = field(default_factory=list)
 
     def create(self, spec: BootSpec) -> str:
         """Ask for a machine with its firewall rules, and return the operations; the same token is the same machine."""
         zone = spec.zone or self.places.zone
         try:
             return refer(self._ask(spec, zone))
-        except NotFoundError as error:
+        except (NotFoundError, NotReadyError) as error:
             if not self.places.is_own_network or f"networks/{OWN_NETWORK}" not in error.message:
                 raise
-        network.make_own_network(self.calls)
+        network.make_own_network(self.calls, region_of(zone))
         return refer(self._ask(spec, zone))
 
     def _ask(self, spec: BootSpec, zone: str) -> list[dict[str, Any]]:
@@ -54,6 +56,7 @@ class Machines:
 
     def _insert(self, spec: BootSpec, zone: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         what, request_id = f"machine {spec.name}", naming.request_id(spec.token, zone)
+        self._asked[spec.name] = machine_type = str(body["machineType"])
         try:
             operation = self.calls.change(what, f"zones/{zone}/instances", body, request_id=request_id)
         except ConflictError:
@@ -62,18 +65,52 @@ class Machines:
                     f"machine {spec.name}: the name is taken", next_step="Choose another name, or delete that machine."
                 ) from None
             return []
-        except NotFoundError as error:
-            if instances.source_link(spec.source) in error.message:
+        except (NotFoundError, InvalidError) as error:
+            if instances.source_link(spec.source) in error.message and isinstance(error, NotFoundError):
                 raise NotFoundError(f"image {spec.source}: there is none", next_step="See: ./inv images --cloud gcp") from error
+            if spec.zone and machine_type in error.message:
+                raise self._lacks_type(spec.name, zone) from error
             raise
-        except QuotaError as error:
-            error.message += f"; {body['machineType'].rpartition('/')[2]} was asked for"
+        except (CapacityError, QuotaError) as error:
+            if isinstance(error, CapacityError):
+                error.zone = zone
+            self.explain(spec.name, error)
             raise
         except ThrottledError:
             self._unconfirmed[spec.name] = time.monotonic()
             raise
         self._zones[spec.name] = zone
         return [operation]
+
+    def _lacks_type(self, name: str, zone: str) -> CapacityError:
+        """Return the refusal of a zone that we chose, the user's being full, and that does not offer the type of machine."""
+        error = CapacityError(f"machine {name}: zone {zone} has no such machine type", zone=zone)
+        error.next_step = "Try later, or another --type."
+        self.explain(name, error)
+        return error
+
+    def explain(self, name: str, error: CapacityError | QuotaError) -> None:
+        """Add to the refusal of a machine what Google leaves out: how much was asked for; in which zones there may be room."""
+        if isinstance(error, QuotaError):
+            error.message += f"; {self._need(name)} was asked for"
+        elif not error.zones:
+            error.zones = self._other_zones(error.zone)
+
+    def _need(self, name: str) -> str:
+        """Return the type that a machine was asked for as, and its processors where they can be found out."""
+        machine_type = self._asked[name]
+        need = machine_type.rpartition("/")[2]
+        with suppress(CloudError):
+            need += f" ({self.calls.get(f'machine type {need}', machine_type)['guestCpus']} processors)"
+        return need
+
+    def _other_zones(self, zone: str) -> tuple[str, ...]:
+        """Return the other zones of a zone's region that are up; they are asked for once, and none are known when that fails."""
+        with suppress(CloudError):
+            if not self._usable_zones:
+                pages = self.calls.pages("zones", "zones", 'status="UP"')
+                self._usable_zones = [found["name"] for page in pages for found in page.get("items", ())]
+        return tuple(other for other in self._usable_zones if region_of(other) == region_of(zone) and other != zone)
 
     def get(self, name: str) -> dict[str, Any]:
         """Return an instance. NotFoundError: there is none in any zone."""

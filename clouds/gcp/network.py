@@ -18,12 +18,15 @@ from clouds.gcp import naming
 from clouds.gcp.calls import Calls
 from clouds.gcp.operations import finish
 from clouds.gcp.places import OWN_NETWORK, Places
+from clouds.waiter import until
 
 SSH_PORT = 22
 _ALLOW_PRIORITY, _DENY_PRIORITY = 800, 900
 """Before the 65534 of the default network's own rules, and before the 1000 that a rule has unless told otherwise."""
 _WHO_AM_I = "https://checkip.amazonaws.com"
 _WHO_AM_I_S = 10
+_MADE_S = 180
+"""How long a network that another command makes may take."""
 
 
 def rules(spec: BootSpec, places: Places, source: str) -> Iterator[dict[str, Any]]:
@@ -82,8 +85,8 @@ def our_rules(calls: Calls, machine: str = "") -> list[dict[str, Any]]:
     return [rule for rule in found if not machine or naming.machine_of_rule(rule["name"]) == machine]
 
 
-def make_own_network(calls: Calls) -> None:
-    """Make our own network and wait for it; one that another command makes meanwhile serves."""
+def make_own_network(calls: Calls, region: str) -> None:
+    """Make our own network and wait until it is there in a region; one that another command makes meanwhile serves."""
     what = f"network {OWN_NETWORK}"
     network = {
         "name": OWN_NETWORK,
@@ -94,7 +97,13 @@ def make_own_network(calls: Calls) -> None:
     try:
         finish(calls, what, calls.change(what, "global/networks", network))
     except ConflictError:
-        return
+        until(lambda: _is_in(calls, region), what=what, timeout_s=_MADE_S, poll_max_s=5, sleep=calls.sleep)
+
+
+def _is_in(calls: Calls, region: str) -> bool:
+    """Say whether our own network, which somebody else is making, has its part in a region."""
+    found = calls.get(f"network {OWN_NETWORK}", f"global/networks/{OWN_NETWORK}")
+    return any(f"/regions/{region}/" in link for link in found.get("subnetworks", ()))
 
 
 def reserved_address(calls: Calls, name: str, region: str, labels: Mapping[str, str]) -> str:

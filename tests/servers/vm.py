@@ -6,6 +6,7 @@ whether the thing has happened yet, and raises `VmError` when it cannot.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -126,8 +127,17 @@ class Off(Enum):
 
 OFF = Off.OFF
 
-Step = str | bytes | float | Off
-"""Something that a scripted guest does: print on port 1, wait for seconds, or power itself off."""
+
+class Read(Enum):
+    """The guest waits until its console has been read once more."""
+
+    READ = "read"
+
+
+READ = Read.READ
+
+Step = str | bytes | float | Off | Read
+"""Something that a scripted guest does: print on port 1, wait for seconds or for a reader, or power itself off."""
 
 Play = Callable[[Vm], Iterable[Step]]
 
@@ -154,6 +164,7 @@ class ScriptedVms:
         self._running: dict[str, Iterator[Step]] = {}
         self._vms: dict[str, Vm] = {}
         self._frozen: set[str] = set()
+        self._awaits_reader: set[str] = set()
 
     def bind(self, host: Host) -> None:
         self._host = host
@@ -162,6 +173,7 @@ class ScriptedVms:
         self.boots.append(vm)
         self._vms[vm.id] = vm
         self._rings[vm.id] = {port: Ring() for port in range(1, 5)}
+        self._awaits_reader.discard(vm.id)
         steps = self._running[vm.id] = iter(self.play(vm))
         self._go_on(vm.id, steps)
         return _at_once
@@ -192,7 +204,15 @@ class ScriptedVms:
         return _at_once
 
     def serial(self, vm_id: str, port: int) -> Ring:
-        return self._rings.get(vm_id, {}).get(port) or Ring()
+        """Return the output as it is now; a guest that waits for its reader goes on behind that."""
+        ring = self._rings.get(vm_id, {}).get(port) or Ring()
+        if port != 1 or vm_id not in self._awaits_reader:
+            return ring
+        seen = copy.copy(ring)
+        self._awaits_reader.discard(vm_id)
+        if vm_id in self._running:
+            self._go_on(vm_id, self._running[vm_id])
+        return seen
 
     def create_disk(self, disk_id: str, size_gb: int, image_id: str) -> Done:
         self.disks[disk_id] = image_id
@@ -224,6 +244,9 @@ class ScriptedVms:
             if step is OFF:
                 del self._running[vm_id]
                 self._host.ended(vm_id)
+                return
+            if step is READ:
+                self._awaits_reader.add(vm_id)
                 return
             if isinstance(step, (int, float)):
                 self._host.after(step, lambda: self._go_on(vm_id, steps))

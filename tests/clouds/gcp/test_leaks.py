@@ -10,33 +10,19 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bakery.bake import bake
-from bakery.order import BakeOptions
-from bakery.recipe import Builder, Recipe, Step, Test
-from clouds import names, waiter
-from clouds.driver import Endpoint
-from clouds.errors import BakehouseError, TestsFailedError, ThrottledError
-from clouds.gcp import calls, machines, operations
-from clouds.gcp.driver import GoogleCloud
-from clouds.gcp.images import Images
+from clouds.errors import ThrottledError
 from clouds.gcp.naming import machine_of_rule
-from clouds.gcp.places import places
-from clouds.ledger import Ledger
-from launcher import gc, identity
-from launcher.launch import LaunchOptions, launch
-from tests import fake_services
-from tests.fake_cloud import FakeDisk, Killed
+from tests.clouds.gcp.stage import NewStage, Stage, Wire, Work, bake_tiny, launch_tiny
+from tests.fake_cloud import Killed
 from tests.servers.gce.errors import ApiError
 from tests.servers.gce.faults import stock_out
 from tests.servers.gce.operations import OperationError
-from tests.servers.gce.schema import compute_v1
-from tests.servers.gce.server import SERVICE_PATH, Gce, serve
+from tests.servers.gce.server import Gce, serve
 from tests.servers.guests import played
 from tests.servers.vm import ScriptedVms
 
@@ -72,8 +58,6 @@ LAUNCH = {
     "instances.setLabels",
     "zoneOperations.wait",
 }
-LONG_AFTER = 4_000_000_000.0
-"""A time, in seconds since the epoch, when everything has expired."""
 CLEANING = {
     "firewalls.delete",
     "globalOperations.wait",
@@ -84,106 +68,6 @@ CLEANING = {
     "zoneOperations.wait",
 }
 """The requests without which nothing can be cleaned up: where they fail, what is left is told, and gc removes it."""
-
-
-@dataclass(slots=True)
-class Wire:
-    """What lies between the driver and the server: here answers are lost, keys are pressed and processes killed."""
-
-    server: Gce
-    real: calls.Send
-    strikes: Callable[[str, int, str], None] = lambda method, nth, when: None
-    seen: Counter[str] = field(default_factory=Counter)
-    is_dead: bool = False
-
-    def __call__(self, what: str, verb: str, url: str, body: bytes | None, patience_s: float) -> tuple[int, bytes]:
-        if self.is_dead:
-            raise Killed
-        path = url.removeprefix(self.server.url + SERVICE_PATH).partition("?")[0]
-        method = compute_v1().route(verb, path)[0].id.removeprefix("compute.")
-        self.seen[method] += 1
-        nth = self.seen[method]
-        self.strikes(method, nth, "before")
-        answer = self.real(what, verb, url, body, patience_s)
-        self.strikes(method, nth, "after")
-        return answer
-
-
-class Cloud(GoogleCloud):
-    """The driver; SSH answers although the machines are scripted, and their disks can be read, and hold nothing."""
-
-    def address(self, machine: str, port: int) -> Endpoint:
-        super().address(machine, port)
-        return fake_services.ssh()
-
-    def files(self, image: str, scratch: Path) -> FakeDisk:
-        return FakeDisk({})
-
-
-@dataclass
-class Stage:
-    """One run: a server, a store, and how the work ended (None: well)."""
-
-    server: Gce
-    home: Path
-    error: BaseException | None = None
-
-    def connect(self, wire: Wire | None = None) -> Cloud:
-        where = places({"project": "demo"})
-        way = calls.Calls("demo", self.server.url, retry_s=0.3, sleep=lambda seconds: waiter.time.sleep(seconds / 20), send=wire)
-        return Cloud(way, where, Images(way, where.region, self.home / "gcp" / "bases.json"), slowness=0.02)
-
-    def play(self, work: Work, wire: Wire) -> None:
-        try:
-            work(self.connect(wire), self.home)
-        except (BakehouseError, KeyboardInterrupt, Killed) as error:
-            self.error = error
-
-    @property
-    def told(self) -> str:
-        """All that the user is told."""
-        return f"{self.error}\n" + "\n".join(getattr(self.error, "__notes__", ()))
-
-    def collect(self) -> None:
-        """Run gc as a second command would, when the first one is dead and the cloud is well again."""
-        self.server.clear_faults()
-        cloud, ledger = self.connect(), Ledger(self.home / "ledger.sqlite3")
-        gc.collect(cloud, ledger, gc.find(cloud, ledger, now=LONG_AFTER, is_dead=lambda labels: True))
-        gc.forget_absent(cloud, ledger, is_dead=lambda labels: True)
-
-    def left(self) -> list[str]:
-        """Return, from the server's own inventory, what no good end leaves; our network costs nothing and stays."""
-        lines = [line.split() for line in self.server.inventory()]
-        return [
-            path
-            for kind, path, *_ in lines
-            if kind in ("instances", "disks", "firewalls", "images") and not self._may_stay(kind, path)
-        ]
-
-    def _may_stay(self, kind: str, path: str) -> bool:
-        name = path.rpartition("/")[2]
-        if kind == "images":
-            image = self.server.get(f"global/images/{name}")
-            stays = image["labels"]["state"] == names.STABLE or isinstance(self.error, TestsFailedError)
-            return bool(image["status"] == "READY" and image["labels"]["role"] == "image" and stays)
-        machine = machine_of_rule(name) if kind == "firewalls" else name
-        instances = [line for line in self.server.inventory() if line.startswith("instances ") and f"/{machine} " in line]
-        return bool(instances) and self.server.instance(machine)["labels"]["role"] == "machine"
-
-
-Work = Callable[[Cloud, Path], object]
-
-
-def bake_tiny(cloud: Cloud, home: Path) -> None:
-    steps, tests = (Step(name="first", run="true"),), (Test(name="works", run="true"),)
-    recipe = Recipe(name="tiny", folder=home, builder=Builder(silence_min=0.5), steps=steps, tests=tests)
-    bake(cloud, recipe, BakeOptions(), home=home)
-
-
-def launch_tiny(cloud: Cloud, home: Path) -> None:
-    launch(cloud, Ledger(home / "ledger.sqlite3"), LaunchOptions(recipe="tiny", name="mine"))
-
-
 WORKS: dict[str, Work] = {"bake": bake_tiny, "launch": launch_tiny}
 
 
@@ -252,50 +136,9 @@ def _has_operation(method: str, only: set[str] | None) -> bool:
 CASES = list(cases())
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten what is waited for while nothing answers."""
-    monkeypatch.setattr(waiter, "_THROTTLED_S", 0.05)
-    monkeypatch.setattr(operations, "_FINISH_S", 1.0)
-    monkeypatch.setattr(machines, "GRACE_S", 0.2)
-
-
-@pytest.fixture(scope="module")
-def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a store that has an SSH key, which takes long to make."""
-    home = tmp_path_factory.mktemp("furnished")
-    identity.user_key(home)
-    return home
-
-
-NewStage = Callable[[str], Stage]
-
-
-@pytest.fixture
-def new_stage(tmp_path: Path, furnished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewStage]:
-    """Give fresh clouds, each with a store of its own; for a launch there is an image."""
-    running = []
-
-    def make(work: str) -> Stage:
-        home = tmp_path / names.new_nonce() / "home"
-        shutil.copytree(furnished, home)
-        monkeypatch.setenv("BAKEHOUSE_HOME", str(home))
-        context = serve(vms=ScriptedVms(played([])), operation_s=0.005)
-        running.append((context, context.__enter__()))
-        stage = Stage(running[-1][1], home)
-        if work == "launch":
-            bake_tiny(stage.connect(), home)
-        return stage
-
-    yield make
-    for context, server in running:
-        context.__exit__(None, None, None)
-        assert server.crashes == []
-
-
 def good_run(stage: Stage, work: str) -> Counter[str]:
     """Return how often a good run makes each request."""
-    wire = Wire(stage.server, calls.sender(anonymous=True))
+    wire = Wire(stage.server)
     WORKS[work](stage.connect(wire), stage.home)
     return wire.seen
 
@@ -313,7 +156,7 @@ def test_the_matrix_is_as_large_as_it_should_be() -> None:
 def test_nothing_leaks(new_stage: NewStage, counts: Callable[[str], Counter[str]], work: str, method: str, failure: str) -> None:
     for nth in sorted({1, counts(work)[method]}):
         stage = new_stage(work)
-        wire = Wire(stage.server, calls.sender(anonymous=True))
+        wire = Wire(stage.server)
         arm(stage.server, wire, method, failure, nth)
         stage.play(WORKS[work], wire)
         if not isinstance(stage.error, Killed):
@@ -333,10 +176,7 @@ def arm(server: Gce, wire: Wire, method: str, failure: str, nth: int) -> None:
 
     def strikes(seen: str, count: int, when: str) -> None:
         if (seen, count, when) == (method, nth, due):
-            if strike is None:
-                wire.is_dead = True
-                raise Killed
-            strike()
+            (strike or wire.die)()
 
     wire.strikes = strikes
 
@@ -354,9 +194,10 @@ def counts(tmp_path_factory: pytest.TempPathFactory, furnished: Path) -> Callabl
     for work in WORKS:
         home = tmp_path_factory.mktemp("good") / "home"
         shutil.copytree(furnished, home)
-        with pytest.MonkeyPatch.context() as patch, serve(vms=ScriptedVms(played([]))) as server:
+        vms = ScriptedVms(played([]))
+        with pytest.MonkeyPatch.context() as patch, serve(vms=vms) as server:
             patch.setenv("BAKEHOUSE_HOME", str(home))
-            stage = Stage(server, home)
+            stage = Stage(server, vms, home)
             if work == "launch":
                 bake_tiny(stage.connect(), home)
             found[work] = good_run(stage, work)

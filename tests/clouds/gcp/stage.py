@@ -1,0 +1,170 @@
+"""A stage for whole bakes and launches: the driver, the strict server with scripted machines, and what lies between the two.
+
+Waits are scaled: a minute of a recipe is 1.2 s here (`SLOWNESS`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bakery.bake import Baked, bake
+from bakery.events import Event, Note, OnEvent
+from bakery.order import BakeOptions
+from bakery.recipe import Builder, Recipe, Step, Test
+from clouds import names, waiter
+from clouds.driver import Endpoint
+from clouds.errors import BakehouseError, TestsFailedError
+from clouds.gcp import calls
+from clouds.gcp.driver import GoogleCloud
+from clouds.gcp.images import Images
+from clouds.gcp.naming import machine_of_rule
+from clouds.gcp.places import places
+from clouds.ledger import Ledger
+from launcher import gc
+from launcher.launch import Launched, LaunchOptions, launch
+from tests import fake_services
+from tests.fake_cloud import FakeDisk, Killed
+from tests.servers.gce.schema import compute_v1
+from tests.servers.gce.server import SERVICE_PATH, Gce
+from tests.servers.vm import ScriptedVms
+
+SLOWNESS = 0.02
+LONG_AFTER = 4_000_000_000.0
+"""A time, in seconds since the epoch, when everything has expired."""
+
+
+@dataclass(slots=True)
+class Wire:
+    """What lies between the driver and the server: here answers are lost, keys are pressed and processes killed."""
+
+    server: Gce
+    strikes: Callable[[str, int, str], None] = lambda method, nth, when: None
+    real: calls.Send = field(default_factory=lambda: calls.sender(anonymous=True))
+    seen: Counter[str] = field(default_factory=Counter)
+    is_dead: bool = False
+
+    def __call__(self, what: str, verb: str, url: str, body: bytes | None, patience_s: float) -> tuple[int, bytes]:
+        if self.is_dead:
+            raise Killed
+        path = url.removeprefix(self.server.url + SERVICE_PATH).partition("?")[0]
+        method = compute_v1().route(verb, path)[0].id.removeprefix("compute.")
+        self.seen[method] += 1
+        nth = self.seen[method]
+        self.strikes(method, nth, "before")
+        answer = self.real(what, verb, url, body, patience_s)
+        self.strikes(method, nth, "after")
+        return answer
+
+    def die(self) -> None:
+        """End the process as SIGKILL does: nothing more is asked for."""
+        self.is_dead = True
+        raise Killed
+
+
+class Cloud(GoogleCloud):
+    """The driver; SSH answers although the machines are scripted, and their disks can be read, and hold nothing."""
+
+    poll_max_s = 0.01
+
+    def address(self, machine: str, port: int) -> Endpoint:
+        super().address(machine, port)
+        return fake_services.ssh()
+
+    def files(self, image: str, scratch: Path) -> FakeDisk:
+        return FakeDisk({})
+
+
+Work = Callable[[Cloud, Path], object]
+NewStage = Callable[..., "Stage"]
+"""Makes a stage for a work (`bake`; `launch`: with an image); what else is named goes to the server."""
+
+
+@dataclass
+class Stage:
+    """A server, a store, what was told, and how the work ended (None: well)."""
+
+    server: Gce
+    vms: ScriptedVms
+    home: Path
+    events: list[Event] = field(default_factory=list)
+    error: BaseException | None = None
+
+    def connect(self, wire: Wire | None = None) -> Cloud:
+        where = places({"project": "demo"})
+        way = calls.Calls("demo", self.server.url, retry_s=0.3, sleep=lambda seconds: waiter.time.sleep(seconds / 20), send=wire)
+        return Cloud(way, where, Images(way, where.region, self.home / "gcp" / "bases.json"), slowness=SLOWNESS)
+
+    def play(self, work: Work, wire: Wire | None = None) -> None:
+        try:
+            work(self.connect(wire), self.home)
+        except (BakehouseError, KeyboardInterrupt, Killed) as error:
+            self.error = error
+
+    def bake(self, wire: Wire | None = None, *, silence_min: float = 5) -> None:
+        """Bake, and note what is told."""
+        self.play(lambda cloud, home: bake_tiny(cloud, home, on_event=self.events.append, silence_min=silence_min), wire)
+
+    @property
+    def notes(self) -> list[str]:
+        """The lines of news that the user has seen."""
+        return [event.text for event in self.events if isinstance(event, Note)]
+
+    @property
+    def told(self) -> str:
+        """All that the user is told of the error."""
+        return "\n".join((str(self.error), getattr(self.error, "next_step", ""), *getattr(self.error, "__notes__", ())))
+
+    def collect(self) -> None:
+        """Run gc as a second command would, when the first one is dead and the cloud is well again."""
+        self.server.clear_faults()
+        cloud, ledger = self.connect(), Ledger(self.home / "ledger.sqlite3")
+        gc.collect(cloud, ledger, gc.find(cloud, ledger, now=LONG_AFTER, is_dead=lambda labels: True))
+        gc.forget_absent(cloud, ledger, is_dead=lambda labels: True)
+
+    def there(self, kind: str) -> list[str]:
+        """Return what the server has of a kind (`instances`), as `us-central1-a/NAME STATE`."""
+        return [line.removeprefix(f"{kind} ") for line in self.server.inventory() if line.startswith(f"{kind} ")]
+
+    def left(self) -> list[str]:
+        """Return, from the server's own inventory, what no good end leaves; our network costs nothing and stays."""
+        lines = [line.split() for line in self.server.inventory()]
+        return [
+            path
+            for kind, path, *_ in lines
+            if kind in ("instances", "disks", "firewalls", "images") and not self._may_stay(kind, path)
+        ]
+
+    def _may_stay(self, kind: str, path: str) -> bool:
+        name = path.rpartition("/")[2]
+        if kind == "images":
+            image = self.server.get(f"global/images/{name}")
+            stays = image["labels"]["state"] == names.STABLE or isinstance(self.error, TestsFailedError)
+            return bool(image["status"] == "READY" and image["labels"]["role"] == "image" and stays)
+        machine = machine_of_rule(name) if kind == "firewalls" else name
+        instances = [line for line in self.server.inventory() if line.startswith("instances ") and f"/{machine} " in line]
+        return bool(instances) and self.server.instance(machine)["labels"]["role"] == "machine"
+
+
+def tiny(folder: Path, *, silence_min: float = 0.5) -> Recipe:
+    """Return a recipe of one step and one test; its checkpoints are boot, prepare, first, seal."""
+    steps, tests = (Step(name="first", run="true"),), (Test(name="works", run="true"),)
+    return Recipe(name="tiny", folder=folder, builder=Builder(silence_min=silence_min), steps=steps, tests=tests)
+
+
+def bake_tiny(
+    cloud: Cloud,
+    home: Path,
+    *,
+    on_event: OnEvent = lambda event: None,
+    silence_min: float = 0.5,
+    options: BakeOptions = BakeOptions(),  # noqa: B008 - frozen
+) -> Baked:
+    return bake(cloud, tiny(home, silence_min=silence_min), options, home=home, on_event=on_event)
+
+
+def launch_tiny(cloud: Cloud, home: Path, *, options: LaunchOptions | None = None, told: list[str] | None = None) -> Launched:
+    ordered = options or LaunchOptions(recipe="tiny", name="mine")
+    return launch(cloud, Ledger(home / "ledger.sqlite3"), ordered, tell=(told if told is not None else []).append)
