@@ -6,7 +6,7 @@ import itertools
 
 from tests.servers.gce.catalog import region_of
 from tests.servers.gce.cloud import Cloud
-from tests.servers.gce.errors import Json, invalid
+from tests.servers.gce.errors import Json, invalid, not_ready
 from tests.servers.gce.links import found
 from tests.servers.gce.resources import addresses
 from tests.servers.gce.schema import Call
@@ -62,7 +62,10 @@ def _network_of(cloud: Cloud, given: Json, field: str, region: str) -> tuple[str
     network = cloud.store.get(found(cloud.store, reference, f"{field}.network", project=cloud.project, collection="networks"))
     if not network["autoCreateSubnetworks"]:
         raise invalid(field, "", "Subnetwork should be specified for custom subnetmode network")
-    return network["selfLink"], next(url for url in network["subnetworks"] if f"/regions/{region}/" in url)
+    subnetwork = next((url for url in network["subnetworks"] if f"/regions/{region}/" in url), None)
+    if subnetwork is None:  # the network is being made
+        raise not_ready(unlink(network["selfLink"]))
+    return network["selfLink"], subnetwork
 
 
 def numbered(cloud: Cloud, nics: list[Json]) -> list[Json]:
