@@ -61,7 +61,7 @@ class Calls:
 
     def pages(self, what: str, path: str, expression: str) -> Iterator[dict[str, Any]]:
         """Yield the pages of what a filter lists."""
-        query = {"filter": expression, "maxResults": str(_PAGE_SIZE)}
+        query = {"maxResults": str(_PAGE_SIZE)} | ({"filter": expression} if expression else {})
         while True:
             page = self._ask(what, "GET", path, None, query)
             yield page
