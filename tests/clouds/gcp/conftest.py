@@ -21,7 +21,7 @@ from tests.servers.vm import ScriptedVms
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look often, and shorten what is waited for while nothing answers."""
-    monkeypatch.setitem(waiter.until.__kwdefaults__, "poll_s", 0.01)
+    monkeypatch.setitem(waiter.until.__kwdefaults__, "poll_s", 0.005)
     monkeypatch.setattr(waiter, "_THROTTLED_S", 0.05)
     monkeypatch.setattr(operations, "_FINISH_S", 1.0)
     monkeypatch.setattr(machines, "GRACE_S", 0.2)
@@ -45,7 +45,7 @@ def new_stage(tmp_path: Path, furnished: Path, quick: None, monkeypatch: pytest.
         shutil.copytree(furnished, home)
         monkeypatch.setenv("BAKEHOUSE_HOME", str(home))
         vms = ScriptedVms(played([]))
-        context = serve(vms=vms, operation_s=0.005, **settings)
+        context = serve(vms=vms, **{"operation_s": 0.005, **settings})
         running.append((context, context.__enter__()))
         stage = Stage(running[-1][1], vms, home)
         if work == "launch":
