@@ -8,7 +8,7 @@ import pytest
 from clouds.driver import BootSpec
 from clouds.errors import MissingToolError
 from clouds.home import home
-from launcher.identity import key_file, known_hosts, pin, sync, user_key
+from launcher.identity import key_file, known_hosts, locked, pin, sync, user_key
 from tests.fake_cloud import FakeCloud
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHcPRm0OgAPXrhuHWLprZvTCMmoJ3CqNDWGWnMCOxvr5"
@@ -84,6 +84,18 @@ def test_pinned_key_is_found_by_ssh_under_the_machines_name(fake: FakeCloud) -> 
     pin(home(), "fake", "one", HOST_KEY)
     found = subprocess.run(["ssh-keygen", "-F", "one", "-f", known_hosts(home(), "fake", "one")], capture_output=True, text=True)
     assert HOST_KEY in found.stdout
+
+
+def test_key_is_not_pinned_while_another_command_forgets_machines() -> None:
+    pinned = known_hosts(home(), "fake", "one")
+    with ThreadPoolExecutor() as pool:
+        with locked(home() / "ssh"):
+            pinning = pool.submit(pin, home(), "fake", "one", "ssh-ed25519 AAAA")
+            with pytest.raises(TimeoutError):
+                pinning.result(timeout=0.1)
+            assert not pinned.parent.exists()
+        pinning.result(timeout=20)
+    assert pinned.exists()
 
 
 def test_machine_without_a_pinned_key_is_left_out(fake: FakeCloud) -> None:

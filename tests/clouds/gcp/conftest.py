@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from tests.servers.vm import ScriptedVms
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look often, and shorten what is waited for while nothing answers."""
-    monkeypatch.setitem(waiter.until.__kwdefaults__, "poll_s", 0.01)
+    monkeypatch.setitem(waiter.until.__kwdefaults__, "poll_s", 0.005)
     monkeypatch.setattr(waiter, "_THROTTLED_S", 0.05)
     monkeypatch.setattr(operations, "_FINISH_S", 1.0)
     monkeypatch.setattr(machines, "GRACE_S", 0.2)
@@ -35,21 +36,34 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.fixture(scope="session")
+def baked(tmp_path_factory: pytest.TempPathFactory, furnished: Path) -> Stage:
+    """Give a cloud and a store with an image, to be copied."""
+    home, vms = tmp_path_factory.mktemp("baked") / "home", ScriptedVms(played([]))
+    shutil.copytree(furnished, home)
+    with pytest.MonkeyPatch.context() as patch, serve(vms=vms, operation_s=0.005) as server:
+        patch.setenv("BAKEHOUSE_HOME", str(home))
+        stage = Stage(server, vms, home)
+        bake_tiny(stage.connect(), home)
+    return stage
+
+
 @pytest.fixture
-def new_stage(tmp_path: Path, furnished: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewStage]:
+def new_stage(request: pytest.FixtureRequest, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewStage]:
     """Give fresh clouds, each with a store of its own; for a launch there is an image."""
     running = []
 
     def make(work: str = "bake", **settings: Any) -> Stage:
-        home = tmp_path / names.new_nonce() / "home"
-        shutil.copytree(furnished, home)
+        model: Stage | None = request.getfixturevalue("baked") if work == "launch" else None
+        home, vms = tmp_path / names.new_nonce() / "home", ScriptedVms(played([]))
+        shutil.copytree(model.home if model else request.getfixturevalue("furnished"), home)
         monkeypatch.setenv("BAKEHOUSE_HOME", str(home))
-        vms = ScriptedVms(played([]))
-        context = serve(vms=vms, operation_s=0.005, **settings)
+        context = serve(vms=vms, **{"operation_s": 0.005, **settings})
         running.append((context, context.__enter__()))
         stage = Stage(running[-1][1], vms, home)
-        if work == "launch":
-            bake_tiny(stage.connect(), home)
+        if model:
+            stage.server.cloud.store.things = copy.deepcopy(model.server.cloud.store.things)
+            vms.images = dict(model.vms.images)
         return stage
 
     yield make

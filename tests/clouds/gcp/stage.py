@@ -67,7 +67,7 @@ class Wire:
 class Cloud(GoogleCloud):
     """The driver; SSH answers although the machines are scripted, and their disks can be read, and hold nothing."""
 
-    poll_max_s = 0.01
+    poll_max_s = 0.005
 
     def address(self, machine: str, port: int) -> Endpoint:
         super().address(machine, port)

@@ -148,7 +148,7 @@ def test_machine_whose_boot_prints_more_than_is_kept_is_launched(new_stage: NewS
 
 
 def test_silence_that_ends_is_no_failure(bake: NewBake) -> None:
-    check_good(bake(lambda builder: [builder.ok("boot"), 0.4, builder.ok("prepare", "first", "seal")]))
+    check_good(bake(lambda builder: [builder.ok("boot"), 0.3, builder.ok("prepare", "first", "seal")]))
 
 
 def test_silence_for_good_names_the_step_and_leaves_nothing(bake: NewBake) -> None:
@@ -161,10 +161,10 @@ def test_silence_for_good_names_the_step_and_leaves_nothing(bake: NewBake) -> No
 
 def test_console_that_comes_late_and_in_pieces_is_followed(bake: NewBake) -> None:
     def acts(builder: Builder) -> Iterator[Step]:
-        yield 0.2
+        yield 0.1
         whole = "".join(NOISE * 3 + builder.ok(step) for step in STEPS)
-        for at in range(0, len(whole), 97):
-            yield whole[at : at + 97]
+        for at in range(0, len(whole), 197):
+            yield whole[at : at + 197]
             yield READ
 
     check_good(bake(acts))
@@ -267,7 +267,7 @@ def test_last_marker_that_the_kernel_has_cut_comes_again(bake: NewBake) -> None:
     def acts(builder: Builder) -> Iterator[Step]:
         line = builder.ok("seal")
         yield builder.ok("boot", "prepare", "first") + line[:-6] + "[   18.2] random: crng init done\r\n" + line[-6:]
-        yield 0.1
+        yield 0.05
         yield line
 
     check_good(bake(acts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import threading
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,25 +22,22 @@ FILES_MAX = 10
 """How many files and connections may be open at the end that were not at the beginning."""
 
 
-def meeting(stage: Stage, barrier: threading.Barrier) -> Wire:
-    """Return a wire on which a bake that is about to take a version waits for the others to have chosen theirs."""
-
-    def strikes(method: str, nth: int, when: str) -> None:
-        if (method, nth, when) == ("images.insert", 1, "before"):
-            barrier.wait(timeout=20)
-
-    return Wire(stage.server, strikes)
-
-
-def bake_at_once(stage: Stage, count: int) -> list[Baked]:
-    """Bake the same recipe so often at the same time, each in a thread and as a client of its own."""
+def meeting(stage: Stage, count: int, method: str) -> Iterator[Wire]:
+    """Yield so many wires on which those who are about to make their first request of a method wait for each other."""
     barrier = threading.Barrier(count)
 
-    def one(_: int) -> Baked:
-        return bake_tiny(stage.connect(meeting(stage, barrier)), stage.home)
+    def strikes(seen: str, nth: int, when: str) -> None:
+        if (seen, nth, when) == (method, 1, "before"):
+            barrier.wait(timeout=20)
 
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(one, range(count)))
+    return (Wire(stage.server, strikes) for _ in range(count))
+
+
+def bake_at_once(stage: Stage, wires: Iterable[Wire]) -> list[Baked]:
+    """Bake the same recipe on all wires at the same time, each in a thread and as a client of its own."""
+    clouds = [stage.connect(wire) for wire in wires]
+    with ThreadPoolExecutor(len(clouds)) as pool:
+        return list(pool.map(lambda cloud: bake_tiny(cloud, stage.home), clouds))
 
 
 def peak_mb() -> float:
@@ -52,7 +50,7 @@ def open_files() -> int:
 
 def test_two_bakes_of_a_recipe_at_the_same_time_are_two_versions(new_stage: NewStage) -> None:
     stage = new_stage()
-    baked = bake_at_once(stage, 2)
+    baked = bake_at_once(stage, meeting(stage, 2, "images.insert"))
     assert {bake.version for bake in baked} == {"0.1.0-1", "0.1.0-2"}
     assert stage.there("images") == ["tiny-0-1-0-1 READY", "tiny-0-1-0-2 READY"]
     assert stage.left() == []
@@ -60,12 +58,32 @@ def test_two_bakes_of_a_recipe_at_the_same_time_are_two_versions(new_stage: NewS
 
 def test_bake_that_lost_its_version_to_another_does_not_touch_that_one_s_image(new_stage: NewStage) -> None:
     stage = new_stage()
-    for bake in bake_at_once(stage, 4):
+    for bake in bake_at_once(stage, meeting(stage, 3, "images.insert")):
         image = stage.server.get(f"global/images/{bake.image.replace('.', '-')}")
         assert (image["labels"]["bake"], image["labels"]["state"]) == (bake.id, "stable")
     assert sorted(entry.name for entry in Ledger(stage.home / "ledger.sqlite3").entries("gcp")) == [
-        f"tiny-0.1.0-{build}" for build in (1, 2, 3, 4)
+        f"tiny-0.1.0-{build}" for build in (1, 2, 3)
     ]
+
+
+def test_two_first_bakes_of_a_project_that_make_its_network_at_once_share_it(new_stage: NewStage) -> None:
+    stage = new_stage(operation_s=0.05)
+    assert len(bake_at_once(stage, meeting(stage, 2, "networks.insert"))) == 2
+    assert stage.there("networks") == ["bakehouse"]
+
+
+def test_bake_that_meets_a_network_in_the_making_waits_for_it(new_stage: NewStage) -> None:
+    stage, is_begun = new_stage(operation_s=0.05), threading.Event()
+
+    def makes(method: str, nth: int, when: str) -> None:
+        if (method, when) == ("networks.insert", "after"):
+            is_begun.set()
+
+    def meets(method: str, nth: int, when: str) -> None:
+        if (method, when) == ("instances.insert", "before"):
+            is_begun.wait(timeout=20)
+
+    assert len(bake_at_once(stage, [Wire(stage.server, makes), Wire(stage.server, meets)])) == 2
 
 
 @pytest.mark.server

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from tests.servers.gce import checks
 from tests.servers.gce.cloud import Cloud, serves
-from tests.servers.gce.errors import Json, bad_usage, invalid, required
+from tests.servers.gce.errors import Json, bad_usage, invalid, not_ready, required
 from tests.servers.gce.links import found
 from tests.servers.gce.operations import Work
 from tests.servers.gce.schema import Call
@@ -38,12 +38,20 @@ def seed_default(cloud: Cloud, network: str) -> None:
         cloud.store.add(path, {**_filled(body), "network": link(network), "priority": 65534}, created=cloud.now_text())
 
 
+def is_being_made(network: Json) -> bool:
+    """Say whether an automatic network has no subnetworks yet."""
+    return bool(network["autoCreateSubnetworks"]) and not network["subnetworks"]
+
+
 @serves("compute.firewalls.insert")
 def insert(cloud: Cloud, call: Call) -> Json:
     rule = _filled(call.body)
     reference = rule.get("network", "global/networks/default")
-    rule["network"] = link(found(cloud.store, reference, "resource.network", project=cloud.project, collection="networks"))
+    network = found(cloud.store, reference, "resource.network", project=cloud.project, collection="networks")
+    rule["network"] = link(network)
     _check(rule)
+    if is_being_made(cloud.store.get(network)):
+        raise not_ready(network)
     path = f"{call.path}/{call.body['name']}"
     thing = cloud.store.add(path, rule, created=cloud.now_text())
     return cloud.begin(call, thing, Work(finish=lambda: None, undo=lambda: cloud.store.remove(path)))
