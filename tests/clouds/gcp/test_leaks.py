@@ -66,7 +66,6 @@ LAUNCH = {
     "globalOperations.wait",
     "images.list",
     "instances.aggregatedList",
-    "instances.get",
     "instances.getSerialPortOutput",
     "instances.insert",
     "instances.setLabels",
