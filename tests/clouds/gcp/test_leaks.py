@@ -16,22 +16,16 @@ from typing import Any
 
 import pytest
 
-from bakery.bake import bake
-from bakery.order import BakeOptions
-from bakery.recipe import Builder, Recipe, Step, Test
 from clouds import names, waiter
-from clouds.driver import Endpoint
 from clouds.errors import BakehouseError, TestsFailedError, ThrottledError
 from clouds.gcp import calls, machines, operations
-from clouds.gcp.driver import GoogleCloud
 from clouds.gcp.images import Images
 from clouds.gcp.naming import machine_of_rule
 from clouds.gcp.places import places
 from clouds.ledger import Ledger
 from launcher import gc, identity
-from launcher.launch import LaunchOptions, launch
-from tests import fake_services
-from tests.fake_cloud import FakeDisk, Killed
+from tests.clouds.gcp.tiny import Cloud, bake_tiny, launch_tiny
+from tests.fake_cloud import Killed
 from tests.servers.gce.errors import ApiError
 from tests.servers.gce.faults import stock_out
 from tests.servers.gce.operations import OperationError
@@ -108,17 +102,6 @@ class Wire:
         return answer
 
 
-class Cloud(GoogleCloud):
-    """The driver; SSH answers although the machines are scripted, and their disks can be read, and hold nothing."""
-
-    def address(self, machine: str, port: int) -> Endpoint:
-        super().address(machine, port)
-        return fake_services.ssh()
-
-    def files(self, image: str, scratch: Path) -> FakeDisk:
-        return FakeDisk({})
-
-
 @dataclass
 class Stage:
     """One run: a server, a store, and how the work ended (None: well)."""
@@ -171,16 +154,6 @@ class Stage:
 
 
 Work = Callable[[Cloud, Path], object]
-
-
-def bake_tiny(cloud: Cloud, home: Path) -> None:
-    steps, tests = (Step(name="first", run="true"),), (Test(name="works", run="true"),)
-    recipe = Recipe(name="tiny", folder=home, builder=Builder(silence_min=0.5), steps=steps, tests=tests)
-    bake(cloud, recipe, BakeOptions(), home=home)
-
-
-def launch_tiny(cloud: Cloud, home: Path) -> None:
-    launch(cloud, Ledger(home / "ledger.sqlite3"), LaunchOptions(recipe="tiny", name="mine"))
 
 
 WORKS: dict[str, Work] = {"bake": bake_tiny, "launch": launch_tiny}
