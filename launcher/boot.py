@@ -41,15 +41,17 @@ class Boot:
     last: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     _rest: str = ""
 
-    def look(self) -> None:
-        """Read on. A machine that is silent is asked whether it is on; what it wrote before it went off is read then."""
+    def look(self) -> bool:
+        """Read on, and say whether the machine has ended.
+
+        One that is silent is asked whether it is on; what it wrote before it went off is read then.
+        """
         try:
-            if self._read() or is_running(self.cloud, self.machine) or self._read():
-                return
-            ended = "it went off while it was coming up"
+            if not self._read() and not is_running(self.cloud, self.machine) and not self._read():
+                self.ended = self.ended or "it went off while it was coming up"
         except NotFoundError:
-            ended = "it was deleted while it was coming up"
-        self.ended = self.ended or ended
+            self.ended = self.ended or "it was deleted while it was coming up"
+        return bool(self.ended)
 
     def _read(self) -> bool:
         """Read on, and say whether there was anything."""
@@ -73,11 +75,11 @@ class Boot:
 
     def await_identity(self) -> None:
         """Wait until the machine has told its host key, or has ended."""
-        self._await(lambda: bool(self.host_key), what="its identity", timeout_s=IDENTITY_S)
+        self._await(lambda: self.look() or bool(self.host_key), what="its identity", timeout_s=IDENTITY_S)
 
     def await_answer(self, answers: Callable[[], bool], *, what: str) -> None:
-        """Wait until a service of the machine answers, or the machine has ended."""
-        self._await(answers, what=what, timeout_s=ANSWER_S)
+        """Wait until a service of the machine answers, or the machine has ended; one that answers is not looked at."""
+        self._await(lambda: answers() or self.look(), what=what, timeout_s=ANSWER_S)
         self.check()
 
     def check(self) -> None:
@@ -91,11 +93,7 @@ class Boot:
             raise KernelPanicError(message, log=tuple(self.last), next_step=next_step)
         raise self._with_console(CloudError(message, next_step=next_step))
 
-    def _await(self, done: Callable[[], bool], *, what: str, timeout_s: float) -> None:
-        def probe() -> bool:
-            self.look()
-            return bool(self.ended) or done()
-
+    def _await(self, probe: Callable[[], bool], *, what: str, timeout_s: float) -> None:
         timeout_s *= self.cloud.slowness
         try:
             until(

@@ -164,10 +164,11 @@ def _check_https(options: LaunchOptions, *, has_notebook: bool) -> None:
 
 
 def _free_name(cloud: Launcher, options: LaunchOptions, recipe: str) -> str:
-    """Return the name that was asked for, checked unless it is for a test, or a fresh one; none that a machine has."""
+    """Return the name that was asked for, checked, or a fresh one; none that a machine has. That of a test is unique by itself."""
     name = names.new_machine_name(recipe) if options.name is None else options.name
-    if "role" not in options.labels:
-        names.check_machine_name(name)
+    if "role" in options.labels:
+        return name
+    names.check_machine_name(name)
     if cloud.find(Kind.MACHINE, name) is not None:
         raise ConflictError(
             f"machine {name}: there is one of this name", next_step=f"Choose another --name, or remove it: ./inv delete {name}"

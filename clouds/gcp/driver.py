@@ -141,7 +141,7 @@ class GoogleCloud:
 
     def address(self, machine: str, port: int) -> Endpoint:
         """Return the address of a machine: the public one, or the internal one of a machine without."""
-        instance = self._machines.get(machine)
+        instance = self._machines.glance(machine)
         interface: dict[str, Any] = next(iter(instance.get("networkInterfaces", ())), {})
         public = next((access.get("natIP") for access in interface.get("accessConfigs", ())), None)
         host = public or interface.get("networkIP")

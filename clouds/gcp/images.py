@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Images:
     calls: Calls
     region: str
     kept: Path
+    _seen: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def resolve(self, base: Base, *, refresh: bool) -> BaseImage:
         """Return the newest image of a base's family, or the one that it was when it was asked for last."""
@@ -66,7 +67,8 @@ class Images:
     def get(self, name: str) -> dict[str, Any]:
         """Return an image. NotFoundError: there is none."""
         try:
-            return self.calls.get(f"image {name}", _path(name))
+            self._seen[name] = image = self.calls.get(f"image {name}", _path(name))
+            return image
         except NotFoundError:
             raise NotFoundError(f"image {name}: there is none", next_step="See: ./inv images --cloud gcp") from None
 
@@ -83,10 +85,14 @@ class Images:
         return [_resource(image) for page in pages for image in page.get("items", ())]
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
-        """Lay labels over those of an image; one that becomes stable joins the family of its recipe."""
+        """Lay labels over those of an image; one that becomes stable joins the family of its recipe.
+
+        What was read of it before serves, however old it is: the fingerprint tells whether its labels are still those.
+        """
         what = f"image {name}"
         for _ in range(_LABEL_TRIES):
-            image = self.get(name)
+            image = self._seen.get(name) or self.get(name)
+            del self._seen[name]
             wanted = {
                 "labels": {**image.get("labels", {}), **naming.to_labels(labels)},
                 "labelFingerprint": image["labelFingerprint"],

@@ -18,6 +18,8 @@ from clouds.gcp.places import OWN_NETWORK, Places, region_of
 
 GRACE_S = 10.0
 """For how long a machine whose creation was never confirmed is looked for before it counts as absent."""
+FRESH_S = 2.0
+"""For how long what was read of a machine tells its address and its labels, so that one look at it is one request."""
 _LABEL_TRIES = 5
 
 
@@ -31,6 +33,7 @@ class Machines:
     _unconfirmed: dict[str, float] = field(default_factory=dict)
     _asked: dict[str, str] = field(default_factory=dict)
     _usable_zones: list[str] = field(default_factory=list)
+    _seen: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
 
     def create(self, spec: BootSpec) -> str:
         """Ask for a machine with its firewall rules, and return the operations; the same token is the same machine."""
@@ -117,12 +120,33 @@ class Machines:
         what = f"machine {name}"
         if name in self._zones:
             try:
-                return self.calls.get(what, f"zones/{self._zones[name]}/instances/{name}")
+                return self._see(self.calls.get(what, f"zones/{self._zones[name]}/instances/{name}"))
             except NotFoundError:
-                del self._zones[name]
+                self._forget(name)
         for instance in self._list(f'name="{name}"'):
             return instance
         raise NotFoundError(f"{what}: there is none", next_step="See: ./inv machines --cloud gcp")
+
+    def glance(self, name: str) -> dict[str, Any]:
+        """Return an instance as it was read a moment ago, or as it is now. NotFoundError: there is none in any zone."""
+        read_at, instance = self._seen.get(name, (0.0, {}))
+        return instance if instance and time.monotonic() - read_at < FRESH_S else self.get(name)
+
+    def _see(self, instance: dict[str, Any]) -> dict[str, Any]:
+        """Remember where an instance is and what it is like."""
+        self._zones[instance["name"]] = instances.zone_of(instance)
+        self._seen[instance["name"]] = (time.monotonic(), instance)
+        return instance
+
+    def _forget(self, name: str) -> None:
+        self._zones.pop(name, None)
+        self._seen.pop(name, None)
+
+    def _change(self, instance: Mapping[str, Any], verb: str = "", *, method: str = "POST") -> str:
+        """Ask for a change of what an instance does and return the operation."""
+        self._seen.pop(instance["name"], None)
+        path = instances.path(instance) + (f"/{verb}" if verb else "")
+        return refer([self.calls.change(f"machine {instance['name']}", path, method=method)])
 
     def zone(self, name: str) -> str:
         """Return the zone that a machine is in; one that was looked up once is believed."""
@@ -142,20 +166,18 @@ class Machines:
     def _list(self, expression: str) -> Iterator[dict[str, Any]]:
         for page in self.calls.pages("machines", "aggregated/instances", expression):
             for scope in page.get("items", {}).values():
-                for instance in scope.get("instances", ()):
-                    self._zones[instance["name"]] = instances.zone_of(instance)
-                    yield instance
+                yield from map(self._see, scope.get("instances", ()))
 
     def start(self, name: str, *, deadline_s: int, facts: Mapping[str, str]) -> str:
         """Start a machine that is off, or wake one that is suspended, and return the operation; "" when it is on."""
         instance, what = self.get(name), f"machine {name}"
         if instances.state(instance) is State.SUSPENDED:
-            return refer([self.calls.change(what, f"{instances.path(instance)}/resume")])
+            return self._change(instance, "resume")
         if instances.state(instance) is not State.STOPPED:
             return ""
         self._tell(what, instance, facts)
         self._schedule(what, instance, deadline_s)
-        return refer([self.calls.change(what, f"{instances.path(instance)}/start")])
+        return self._change(instance, "start")
 
     def _tell(self, what: str, instance: Mapping[str, Any], facts: Mapping[str, str]) -> None:
         """Lay facts over those that a machine was told."""
@@ -189,20 +211,21 @@ class Machines:
         instance = self.get(name)
         if instances.state(instance) in (State.STOPPED, State.SUSPENDED):
             return ""
-        return refer([self.calls.change(f"machine {name}", f"{instances.path(instance)}/stop")])
+        return self._change(instance, "stop")
 
     def suspend(self, name: str) -> str:
         """Ask for a machine to be frozen with its memory and return the operation; "" when it is."""
         instance = self.get(name)
         if instances.state(instance) is State.SUSPENDED:
             return ""
-        return refer([self.calls.change(f"machine {name}", f"{instances.path(instance)}/suspend")])
+        return self._change(instance, "suspend")
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
         """Lay labels over those of a machine; once more when somebody else changed them meanwhile."""
         what = f"machine {name}"
         for _ in range(_LABEL_TRIES):
-            instance = self.get(name)
+            instance = self.glance(name)
+            self._seen.pop(name, None)
             wanted = {
                 "labels": {**instance.get("labels", {}), **naming.to_labels(labels)},
                 "labelFingerprint": instance["labelFingerprint"],
@@ -217,16 +240,22 @@ class Machines:
     def delete(self, name: str) -> str:
         """Ask for the removal of a machine and its firewall rules, and return the operations; what is gone is gone."""
         try:
-            instance = self.get(name)
+            instance, operation = self._remove(name)
         except NotFoundError:
             left = [rule["name"] for rule in network.our_rules(self.calls, name)]
             return refer(network.delete_rules(self.calls, left))
-        operations = []
-        with suppress(NotFoundError):
-            operations = [self.calls.change(f"machine {name}", instances.path(instance), method="DELETE")]
-        tags = [tag for tag in instance.get("tags", {}).get("items", ()) if naming.machine_of_rule(tag) == name]
         self._unconfirmed.pop(name, None)
-        return refer([*operations, *network.delete_rules(self.calls, tags)])
+        tags = [tag for tag in instance.get("tags", {}).get("items", ()) if naming.machine_of_rule(tag) == name]
+        return " ".join([operation, refer(network.delete_rules(self.calls, tags))]).strip()
+
+    def _remove(self, name: str) -> tuple[dict[str, Any], str]:
+        """Ask for the removal of an instance where it was seen last, else wherever it is. NotFoundError: it is nowhere."""
+        if name in self._seen:
+            _, instance = self._seen[name]
+            with suppress(NotFoundError):
+                return instance, self._change(instance, method="DELETE")
+        instance = self.get(name)
+        return instance, self._change(instance, method="DELETE")
 
     def may_still_come(self, name: str) -> bool:
         """Say whether a machine that is absent was asked for so lately, without an answer, that it may yet appear."""

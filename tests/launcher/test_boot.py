@@ -81,6 +81,12 @@ def test_machine_that_dies_while_its_service_comes_up_is_told_at_once(quiet: Fak
         boot.await_answer(lambda: False, what="an answer")
 
 
+def test_machine_whose_service_answers_is_asked_nothing(quiet: FakeCloud) -> None:
+    quiet.fault("console", error=CloudError("was asked"))
+    quiet.fault("find", error=CloudError("was asked"))
+    Boot(quiet, "one", NONCE).await_answer(lambda: True, what="an answer")
+
+
 def test_machine_that_dies_before_its_first_marker_is_started_once_more(quiet: FakeCloud) -> None:
     told: list[str] = []
 

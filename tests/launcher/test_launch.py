@@ -203,7 +203,6 @@ FAILURES = (
     ("owned", 1),
     ("owned", 2),
     ("find", 1),
-    ("find", 2),
     ("boot", 1),
     ("check", 1),
     ("console", 1),

@@ -12,7 +12,7 @@ from clouds.driver import Endpoint, State
 from clouds.errors import CloudError, TimedOutError
 from clouds.home import home
 from clouds.ledger import Ledger
-from launcher import gc, tunnel
+from launcher import gc, notebook, tunnel
 from launcher.identity import known_hosts, sync
 from launcher.launch import LaunchOptions, launch
 from launcher.machines import delete, machines, notebook_url
@@ -160,12 +160,21 @@ def test_sweeping_leaves_the_tunnel_of_a_machine_that_is_on(one: RemoteCloud) ->
     assert is_alive(record())
 
 
-@pytest.mark.parametrize("operation", ["console", "label"])
+def test_launch_that_is_interrupted_while_its_notebook_comes_up_leaves_no_tunnel(
+    remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebook, "answers", lambda url, fingerprint: False)
+    remote.fault("console", error=interrupt, nth=2)
+    with pytest.raises(KeyboardInterrupt):
+        launch(remote, ledger, LaunchOptions(name="one"))
+    assert (remote.world.machines, what_is_left()) == ({}, [])
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_launch_that_is_interrupted_leaves_no_tunnel(
-    remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path, operation: str, when: str
+    remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path, when: str
 ) -> None:
-    remote.fault(operation, when=when, error=interrupt, nth=1 if operation == "label" else 3)
+    remote.fault("label", when=when, error=interrupt)
     with pytest.raises(KeyboardInterrupt):
         launch(remote, ledger, LaunchOptions(name="one"))
     assert (remote.world.machines, what_is_left()) == ({}, [])

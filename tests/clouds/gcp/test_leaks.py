@@ -52,7 +52,6 @@ LAUNCH = {
     "globalOperations.wait",
     "images.list",
     "instances.aggregatedList",
-    "instances.get",
     "instances.getSerialPortOutput",
     "instances.insert",
     "instances.setLabels",

@@ -1,0 +1,90 @@
+"""What the driver loads, and how much it asks: its start is quick because no library of Google's is loaded but google-auth."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clouds.gcp import calls, machines
+from clouds.gcp.images import Images
+from clouds.gcp.places import places
+from launcher import identity
+from tests.clouds.gcp.stage import Cloud, bake_tiny, launch_tiny
+from tests.servers.gce.server import Gce, serve
+from tests.servers.guests import played
+from tests.servers.vm import ScriptedVms
+
+HEAVY = ("google.cloud", "google.api_core", "google.protobuf", "grpc", "proto", "requests", "googleapiclient")
+_CONNECT = """
+import json, sys
+from pathlib import Path
+from clouds import gcp
+from clouds.driver import Kind
+cloud = gcp.connect(Path(sys.argv[1]), {"project": "demo", "endpoint": sys.argv[2]})
+"""
+_TELL = "print(json.dumps(sorted(sys.modules)))"
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gce]:
+    monkeypatch.setenv("BAKEHOUSE_HOME", str(tmp_path))
+    monkeypatch.setattr(machines, "FRESH_S", 60.0)
+    with serve(vms=ScriptedVms(played([])), operation_s=0.001) as found:
+        yield found
+    assert found.crashes == []
+
+
+def loaded(code: str, *arguments: str) -> set[str]:
+    """Return the modules that a fresh process has loaded after this."""
+    command = [sys.executable, "-c", code + _TELL, *arguments]
+    return set(json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout))
+
+
+def of(packages: tuple[str, ...], modules: set[str]) -> list[str]:
+    return sorted(name for name in modules if any(name == one or name.startswith(f"{one}.") for one in packages))
+
+
+def test_connecting_loads_no_library(tmp_path: Path) -> None:
+    assert of((*HEAVY, "google", "urllib3"), loaded(_CONNECT, str(tmp_path), "http://127.0.0.1:9")) == []
+
+
+def test_first_request_loads_no_library_of_googles_but_that_for_credentials(tmp_path: Path, server: Gce) -> None:
+    modules = loaded(_CONNECT + 'cloud.find(Kind.MACHINE, "none")\n', str(tmp_path), server.url)
+    assert server.count("compute.instances.aggregatedList") == 1
+    assert "urllib3" in modules
+    assert of(HEAVY, modules) == []
+
+
+def connect(server: Gce, home: Path) -> Cloud:
+    way, where = calls.Calls("demo", server.url), places({"project": "demo"})
+    return Cloud(way, where, Images(way, where.region, home / "gcp" / "bases.json"))
+
+
+def test_bake_and_launch_ask_nothing_twice(tmp_path: Path, server: Gce) -> None:
+    identity.user_key(tmp_path)
+    bake_tiny(connect(server, tmp_path), tmp_path)
+    baked = asked(server)
+    assert (baked["instances.get"], baked["images.get"], baked["instances.getSerialPortOutput"]) == (3, 1, 3)
+    server.calls.clear()
+    launch_tiny(connect(server, tmp_path), tmp_path)
+    assert asked(server) == {
+        "images.list": 1,  # the newest image
+        "instances.aggregatedList": 2,  # is the name free; which machines does ssh know
+        "firewalls.insert": 1,
+        "instances.insert": 1,
+        "globalOperations.wait": 1,
+        "zoneOperations.wait": 2,
+        "instances.getSerialPortOutput": 1,
+        "instances.setLabels": 1,
+    }
+
+
+def asked(server: Gce) -> Counter[str]:
+    """Return how often each method was asked for."""
+    return Counter(call.method.removeprefix("compute.") for call in server.calls)
