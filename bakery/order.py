@@ -81,7 +81,8 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
 def find_equal(cloud: Cloud, order: Order) -> Resource | None:
     """Return the newest stable image with the digest of this order, or None: then there is something to bake."""
     wanted = {"project": names.PROJECT, "recipe": order.recipe.name, "script": order.digest, "state": names.STABLE}
-    images = [found for found in cloud.owned(wanted, {Kind.IMAGE}) if found.state is State.READY]
+    ready = [found for found in cloud.owned(wanted, {Kind.IMAGE}) if found.state is State.READY]
+    images = [found for found in ready if found.labels["state"] == names.STABLE]
     return max(images, key=lambda image: names.parse_version(image.labels["version"]).key, default=None)
 
 

@@ -21,6 +21,8 @@ LABEL_LENGTH_MAX = 63
 
 CANDIDATE = "candidate"
 STABLE = "stable"
+DEPRECATED = "deprecated"
+"""The states of an image, in its label `state`; the last is what a cloud says of one that its owner has put out of use there."""
 
 _MACHINE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _RESERVED = ("bake-", "test-")

@@ -135,6 +135,8 @@ def _family_of(base: Base) -> tuple[str, str]:
 
 def _resource(image: Mapping[str, Any]) -> Resource:
     labels = naming.from_labels(image.get("labels", {}))
+    if image.get("deprecated", {}).get("state", "ACTIVE") != "ACTIVE":  # as `gcloud compute images deprecate` leaves it
+        labels["state"] = names.DEPRECATED
     return Resource(
         kind=Kind.IMAGE,
         name=labels.pop("name", image["name"]),

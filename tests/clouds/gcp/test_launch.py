@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clouds.driver import End, Kind, Wishes
-from clouds.errors import ConflictError
+from clouds.errors import ConflictError, NotFoundError
 from clouds.gcp.places import places
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
@@ -112,3 +112,14 @@ def test_what_is_told_to_a_machine_holds_no_password(stage: Stage) -> None:
     told = str(launched(stage)["metadata"])
     assert "AUTHORIZED_KEY" in told
     assert "password" not in told.lower().replace("password_hash=''", "")
+
+
+def test_an_image_that_its_owner_has_put_out_of_use_is_neither_launched_nor_taken_for_a_bake(stage: Stage) -> None:
+    images = stage.server.cloud.store.things
+    [image] = [thing for path, thing in images.items() if "/demo/global/images/" in path]
+    image["deprecated"] = {"state": "OBSOLETE"}
+    with pytest.raises(NotFoundError, match="no image on gcp that has passed its tests"):
+        launched(stage)
+    stage.bake()
+    assert stage.error is None
+    assert launched(stage)["labels"]["version"].endswith("-2")
