@@ -65,7 +65,7 @@ def new_id() -> str:
 def fingerprint(value: object) -> str:
     """Return the base64 of eight bytes that change with the value."""
     digest = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).digest()
-    return base64.b64encode(digest[:8]).decode()
+    return base64.urlsafe_b64encode(digest[:8]).decode()  # as the service writes bytes, and gcloud sends them back
 
 
 class Store:
