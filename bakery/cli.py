@@ -41,7 +41,8 @@ def _bake(values: Values, terminal: Terminal) -> int:
     elif baked.reused:
         terminal.out(f"{baked.image} is there already: nothing has changed ({baked.seconds:.1f} s; to bake anyway: --force)")
     else:
-        terminal.out(f"{baked.image} is baked and tested ({baked.seconds:.1f} s; its log: ./inv log {baked.id})")
+        log = terminal.hint(f"./inv log {baked.id}")
+        terminal.out(f"{baked.image} is baked and tested ({baked.seconds:.1f} s; its log: {log})")
     return 0
 
 

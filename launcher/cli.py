@@ -64,7 +64,7 @@ def _launch(values: Values, terminal: Terminal) -> int:
         "url": launched.url,
         "password": launched.password,
         "sha256": launched.certificate,
-        "shell": f"./inv ssh {launched.name}",
+        "shell": terminal.hint(f"./inv ssh {launched.name}"),
     }
     for what, value in shown.items():
         if value:

@@ -9,12 +9,14 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 
 from clouds.errors import BakeError, BakehouseError
 from clouds.home import home, write_private
+from launcher import everywhere
 from launcher.flags import Verb, read
 from launcher.terminal import Terminal
 
@@ -31,6 +33,8 @@ class Stopped(KeyboardInterrupt):
 
 def run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal) -> int:
     """Run a verb and return the exit code. With `--json` a failure is the last line on stdout, as JSON."""
+    named = typed.get("cloud")
+    terminal = replace(terminal, cloud=named if isinstance(named, str) and named != everywhere.ALL else "")
     try:
         with _signals_stop():
             return verb.run(read(verb, typed, command), terminal)
@@ -40,7 +44,7 @@ def run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[st
     except BaseException as error:  # the one place where everything ends
         code, told = _told(error)
         if typed.get("json"):
-            terminal.out_json(as_json(told))
+            terminal.out_json(as_json(told, terminal.hint))
         for line in lines(told):
             terminal.tell(line)
         return code
@@ -55,11 +59,11 @@ def lines(error: BakehouseError) -> list[str]:
     return [f"error: {cause}", *(f"  {line}" for line in details), *([f"next: {next_steps}"] if next_steps else [])]
 
 
-def as_json(error: BakehouseError) -> Mapping[str, object]:
-    """Return an error as a program reads it."""
+def as_json(error: BakehouseError, hint: Callable[[str], str] = str) -> Mapping[str, object]:
+    """Return an error as a program reads it; `hint` mends the commands in it."""
     notes = list(getattr(error, "__notes__", ()))
     step, log = (error.step, list(error.log)) if isinstance(error, BakeError) else ("", [])
-    return {"error": "\n".join([error.message, *notes]), "step": step, "log": log, "next": error.next_step}
+    return {"error": "\n".join([error.message, *notes]), "step": step, "log": log, "next": hint(error.next_step)}
 
 
 def _told(error: BaseException) -> tuple[int, BakehouseError]:

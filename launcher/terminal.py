@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
 from clouds.errors import BakehouseError, UsageError
 
+_OF_A_CLOUD = "bake|plan|launch|machines|images|ssh|open|copy|password|stop|start|delete|delete-image|log|gc"
+_COMMAND = re.compile(rf"\./inv ({_OF_A_CLOUD})\b(?![^\n;,)]*--cloud)")
+
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """The three streams of a command."""
+    """The three streams of a command, and the cloud that it named: the commands that it tells of name that one, too."""
 
     stdin: TextIO
     stdout: TextIO
     stderr: TextIO
+    cloud: str = ""
+
+    def hint(self, text: str) -> str:
+        """Return text whose `./inv VERB` work in the cloud that this command works in."""
+        return _COMMAND.sub(rf"./inv \1 --cloud {self.cloud}", text) if self.cloud else text
 
     def out(self, line: str) -> None:
         """Write a line of the result."""
@@ -29,7 +38,7 @@ class Terminal:
 
     def tell(self, line: str) -> None:
         """Write a line of news."""
-        self.stderr.write(f"{line}\n")
+        self.stderr.write(f"{self.hint(line)}\n")
         self.stderr.flush()
 
     def confirm(self, question: str, *, yes: bool) -> None:

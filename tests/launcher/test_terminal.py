@@ -48,3 +48,18 @@ def test_a_table_is_aligned_and_leaves_empty_columns_out() -> None:
 
 def test_a_table_without_rows_is_empty() -> None:
     assert table([]) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("Start it: ./inv start lab", "Start it: ./inv start --cloud faraway lab"),
+        ("./inv ssh lab, ./inv log lab", "./inv ssh --cloud faraway lab, ./inv log --cloud faraway lab"),
+        ("Found on gcp: ./inv launch --recipe a --cloud gcp", "Found on gcp: ./inv launch --recipe a --cloud gcp"),
+        ("See: ./inv recipes", "See: ./inv recipes"),
+    ],
+)
+def test_a_command_that_names_its_cloud_tells_of_commands_that_do(line: str, told: str) -> None:
+    stderr = io.StringIO()
+    Terminal(io.StringIO(), io.StringIO(), stderr, cloud="faraway").tell(line)
+    assert stderr.getvalue() == f"{told}\n"
