@@ -103,7 +103,8 @@ class BootSpec:
     in the guest that the caller must reach. `deadline_s`: the cloud itself ends the machine after that many
     seconds, whatever becomes of us (0 = never); `at_deadline` says how, where a cloud can do either. `zone` is the part of
     the cloud to try ("" = where its settings say). With `build_settings` the host's mirrors, proxies, package indexes
-    and CA certificates reach the guest, for this boot only.
+    and CA certificates reach the guest, for this boot only. A machine that `freezes` takes no identity: it starts its
+    services, tells `fact ready memory` with the NONCE of its facts, and waits for `KeepsMemory.freeze`.
     """
 
     name: str
@@ -121,6 +122,25 @@ class BootSpec:
     facts: Mapping[str, str] = field(default_factory=dict)
     ports: tuple[int, ...] = ()
     build_settings: bool = False
+    freezes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A builder's disk as it was at a checkpoint, to start another builder from.
+
+    `key` is the digest of everything up to there; `step` names the checkpoint and `own` is the digest of that step alone.
+    `used_at` is in seconds since the epoch; `size_bytes` is what it occupies, its memory included; `disk_gb` is rounded up.
+    """
+
+    id: str
+    key: str
+    step: str
+    own: str
+    parent: str
+    used_at: float
+    size_bytes: int
+    disk_gb: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +251,48 @@ class Suspends(Protocol):
 
     def suspend(self, machine: str) -> Ticket:
         """Freeze a running machine with its memory and switch it off."""
+
+
+@runtime_checkable
+class KeepsMemory(Protocol):
+    """A cloud whose images can carry the memory of a machine that has booted; a launch goes on from it and boots nothing."""
+
+    def freeze(self, machine: str, image: str) -> Ticket:
+        """Give an image the memory of a machine that was booted from it and `freezes`; the machine is off then, for good."""
+
+    def unfit(self, spec: BootSpec) -> str:
+        """Return why such a machine cannot go on from the memory of its image, in a few words; "" when it can."""
+
+    def restore(self, spec: BootSpec) -> Ticket:
+        """Create a machine that goes on from the memory of its image.
+
+        Done once it has taken the facts and is its own; nothing of it can be reached before. RestoreError, also from
+        `check`: it did not come to itself. The machine is there then, and is to be deleted.
+        """
+
+    def memory_bytes(self, image: str) -> int:
+        """Return what the memory of an image occupies; 0: it has none."""
+
+
+@runtime_checkable
+class KeepsLayers(Protocol):
+    """A cloud that can freeze the disk of a builder at each checkpoint, and start builders from there.
+
+    There a builder's script ends at each checkpoint but the last, and the builder waits. `BootSpec.source` may be the
+    id of a layer; what of the script is done already is skipped.
+    """
+
+    def layers(self) -> list[Layer]:
+        """Return the layers that are kept, the one that was used longest ago first."""
+
+    def keep_layer(self, machine: str, *, key: str, step: str, own: str) -> Ticket:
+        """Freeze the disk of a builder that waits; it goes on waiting."""
+
+    def go_on(self, machine: str, script: str) -> Ticket:
+        """Let a builder that waits run a script: that of its boot, filled in the same way."""
+
+    def remove_layer(self, layer: str) -> bool:
+        """Remove a layer; say False when a builder or another layer needs it. Absent is a success."""
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@
     │   ├── ConflictError          the name is taken
     │   ├── InvalidError           the request itself is wrong
     │   ├── HostFullError          the local cloud's own disk is full
+    │   ├── RestoreError           a machine did not go on from the memory of its image
     │   └── MissingToolError       a program is not installed; next_step holds the command
     ├── TimedOutError              a wait reached its deadline; `last_seen` says what stood there
     ├── BakeError                  a bake failed
@@ -99,6 +100,10 @@ class InvalidError(CloudError):
 
 class HostFullError(CloudError):
     """The disk of this computer is full."""
+
+
+class RestoreError(CloudError):
+    """A machine did not go on from the memory of its image; booted from its disk it may be well."""
 
 
 class MissingToolError(CloudError):
