@@ -127,7 +127,7 @@ def test_base_starts_and_holds_what_it_should(cloud: LocalCloud, order: Callable
     spec = order(LOOK)
     found = boot(cloud, spec)
     assert (found["state"], found["failed"]) == ("running", "")
-    assert "root=/dev/nvme0n1p2" in found["cmdline"]
+    assert found["root"] == "/dev/vda2"
     assert int(found["cpus"]) == 2
     assert 850 < int(found["memory_mb"]) <= 1024
     assert 5500 < int(found["disk_mb"]) <= 6 * 1024

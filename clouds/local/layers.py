@@ -1,0 +1,98 @@
+"""Layers: the disk and memory of a builder at a checkpoint, kept to start other builders from.
+
+A layer is a folder with disk.qcow2, which overlays that of the layer before it or the base, the memory of that instant (see
+`memory`) and layer.json. The builder goes on with an overlay on it. Each has an id of its own: two bakes may make equal ones.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from clouds.driver import Layer
+from clouds.local import files, memory, qemu
+from clouds.local.accelerator import Accelerator
+from clouds.local.disks import make_overlay, virtual_bytes
+from clouds.local.esp import BOOT_FILES
+from clouds.local.record import MachineRecord
+from clouds.local.sockets import Monitor
+from clouds.local.store import LAYER, Store, visible
+
+_NEXT = "next.qcow2"
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The layers of a store."""
+
+    store: Store
+
+    def all(self) -> list[Layer]:
+        """Return the layers, the one that was used longest ago first."""
+        found = [layer for folder in visible(self.store.layers) if (layer := _layer(folder))]
+        return sorted(found, key=lambda layer: layer.used_at)
+
+    def keep(self, record: MachineRecord, accelerator: Accelerator, *, key: str, step: str, own: str) -> str:
+        """Make a layer of a builder that waits, its disk at rest; return its id. The builder is on for all but a moment.
+
+        Its disk becomes the layer's, and an overlay on that its own. The layer is seen when all of it is there.
+        """
+        machine, layer = self.store.machine(record.name), f"layer-{key[:12]}-{secrets.token_hex(4)}"
+        files.sweep(self.store.layers)
+        folder = files.partial_folder(self.store.layers, layer)
+        try:
+            disk = self.store.layers / layer / qemu.DISK
+            make_overlay(machine / _NEXT, disk, size_bytes=virtual_bytes(machine / qemu.DISK))
+            for name in BOOT_FILES:
+                os.link(machine / name, folder / name)
+            with Monitor(machine) as monitor:
+                monitor.execute("stop")
+                overlay = {"device": qemu.DRIVE, "snapshot-file": _NEXT, "format": "qcow2", "mode": "existing"}
+                monitor.execute("blockdev-snapshot-sync", overlay)
+            os.link(machine / qemu.DISK, folder / qemu.DISK)
+            (machine / _NEXT).replace(machine / qemu.DISK)
+            memory.save(machine, folder)
+            memory.seal(folder, memory.shape(record, accelerator))
+            kept = {"key": key, "step": step, "own": own, "source": record.source, "used_at": time.time()}
+            files.write_json(folder / LAYER, kept)
+            folder.rename(self.store.layers / layer)
+            with Monitor(machine) as monitor:
+                monitor.execute("cont")
+        finally:
+            files.remove_folder(folder)
+        return layer
+
+    def use(self, layer: str) -> None:
+        """Note that a layer was used now."""
+        path = self.store.layers / layer / LAYER
+        if kept := files.read_json(path):
+            files.write_json(path, {**kept, "used_at": time.time()})
+
+    def remove(self, layer: str) -> bool:
+        """Remove a layer unless something overlays it; say whether it is gone."""
+        with self.store.locked():
+            if self.store.users(layer):
+                return False
+            files.discard(self.store.layers / layer)
+        return True
+
+
+def _layer(folder: Path) -> Layer | None:
+    kept = files.read_json(folder / LAYER)
+    if kept is None:
+        return None
+    parent = files.read_json(folder.parent / kept["source"] / LAYER)
+    return Layer(
+        id=folder.name,
+        key=kept["key"],
+        step=kept["step"],
+        own=kept["own"],
+        parent=parent["key"] if parent else "",
+        used_at=kept["used_at"],
+        size_bytes=files.folder_bytes(folder),
+        disk_gb=-(-virtual_bytes(folder / qemu.DISK) // _GIB),
+    )
