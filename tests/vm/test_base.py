@@ -30,6 +30,7 @@ FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 LOOK = """
 say() { echo "$1=$2" >/dev/ttyS0; }
 say cmdline "$(cat /proc/cmdline)"
+say root "$(findmnt --noheadings --output SOURCE /)"
 say state "$(systemctl is-system-running --wait)"
 say failed "$(systemctl --failed --plain --no-legend | tr '\\n' ' ')"
 say disk_mb "$(($(df --block-size=1M --output=size / | tail -1)))"
