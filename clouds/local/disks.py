@@ -7,7 +7,6 @@ from pathlib import Path
 
 from clouds.errors import InvalidError
 from clouds.local.command import run
-from clouds.local.qemu import DISK
 
 _QEMU_IMG_S = 120
 _REBASE_S = 1800
@@ -36,13 +35,14 @@ def virtual_bytes(disk: Path) -> int:
     return int.from_bytes(header[24:32], "big")
 
 
-def freeze(folder: Path, target: Path, source: Path, *, is_layered: bool) -> None:
+def freeze(disk: Path, target: Path, source: Path, *, is_layered: bool) -> None:
     """Give a machine's disk to an image: a hard link in `target`, while the machine goes on with an overlay on the same.
 
     The image overlays `source` alone; with layers between (or when it was frozen before) their content is taken over first,
     save what was deleted since. At every instant the machine's disk is whole.
     """
-    disk, frozen, fresh = folder / DISK, folder / "frozen.qcow2", folder / "fresh.qcow2"
+    folder = disk.parent
+    frozen, fresh = folder / "frozen.qcow2", folder / "fresh.qcow2"
     if is_layered or frozen.exists():
         over = [
             "qemu-img",
@@ -56,7 +56,7 @@ def freeze(folder: Path, target: Path, source: Path, *, is_layered: bool) -> Non
             "unsafe",
             "-b",
             os.path.relpath(source, folder),
-            DISK,
+            disk.name,
         ]
         run(over, timeout_s=_REBASE_S, cwd=folder)
         frozen.unlink(missing_ok=True)

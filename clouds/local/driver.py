@@ -227,7 +227,8 @@ class LocalCloud:
         if ticket.verb == "freeze":
             self._images.keep_memory(record, self.accelerator)
         elif ticket.verb == "keep-layer":
-            self._machines.put_on(ticket.name, self._layers.keep(record, self.accelerator, **json.loads(ticket.operation)))
+            layer, disk = self._layers.keep(record, self.accelerator, **json.loads(ticket.operation))
+            self._machines.put_on(ticket.name, layer, disk)
         else:
             give_order(folder, order(folder, record))
         return True

@@ -65,10 +65,10 @@ class Images:
             memory.save(machine, folder, is_mapped=True)
             qmp(machine, "quit")
             until(lambda: not qemu.is_alive(machine), what=f"the end of QEMU of {record.name}", timeout_s=_END_S)
-            (machine / qemu.DISK).rename(folder / qemu.DISK)
+            (machine / record.disk).rename(folder / qemu.DISK)
             put_on(folder / qemu.DISK, f"../{qemu.DISK}")
             (folder / qemu.DISK).chmod(0o444)
-            memory.seal(folder, memory.shape(record, accelerator))
+            memory.seal(folder, memory.shape(record, accelerator), is_hashed=True)
             files.keep(folder)
             files.discard(image / MEMORY)
             folder.rename(image / MEMORY)
@@ -116,7 +116,7 @@ class Images:
     def _fill(self, folder: Path, machine: Path, record: MachineRecord, labels: Mapping[str, str]) -> None:
         source = self.store.below_layers(record.source)
         below, is_layered = self.store.source(source) / qemu.DISK, source != record.source
-        freeze(machine, folder / qemu.DISK, below, is_layered=is_layered)
+        freeze(machine / record.disk, folder / qemu.DISK, below, is_layered=is_layered)
         take_boot_files(folder / qemu.DISK, folder)
         manifest = {
             "labels": dict(labels),

@@ -18,10 +18,9 @@ from clouds.local.accelerator import Accelerator
 from clouds.local.disks import make_overlay, virtual_bytes
 from clouds.local.esp import BOOT_FILES
 from clouds.local.record import MachineRecord
-from clouds.local.sockets import Monitor
+from clouds.local.sockets import qmp
 from clouds.local.store import LAYER, Store, visible
 
-_NEXT = "next.qcow2"
 _GIB = 2**30
 
 
@@ -32,39 +31,39 @@ class Layers:
     store: Store
 
     def all(self) -> list[Layer]:
-        """Return the layers, the one that was used longest ago first."""
-        found = [layer for folder in visible(self.store.layers) if (layer := _layer(folder))]
+        """Return the layers that are whole, the one that was used longest ago first."""
+        found = [layer for folder in visible(self.store.layers) if (layer := _layer(folder)) and memory.is_whole(folder)]
         return sorted(found, key=lambda layer: layer.used_at)
 
-    def keep(self, record: MachineRecord, accelerator: Accelerator, *, key: str, step: str, own: str) -> str:
-        """Make a layer of a builder that waits, its disk at rest; return its id. The builder is on for all but a moment.
+    def keep(self, record: MachineRecord, accelerator: Accelerator, *, key: str, step: str, own: str) -> tuple[str, str]:
+        """Make a layer of a builder that waits, its disk at rest; return its id, and the file of the disk that the builder has now.
 
         Its disk becomes the layer's, and an overlay on that its own. The layer is seen when all of it is there.
         """
         machine, layer = self.store.machine(record.name), f"layer-{key[:12]}-{secrets.token_hex(4)}"
+        overlay = f"on-{layer}.qcow2"
         files.sweep(self.store.layers)
         folder = files.partial_folder(self.store.layers, layer)
         try:
-            disk = self.store.layers / layer / qemu.DISK
-            make_overlay(machine / _NEXT, disk, size_bytes=virtual_bytes(machine / qemu.DISK))
+            size_bytes = virtual_bytes(machine / record.disk)
+            make_overlay(machine / overlay, self.store.layers / layer / qemu.DISK, size_bytes=size_bytes)
             for name in BOOT_FILES:
                 os.link(machine / name, folder / name)
-            with Monitor(machine) as monitor:
-                monitor.execute("stop")
-                overlay = {"device": qemu.DRIVE, "snapshot-file": _NEXT, "format": "qcow2", "mode": "existing"}
-                monitor.execute("blockdev-snapshot-sync", overlay)
-            os.link(machine / qemu.DISK, folder / qemu.DISK)
-            (machine / _NEXT).replace(machine / qemu.DISK)
+            qmp(machine, "stop")
             memory.save(machine, folder)
+            # QEMU lets go of the disk when it has saved the memory, and takes it again with `cont`. The guest's root filesystem is
+            # frozen all the time (FIFREEZE), so that the disk stays as it is until it has an order.
+            qmp(machine, "cont")
+            snapshot = {"device": qemu.DRIVE, "snapshot-file": overlay, "format": "qcow2", "mode": "existing"}
+            qmp(machine, "blockdev-snapshot-sync", snapshot)
+            os.link(machine / record.disk, folder / qemu.DISK)
             memory.seal(folder, memory.shape(record, accelerator))
             kept = {"key": key, "step": step, "own": own, "source": record.source, "used_at": time.time()}
             files.write_json(folder / LAYER, kept)
             folder.rename(self.store.layers / layer)
-            with Monitor(machine) as monitor:
-                monitor.execute("cont")
         finally:
             files.remove_folder(folder)
-        return layer
+        return layer, overlay
 
     def use(self, layer: str) -> None:
         """Note that a layer was used now."""

@@ -84,7 +84,7 @@ class Machines:
         record = self._change(folder, lambda record: from_memory(with_facts(record, facts, deadline_s=deadline_s), folder, asleep))
         write_facts(folder, record.facts)
         if not asleep:
-            take_boot_files(folder / qemu.DISK, folder)  # the guest may have a newer kernel by now
+            take_boot_files(folder / record.disk, folder)  # the guest may have a newer kernel by now
         self._spawn(folder, accelerator)
 
     def suspend(self, name: str, accelerator: Accelerator) -> None:
@@ -129,10 +129,10 @@ class Machines:
         except OSError:
             return False
 
-    def put_on(self, name: str, layer: str) -> None:
-        """Note that a machine's disk overlays a layer now."""
+    def put_on(self, name: str, layer: str, disk: str) -> None:
+        """Note that a machine has another disk now, which overlays a layer."""
         folder, _ = self._known(name)
-        self._change(folder, lambda record: replace(record, source=layer))
+        self._change(folder, lambda record: replace(record, source=layer, disk=disk))
 
     def set_script(self, name: str, script: str) -> None:
         """Lay down the script that a guest which waits is told to run next."""
@@ -226,8 +226,8 @@ class Machines:
         self._change(folder, lambda now: replace(now, memory="", maps_memory=False, forwards=awake.forwards))
 
     def _boot_instead(self, folder: Path, record: MachineRecord, accelerator: Accelerator) -> None:
-        (folder / qemu.DISK).unlink()
-        make_overlay(folder / qemu.DISK, self.store.source(record.source) / qemu.DISK, size_bytes=record.disk_bytes)
+        (folder / record.disk).unlink()
+        make_overlay(folder / record.disk, self.store.source(record.source) / qemu.DISK, size_bytes=record.disk_bytes)
         self._change(folder, lambda now: replace(now, memory="", maps_memory=False))
         self._spawn(folder, accelerator)
 

@@ -86,10 +86,11 @@ def save(machine: Path, target: Path, *, is_mapped: bool = False) -> None:
         (target / qemu.RAM).chmod(0o600)
 
 
-def seal(folder: Path, kept: Shape) -> None:
-    """Write down what a memory fits and what its files are: this makes it one."""
+def seal(folder: Path, kept: Shape, *, is_hashed: bool = False) -> None:
+    """Write down what a memory fits and what its files are: this makes it one. Only a hashed one can be moved."""
     names = [name for name in (STATE, qemu.RAM, qemu.DISK) if (folder / name).exists()]
-    stamps = {name: {"stamp": _stamp(folder / name), "sha256": _sparse_sha256(folder / name)} for name in names}
+    hashes = {name: _sparse_sha256(folder / name) if is_hashed else "" for name in names}
+    stamps = {name: {"stamp": _stamp(folder / name), "sha256": hashes[name]} for name in names}
     files.write_json(folder / RECORD, {"shape": asdict(kept), "files": stamps})
 
 
@@ -107,11 +108,20 @@ def check(folder: Path) -> None:
         if not path.exists():
             raise _damaged(f"{name} is gone")
         if _stamp(path) != known["stamp"]:
-            if _sparse_sha256(path) != known["sha256"]:
+            if not known["sha256"] or _sparse_sha256(path) != known["sha256"]:
                 raise _damaged(f"{name} has changed")
             known["stamp"], moved = _stamp(path), True
     if moved:  # to another disk, say
         files.write_json(folder / RECORD, record)
+
+
+def is_whole(folder: Path) -> bool:
+    """Say whether the files of a memory are those that were written."""
+    try:
+        check(folder)
+    except RestoreError:
+        return False
+    return True
 
 
 def load(machine: Path, folder: Path) -> None:

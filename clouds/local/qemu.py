@@ -18,6 +18,7 @@ from clouds.local import files
 from clouds.local.accelerator import Accelerator
 from clouds.local.command import environment, failure, full_disk, missing
 from clouds.local.host import which
+from clouds.local.record import DISK as DISK
 from clouds.local.record import MachineRecord
 from clouds.names import process_start
 
@@ -27,7 +28,6 @@ STEPS = "steps.log"
 QMP = "qmp.sock"
 AGENT = "agent.sock"
 ORDER = "order.sock"
-DISK = "disk.qcow2"
 NETWORK = "net"
 DRIVE = "root"
 RAM = "ram"
@@ -50,7 +50,7 @@ def arguments(record: MachineRecord, accelerator: Accelerator, boot: Mapping[str
         *("-name", record.name, "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", "on"),
         *(*accelerator.arguments, "-smp", str(record.cpus), *_memory(record)),
         *_boot(boot, accelerator.cmdline),
-        *_disk(cache="unsafe" if record.has_build_settings else "writeback"),
+        *_disk(record.disk, cache="unsafe" if record.has_build_settings else "writeback"),
         *_network({} if record.memory else record.forwards, record.facts.get("MAC", "")),
         *devices(),
         *(word for name, there in told.items() if there for word in ("-fw_cfg", f"name=opt/bakehouse/{name},file={name}")),
@@ -90,8 +90,8 @@ def _boot(boot: Mapping[str, str], cmdline: str) -> list[str]:
     return ["-kernel", boot["vmlinuz"], "-initrd", boot["initrd"], "-append", f"{boot['cmdline']} {cmdline}".rstrip()]
 
 
-def _disk(*, cache: str) -> list[str]:
-    return ["-drive", f"if=none,id={DRIVE},file={DISK},format=qcow2,cache={cache},discard=unmap,detect-zeroes=unmap"]
+def _disk(file: str, *, cache: str) -> list[str]:
+    return ["-drive", f"if=none,id={DRIVE},file={file},format=qcow2,cache={cache},discard=unmap,detect-zeroes=unmap"]
 
 
 def _network(forwards: Mapping[str, int], mac: str) -> list[str]:

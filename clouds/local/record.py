@@ -12,12 +12,15 @@ from clouds.driver import BootSpec
 from clouds.home import write_private
 from clouds.local import files
 
+DISK = "disk.qcow2"
 _FILE = "machine.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineRecord:
     """All that starting the machine again takes. `forwards`: port in the guest -> port of this computer (JSON keys are text).
+
+    `disk` is the file of its disk: not renamed while QEMU has it, which may open it again by its name.
 
     `memory` is the folder, relative to the machine's, of the memory from which its next start goes on ("" = it boots);
     `maps_memory` says that its RAM lies there in a file. One that `waits` takes orders (see `sockets.Orders`).
@@ -36,6 +39,7 @@ class MachineRecord:
     has_script: bool
     has_build_settings: bool
     disk_bytes: int = 0
+    disk: str = DISK
     freezes: bool = False
     waits: bool = False
     memory: str = ""
