@@ -40,6 +40,10 @@ OPERATIONS = (
     "attach",
     "attached",
     "suspend",
+    "freeze",
+    "unfit",
+    "restore",
+    "memory_bytes",
 )
 
 SSH_PORT = 22
@@ -73,13 +77,17 @@ class Machine:
 
 @dataclass(slots=True)
 class Image:
-    """An image of the fake cloud; PENDING until somebody has checked the ticket of its snapshot."""
+    """An image of the fake cloud; PENDING until somebody has checked the ticket of its snapshot.
+
+    `memory_of` is the order of the machine whose memory it carries, on a cloud that keeps any.
+    """
 
     labels: dict[str, str]
     disk: dict[str, bytes]
     created_at: float
     state: State = State.PENDING
     attached: dict[str, Path] = field(default_factory=dict)
+    memory_of: BootSpec | None = None
 
 
 @dataclass(slots=True)
