@@ -31,8 +31,9 @@ class Layers:
     store: Store
 
     def all(self) -> list[Layer]:
-        """Return the layers that are whole, the one that was used longest ago first."""
-        found = [layer for folder in visible(self.store.layers) if (layer := _layer(folder)) and memory.is_whole(folder)]
+        """Return the layers, the one that was used longest ago first; those that are damaged are removed."""
+        whole = [folder for folder in visible(self.store.layers) if memory.is_whole(folder) or not self.remove(folder.name)]
+        found = [layer for folder in whole if memory.is_whole(folder) and (layer := _layer(folder))]
         return sorted(found, key=lambda layer: layer.used_at)
 
     def keep(self, record: MachineRecord, accelerator: Accelerator, *, key: str, step: str, own: str) -> tuple[str, str]:

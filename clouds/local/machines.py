@@ -63,7 +63,10 @@ class Machines:
             # A guest that goes on learns of a larger disk when it is on again (see `waking`).
             size_bytes = 0 if asleep else spec.disk_gb * _GIB
             make_overlay(folder / qemu.DISK, (asleep or source) / qemu.DISK, size_bytes=size_bytes)
-            link_boot_files(source, folder)
+            if self.store.layer(spec.source) and not asleep:
+                take_boot_files(folder / qemu.DISK, folder)  # a step may have brought a newer kernel
+            else:
+                link_boot_files(source, folder)
             folder.rename(self.store.machines / spec.name)
         finally:
             files.remove_folder(folder)
@@ -228,6 +231,7 @@ class Machines:
     def _boot_instead(self, folder: Path, record: MachineRecord, accelerator: Accelerator) -> None:
         (folder / record.disk).unlink()
         make_overlay(folder / record.disk, self.store.source(record.source) / qemu.DISK, size_bytes=record.disk_bytes)
+        take_boot_files(folder / record.disk, folder)
         self._change(folder, lambda now: replace(now, memory="", maps_memory=False))
         self._spawn(folder, accelerator)
 
