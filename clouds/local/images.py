@@ -59,7 +59,7 @@ class Images:
         """Give an image the memory of the machine that was booted from it and waits, its disk at rest; end that machine."""
         machine, image = self.store.machine(record.name), self.store.image(record.source)
         files.sweep(image)
-        folder = files.partial_folder(image, MEMORY)
+        folder = files.partial_folder(image, f"new-{MEMORY}")  # another name than that of the old one as it goes
         try:
             qmp(machine, "stop")
             memory.save(machine, folder, is_mapped=True)
