@@ -45,15 +45,17 @@ class Script:
         """What the text takes compressed, which is how a cloud with a limit takes it."""
         return len(gzip.compress(self.text.encode(), mtime=0))
 
-    def for_boot(self, nonce: str, *, deadline_s: int, keep: bool = False) -> str:
+    def for_boot(self, nonce: str, *, deadline_s: int, keep: bool = False, done: int = 0) -> str:
         """Return the script for one boot: its markers will carry `nonce`; 0 s stands for no deadline.
 
-        With `keep` the machine stays on after a failure, until the deadline.
+        With `keep` the machine stays on after a failure, until the deadline. The image it starts from holds what the
+        first `done` checkpoints stand for (`boot` is one of them): those steps are left out.
         """
         half = len(nonce) // 2
         # In the head alone: what a recipe writes below must never learn a half of the nonce.
         head, below, rest = self.text.partition("\ntotal=")
-        for name, value in (("NONCE_A", nonce[:half]), ("NONCE_B", nonce[half:]), ("KEEP", int(keep)), ("DEADLINE_S", deadline_s)):
+        values = {"NONCE_A": nonce[:half], "NONCE_B": nonce[half:], "KEEP": int(keep), "DONE": done, "DEADLINE_S": deadline_s}
+        for name, value in values.items():
             head = head.replace(f"@{name}@", str(value))
         return head + below + rest
 

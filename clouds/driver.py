@@ -99,7 +99,7 @@ class BootSpec:
     """One machine to create and start.
 
     `source` is a `BaseImage.id` or the name of an image. `script` is run as root at each boot. `facts` are
-    told to the machine as its identity (keys: UPPER_CASE, see templates/identity.sh.j2). `ports` are the ports
+    told to the machine as its identity (keys: UPPER_CASE, see templates/machine/identity.py.j2). `ports` are the ports
     in the guest that the caller must reach. `deadline_s`: the cloud itself ends the machine after that many
     seconds, whatever becomes of us (0 = never); `at_deadline` says how, where a cloud can do either. `zone` is the part of
     the cloud to try ("" = where its settings say). With `build_settings` the host's mirrors, proxies, package indexes

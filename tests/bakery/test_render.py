@@ -125,11 +125,18 @@ def test_the_shell_inside_a_script_is_found(recipe: Recipe) -> None:
     texts = shell_texts(render(recipe, RESOLUTION))
     for beginning in (
         "# What every image has",
-        "#!/bin/bash\n# Give this machine",
         "#!/bin/bash\n# Give the notebook",
         "# What steps share",
     ):
         assert any(text.startswith(beginning) for text in texts)
+
+
+def test_the_python_inside_a_script_is_python(recipe: Recipe) -> None:
+    text = render(recipe, RESOLUTION).text
+    found = dict(re.findall(r"^ *cat >(\S+\.py) <<'FILE'\n(.*?)^FILE$", text, re.MULTILINE | re.DOTALL))
+    assert {path.rpartition("/")[2] for path in found} == {"identity.py", "jupyter.py", "jupyter_server_config.py"}
+    for path, program in found.items():
+        compile(program, path, "exec")
 
 
 def test_checkpoints_are_the_steps_between_what_every_bake_does(recipe: Recipe) -> None:
@@ -194,8 +201,8 @@ def test_a_file_that_has_gone_since_is_told(recipe: Recipe) -> None:
 
 def test_a_boot_fills_in_its_nonce_in_two_halves(recipe: Recipe) -> None:
     script = render(recipe, RESOLUTION)
-    filled = script.for_boot("0123456789abcdef" * 2, deadline_s=77, keep=True)
-    assert "\na='0123456789abcdef' b='0123456789abcdef' deadline_s='77' keep='1'\n" in filled
+    filled = script.for_boot("0123456789abcdef" * 2, deadline_s=77, keep=True, done=3)
+    assert "\na='0123456789abcdef' b='0123456789abcdef' deadline_s='77' keep='1' reached='3'\n" in filled
     assert "0123456789abcdef" * 2 not in filled
     assert "@" not in filled.partition("\ntotal=")[0]
 
