@@ -19,7 +19,7 @@ from tests.bash_guest import NONCE, SYSTEM_PATH, Guest
 from tests.machine_code import HASH, LIBRARY, facts_told, identity_text, load_code, log_to_console, tell_facts
 
 SEED = bytes(range(64))
-ORDER = {"clock": 1.9e9, "seed": base64.b64encode(SEED).decode(), "facts": None, "script": None, "build": None}
+ORDER = {"clock": 1.9e9, "seed": base64.b64encode(SEED).decode(), "facts": None, "script": None, "build": None, "grow": False}
 FACTS = {"MACHINE": "it's mine", "NONCE": NONCE, "PASSWORD_HASH": HASH, "EXPIRES": "0"}
 
 
@@ -45,6 +45,10 @@ class Kernel:
     def set_clock(self, seconds: float) -> None:
         """Set no clock."""
         self.asked.append(seconds)
+
+    def grow(self) -> None:
+        """Grow nothing."""
+        self.asked.append("grown")
 
 
 class Host:
@@ -131,6 +135,14 @@ def test_a_guest_that_is_told_nothing_waits_at_once(host: Host) -> None:
     assert host.kernel.asked == [["frozen"]]
 
 
+def test_a_disk_that_has_become_larger_is_filled(host: Host) -> None:
+    host.power_on()
+    host.order(grow=True)
+    assert "grown" in host.kernel.asked
+    host.order()
+    assert host.kernel.asked.count("grown") == 1
+
+
 def test_it_runs_the_script_of_its_boot_and_waits_when_that_wants_to_go_on_later(host: Host) -> None:
     host.machine.write("run/bakehouse/script", f"until [[ -e {host.run}/go ]]; do /bin/sleep 0.01; done; exit 75\n")
     host.power_on()
@@ -206,6 +218,7 @@ def test_what_is_no_order_is_refused_and_the_next_one_is_heard(host: Host) -> No
         ({"facts": {"A": 1}}, "facts"),
         ({"script": 1}, "script"),
         ({"build": "?"}, "build"),
+        ({"grow": 1}, "grow"),
     ],
 )
 def test_every_part_of_an_order_is_checked(code: ModuleType, wrong: dict[str, object], said: str) -> None:
