@@ -51,10 +51,12 @@ class Layers:
             for name in BOOT_FILES:
                 os.link(machine / name, folder / name)
             qmp(machine, "stop")
-            memory.save(machine, folder)
-            # QEMU lets go of the disk when it has saved the memory, and takes it again with `cont`. The guest's root filesystem is
+            try:
+                memory.save(machine, folder)
+            finally:
+                qmp(machine, "cont")
+            # QEMU let go of the disk when it had saved the memory, and took it again with `cont`. The guest's root filesystem is
             # frozen all the time (FIFREEZE), so that the disk stays as it is until it has an order.
-            qmp(machine, "cont")
             snapshot = {"device": qemu.DRIVE, "snapshot-file": overlay, "format": "qcow2", "mode": "existing"}
             qmp(machine, "blockdev-snapshot-sync", snapshot)
             os.link(machine / record.disk, folder / qemu.DISK)

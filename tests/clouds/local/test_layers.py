@@ -67,6 +67,14 @@ def test_layer_of_a_builder_stays_and_its_base_too(store: Store, cloud: LocalClo
     assert store.users(BASE) == [f"layer {layer}"]
 
 
+def test_layer_is_whole_when_the_builder_has_gone_with_its_name_for_the_disk(store: Store, cloud: LocalCloud) -> None:
+    layer = put_layer(store, "a", BASE)
+    disk = store.layers / layer / qemu.DISK
+    (store.folder / "name").hardlink_to(disk)
+    (store.folder / "name").unlink()
+    assert [found.id for found in cloud.layers()] == [layer]
+
+
 def test_layer_that_is_gone_is_a_success(cloud: LocalCloud) -> None:
     assert cloud.remove_layer("layer-nosuch")
 
