@@ -13,6 +13,7 @@ from clouds.waiter import until
 CHECKPOINTS = ("boot", "written")
 """What guest.sh tells of."""
 
+IDENTITY = Path(__file__).parents[2] / "templates/machine/identity.py.j2"
 BOOT_S = 120
 """How long a machine may take until its script has run; multiplied by the cloud's slowness."""
 
@@ -65,4 +66,5 @@ class Bench:
 def script_for(nonce: str) -> str:
     """Return the script of the contract's machines, filled for one boot."""
     text = Path(__file__).with_name("guest.sh").read_text(encoding="utf-8")
+    text = text.replace("@IDENTITY@", IDENTITY.read_text(encoding="utf-8"))
     return text.replace("@NONCE_A@", nonce[:16]).replace("@NONCE_B@", nonce[16:])

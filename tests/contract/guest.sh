@@ -23,5 +23,11 @@ mark 'checkpoint 1/2 boot ok'
 
 step 2 written <<'END_OF_STEP'
 touch /etc/contract
+# What a machine needs to become somebody when it goes on from a memory: its user, and the program that gives it an identity.
+id notebook >/dev/null 2>&1 || useradd --create-home notebook
+mkdir --parents /var/lib/bakehouse /usr/lib/bakehouse
+cat >/usr/lib/bakehouse/identity.py <<'IDENTITY'
+@IDENTITY@
+IDENTITY
 sync
 END_OF_STEP

@@ -14,7 +14,7 @@ from clouds.waiter import until
 from launcher.restore import own_facts
 from tests.contract.bench import BOOT_S, Bench
 
-KEEPING = ["keeping"]
+KEEPING = ["keeping", pytest.param("local", marks=pytest.mark.vm)]
 pytestmark = pytest.mark.parametrize("bench", KEEPING, indirect=True, scope="module")
 
 
