@@ -34,8 +34,9 @@ from clouds.ledger import Ledger
 from launcher import gc, identity
 from launcher.launch import LaunchOptions, launch
 from tests import fake_guest
-from tests.fake_cloud import FakeCloud, Image, Killed, World, interrupt
+from tests.fake_cloud import FakeCloud, Image, Kept, Killed, World, interrupt
 from tests.fake_guest import Guest
+from tests.fake_layers import LayeredCloud
 
 BAKE_CALLS = {"resolve_base", "boot", "stop", "snapshot", "check", "console", "find", "owned", "label", "delete"} | {
     "address",
@@ -43,6 +44,7 @@ BAKE_CALLS = {"resolve_base", "boot", "stop", "snapshot", "check", "console", "f
     "files",
     "attach",
 }
+LAYER_CALLS = {"layers", "keep_layer", "go_on", "remove_layer"}
 LAUNCH_CALLS = {"boot", "check", "console", "find", "owned", "label", "address"}
 IMAGE = f"tiny-{names.release()}-1"
 LONG_AFTER = 4_000_000_000.0
@@ -134,14 +136,21 @@ def new_stage(tmp_path: Path, furnished: Path, monkeypatch: pytest.MonkeyPatch) 
     return make
 
 
-def bake_tiny(cloud: FakeCloud, home: Path, **options: bool) -> None:
+def bake_tiny(cloud: FakeCloud, home: Path, **options: bool | str) -> None:
     recipe = Recipe(
         name="tiny",
         folder=home,
         steps=(Step(name="first", run="true"), Step(name="second", run="true")),
         tests=(Test(name="works", run="true"),),
     )
-    bake(cloud, recipe, BakeOptions(**options), home=home)
+    bake(cloud, recipe, BakeOptions(**options), home=home)  # type: ignore[arg-type]
+
+
+def bake_on_layers(cloud: FakeCloud, home: Path) -> None:
+    """Bake a step anew, on the layers of those before it."""
+    if not cloud.world.images:
+        bake_tiny(LayeredCloud(cloud.world), home)
+    bake_tiny(cloud, home, from_step="second")
 
 
 def launch_tiny(cloud: FakeCloud, home: Path) -> None:
@@ -167,9 +176,9 @@ IMAGE_LABELS = {
 def good_calls(tmp_path_factory: pytest.TempPathFactory) -> dict[Work, Counter[str]]:
     """Give how often a good run calls each operation."""
     counts = {}
-    for work in (bake_tiny, launch_tiny):
+    for work in (bake_tiny, bake_on_layers, launch_tiny):
         home = tmp_path_factory.mktemp("good")
-        cloud = FakeCloud(World(home / "world"))
+        cloud = new_cloud(work, World(home / "world"))
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("BAKEHOUSE_HOME", str(home))
             work(cloud, home)
@@ -177,12 +186,18 @@ def good_calls(tmp_path_factory: pytest.TempPathFactory) -> dict[Work, Counter[s
     return counts
 
 
+def new_cloud(work: Work, world: World) -> FakeCloud:
+    return LayeredCloud(world) if work is bake_on_layers else FakeCloud(world)
+
+
 MATRIX = [(bake_tiny, operation) for operation in sorted(BAKE_CALLS)]
+MATRIX += [(bake_on_layers, operation) for operation in sorted(LAYER_CALLS)]
 MATRIX += [(launch_tiny, operation) for operation in sorted(LAUNCH_CALLS)]
 
 
 def test_matrix_holds_every_operation_that_is_used(good_calls: dict[Work, Counter[str]]) -> None:
     assert set(good_calls[bake_tiny]) == BAKE_CALLS
+    assert set(good_calls[bake_on_layers]) == BAKE_CALLS | LAYER_CALLS
     assert set(good_calls[launch_tiny]) == LAUNCH_CALLS
 
 
@@ -193,7 +208,7 @@ def test_nothing_leaks(
 ) -> None:
     for nth in range(1, good_calls[work][operation] + 1):
         stage = new_stage()
-        cloud = FakeCloud(stage.world)
+        cloud = new_cloud(work, stage.world)
         cloud.fault(operation, when=failure.when, error=failure.error(), nth=nth)
         stage.play(work, cloud)
         if not isinstance(stage.error, Killed):
@@ -202,6 +217,13 @@ def test_nothing_leaks(
         stage.collect()
         assert stage.left() == [], (nth, stage.told)
         assert is_end_true(stage, work), (nth, stage.told)
+        assert all(is_whole(kept) for kept in stage.world.layers.values()), (nth, stage.told)
+
+
+def is_whole(kept: Kept) -> bool:
+    """Say whether a layer holds what its steps do, and no more."""
+    steps = ["boot", *(line.split()[0] for line in kept.disk.get(fake_guest.CONTENT, b"").decode().splitlines())]
+    return steps == ["boot", "prepare", "first", "second"][: len(steps)] and steps[-1] == kept.layer.step
 
 
 def is_end_true(stage: Stage, work: Work) -> bool:
@@ -216,7 +238,7 @@ def test_nothing_leaks_when_ctrl_c_is_pressed_again_and_again(
 ) -> None:
     for nth in range(1, good_calls[work][operation] + 1):
         stage = new_stage()
-        cloud = FakeCloud(stage.world)
+        cloud = new_cloud(work, stage.world)
         cloud.fault(operation, error=partial(press_on, cloud), nth=nth)
         stage.play(work, cloud)
         assert isinstance(stage.error, KeyboardInterrupt)

@@ -194,8 +194,8 @@ def test_a_file_that_has_gone_since_is_told(recipe: Recipe) -> None:
 
 def test_a_boot_fills_in_its_nonce_in_two_halves(recipe: Recipe) -> None:
     script = render(recipe, RESOLUTION)
-    filled = script.for_boot("0123456789abcdef" * 2, deadline_s=77, keep=True)
-    assert "\na='0123456789abcdef' b='0123456789abcdef' deadline_s='77' keep='1'\n" in filled
+    filled = script.for_boot("0123456789abcdef" * 2, deadline_s=77, keep=True, done=3)
+    assert "\na='0123456789abcdef' b='0123456789abcdef' deadline_s='77' keep='1' reached='3'\n" in filled
     assert "0123456789abcdef" * 2 not in filled
     assert "@" not in filled.partition("\ntotal=")[0]
 
