@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bakery.cache import Start, discard, keeper, starts, tidy
 from bakery.events import Event, Note, OnEvent, StepEnded, StepStarted
+from bakery.memory import keep_memory
 from bakery.order import BakeOptions, Order, find_equal, place_order, taken_versions
 from bakery.recipe import Recipe
 from bakery.record import Record, open_record
@@ -19,7 +20,7 @@ from bakery.seal import search
 from bakery.trial import try_image
 from bakery.watch import Watch, Watched
 from clouds import names
-from clouds.driver import BootSpec, End, KeepsFiles, Kind, Launcher, OpensShell, ReadsDisks, Wishes
+from clouds.driver import BootSpec, End, KeepsFiles, KeepsMemory, Kind, Launcher, OpensShell, ReadsDisks, Wishes
 from clouds.errors import (
     BakeError,
     BakehouseError,
@@ -114,7 +115,7 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
 
 
 def _bake(run: _Run) -> names.ImageVersion:
-    """Boot, watch, stop, snapshot, inspect, test, publish; undo is registered before each do."""
+    """Boot, watch, stop, snapshot, inspect, freeze, test, publish; undo is registered before each do."""
     with Undo() as undo:
         _build(run, undo)
         with run.stage("stop"):
@@ -125,8 +126,11 @@ def _bake(run: _Run) -> names.ImageVersion:
             remove(run.cloud, run.ledger, Kind.MACHINE, run.order.id)
         with run.stage("inspect"):
             _inspect(run, image)
-        with run.stage("test"):
-            _test(run, image, undo)
+        if isinstance(run.cloud, KeepsMemory):
+            with run.stage("memory"), _on_trial(run, image, undo):
+                keep_memory(run.cloud, run.ledger, run.order, image, run.record, run.on_event)
+        with run.stage("test"), _on_trial(run, image, undo):
+            run.seconds |= try_image(run.cloud, run.ledger, run.order, image, run.record, run.on_event)
         _keep_files(run, image, version)
         run.cloud.label(Kind.IMAGE, image, {"role": "image", "state": names.STABLE})
         undo.release()
@@ -243,10 +247,11 @@ def _inspect(run: _Run, image: str) -> None:
             search(run.cloud.files(image, Path(scratch)), run.order, run.record)
 
 
-def _test(run: _Run, image: str, undo: Undo) -> None:
-    """Test the image on a fresh boot; one that fails stays as a candidate, for a look."""
+@contextmanager
+def _on_trial(run: _Run, image: str, undo: Undo) -> Iterator[None]:
+    """Keep an image that fails on a fresh boot as a candidate, for a look."""
     try:
-        run.seconds |= try_image(run.cloud, run.ledger, run.order, image, run.record, run.on_event)
+        yield
     except TestsFailedError as error:
         run.cloud.label(Kind.IMAGE, image, {"role": "image"})
         undo.release()

@@ -102,15 +102,15 @@ def to_forget(chain: Sequence[Link], layers: Sequence[Layer], reuse: Reuse) -> l
     anew = {link.key for link in chain[reuse.count :]} if reuse.why else set()
     found = [layer for layer in layers if layer.key in anew]
     for layer in found:  # which grows meanwhile
-        found += [upper for upper in layers if upper.parent == layer.id and upper not in found]
-    return sorted(found, key=lambda layer: _height(layer, {one.id: one for one in layers}), reverse=True)
+        found += [upper for upper in layers if upper.parent == layer.key and upper not in found]
+    return sorted(found, key=lambda layer: _height(layer, {one.key: one for one in layers}), reverse=True)
 
 
-def _height(layer: Layer, by_id: Mapping[str, Layer]) -> int:
+def _height(layer: Layer, by_key: Mapping[str, Layer]) -> int:
     """Return how many layers one lies on."""
     height = 0
-    while layer.parent in by_id:
-        layer, height = by_id[layer.parent], height + 1
+    while layer.parent in by_key:
+        layer, height = by_key[layer.parent], height + 1
     return height
 
 
@@ -132,8 +132,7 @@ def _why_not(chain: Sequence[Link], layers: Sequence[Layer], reuse: Reuse, at: i
     link, before = chain[at], chain[at - 1].key if at else ""
     if large := [layer for layer in layers if layer.key == link.key]:
         return f"its layer needs a disk of {large[-1].disk_gb} GB"
-    below = {layer.id for layer in layers if layer.key == before}
-    others = [layer for layer in layers if layer.step == link.step and layer.own != link.own and layer.parent in below]
+    others = [layer for layer in layers if (layer.step, layer.parent) == (link.step, before) and layer.own != link.own]
     return f"it has changed since the layer of {used_at(others[-1])}" if others else ""
 
 

@@ -10,7 +10,7 @@ from bakery.layers import Outlook
 from bakery.order import BakeOptions, place_order, taken_versions
 from bakery.recipe import Recipe
 from clouds import names
-from clouds.driver import BaseImage, Cloud, KeepsLayers, Kind, Resource, State
+from clouds.driver import BaseImage, BootSpec, Cloud, KeepsLayers, KeepsMemory, Kind, Resource, State
 
 BASE_LABEL_LENGTH = 32
 
@@ -28,8 +28,9 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
         steps = [] if equal else [_shown(one) for one in find_start(cloud, order)[1]]
     newest = next((image for image in reversed(images) if _is_stable(image)), None)
     version = str(names.next_version(names.release(), taken_versions(cloud, recipe.name)))
-    baked = [] if equal else describe_bake(recipe, cloud.name, version, steps)
-    return [f"bake: {reason}", *baked, *describe_launch(recipe, equal or newest, version, is_baked=equal is not None)]
+    baked = [] if equal else describe_bake(recipe, cloud.name, version, steps, keeps_memory=isinstance(cloud, KeepsMemory))
+    launched = describe_launch(recipe, equal or newest, version, is_baked=equal is not None)
+    return [f"bake: {reason}", *baked, *launched, *describe_start(cloud, equal or newest)]
 
 
 def _shown(step: Outlook) -> str:
@@ -51,7 +52,7 @@ def why(images: Sequence[Resource], wanted: str, base: BaseImage) -> str:
     return f"it would run: the recipe, its files, packages or tests, or Bakehouse itself, are not those of {stable[-1].name}"
 
 
-def describe_bake(recipe: Recipe, cloud: str, version: str, steps: Sequence[str] = ()) -> list[str]:
+def describe_bake(recipe: Recipe, cloud: str, version: str, steps: Sequence[str] = (), *, keeps_memory: bool = False) -> list[str]:
     """Return what a bake would create, in order; `steps` are lines that say what would become of each step."""
     builder = recipe.builder
     names_of_steps = ", ".join(["prepare", *(step.name for step in recipe.steps), "seal"])
@@ -60,6 +61,7 @@ def describe_bake(recipe: Recipe, cloud: str, version: str, steps: Sequence[str]
         f"  builder on {cloud}: {_shape(builder.cpus, builder.memory_mb, builder.disk_gb)}; removed at the end",
         *(steps or [f"  steps: {names_of_steps}"]),
         f"  image {recipe.name}-{version}, a candidate at first",
+        *(["  machine that boots from it, whose memory it carries from then on; removed at the end"] if keeps_memory else []),
         f"  machine that tests it: {tests or 'that it boots'}; removed at the end",
         f"  then {recipe.name}-{version} is stable",
     ]
@@ -73,6 +75,25 @@ def describe_launch(recipe: Recipe, image: Resource | None, version: str, *, is_
     later = "" if is_baked else f" (after a bake: {recipe.name}-{version})"
     way_in = "a notebook behind a password, and SSH" if recipe.has_notebook else "SSH"
     return [f"launch: a machine from {image.name}{later}: {_shape(machine.cpus, machine.memory_mb, machine.disk_gb)}; {way_in}"]
+
+
+def describe_start(cloud: Cloud, image: Resource | None) -> list[str]:
+    """Return whether the machine would go on from the memory of its image or boot, and why, where a cloud keeps memory."""
+    if image is None or not isinstance(cloud, KeepsMemory):
+        return []
+    cpus, memory_mb, disk_gb = (int(image.labels[label]) for label in ("cpus", "memory-mb", "disk-gb"))
+    spec = BootSpec(
+        name=image.name,
+        token="",
+        source=image.name,
+        cpus=cpus,
+        memory_mb=memory_mb,
+        disk_gb=disk_gb,
+        labels={},
+        deadline_s=0,
+    )
+    reason = cloud.unfit(spec)
+    return [f"  it boots from its disk: {reason}" if reason else "  at once: it goes on from the memory that the image carries"]
 
 
 def _images(cloud: Cloud, recipe: Recipe) -> list[Resource]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from bakery.events import Note, OnEvent
 from bakery.inside import MachineFiles
@@ -35,32 +36,39 @@ NOT_THE_IMAGE = (CapacityError, DeniedError, HostFullError, MissingToolError, Qu
 
 def try_image(cloud: Launcher, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent) -> dict[str, float]:
     """Return the seconds of each test. Raises TestsFailedError: a test, the start or the log-in failed; no machine is left."""
-    with Undo() as undo:
-        try:
-            launched = launch(cloud, ledger, _options(order, image), undo=undo, tell=lambda line: on_event(Note(line)))
-            if not isinstance(cloud, ReadsDisks):
-                search(MachineFiles(cloud, launched.name), order, record)
-            if launched.url and launched.password:
-                check_login(launched.url, launched.password)
-            return _run_tests(cloud, order, launched, record, on_event)
-        except (*NOT_THE_IMAGE, NotSealedError):
-            raise
-        except BakehouseError as error:
-            _keep_console(cloud, order, record)
-            raise _failed(image, error) from error
+    options = _options(order, image)
+    what = "does not start as a machine"
+    with Undo() as undo, blaming(cloud, image, names.test_machine_name(order.id), record, step="test", what=what):
+        launched = launch(cloud, ledger, options, undo=undo, tell=lambda line: on_event(Note(line)))
+        if not isinstance(cloud, ReadsDisks):
+            search(MachineFiles(cloud, launched.name), order, record)
+        if launched.url and launched.password:
+            check_login(launched.url, launched.password)
+        return _run_tests(cloud, order, launched, record, on_event)
 
 
-def _failed(image: str, error: BakehouseError) -> TestsFailedError:
-    """Return what a user is told when an image failed, whatever it was that failed."""
-    if isinstance(error, BakeError):
-        return TestsFailedError(f"image {image}: {error.message}", step=error.step, log=error.log)
-    return TestsFailedError(f"image {image}: does not start as a machine: {error.message}", step="test")
+@contextmanager
+def blaming(cloud: Launcher, image: str, machine: str, record: Record, *, step: str, what: str) -> Iterator[None]:
+    """Tell of what goes wrong with a machine as a fault of its image, unless it is none; keep the machine's console then.
+
+    `what` is what the fault is called where it has no name of its own. Raises TestsFailedError.
+    """
+    try:
+        yield
+    except (*NOT_THE_IMAGE, NotSealedError):
+        raise
+    except BakeError as error:
+        _keep_console(cloud, machine, record)
+        raise TestsFailedError(f"image {image}: {error.message}", step=error.step, log=error.log) from error
+    except BakehouseError as error:
+        _keep_console(cloud, machine, record)
+        raise TestsFailedError(f"image {image}: {what}: {error.message}", step=step) from error
 
 
-def _keep_console(cloud: Launcher, order: Order, record: Record) -> None:
+def _keep_console(cloud: Launcher, machine: str, record: Record) -> None:
     """Keep the console of a machine that is about to go, also when its tests were never begun."""
     with suppress(BakehouseError):
-        text = cloud.console(names.test_machine_name(order.id), 0).text
+        text = cloud.console(machine, 0).text
         record.tests.write_text(text, encoding="utf-8")
 
 

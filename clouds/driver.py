@@ -99,7 +99,7 @@ class BootSpec:
     """One machine to create and start.
 
     `source` is a `BaseImage.id` or the name of an image. `script` is run as root at each boot. `facts` are
-    told to the machine as its identity (keys: UPPER_CASE, see templates/identity.sh.j2). `ports` are the ports
+    told to the machine as its identity (keys: UPPER_CASE, see templates/machine/identity.py.j2). `ports` are the ports
     in the guest that the caller must reach. `deadline_s`: the cloud itself ends the machine after that many
     seconds, whatever becomes of us (0 = never); `at_deadline` says how, where a cloud can do either. `zone` is the part of
     the cloud to try ("" = where its settings say). With `build_settings` the host's mirrors, proxies, package indexes
@@ -130,7 +130,7 @@ class Layer:
     """A builder's disk as it was at a checkpoint, to start another builder from.
 
     `key` is the digest of everything up to there; `step` names the checkpoint and `own` is the digest of that step alone.
-    `parent` is the id of the layer that it lies on, or that of a base.
+    `parent` is the key of the layer that it lies on, "" for a base.
     `used_at` is in seconds since the epoch; `size_bytes` is what it occupies, its memory included; `disk_gb` is rounded up.
     """
 

@@ -13,6 +13,8 @@ from clouds.waiter import until
 
 ACCEPT_S = 30
 """How long a cloud may take to create, start or delete; multiplied by its slowness."""
+QUICK_S, POLL_S = 0.01, 0.1
+"""How soon an operation is asked after, and how far apart the questions grow; where each counts, it is POLL_S from the start."""
 ZONES_MAX = 5
 """How many zones are tried for one machine."""
 SHUTDOWN_S = 60
@@ -25,8 +27,8 @@ def settle(cloud: Cloud, ticket: Ticket, *, timeout_s: float = ACCEPT_S) -> None
         lambda: cloud.check(ticket),
         what=f"{ticket.verb} {ticket.kind} {ticket.name}",
         timeout_s=timeout_s * cloud.slowness,
-        poll_s=0.1,
-        poll_max_s=cloud.poll_max_s,
+        poll_s=POLL_S if cloud.poll_max_s else QUICK_S,
+        poll_max_s=cloud.poll_max_s or POLL_S,
     )
 
 
@@ -35,15 +37,20 @@ def create_machine(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, tel
 
     ConflictError: the name is taken. CapacityError: none of up to five zones has any.
     """
-    own = ("token", spec.token)
-    undo.add(
-        f"machine {spec.name}",
-        lambda: _remove_own(cloud, ledger, Kind.MACHINE, spec.name, own),
-        by_hand=f"./inv delete {spec.name} --yes",
-    )
+    _boot_somewhere(cloud, announce(cloud, ledger, undo, spec), tell)
+
+
+def announce(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec) -> BootSpec:
+    """Do what comes before a machine is asked for: register its removal, note it; return its order, labelled with its token."""
+    undo.add(f"machine {spec.name}", lambda: remove_machine(cloud, ledger, spec), by_hand=f"./inv delete {spec.name} --yes")
     labels = {**spec.labels, "token": spec.token}
     ledger.ask(cloud.name, Kind.MACHINE, spec.name, labels)
-    _boot_somewhere(cloud, replace(spec, labels=labels), tell)
+    return replace(spec, labels=labels)
+
+
+def remove_machine(cloud: Cloud, ledger: Ledger, spec: BootSpec) -> None:
+    """Remove the machine that was made by this order; one of its name that somebody else has made stays."""
+    _remove_own(cloud, ledger, Kind.MACHINE, spec.name, ("token", spec.token))
 
 
 def _boot_somewhere(cloud: Cloud, spec: BootSpec, tell: Tell) -> None:

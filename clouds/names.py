@@ -93,6 +93,11 @@ def test_machine_name(bake_id: str) -> str:
     return "test-" + bake_id.removeprefix("bake-")
 
 
+def memory_machine_name(bake_id: str) -> str:
+    """Return the name of the machine whose memory is frozen into the image of a bake."""
+    return f"{test_machine_name(bake_id)}-memory"
+
+
 def is_bake_id(text: str) -> bool:
     """Tell the id of a bake from the name of a machine."""
     return text.startswith("bake-")

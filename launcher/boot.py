@@ -5,12 +5,15 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from clouds import markers
-from clouds.driver import Endpoint, Launcher, Tell
+from clouds.driver import BootSpec, Endpoint, Kind, Launcher, Tell
 from clouds.errors import BakehouseError, CloudError, KernelPanicError, NotFoundError, TimedOutError
-from clouds.lifecycle import is_running
+from clouds.ledger import Ledger
+from clouds.lifecycle import create_machine, is_running, remove
+from clouds.names import new_nonce
+from clouds.undo import Undo
 from clouds.waiter import until
 from launcher.log import clean
 
@@ -18,28 +21,37 @@ IDENTITY_S = 90
 """How long a machine may take from power-on until it has told its host key; multiplied by the cloud's slowness."""
 ANSWER_S = 60
 """How long its services may take from there; multiplied as well."""
+QUICK_S, POLL_S = 0.02, 0.2
+"""How soon it is looked at again, and how far apart the looks grow; where each counts, they are POLL_S apart from the start."""
 TAIL_LINES = 20
 
 
 @dataclass(slots=True)
 class Boot:
-    """What a machine's console has told of this boot so far; `ended` is why it will not come up any more.
-
-    `certificate` is the SHA-256 fingerprint of the one that its notebook's front shows, where that speaks TLS.
-    """
+    """What a machine's console has told of this boot so far: its `facts`; `ended` is why it will not come up any more."""
 
     cloud: Launcher
     machine: str
     nonce: str
     at: int = 0
     is_spot: bool = False
-    host_key: str = ""
-    certificate: str = ""
+    answer_s: float = ANSWER_S
+    facts: dict[str, str] = field(default_factory=dict)
     has_spoken: bool = False
     ended: str = ""
     has_panicked: bool = False
     last: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     _rest: str = ""
+
+    @property
+    def host_key(self) -> str:
+        """Its SSH host key, such as `ssh-ed25519 AAAA`; "" as long as it has not told."""
+        return self.facts.get("host-key", "")
+
+    @property
+    def certificate(self) -> str:
+        """The SHA-256 fingerprint of the certificate that its notebook's front shows, where that speaks TLS."""
+        return self.facts.get("certificate", "")
 
     def look(self) -> bool:
         """Read on, and say whether the machine has ended.
@@ -68,18 +80,24 @@ class Boot:
             self.ended, self.has_panicked = f"its kernel panicked: {clean(reason)}", True
         marker = markers.parse(line, self.nonce)
         self.has_spoken = self.has_spoken or marker is not None
-        if isinstance(marker, markers.Fact) and marker.key == "host-key":
-            self.host_key = marker.value
-        elif isinstance(marker, markers.Fact) and marker.key == "certificate":
-            self.certificate = marker.value
+        if isinstance(marker, markers.Fact):
+            self.facts[marker.key] = marker.value
 
     def await_identity(self) -> None:
         """Wait until the machine has told its host key, or has ended."""
         self._await(lambda: self.look() or bool(self.host_key), what="its identity", timeout_s=IDENTITY_S)
 
+    def await_memory(self) -> None:
+        """Wait until the machine waits for its memory to be frozen, or has ended."""
+        self._await(
+            lambda: self.look() or self.facts.get("ready") == "memory",
+            what="its services, to be frozen",
+            timeout_s=IDENTITY_S + ANSWER_S,
+        )
+
     def await_answer(self, answers: Callable[[], bool], *, what: str) -> None:
         """Wait until a service of the machine answers, or the machine has ended; one that answers is not looked at."""
-        self._await(lambda: answers() or self.look(), what=what, timeout_s=ANSWER_S)
+        self._await(lambda: answers() or self.look(), what=what, timeout_s=self.answer_s)
         self.check()
 
     def check(self) -> None:
@@ -100,7 +118,8 @@ class Boot:
                 probe,
                 what=f"machine {self.machine}: {what}",
                 timeout_s=timeout_s,
-                poll_max_s=self.cloud.poll_max_s,
+                poll_s=POLL_S if self.cloud.poll_max_s else QUICK_S,
+                poll_max_s=self.cloud.poll_max_s or POLL_S,
                 last_seen=self._last_line,
             )
         except TimedOutError as error:
@@ -116,17 +135,46 @@ class Boot:
         return error
 
 
-def bring_up(begin: Callable[[], Boot], again: Callable[[Boot], Boot], tell: Tell) -> Boot:
-    """Return a boot that has told its identity; one that dies before its first marker is tried once more, and that is told.
+def boot_machine(
+    cloud: Launcher,
+    ledger: Ledger,
+    undo: Undo,
+    spec: BootSpec,
+    tell: Tell,
+    *,
+    come_up: Callable[[Boot], None] = Boot.await_identity,
+) -> Boot:
+    """Make a machine and return its boot once it has come up; its removal stays registered with `undo`."""
 
-    Some kernels die now and then while they boot under emulation, and are well the next time.
+    def begin(order: BootSpec = spec) -> Boot:
+        create_machine(cloud, ledger, undo, order, tell)
+        return Boot(cloud, order.name, order.facts["NONCE"], is_spot=order.wishes.spot)
+
+    def again(_failed: Boot) -> Boot:
+        remove(cloud, ledger, Kind.MACHINE, spec.name)
+        return begin(replace(spec, token=new_nonce()))
+
+    return bring_up(begin, again, tell, come_up=come_up)
+
+
+def bring_up(
+    begin: Callable[[], Boot],
+    again: Callable[[Boot], Boot],
+    tell: Tell,
+    *,
+    come_up: Callable[[Boot], None] = Boot.await_identity,
+) -> Boot:
+    """Return a boot that has come up: has told its identity, unless said otherwise.
+
+    One that dies before its first marker is tried once more, and that is told: some kernels die now and then while
+    they boot under emulation, and are well the next time.
     """
     boot = begin()
-    boot.await_identity()
+    come_up(boot)
     if boot.ended and not boot.has_spoken:
         tell(f"machine {boot.machine}: {boot.ended}; starting it once more")
         boot = again(boot)
-        boot.await_identity()
+        come_up(boot)
     boot.check()
     return boot
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import clouds
 from clouds.home import home
-from launcher.everywhere import clouds_with_image, visit
+from launcher.everywhere import launches_elsewhere, visit
 from launcher.flags import Flag, Positional, Values, Verb, gigabytes, hours, positive
 from launcher.rows import hours_shown, image_row, machine_row
 from launcher.terminal import Terminal, table
@@ -26,6 +26,7 @@ RECIPE = Flag("recipe", "the recipe of the image (default: jupyter)", default="j
 LIFETIME = Flag("lifetime-h", "hours until the machine stops itself (default: 24; 0: never)", hours, default=24.0)
 PASSWORD_FILE = Flag("password-file", "a file whose first line is the password to set; '-' asks on the terminal")
 SUSPEND = Flag("suspend", "keep its memory too, so that it goes on where it was (where the cloud can)", parse=None)
+COLD = Flag("cold", "boot from the disk, although the image has the memory of a machine that has booted", parse=None)
 NAME = Positional("name", "the machine")
 
 
@@ -44,12 +45,14 @@ def _launch(values: Values, terminal: Terminal) -> int:
         password=read_password(values["password_file"]) if values["password_file"] else None,
         lifetime_h=values["lifetime_h"],
         wishes=wishes(values),
+        cold=values["cold"],
     )
     cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SOURCE)))
     try:
         launched = launch(cloud, _ledger(), options, tell=terminal.tell)
     except NoImageError as error:
-        error.next_step = "\n".join([*_elsewhere(values, cloud.name), error.next_step])
+        elsewhere = launches_elsewhere(values["recipe"], values["version"], besides=cloud.name)
+        error.next_step = "\n".join([*elsewhere, error.next_step])
         raise
     if values["json"]:
         terminal.out_json(launched.to_json())
@@ -69,13 +72,6 @@ def _launch(values: Values, terminal: Terminal) -> int:
             "Your browser will warn that nobody has signed the certificate: go on when the SHA-256 that it shows is this one."
         )
     return 0
-
-
-def _elsewhere(values: Values, cloud: str) -> list[str]:
-    """Return the commands that launch from an image that another cloud has; it may cost, so none is run unasked."""
-    found = clouds_with_image(values["recipe"], values["version"], besides=cloud)
-    version = f" --version {values['version']}" if values["version"] else ""
-    return [f"Found on {name}: ./inv launch --recipe {values['recipe']}{version} --cloud {name}" for name in found]
 
 
 def _machines(values: Values, terminal: Terminal) -> int:
@@ -147,11 +143,11 @@ def _stop(values: Values, terminal: Terminal) -> int:
     cloud, name = clouds.connect(values["cloud"]), values["name"]
     if values["suspend"]:
         power.suspend(cloud, name)
-        state, costs = "suspended; its disk and its memory stay", [cloud.stopped_costs, "the memory that is kept"]
+        state, costs = "suspended; its disk and its memory stay", f"{cloud.stopped_costs}, the memory that is kept"
     else:
         power.stop(cloud, name)
-        state, costs = "off; its disk stays", [cloud.stopped_costs]
-    paid = f" What still costs: {', '.join(filter(None, costs))}." if any(costs) else ""
+        state, costs = "off; its disk stays", cloud.stopped_costs
+    paid = f" What still costs: {costs}." if cloud.stopped_costs else ""
     terminal.tell(f"{name} is {state}.{paid} To start it again: ./inv start {name}")
     return 0
 
@@ -221,6 +217,7 @@ VERBS = (
             Flag("disk-gb", "how large its disk is (default: as the recipe says)", positive),
             PASSWORD_FILE,
             LIFETIME,
+            COLD,
             *WISH_FLAGS,
             *PLACE_FLAGS,
             SOURCE,

@@ -33,9 +33,14 @@ def visit(name: str | None, action: Callable[[Launcher], T], tell: Tell) -> tupl
     return done, not failed
 
 
-def clouds_with_image(recipe: str, version: str | None, *, besides: str) -> list[str]:
-    """Return the other clouds, among those that are configured, that have an image to launch. It only looks, and never fails."""
-    return [name for name in clouds.configured() if name != besides and _has_image(name, recipe, version)]
+def launches_elsewhere(recipe: str, version: str | None, *, besides: str) -> list[str]:
+    """Return the commands that launch from an image that another configured cloud has; it may cost, so none is run unasked.
+
+    This only looks, and never fails.
+    """
+    found = [name for name in clouds.configured() if name != besides and _has_image(name, recipe, version)]
+    which = f"--recipe {recipe}" + (f" --version {version}" if version else "")
+    return [f"Found on {name}: ./inv launch {which} --cloud {name}" for name in found]
 
 
 def _has_image(name: str, recipe: str, version: str | None) -> bool:

@@ -27,6 +27,7 @@ USER = "notebook"
 
 _HEAD = "# Written by Bakehouse, anew whenever a machine comes or goes.\n"
 _LOCK_S = 30
+_MEMORY = Path("/dev/shm")  # noqa: S108  # each folder in it is private (0700), with a name that nobody can foresee
 
 
 def user_key(home: Path) -> str:
@@ -140,15 +141,32 @@ def _forget_others(home: Path, cloud: str, machines: set[str]) -> None:
                 path.unlink(missing_ok=True)
 
 
+def make_host_key(home: Path, machine: str) -> tuple[str, str]:
+    """Return a fresh SSH host key for a machine: its private half as OpenSSH writes it, and its public one, `ssh-ed25519 AAAA...`.
+
+    The files that it is made in lie in memory where there is such a place, and are gone at once.
+    """
+    scratch = _MEMORY if os.access(_MEMORY, os.W_OK | os.X_OK) else home
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="bakehouse-") as folder:
+        made = Path(folder) / "key"
+        _keygen(made, comment=f"root@{machine}")
+        kind, key, _ = made.with_suffix(".pub").read_text(encoding="utf-8").split(maxsplit=2)
+        return made.read_text(encoding="utf-8"), f"{kind} {key}"
+
+
 def _make_key(private: Path, public: Path) -> None:
     """Make a key beside its place and rename the private half last: whoever finds it finds both."""
     with tempfile.TemporaryDirectory(dir=private.parent) as scratch:
         made = Path(scratch) / private.name
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", names.PROJECT, "-f", str(made)]
-        with openssh():
-            subprocess.run(command, check=True, timeout=_LOCK_S, stdin=subprocess.DEVNULL, capture_output=True)
+        _keygen(made, comment=names.PROJECT)
         made.with_suffix(".pub").replace(public)
         made.replace(private)
+
+
+def _keygen(path: Path, *, comment: str) -> None:
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)]
+    with openssh():
+        subprocess.run(command, check=True, timeout=_LOCK_S, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from clouds import names
-from clouds.driver import Cloud, Kind, Resource, State
+from clouds.driver import Cloud, KeepsMemory, Kind, Resource, State
 from clouds.errors import ConflictError, NotFoundError, UsageError
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
@@ -21,7 +21,10 @@ class NoImageError(NotFoundError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageView:
-    """A finished image. `state` is candidate or stable; `created` is in seconds since the epoch."""
+    """A finished image. `state` is candidate or stable; `created` is in seconds since the epoch.
+
+    `memory_bytes` is what the memory that it carries occupies; 0: it has none, and each machine boots.
+    """
 
     name: str
     recipe: str
@@ -31,10 +34,27 @@ class ImageView:
     size_bytes: int
     created: float
     labels: Mapping[str, str]
+    memory_bytes: int = 0
+
+    @property
+    def cpus(self) -> int:
+        """How many processors a machine of it has, unless asked for otherwise."""
+        return int(self.labels["cpus"])
+
+    @property
+    def memory_mb(self) -> int:
+        """How much memory a machine of it has, unless asked for otherwise."""
+        return int(self.labels["memory-mb"])
+
+    @property
+    def disk_gb(self) -> int:
+        """How large the disk of a machine of it is at least."""
+        return int(self.labels["disk-gb"])
 
     def to_json(self) -> dict[str, object]:
         """Return what programs are shown."""
-        return {"name": self.name, "state": self.state, "cloud": self.cloud, "version": self.version, "labels": dict(self.labels)}
+        shown = ("name", "state", "cloud", "version", "memory_bytes")
+        return {key: getattr(self, key) for key in shown} | {"labels": dict(self.labels)}
 
 
 def images(cloud: Cloud) -> list[ImageView]:
@@ -99,6 +119,7 @@ def _view(cloud: Cloud, image: Resource) -> ImageView:
         size_bytes=image.size_bytes,
         created=image.created_at,
         labels=image.labels,
+        memory_bytes=cloud.memory_bytes(image.name) if isinstance(cloud, KeepsMemory) else 0,
     )
 
 

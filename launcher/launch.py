@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from clouds import names
 from clouds.driver import BootSpec, End, Kind, Launcher, Tell, Wishes
 from clouds.errors import ConflictError, UsageError
 from clouds.home import home
 from clouds.ledger import Ledger
-from clouds.lifecycle import create_machine, remove
 from clouds.undo import Undo
 from launcher import identity, machines, reach, tunnel
-from launcher.boot import Boot, bring_up
+from launcher.boot import boot_machine
 from launcher.identity import SSH_PORT
 from launcher.images import ImageView, find_image
 from launcher.notebook import NOTEBOOK_PORT
 from launcher.password import generate, hash_password
+from launcher.restore import restore
 from launcher.wishes import check_granted
 
 
@@ -27,6 +27,7 @@ class LaunchOptions:
     """What to launch. None stands for the image's own figure, a fresh name, a generated password, the cloud's backstop.
 
     `image` is an exact name, a candidate's too; `script` is run besides (already filled for its boot, with `nonce`).
+    A `cold` launch boots, although the image may carry the memory of a machine that has.
     """
 
     recipe: str = "jupyter"
@@ -44,6 +45,7 @@ class LaunchOptions:
     nonce: str | None = None
     deadline_s: int | None = None
     at_deadline: End = End.STOP
+    cold: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,17 +98,8 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
     nonce = options.nonce or names.new_nonce()
     spec = _spec(cloud, options, image, name=name, nonce=nonce, password=password)
     undo.add(f"ssh settings of {name}", lambda: _forget(cloud, name), by_hand="./inv gc")
-
-    def begin() -> Boot:
-        create_machine(cloud, ledger, undo, spec, tell)
-        return Boot(cloud, name, nonce, is_spot=spec.wishes.spot)
-
-    def again(_failed: Boot) -> Boot:
-        remove(cloud, ledger, Kind.MACHINE, name)
-        create_machine(cloud, ledger, undo, replace(spec, token=names.new_nonce()), tell)
-        return Boot(cloud, name, nonce, is_spot=spec.wishes.spot)
-
-    url = reach.await_answer(cloud, bring_up(begin, again, tell), spec.labels)
+    restored = None if options.cold else restore(cloud, ledger, undo, spec, tell)
+    url = restored.url if restored else reach.await_answer(cloud, boot_machine(cloud, ledger, undo, spec, tell), spec.labels)
     if "role" not in options.labels:
         cloud.label(Kind.MACHINE, name, {"role": "machine"})
     return Launched(
@@ -133,8 +126,8 @@ def _spec(cloud: Launcher, options: LaunchOptions, image: ImageView, *, name: st
         name=name,
         token=names.new_nonce(),
         source=image.name,
-        cpus=options.cpus or int(image.labels["cpus"]),
-        memory_mb=options.memory_mb or int(image.labels["memory-mb"]),
+        cpus=options.cpus or image.cpus,
+        memory_mb=options.memory_mb or image.memory_mb,
         disk_gb=_disk_gb(options, image),
         labels=_labels(options, image, name, expires),
         deadline_s=machines.backstop_s(cloud, options.lifetime_h) if options.deadline_s is None else options.deadline_s,
@@ -177,7 +170,7 @@ def _free_name(cloud: Launcher, options: LaunchOptions, recipe: str) -> str:
 
 
 def _disk_gb(options: LaunchOptions, image: ImageView) -> int:
-    least = int(image.labels["disk-gb"])
+    least = image.disk_gb
     if options.disk_gb is not None and options.disk_gb < least:
         raise UsageError(
             f"--disk-gb {options.disk_gb}: less than the disk of the image {image.name}", next_step=f"Give {least} or more."

@@ -17,7 +17,7 @@ SUSPEND_S = 600
 """How long a cloud may take to write a machine's memory away, or to read it again; multiplied by its slowness."""
 
 _TIMER = "bakehouse-expiry"
-"""The timer in the guest that ends it; templates/machine/identity.sh.j2 starts it at each boot."""
+"""The timer in the guest that ends it; templates/machine/identity.py.j2 starts it at each boot."""
 
 
 def stop(cloud: Launcher, name: str) -> None:

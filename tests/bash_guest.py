@@ -33,9 +33,9 @@ class Guest:
 
     root: Path
 
-    def run(self, script: Script, *, keep: bool = False, deadline_s: int = 0) -> markers.Progress:
+    def run(self, script: Script, *, keep: bool = False, deadline_s: int = 0, done: int = 0) -> markers.Progress:
         """Boot: run a script to its end, return what its markers tell."""
-        return self.progress(script, self.run_text(script.for_boot(NONCE, deadline_s=deadline_s, keep=keep)))
+        return self.progress(script, self.run_text(script.for_boot(NONCE, deadline_s=deadline_s, keep=keep, done=done)))
 
     def run_text(self, text: str) -> str:
         """Run a text with its paths moved; return what it wrote on the console."""

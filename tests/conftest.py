@@ -15,6 +15,7 @@ import pytest
 from launcher import tunnel
 from tests import fake_ssh
 from tests.fake_cloud import FakeCloud, World
+from tests.fake_memory import MemoryCloud
 from tests.fake_remote import RemoteCloud, forwards
 
 SLOW_MARKERS = ("vm", "install")
@@ -82,6 +83,12 @@ def fake(world: World) -> FakeCloud:
 def remote(world: World) -> RemoteCloud:
     """Give a client of a cloud that is reached through SSH."""
     return RemoteCloud(world)
+
+
+@pytest.fixture
+def keeping(world: World) -> MemoryCloud:
+    """Give a client of a cloud whose images carry the memory of a machine."""
+    return MemoryCloud(world)
 
 
 @pytest.fixture

@@ -44,6 +44,10 @@ OPERATIONS = (
     "keep_layer",
     "go_on",
     "remove_layer",
+    "freeze",
+    "unfit",
+    "restore",
+    "memory_bytes",
 )
 
 SSH_PORT = 22
@@ -79,21 +83,26 @@ class Machine:
 
 @dataclass(slots=True)
 class Image:
-    """An image of the fake cloud; PENDING until somebody has checked the ticket of its snapshot."""
+    """An image of the fake cloud; PENDING until somebody has checked the ticket of its snapshot.
+
+    `memory_of` is the order of the machine whose memory it carries, on a cloud that keeps any.
+    """
 
     labels: dict[str, str]
     disk: dict[str, bytes]
     created_at: float
     state: State = State.PENDING
     attached: dict[str, Path] = field(default_factory=dict)
+    memory_of: BootSpec | None = None
 
 
 @dataclass(slots=True)
 class Kept:
-    """A layer of the fake cloud."""
+    """A layer of the fake cloud; its disk overlays that of the layer, or base, `on`."""
 
     layer: Layer
     disk: dict[str, bytes]
+    on: str = ""
 
 
 @dataclass(slots=True)

@@ -37,8 +37,10 @@ class LayeredCloud(FakeCloud):
         with self._operation("keep_layer", step):
             found = self._waiting(machine)
             layer_id = f"layer-{next(_numbers)}"
-            layer = Layer(layer_id, key, step, own, found.spec.source, now(), LAYER_BYTES, found.spec.disk_gb)
-            self.world.layers[layer_id] = Kept(layer, dict(found.disk))
+            below = self.world.layers.get(found.spec.source)
+            parent = below.layer.key if below else ""
+            layer = Layer(layer_id, key, step, own, parent, now(), LAYER_BYTES, found.spec.disk_gb)
+            self.world.layers[layer_id] = Kept(layer, dict(found.disk), on=found.spec.source)
             found.spec = replace(found.spec, source=layer_id)
             return Ticket("keep", Kind.DISK, layer_id)
 
@@ -51,7 +53,7 @@ class LayeredCloud(FakeCloud):
     def remove_layer(self, layer: str) -> bool:
         with self._operation("remove_layer", layer):
             used = {machine.spec.source for machine in self.world.machines.values()}
-            used |= {kept.layer.parent for kept in self.world.layers.values()}
+            used |= {kept.on for kept in self.world.layers.values()}
             if layer not in used:
                 self.world.layers.pop(layer, None)
             return layer not in used

@@ -15,7 +15,27 @@ NOTEBOOK_PORT = 8888
 ZONES = ("near-1", "near-2", "near-3")
 
 
-class RemoteCloud(FakeCloud):
+class SuspendingCloud(FakeCloud):
+    """A client of a `World` that can keep the memory of a machine that is off."""
+
+    def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
+        found = self.world.machines.get(machine)
+        if found is None or found.state is not State.SUSPENDED:
+            return super().start(machine, deadline_s=deadline_s, facts=facts)
+        with self._operation("start", machine):
+            found.spec, found.state = replace(found.spec, deadline_s=deadline_s), State.RUNNING
+        return Ticket("start", Kind.MACHINE, machine)
+
+    def suspend(self, machine: str) -> Ticket:
+        with self._operation("suspend", machine):
+            found = self._machine(machine)
+            if found.state is not State.RUNNING:
+                raise InvalidError(f"machine {machine}: it is {found.state}", next_step=f"Start it first: ./inv start {machine}")
+            found.state = State.SUSPENDED
+        return Ticket("suspend", Kind.MACHINE, machine)
+
+
+class RemoteCloud(SuspendingCloud):
     """A client of a `World` that is reached through SSH; `full` holds the zones that have no room."""
 
     name = "faraway"
@@ -37,22 +57,6 @@ class RemoteCloud(FakeCloud):
             forward.parent.mkdir(parents=True, exist_ok=True)
             forward.write_text(str(super().address(spec.name, NOTEBOOK_PORT).port))
         return ticket
-
-    def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
-        found = self.world.machines.get(machine)
-        if found is None or found.state is not State.SUSPENDED:
-            return super().start(machine, deadline_s=deadline_s, facts=facts)
-        with self._operation("start", machine):
-            found.spec, found.state = replace(found.spec, deadline_s=deadline_s), State.RUNNING
-        return Ticket("start", Kind.MACHINE, machine)
-
-    def suspend(self, machine: str) -> Ticket:
-        with self._operation("suspend", machine):
-            found = self._machine(machine)
-            if found.state is not State.RUNNING:
-                raise InvalidError(f"machine {machine}: it is {found.state}", next_step=f"Start it first: ./inv start {machine}")
-            found.state = State.SUSPENDED
-        return Ticket("suspend", Kind.MACHINE, machine)
 
     def address(self, machine: str, port: int) -> Endpoint:
         if port == SSH_PORT:

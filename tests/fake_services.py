@@ -47,7 +47,7 @@ class Certificate:
 
 @functools.cache
 def certificate() -> Certificate:
-    """Return the certificate of every fake notebook that speaks TLS, made as templates/machine/identity.sh.j2 makes one."""
+    """Return the certificate of every fake notebook that speaks TLS, made as templates/machine/identity.py.j2 makes one."""
     with tempfile.NamedTemporaryFile(delete=False, suffix=".pem") as file:
         atexit.register(os.unlink, file.name)
     words = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2", "-subj", "/CN=fake"]

@@ -25,8 +25,9 @@ from launcher.terminal import Terminal
 from tests import fake_services
 from tests.fake_cloud import FakeCloud, World
 from tests.fake_layers import LayeredCloud
+from tests.fake_memory import MemoryCloud
 from tests.fake_remote import RemoteCloud
-from tests.launcher.given import launch_one, put_image
+from tests.launcher.given import launch_one, put_image, put_memory
 
 ROOT = Path(__file__).parents[1]
 VERBS = {verb.name: verb for verb in (*launcher.cli.VERBS, *bakery.cli.VERBS, *tasks.VERBS)}
@@ -260,6 +261,18 @@ def test_launch_with_tls_prints_the_fingerprint_too(far: RemoteCloud) -> None:
     assert "go on when the SHA-256 that it shows is this one" in stderr
 
 
+def test_cold_launch_boots_although_the_image_has_a_memory(
+    keeping: MemoryCloud, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clouds, "connect", lambda _name, _given=None: keeping)
+    put_memory(world, put_image(world, "jupyter", "1.4.0-7"))
+    assert [run("launch", name="one")[0], run("launch", name="two", cold=True)[0]] == [0, 0]
+    assert [call for call in keeping.calls if call in ("restore one", "boot one", "restore two", "boot two")] == [
+        "restore one",
+        "boot two",
+    ]
+
+
 def test_launch_for_programs_is_one_object(cloud: FakeCloud, world: World) -> None:
     put_image(world, "jupyter", "1.4.0-7")
     code, stdout, _ = run("launch", json=True)
@@ -287,7 +300,7 @@ def test_machines_and_images_for_programs_are_lists_of_objects(cloud: FakeCloud,
     (machine,) = json.loads(run("machines", json=True)[1])
     (image,) = json.loads(run("images", json=True)[1])
     assert machine.keys() == {"name", "state", "cloud", "url", "labels"}
-    assert image.keys() == {"name", "state", "cloud", "version", "labels"}
+    assert image.keys() == {"name", "state", "cloud", "version", "memory_bytes", "labels"}
     assert str(launched.password) not in json.dumps(machine)
 
 
@@ -350,6 +363,16 @@ def test_stop_says_so_when_a_machine_is_suspended(far: RemoteCloud) -> None:
     assert code == 0
     assert "its disk and its memory stay. What still costs: its disk, the memory that is kept." in stderr
     assert "suspended" in run("machines")[1]
+
+
+def test_memory_that_is_kept_here_costs_nothing(
+    keeping: MemoryCloud, far_ssh: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clouds, "connect", lambda _name, _given=None: keeping)
+    put_image(world, "jupyter", "1.4.0-7")
+    launch_one(keeping)
+    told = "one is suspended; its disk and its memory stay. To start it again: ./inv start one\n"
+    assert run("stop", name="one", suspend=True) == (0, "", told)
 
 
 def test_stop_says_nothing_of_costs_where_there_are_none(cloud: FakeCloud, world: World) -> None:

@@ -11,7 +11,7 @@ from clouds.driver import Base
 from clouds.errors import InvalidError
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates" / "base"
-LAYOUT = 1
+LAYOUT = 2
 """Count this up when the code that builds a disk changes what is on it."""
 
 _SUITES = ("trixie",)

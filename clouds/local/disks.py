@@ -1,4 +1,4 @@
-"""qcow2 disks: overlays, and their freezing into images without copying a byte."""
+"""qcow2 disks: overlays, and their freezing into images."""
 
 from __future__ import annotations
 
@@ -7,27 +7,25 @@ from pathlib import Path
 
 from clouds.errors import InvalidError
 from clouds.local.command import run
-from clouds.local.qemu import DISK
 
 _QEMU_IMG_S = 120
 _REBASE_S = 1800
 _GIB = 2**30
 
 
-def make_overlay(disk: Path, backing: Path, *, disk_gb: int = 0) -> None:
-    """Make a disk that holds only what differs from another one; `disk_gb` makes it larger than that.
+def make_overlay(disk: Path, backing: Path, *, size_bytes: int = 0) -> None:
+    """Make a disk that holds only what differs from another one, and is as large, or of another size.
 
-    Raises InvalidError when it would be smaller.
+    With a size given the other one need not be there yet. InvalidError: it would be smaller than the one that is there.
     """
-    size = [f"{disk_gb}G"] if disk_gb else []
-    if disk_gb and disk_gb * _GIB < (least := virtual_bytes(backing)):
+    if size_bytes and backing.exists() and size_bytes < (least := virtual_bytes(backing)):
         raise InvalidError(
-            f"disk of {disk_gb} GB: smaller than that of its image, {least / _GIB:.1f} GB",
+            f"disk of {size_bytes / _GIB:.0f} GB: smaller than that of its image, {least / _GIB:.1f} GB",
             next_step=f"Take at least {-(-least // _GIB)} GB.",
         )
     relative = os.path.relpath(backing, disk.parent)
     argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b", relative, disk.name]
-    run([*argv, *(size or [str(virtual_bytes(backing))])], timeout_s=_QEMU_IMG_S, cwd=disk.parent)
+    run([*argv, str(size_bytes or virtual_bytes(backing))], timeout_s=_QEMU_IMG_S, cwd=disk.parent)
 
 
 def virtual_bytes(disk: Path) -> int:
@@ -37,18 +35,42 @@ def virtual_bytes(disk: Path) -> int:
     return int.from_bytes(header[24:32], "big")
 
 
-def freeze(folder: Path, target: Path, source: Path) -> None:
+def freeze(disk: Path, target: Path, source: Path, *, is_layered: bool) -> None:
     """Give a machine's disk to an image: a hard link in `target`, while the machine goes on with an overlay on the same.
 
-    The image overlays `source` alone, as the machine's disk did at first. At every instant the machine's disk is whole.
+    The image overlays `source` alone; with layers between (or when it was frozen before) their content is taken over first,
+    save what was deleted since. At every instant the machine's disk is whole.
     """
-    disk, frozen, fresh = folder / DISK, folder / "frozen.qcow2", folder / "fresh.qcow2"
-    if frozen.exists():  # frozen once before: take back what was frozen then
-        back = ["qemu-img", "rebase", "-q", "-f", "qcow2", "-F", "qcow2", "-b", os.path.relpath(source, folder), DISK]
-        run(back, timeout_s=_REBASE_S, cwd=folder)
-        frozen.unlink()
+    folder = disk.parent
+    frozen, fresh = folder / "frozen.qcow2", folder / "fresh.qcow2"
+    if is_layered or frozen.exists():
+        over = [
+            "qemu-img",
+            "rebase",
+            "-q",
+            "-f",
+            "qcow2",
+            "-F",
+            "qcow2",
+            "-t",
+            "unsafe",
+            "-b",
+            os.path.relpath(source, folder),
+            disk.name,
+        ]
+        run(over, timeout_s=_REBASE_S, cwd=folder)
+        frozen.unlink(missing_ok=True)
     os.link(disk, target)
     os.link(disk, frozen)
     make_overlay(fresh, frozen)
     frozen.chmod(0o444)
     fresh.replace(disk)
+
+
+def put_on(disk: Path, backing: str) -> None:
+    """Let a disk that was moved overlay the same disk as before, by its new relative path."""
+    run(
+        ["qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", backing, disk.name],
+        timeout_s=_QEMU_IMG_S,
+        cwd=disk.parent,
+    )

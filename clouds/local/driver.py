@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, Tell, Ticket
+from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Layer, Resource, Tell, Ticket
 from clouds.errors import NotFoundError
-from clouds.local import console, qemu
+from clouds.local import console, memory, qemu
 from clouds.local.accelerator import Accelerator, accelerator
 from clouds.local.command import as_cloud_errors
 from clouds.local.contents import DiskContents
 from clouds.local.host import ensure_tools
-from clouds.local.images import Images
+from clouds.local.images import MEMORY, Images
+from clouds.local.layers import Layers
 from clouds.local.machines import Machines
-from clouds.local.record import read_record
+from clouds.local.record import new_record, read_record
 from clouds.local.store import Store
+from clouds.local.waking import give_order, order
 
 _LOOPBACK = "127.0.0.1"
 _SHELL_PORT = 2222
@@ -35,6 +38,7 @@ class LocalCloud:
         self._store = Store(folder)
         self._machines = Machines(self._store)
         self._images = Images(self._store)
+        self._layers = Layers(self._store)
 
     @property
     def accelerator(self) -> Accelerator:
@@ -57,10 +61,14 @@ class LocalCloud:
         return found
 
     def boot(self, spec: BootSpec) -> Ticket:
-        """Prepare a machine and start its QEMU."""
+        """Prepare a machine and start its QEMU; one on a layer goes on from the memory of that where it fits."""
         ensure_tools(_say_nothing)
         with self._told():
-            self._machines.create(spec, self.accelerator)
+            layer = self._store.layer(spec.source)
+            if layer:
+                self._layers.use(layer.name)
+            asleep = layer if layer and not self._difference(spec, layer) else None
+            self._machines.create(spec, self.accelerator, asleep)
         return Ticket("boot", Kind.MACHINE, spec.name)
 
     def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
@@ -74,6 +82,52 @@ class LocalCloud:
         self._machines.stop(machine)
         return Ticket("stop", Kind.MACHINE, machine)
 
+    def suspend(self, machine: str) -> Ticket:
+        """Keep a machine's memory beside its disk; done when this returns."""
+        with self._told():
+            self._machines.suspend(machine, self.accelerator)
+        return Ticket("suspend", Kind.MACHINE, machine)
+
+    def freeze(self, machine: str, image: str) -> Ticket:
+        """Wait for the guest to be at rest, which `check` does, and then keep its memory with the image."""
+        return Ticket("freeze", Kind.MACHINE, machine, image)
+
+    def unfit(self, spec: BootSpec) -> str:
+        """Return what is not as it was when the memory of the image was frozen."""
+        return self._difference(spec, self._store.image(spec.source) / MEMORY)
+
+    def restore(self, spec: BootSpec) -> Ticket:
+        """Prepare a machine on the disk that was frozen with the memory, and let QEMU go on from it."""
+        ensure_tools(_say_nothing)
+        with self._told():
+            asleep = self._store.image(spec.source) / MEMORY
+            memory.check(asleep)
+            self._machines.create(spec, self.accelerator, asleep)
+        return Ticket("restore", Kind.MACHINE, spec.name)
+
+    def memory_bytes(self, image: str) -> int:
+        """Return what the memory of an image occupies."""
+        return memory.size_bytes(self._store.image(image) / MEMORY)
+
+    def layers(self) -> list[Layer]:
+        """Return the layers that are kept."""
+        return self._layers.all()
+
+    def keep_layer(self, machine: str, *, key: str, step: str, own: str) -> Ticket:
+        """Wait for the guest to be at rest, which `check` does, and then keep its disk and memory."""
+        return Ticket("keep-layer", Kind.MACHINE, machine, json.dumps({"key": key, "step": step, "own": own}))
+
+    def go_on(self, machine: str, script: str) -> Ticket:
+        """Give the guest its script once it waits."""
+        with self._told():
+            self._machines.set_script(machine, script)
+        return Ticket("go-on", Kind.MACHINE, machine)
+
+    def remove_layer(self, layer: str) -> bool:
+        """Remove a layer that nothing overlays."""
+        with self._told():
+            return self._layers.remove(layer)
+
     def snapshot(self, machine: str, image: str, labels: Mapping[str, str]) -> Ticket:
         """Make an image of a machine's disk; done when this returns."""
         record = read_record(self._store.machine(machine))
@@ -85,9 +139,12 @@ class LocalCloud:
 
     def check(self, ticket: Ticket) -> bool:
         """Return whether what was begun has ended."""
-        if ticket.verb in ("boot", "start"):
+        if ticket.verb in ("boot", "restore", "start"):
             with self._told():
                 return self._machines.is_up(ticket.name, self.accelerator)
+        if ticket.verb in ("freeze", "keep-layer", "go-on"):
+            with self._told():
+                return self._machines.is_waiting(ticket.name) and self._serve(ticket)
         if ticket.verb == "stop":
             return self._machines.is_off(ticket.name)
         if ticket.verb == "delete":
@@ -160,6 +217,24 @@ class LocalCloud:
     def attached(self, image: str, file: str) -> Path | None:
         """Return where such a file lies, or None."""
         return self._images.attached(image, file)
+
+    def _serve(self, ticket: Ticket) -> bool:
+        """Do what a guest was waited for to wait for."""
+        folder = self._store.machine(ticket.name)
+        record = read_record(folder)
+        if record is None:
+            raise NotFoundError(f"machine {ticket.name}: there is none", next_step="See: ./inv machines")
+        if ticket.verb == "freeze":
+            self._images.keep_memory(record, self.accelerator)
+        elif ticket.verb == "keep-layer":
+            layer, disk = self._layers.keep(record, self.accelerator, **json.loads(ticket.operation))
+            self._machines.put_on(ticket.name, layer, disk)
+        else:
+            give_order(folder, order(folder, record))
+        return True
+
+    def _difference(self, spec: BootSpec, folder: Path) -> str:
+        return memory.difference(folder, memory.shape(new_record(spec, created_at=0), self.accelerator))
 
     def _told(self) -> AbstractContextManager[None]:
         """Tell of what this computer refuses as the Protocols promise."""

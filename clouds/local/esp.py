@@ -18,9 +18,8 @@ ROOT_LABEL = "bakehouse"
 """The disk: ESP, then the root filesystem up to the last MiB, which the second partition table needs."""
 
 BOOT_FILES = ("vmlinuz", "cmdline", "initrd")
-"""What lies beside each disk for a direct start; the initrd only where the kernel cannot do without."""
+"""What lies beside each disk for a direct start."""
 
-_ROOT_DEVICE = "/dev/nvme0n1p2"
 _MIB = 2**20
 _COPY_S = 300
 
@@ -34,7 +33,7 @@ def format_esp(raw: Path, content: Path) -> None:
 
 
 def take_boot_files(disk: Path, folder: Path) -> None:
-    """Read from a disk's ESP what a direct start of it needs: vmlinuz, cmdline and, unless needless, initrd."""
+    """Read from a disk's ESP what a direct start of it needs: vmlinuz, cmdline and the smallest initrd there is."""
     esp = folder / "esp.raw"
     for name in BOOT_FILES:
         (folder / name).unlink(missing_ok=True)
@@ -43,25 +42,22 @@ def take_boot_files(disk: Path, folder: Path) -> None:
         names = set(run(["mdir", "-b", "-i", str(esp), "::/"], timeout_s=_COPY_S).replace("::/", "").split())
         _extract(esp, "vmlinuz", folder / "vmlinuz")
         _extract(esp, "loader/entries/bakehouse.conf", folder / "cmdline")
-        if "direct" not in names:
-            _extract(esp, "initrd.img", folder / "initrd")
+        _extract(esp, "direct.img" if "direct.img" in names else "initrd.img", folder / "initrd")
     finally:
         esp.unlink(missing_ok=True)
     entry = (folder / "cmdline").read_text(encoding="utf-8")
-    (folder / "cmdline").write_text(_options(entry, direct="direct" in names) + "\n", encoding="utf-8")
+    (folder / "cmdline").write_text(_options(entry) + "\n", encoding="utf-8")
 
 
 def boot_arguments(folder: Path) -> dict[str, str]:
     """Return for `qemu.arguments` the boot files in a folder, by names that are relative to it."""
-    initrd = {"initrd": "initrd"} if (folder / "initrd").exists() else {}
-    return {"vmlinuz": "vmlinuz", "cmdline": (folder / "cmdline").read_text(encoding="utf-8").strip(), **initrd}
+    return {"vmlinuz": "vmlinuz", "initrd": "initrd", "cmdline": (folder / "cmdline").read_text(encoding="utf-8").strip()}
 
 
 def link_boot_files(source: Path, folder: Path) -> None:
     """Put the boot files of one disk beside another."""
     for name in BOOT_FILES:
-        if (source / name).exists():
-            os.link(source / name, folder / name)
+        os.link(source / name, folder / name)
 
 
 def partition(disk: Path, start_mb: int, size_mb: int = 0) -> str:
@@ -74,14 +70,14 @@ def partition(disk: Path, start_mb: int, size_mb: int = 0) -> str:
     return "json:" + json.dumps(part | ({"size": size_mb * _MIB} if size_mb else {}))
 
 
-def _options(entry: str, *, direct: bool) -> str:
-    """Return the kernel's command line out of a boot loader's entry; without initrd only a device's name can be the root."""
+def _options(entry: str) -> str:
+    """Return the kernel's command line out of a boot loader's entry."""
     match = re.search(r"^options (.+)$", entry, re.MULTILINE)
     if not match:
         raise CloudError(
             "the disk's boot loader entry names no options", next_step="Leave /etc/kernel/cmdline in the image as it was."
         )
-    return re.sub(r"\broot=\S+", f"root={_ROOT_DEVICE} rootwait", match[1]) if direct else match[1]
+    return match[1]
 
 
 def _extract(esp: Path, name: str, target: Path) -> None:

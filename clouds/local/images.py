@@ -11,15 +11,21 @@ from typing import Any
 
 from clouds.driver import Kind, Resource, State
 from clouds.errors import ConflictError, InvalidError, NotFoundError
-from clouds.local import files, qemu
+from clouds.local import files, memory, qemu
+from clouds.local.accelerator import Accelerator
 from clouds.local.command import free_bytes, full_disk
-from clouds.local.disks import freeze
+from clouds.local.disks import freeze, put_on
 from clouds.local.esp import take_boot_files
 from clouds.local.record import MachineRecord
+from clouds.local.sockets import qmp
 from clouds.local.store import MANIFEST, Store, visible
+from clouds.waiter import until
 
+MEMORY = "memory"
+"""The folder, in that of an image, with the memory of a machine that has booted from it."""
 _SPARE_BYTES = 64 * 2**20
 _FILES = "files"
+_END_S = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +35,7 @@ class Images:
     store: Store
 
     def snapshot(self, record: MachineRecord, image: str, labels: Mapping[str, str]) -> None:
-        """Make an image of a machine that is off; its disk is not copied, the machine goes on with an overlay on it."""
+        """Make an image of a machine that is off: what its disk has over its base, or over the image that it was launched from."""
         machine = self.store.machine(record.name)
         if qemu.is_alive(machine):
             raise InvalidError(f"machine {record.name}: still on", next_step=f"Stop it first: ./inv stop {record.name}")
@@ -46,6 +52,26 @@ class Images:
                     raise _taken(image)
                 folder.rename(self.store.images / image)
             files.keep(self.store.images)
+        finally:
+            files.remove_folder(folder)
+
+    def keep_memory(self, record: MachineRecord, accelerator: Accelerator) -> None:
+        """Give an image the memory of the machine that was booted from it and waits, its disk at rest; end that machine."""
+        machine, image = self.store.machine(record.name), self.store.image(record.source)
+        files.sweep(image)
+        folder = files.partial_folder(image, f"new-{MEMORY}")  # another name than that of the old one as it goes
+        try:
+            qmp(machine, "stop")
+            memory.save(machine, folder, is_mapped=True)
+            qmp(machine, "quit")
+            until(lambda: not qemu.is_alive(machine), what=f"the end of QEMU of {record.name}", timeout_s=_END_S)
+            (machine / record.disk).rename(folder / qemu.DISK)
+            put_on(folder / qemu.DISK, f"../{qemu.DISK}")
+            (folder / qemu.DISK).chmod(0o444)
+            memory.seal(folder, memory.shape(record, accelerator), is_hashed=True)
+            files.keep(folder)
+            files.discard(image / MEMORY)
+            folder.rename(image / MEMORY)
         finally:
             files.remove_folder(folder)
 
@@ -88,11 +114,13 @@ class Images:
         return path if path.is_file() else None
 
     def _fill(self, folder: Path, machine: Path, record: MachineRecord, labels: Mapping[str, str]) -> None:
-        freeze(machine, folder / qemu.DISK, self.store.source(record.source) / qemu.DISK)
+        source = self.store.below_layers(record.source)
+        below, is_layered = self.store.source(source) / qemu.DISK, source != record.source
+        freeze(machine / record.disk, folder / qemu.DISK, below, is_layered=is_layered)
         take_boot_files(folder / qemu.DISK, folder)
         manifest = {
             "labels": dict(labels),
-            "source": record.source,
+            "source": source,
             "created_at": time.time(),
             "disk_bytes": (folder / qemu.DISK).stat().st_size,
             "disk_sha256": files.sha256(folder / qemu.DISK),

@@ -8,20 +8,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clouds.driver import BootSpec, Kind, Resource, State
-from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError
+from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError, RestoreError
 from clouds.home import write_private
-from clouds.local import files, qemu
+from clouds.local import files, memory, qemu
 from clouds.local.accelerator import Accelerator
 from clouds.local.disks import make_overlay
 from clouds.local.esp import boot_arguments, link_boot_files, take_boot_files
-from clouds.local.record import MachineRecord, new_record, read_record, with_facts, write_facts, write_record
+from clouds.local.record import MachineRecord, from_memory, new_record, read_record, with_facts, write_facts, write_record
 from clouds.local.settings import build_archive, build_files, host_settings
-from clouds.local.sockets import Agent, qmp
+from clouds.local.sockets import Agent, Orders, qmp
 from clouds.local.store import Store, visible
+from clouds.local.waking import SUSPENDED, open_ports, suspend, wake
+from clouds.waiter import until
 
 _STOPPING = "stopping"
 _SPAWNS_MAX = 5
 _AGENT_S = 2.0
+_END_S = 20.0
+_PING_S = 0.2
+_GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,22 +35,22 @@ class Machines:
 
     store: Store
 
-    def create(self, spec: BootSpec, accelerator: Accelerator) -> None:
-        """Prepare a machine and start it; the same name with the same token is the same machine."""
+    def create(self, spec: BootSpec, accelerator: Accelerator, asleep: Path | None = None) -> None:
+        """Prepare a machine and start it, from a memory if one is given; the same name and token are the same machine."""
         files.sweep(self.store.machines)
         with self.store.locked():
             if not self._taken(spec):
-                self.prepare(spec)
+                self.prepare(spec, asleep)
         folder, record = self._known(spec.name)
         if not record.spawns:
             self._spawn(folder, accelerator)
 
-    def prepare(self, spec: BootSpec) -> None:
+    def prepare(self, spec: BootSpec, asleep: Path | None = None) -> None:
         """Write down and make all of a machine but its process, and only then let it be seen."""
         source = self.store.source(spec.source)
         folder = files.partial_folder(self.store.machines, spec.name)
         try:
-            record = new_record(spec, created_at=time.time())
+            record = from_memory(new_record(spec, created_at=time.time()), self.store.machines / spec.name, asleep)
             write_record(folder, record)
             write_facts(folder, record.facts)
             write_private(folder / "script", spec.script)
@@ -55,8 +60,13 @@ class Machines:
                 )
             for name in (qemu.CONSOLE, qemu.STEPS):
                 write_private(folder / name, "")
-            make_overlay(folder / qemu.DISK, source / qemu.DISK, disk_gb=spec.disk_gb)
-            link_boot_files(source, folder)
+            # A guest that goes on learns of a larger disk when it is on again (see `waking`).
+            size_bytes = 0 if asleep else spec.disk_gb * _GIB
+            make_overlay(folder / qemu.DISK, (asleep or source) / qemu.DISK, size_bytes=size_bytes)
+            if self.store.layer(spec.source) and not asleep:
+                take_boot_files(folder / qemu.DISK, folder)  # a step may have brought a newer kernel
+            else:
+                link_boot_files(source, folder)
             folder.rename(self.store.machines / spec.name)
         finally:
             files.remove_folder(folder)
@@ -68,10 +78,27 @@ class Machines:
             qmp(folder, "cont")
             return
         (folder / _STOPPING).unlink(missing_ok=True)
-        record = self._change(folder, lambda record: with_facts(record, facts, deadline_s=deadline_s))
+        asleep = folder / SUSPENDED if (folder / SUSPENDED).is_dir() else None
+        if asleep and (why := memory.difference(asleep, memory.shape(record, accelerator))):
+            raise InvalidError(
+                f"machine {name}: it cannot go on from its memory: {why}",
+                next_step=f"To boot it from its disk, without what it had in memory: ./inv stop {name} && ./inv start {name}",
+            )
+        record = self._change(folder, lambda record: from_memory(with_facts(record, facts, deadline_s=deadline_s), folder, asleep))
         write_facts(folder, record.facts)
-        take_boot_files(folder / qemu.DISK, folder)  # the guest may have a newer kernel by now
+        if not asleep:
+            take_boot_files(folder / record.disk, folder)  # the guest may have a newer kernel by now
         self._spawn(folder, accelerator)
+
+    def suspend(self, name: str, accelerator: Accelerator) -> None:
+        """Keep the memory of a machine that is on, and switch it off."""
+        folder, record = self._known(name)
+        if (folder / SUSPENDED).is_dir():
+            return
+        if not qemu.is_alive(folder):
+            raise InvalidError(f"machine {name}: it is off", next_step=f"Start it: ./inv start {name}")
+        files.sweep(folder)
+        suspend(folder, record, memory.shape(record, accelerator))
 
     def is_up(self, name: str, accelerator: Accelerator) -> bool:
         """Say whether a machine that was started runs. Raises what QEMU said when it could not."""
@@ -81,20 +108,47 @@ class Machines:
                 qmp(folder, "query-status")
             except OSError:
                 return False
+            if record.memory:
+                self._wake(folder, record, accelerator)
             return True
         error = qemu.death(folder)
         if isinstance(error, ConflictError) and record.spawns < _SPAWNS_MAX:  # its port was taken between choice and start
             self._spawn(folder, accelerator)
             return False
+        if record.memory:
+            raise RestoreError(f"QEMU does not go on from its memory: {error or 'it ended'}", next_step="Launch it with --cold.")
         if error:
             raise error
         return True
+
+    def is_waiting(self, name: str) -> bool:
+        """Say whether a guest waits for an order, its disk at rest. CloudError: it is off."""
+        folder, _ = self._known(name)
+        if not qemu.is_alive(folder):
+            raise CloudError(f"machine {name}: it went off before it waited", next_step=f"See its console: ./inv log {name}")
+        try:
+            with Orders(folder, timeout_s=_PING_S) as orders:
+                return orders.is_waiting()
+        except OSError:
+            return False
+
+    def put_on(self, name: str, layer: str, disk: str) -> None:
+        """Note that a machine has another disk now, which overlays a layer."""
+        folder, _ = self._known(name)
+        self._change(folder, lambda record: replace(record, source=layer, disk=disk))
+
+    def set_script(self, name: str, script: str) -> None:
+        """Lay down the script that a guest which waits is told to run next."""
+        folder, _ = self._known(name)
+        write_private(folder / "script", script)
 
     def stop(self, name: str) -> None:
         """Ask a machine to shut down in order."""
         folder, _ = self._known(name)
         if qemu.is_alive(folder):
             self._ask_to_stop(folder)
+        else:
+            files.remove_folder(folder / SUSPENDED)
 
     def is_off(self, name: str) -> bool:
         """Say whether a machine is off; asks it once more when it could not be asked before."""
@@ -148,10 +202,9 @@ class Machines:
         if str(guest_port) in record.forwards:
             return record.forwards[str(guest_port)]
         (port,) = qemu.free_ports([0])
-        command = f"hostfwd_add {qemu.NETWORK} tcp:127.0.0.1:{port}-:{guest_port}"
-        qmp(folder, "human-monitor-command", {"command-line": command})
-        self._change(folder, lambda record: replace(record, forwards={**record.forwards, str(guest_port): port}))
-        return port
+        opened = open_ports(folder, {str(guest_port): port})
+        self._change(folder, lambda record: replace(record, forwards={**record.forwards, **opened}))
+        return opened[str(guest_port)]
 
     def _taken(self, spec: BootSpec) -> bool:
         """Say whether this very machine exists. Raises ConflictError when another one has its name."""
@@ -162,6 +215,29 @@ class Machines:
         if record is None or record.token != spec.token:
             raise ConflictError(f"machine {spec.name}: the name is taken", next_step="Choose another name, or delete that machine.")
         return True
+
+    def _wake(self, folder: Path, record: MachineRecord, accelerator: Accelerator) -> None:
+        """Let a machine go on from its memory. A builder that does not boots from the disk of its layer instead."""
+        try:
+            awake = wake(folder, record)
+        except RestoreError:
+            self._end(folder)
+            if not record.has_build_settings:
+                raise
+            self._boot_instead(folder, record, accelerator)
+            return
+        self._change(folder, lambda now: replace(now, memory="", maps_memory=False, forwards=awake.forwards))
+
+    def _boot_instead(self, folder: Path, record: MachineRecord, accelerator: Accelerator) -> None:
+        (folder / record.disk).unlink()
+        make_overlay(folder / record.disk, self.store.source(record.source) / qemu.DISK, size_bytes=record.disk_bytes)
+        take_boot_files(folder / record.disk, folder)
+        self._change(folder, lambda now: replace(now, memory="", maps_memory=False))
+        self._spawn(folder, accelerator)
+
+    def _end(self, folder: Path) -> None:
+        killed = qemu.kill(folder)
+        until(lambda: qemu.are_gone(killed), what=f"the end of QEMU of {folder.name}", timeout_s=_END_S)
 
     def _spawn(self, folder: Path, accelerator: Accelerator) -> None:
         def choose_ports(record: MachineRecord) -> MachineRecord:
@@ -201,6 +277,8 @@ class Machines:
         if record is None:
             return None
         state = State.RUNNING if qemu.is_alive(folder) else State.STOPPED
+        if state is State.STOPPED and (folder / SUSPENDED).is_dir():
+            state = State.SUSPENDED
         if state is State.RUNNING and (folder / _STOPPING).exists():
             state = State.STOPPING
         return Resource(Kind.MACHINE, record.name, state, record.labels, record.created_at)

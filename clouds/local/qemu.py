@@ -18,6 +18,7 @@ from clouds.local import files
 from clouds.local.accelerator import Accelerator
 from clouds.local.command import environment, failure, full_disk, missing
 from clouds.local.host import which
+from clouds.local.record import DISK as DISK
 from clouds.local.record import MachineRecord
 from clouds.names import process_start
 
@@ -26,49 +27,82 @@ CONSOLE = "console.log"
 STEPS = "steps.log"
 QMP = "qmp.sock"
 AGENT = "agent.sock"
-DISK = "disk.qcow2"
+ORDER = "order.sock"
 NETWORK = "net"
+DRIVE = "root"
+RAM = "ram"
 _LOG = "qemu.log"
 _PROCESS = "process.json"
 # Devices that nobody needs, each of which costs the guest's kernel time to find.
-_MACHINE = "q35,sata=off,smbus=off,usb=off,vmport=off,i8042=off,hpet=off"
+_MACHINE = "q35,sata=off,smbus=off,usb=off,vmport=off,i8042=off,hpet=off,memory-backend=ram"
+# Not NVMe, whose driver is built into Debian's cloud kernel: QEMU cannot keep the state of such a device.
+_DISK_DEVICE = f"virtio-blk-pci,drive={DRIVE},serial=root"
 _KILL_AFTER_S = 10
 
 
 def arguments(record: MachineRecord, accelerator: Accelerator, boot: Mapping[str, str]) -> list[str]:
-    """Return QEMU's arguments. `boot`: the files vmlinuz and maybe initrd, and the text of the cmdline."""
+    """Return QEMU's arguments. `boot`: the files vmlinuz and initrd, and the text of the cmdline.
+
+    One that goes on from a memory waits for it, and nothing leads into it yet.
+    """
     told = {"facts": bool(record.facts), "script": record.has_script, "build": record.has_build_settings}
     return [
         *("-name", record.name, "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", "on"),
-        *("-machine", _MACHINE, *accelerator.arguments, "-smp", str(record.cpus), "-m", str(record.memory_mb)),
+        *(*accelerator.arguments, "-smp", str(record.cpus), *_memory(record)),
         *_boot(boot, accelerator.cmdline),
-        *_disk(cache="unsafe" if record.has_build_settings else "writeback"),
-        *_network(record.forwards),
+        *_disk(record.disk, cache="unsafe" if record.has_build_settings else "writeback"),
+        *_network({} if record.memory else record.forwards, record.facts.get("MAC", "")),
+        *devices(),
+        *(word for name, there in told.items() if there for word in ("-fw_cfg", f"name=opt/bakehouse/{name},file={name}")),
+        *(("-fw_cfg", "name=opt/bakehouse/await,string=1") if record.waits else ()),
+        *(("-incoming", "defer") if record.memory else ()),
+    ]
+
+
+def devices() -> list[str]:
+    """Return those of the arguments that are the same for all machines; a memory fits only where they are as they were."""
+    return [
+        *("-machine", _MACHINE, "-device", _DISK_DEVICE),
         *("-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto", "-device", "virtio-serial-pci"),
         *("-chardev", f"file,id=console,path={CONSOLE},append=on", "-serial", "chardev:console"),
         *("-chardev", f"file,id=steps,path={STEPS},append=on"),
         *("-device", "virtserialport,chardev=steps,name=org.bakehouse.log"),
         *("-chardev", f"socket,id=agent,path={AGENT},server=on,wait=off"),
         *("-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"),
+        *("-chardev", f"socket,id=order,path={ORDER},server=on,wait=off"),
+        *("-device", "virtserialport,chardev=order,name=org.bakehouse.order"),
         *("-chardev", f"socket,id=qmp,path={QMP},server=on,wait=off", "-mon", "chardev=qmp,mode=control"),
-        *(word for name, there in told.items() if there for word in ("-fw_cfg", f"name=opt/bakehouse/{name},file={name}")),
     ]
 
 
+def _memory(record: MachineRecord) -> list[str]:
+    """Return the RAM: our own; in a file, to be kept, when it is to be frozen; or mapped from such a file, changes being ours."""
+    size = f"id=ram,size={record.memory_mb}M"
+    backend = f"memory-backend-ram,{size}"
+    if record.freezes:
+        backend = f"memory-backend-file,{size},mem-path={RAM},share=on"
+    elif record.maps_memory:
+        backend = f"memory-backend-file,{size},mem-path={record.memory}/{RAM},share=off"
+    return ["-m", str(record.memory_mb), "-object", backend]
+
+
 def _boot(boot: Mapping[str, str], cmdline: str) -> list[str]:
-    initrd = ["-initrd", boot["initrd"]] if "initrd" in boot else []
-    return ["-kernel", boot["vmlinuz"], *initrd, "-append", f"{boot['cmdline']} {cmdline}".rstrip()]
+    return ["-kernel", boot["vmlinuz"], "-initrd", boot["initrd"], "-append", f"{boot['cmdline']} {cmdline}".rstrip()]
 
 
-def _disk(*, cache: str) -> list[str]:
-    # NVMe, because Debian's cloud kernel has its driver built in: it needs no initrd, which saves 5 s of a slow boot.
-    drive = f"if=none,id=root,file={DISK},format=qcow2,cache={cache},discard=unmap,detect-zeroes=unmap"
-    return ["-drive", drive, "-device", "nvme,drive=root,serial=root"]
+def _disk(file: str, *, cache: str) -> list[str]:
+    return ["-drive", f"if=none,id={DRIVE},file={file},format=qcow2,cache={cache},discard=unmap,detect-zeroes=unmap"]
 
 
-def _network(forwards: Mapping[str, int]) -> list[str]:
-    rules = "".join(f",hostfwd=tcp:127.0.0.1:{ours}-:{guest}" for guest, ours in forwards.items())
-    return ["-netdev", f"user,id={NETWORK},ipv6=off{rules}", "-device", f"virtio-net-pci,netdev={NETWORK},romfile="]
+def _network(forwards: Mapping[str, int], mac: str) -> list[str]:
+    rules = "".join(f",hostfwd={forward(ours, int(guest))}" for guest, ours in forwards.items())
+    address = f",mac={mac}" if mac else ""
+    return ["-netdev", f"user,id={NETWORK},ipv6=off{rules}", "-device", f"virtio-net-pci,netdev={NETWORK},romfile={address}"]
+
+
+def forward(ours: int, guest: int) -> str:
+    """Return how QEMU is told of a port of this computer, on the loopback address only, that leads to one of the guest's."""
+    return f"tcp:127.0.0.1:{ours}-:{guest}"
 
 
 def free_ports(wanted: Sequence[int]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -11,12 +12,19 @@ from clouds.driver import BootSpec
 from clouds.home import write_private
 from clouds.local import files
 
+DISK = "disk.qcow2"
 _FILE = "machine.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineRecord:
-    """All that starting the machine again takes. `forwards`: port in the guest -> port of this computer (JSON keys are text)."""
+    """All that starting the machine again takes. `forwards`: port in the guest -> port of this computer (JSON keys are text).
+
+    `disk` is the file of its disk: not renamed while QEMU has it, which may open it again by its name.
+
+    `memory` is the folder, relative to the machine's, of the memory from which its next start goes on ("" = it boots);
+    `maps_memory` says that its RAM lies there in a file. One that `waits` takes orders (see `sockets.Orders`).
+    """
 
     name: str
     token: str
@@ -30,6 +38,12 @@ class MachineRecord:
     created_at: float
     has_script: bool
     has_build_settings: bool
+    disk_bytes: int = 0
+    disk: str = DISK
+    freezes: bool = False
+    waits: bool = False
+    memory: str = ""
+    maps_memory: bool = False
     spawns: int = 0
 
 
@@ -48,6 +62,9 @@ def new_record(spec: BootSpec, *, created_at: float) -> MachineRecord:
         created_at=created_at,
         has_script=bool(spec.script),
         has_build_settings=spec.build_settings,
+        disk_bytes=spec.disk_gb * 2**30,
+        freezes=spec.freezes,
+        waits=spec.freezes or spec.build_settings,
     )
 
 
@@ -70,3 +87,10 @@ def write_facts(folder: Path, facts: Mapping[str, str]) -> None:
 def with_facts(record: MachineRecord, facts: Mapping[str, str], *, deadline_s: int) -> MachineRecord:
     """Return the record for another start: facts laid over those it has, and a deadline of its own."""
     return replace(record, facts={**record.facts, **facts}, deadline_s=deadline_s)
+
+
+def from_memory(record: MachineRecord, folder: Path, memory: Path | None) -> MachineRecord:
+    """Return the record of a machine in `folder` that goes on from a memory, if there is one, at its next start."""
+    if memory is None:
+        return record
+    return replace(record, memory=os.path.relpath(memory, folder), maps_memory=(memory / "ram").exists())

@@ -1,10 +1,13 @@
-"""Talk to a running machine: to QEMU by QMP, and to the agent inside the guest."""
+"""Talk to a running machine: to QEMU by QMP, to the agent inside the guest, and to a guest that waits for an order.
+
+All three are lines of JSON or text over a unix socket. qemu.qmp would do for the first, but takes 100 ms to load: a tenth
+of the time in which a machine is launched.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
-import logging
 import os
 import secrets
 import socket
@@ -12,70 +15,133 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from clouds.errors import CloudError, TimedOutError
-from clouds.local.qemu import AGENT, QMP
+from clouds.local.qemu import AGENT, ORDER, QMP
 
 _QMP_S = 10.0
 _RECEIVE_BYTES = 65536
-# The library logs each connection that fails; the failure is an exception too, and told there.
-logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 
 
-def qmp(folder: Path, command: str, arguments: Mapping[str, object] | None = None) -> Any:
-    """Execute a command of QEMU's machine protocol and return its result; raises OSError when QEMU does not answer."""
-    import asyncio  # with the library it takes 100 ms to load, which most commands can do without
+class _Line:
+    """A conversation in lines. Opening it, and each reply that does not come in time, raises OSError."""
 
-    from qemu.qmp import QMPClient, QMPError
-
-    async def talk(path: str) -> object:
-        client = QMPClient("bakehouse")
-        await client.connect(path)
-        try:
-            return await client.execute(command, dict(arguments) if arguments else None)
-        finally:
-            await client.disconnect()
-
-    with _socket_path(folder, QMP) as path:
-        try:
-            return asyncio.run(asyncio.wait_for(talk(path), timeout=_QMP_S))
-        except QMPError as error:
-            raise ConnectionError(f"QMP {command}: {error}") from error
-        except TimeoutError as error:
-            raise ConnectionError(f"QMP {command}: no answer within {_QMP_S:.0f} s") from error
-
-
-class Agent:
-    """A conversation with the agent in the guest. Opening it raises OSError when the agent does not answer in time."""
-
-    def __init__(self, folder: Path, *, timeout_s: float) -> None:
+    def __init__(self, folder: Path, name: str, *, timeout_s: float) -> None:
         self._deadline = time.monotonic() + timeout_s
         self._received = b""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            with _socket_path(folder, AGENT) as path:
+            with _socket_path(folder, name) as path:
                 self._socket.settimeout(timeout_s)
                 self._socket.connect(path)
-            self._synchronize()
+            self._greet()
         except BaseException:
             self._socket.close()
             raise
 
-    def __enter__(self) -> Agent:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._socket.close()
+
+    def _greet(self) -> None:
+        """Begin the conversation."""
+
+    def _send(self, line: bytes) -> None:
+        self._socket.settimeout(self._left_s())
+        self._socket.sendall(line)
+
+    def _line(self) -> bytes:
+        while b"\n" not in self._received:
+            self._socket.settimeout(self._left_s())
+            piece = self._socket.recv(_RECEIVE_BYTES)
+            if not piece:
+                raise ConnectionError("the other side has closed the line")
+            self._received += piece
+        line, _, self._received = self._received.partition(b"\n")
+        return line
+
+    def _left_s(self) -> float:
+        return max(0.001, self._deadline - time.monotonic())
+
+
+class Monitor(_Line):
+    """A conversation with QEMU in its machine protocol (qemu.org/docs/master/interop/qmp-spec.html)."""
+
+    def __init__(self, folder: Path, *, timeout_s: float = _QMP_S) -> None:
+        super().__init__(folder, QMP, timeout_s=timeout_s)
+
+    def execute(self, command: str, arguments: Mapping[str, object] | None = None, *, file: int | None = None) -> Any:
+        """Return the result of a command, with which an open file may be sent. ConnectionError: QEMU refuses, and why."""
+        message = json.dumps({"execute": command, **({"arguments": dict(arguments)} if arguments else {})}).encode()
+        if file is None:
+            self._send(message)
+        else:
+            socket.send_fds(self._socket, [message], [file])
+        while True:
+            reply = json.loads(self._line())
+            if "return" in reply:
+                return reply["return"]
+            if "error" in reply:
+                raise ConnectionError(f"QMP {command}: {reply['error']['desc']}")
+
+    def _greet(self) -> None:
+        self._line()
+        self.execute("qmp_capabilities")
+
+
+def qmp(folder: Path, command: str, arguments: Mapping[str, object] | None = None) -> Any:
+    """Execute one command of QEMU's machine protocol and return its result; raises OSError when QEMU does not answer."""
+    try:
+        with Monitor(folder) as monitor:
+            return monitor.execute(command, arguments)
+    except TimeoutError as error:
+        raise ConnectionError(f"QMP {command}: no answer within {_QMP_S:.0f} s") from error
+
+
+class Orders(_Line):
+    """A conversation with a guest that waits for an order (templates/base/root/usr/lib/bakehouse/await)."""
+
+    def __init__(self, folder: Path, *, timeout_s: float) -> None:
+        super().__init__(folder, ORDER, timeout_s=timeout_s)
+
+    def is_waiting(self) -> bool:
+        """Say whether the guest waits, its disk at rest; one that does not is silent until it does."""
+        number = f"{secrets.randbits(31)}".encode()
+        self._send(b"ping " + number + b"\n")
+        try:
+            while self._line() != b"waiting " + number:
+                continue
+        except TimeoutError:
+            return False
+        return True
+
+    def send(self, order: Mapping[str, object]) -> None:
+        """Give an order to a guest that waits, and return once it has taken it. CloudError: it refuses, and why."""
+        self._send(json.dumps(order).encode() + b"\n")
+        while (line := self._line()) != b"taken":
+            if line.startswith(b"refused"):
+                raise CloudError(f"the guest has {line.decode(errors='replace')}", next_step="See its console: ./inv log NAME.")
+
+
+class Agent(_Line):
+    """A conversation with the agent in the guest. Opening it raises OSError when the agent does not answer in time."""
+
+    def __init__(self, folder: Path, *, timeout_s: float) -> None:
+        super().__init__(folder, AGENT, timeout_s=timeout_s)
 
     def shut_down(self) -> None:
         """Have the guest begin to shut down in order. With guest-shutdown the agent waits for its own end, up to 90 s."""
         self._ask("guest-exec", {"path": "systemctl", "arg": ["--no-block", "poweroff"]})
 
-    def execute(self, path: str, stdin: str = "") -> None:
+    def execute(self, path: str, *arguments: str, stdin: str = "") -> None:
         """Run a program in the guest to its end. Raises CloudError with its words when it fails."""
         given = base64.b64encode(stdin.encode()).decode()
-        started = self._ask("guest-exec", {"path": path, "input-data": given, "capture-output": True})
+        wanted = {"path": path, "arg": list(arguments), "input-data": given, "capture-output": True}
+        started = self._ask("guest-exec", wanted)
         while True:
             status = self._ask("guest-exec-status", {"pid": started["pid"]})
             if status["exited"]:
@@ -87,32 +153,26 @@ class Agent:
                 f"{path} in the guest: {words or 'failed'}", next_step="Look at what its console says: ./inv log NAME."
             )
 
-    def _synchronize(self) -> None:
+    def _greet(self) -> None:
         """Drop what was left over by an earlier conversation, on either side."""
         number = secrets.randbits(31)
-        self._socket.sendall(b"\xff")
-        self._send({"execute": "guest-sync-delimited", "arguments": {"id": number}})
+        self._send(b"\xff")
+        self._say({"execute": "guest-sync-delimited", "arguments": {"id": number}})
         while self._reply() != {"return": number}:
             self._check_time()
 
     def _ask(self, command: str, arguments: Mapping[str, object]) -> Any:
-        self._send({"execute": command, "arguments": dict(arguments)})
+        self._say({"execute": command, "arguments": dict(arguments)})
         reply = self._reply()
         if "error" in reply:
             raise CloudError(f"guest agent, {command}: {reply['error'].get('desc', 'refused')}", next_step="Try again in a moment.")
         return reply["return"]
 
-    def _send(self, message: Mapping[str, object]) -> None:
-        self._socket.sendall(json.dumps(message).encode() + b"\n")
+    def _say(self, message: Mapping[str, object]) -> None:
+        self._send(json.dumps(message).encode() + b"\n")
 
     def _reply(self) -> dict[str, Any]:
-        while b"\n" not in self._received:
-            self._socket.settimeout(max(0.01, self._deadline - time.monotonic()))
-            piece = self._socket.recv(_RECEIVE_BYTES)
-            if not piece:
-                raise ConnectionError("the guest agent's line was closed")
-            self._received += piece
-        line, _, self._received = self._received.partition(b"\n")
+        line = self._line()
         try:
             reply: dict[str, Any] = json.loads(line.rpartition(b"\xff")[2] or b"{}")
         except json.JSONDecodeError:

@@ -1,7 +1,8 @@
 """Where everything of the local cloud lies on this computer, and who overlays whom.
 
     bases/base-ID/       disk.qcow2, boot files, base.json            kept while something overlays it
-    images/NAME/         disk.qcow2, boot files, manifest.json, files/
+    layers/ID/           disk.qcow2, boot files, state, memory.json, layer.json
+    images/NAME/         disk.qcow2, boot files, manifest.json, files/, memory/ (disk.qcow2, ram, state, memory.json)
     machines/NAME/       disk.qcow2, boot files, machine.json, console.log, steps.log, what the guest is told, sockets
     accelerator.json
 
@@ -22,6 +23,7 @@ from clouds.local.bases import Bases
 from clouds.local.record import read_record
 
 MANIFEST = "manifest.json"
+LAYER = "layer.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,11 @@ class Store:
     def images(self) -> Path:
         """The folder of images."""
         return self.folder / "images"
+
+    @property
+    def layers(self) -> Path:
+        """The folder of layers."""
+        return self.folder / "layers"
 
     @property
     def machines(self) -> Path:
@@ -60,23 +67,38 @@ class Store:
         return self._existing(self.images / name, f"image {name}", "See: ./inv images")
 
     def source(self, name: str) -> Path:
-        """Return the folder of a base or of an image, to overlay it. NotFoundError when there is neither."""
-        return self.bases.path(name) or self.image(name)
+        """Return the folder of a base, a layer or an image, to overlay it. NotFoundError when there is none of them."""
+        return self.bases.path(name) or self.layer(name) or self.image(name)
+
+    def layer(self, name: str) -> Path | None:
+        """Return the folder of a layer, or None."""
+        folder = self.layers / name
+        return folder if name.startswith("layer-") and (folder / LAYER).exists() else None
+
+    def below_layers(self, name: str) -> str:
+        """Return the base or image below a layer, through all the layers between; of anything else itself."""
+        while (folder := self.layer(name)) and (kept := files.read_json(folder / LAYER)):
+            name = str(kept["source"])
+        return name
 
     def suite(self, name: str) -> str:
-        """Return the suite of Debian that a base, or the base below an image, is made of."""
-        while (base := self.bases.path(name)) is None:
+        """Return the suite of Debian that a base, or the base below an image or layer, is made of."""
+        while (base := self.bases.path(name := self.below_layers(name))) is None:
             manifest = files.read_json(self.image(name) / MANIFEST)
             name = str(manifest["source"]) if manifest else ""
         return self.bases.suite(base)
 
     def users(self, name: str) -> list[str]:
-        """Return the machines and images, as `machine NAME`, that overlay a base or an image."""
+        """Return the machines, images and layers, as `machine NAME`, that overlay a base, an image or a layer."""
         machines = [
             f"machine {record.name}" for path in visible(self.machines) if (record := read_record(path)) and record.source == name
         ]
-        manifests = [(path.name, files.read_json(path / MANIFEST)) for path in visible(self.images)]
-        return machines + [f"image {image}" for image, manifest in manifests if manifest and manifest["source"] == name]
+        return machines + [
+            f"{kind} {path.name}"
+            for kind, folder, file in (("image", self.images, MANIFEST), ("layer", self.layers, LAYER))
+            for path in visible(folder)
+            if (kept := files.read_json(path / file)) and kept["source"] == name
+        ]
 
     def prune_bases(self) -> None:
         """Remove old bases that nothing overlays any more."""
@@ -85,7 +107,7 @@ class Store:
 
     def sweep(self) -> None:
         """Remove what processes that are dead were preparing or removing."""
-        for folder in (self.bases.folder, self.images, self.machines):
+        for folder in (self.bases.folder, self.layers, self.images, *visible(self.images), self.machines):
             files.sweep(folder)
 
     def _existing(self, folder: Path, what: str, advice: str) -> Path:

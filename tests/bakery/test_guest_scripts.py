@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import time
+import tty
 from pathlib import Path
 
 import pytest
@@ -37,13 +39,20 @@ def test_the_last_marker_is_written_again_until_the_machine_is_stopped(guest: Gu
     assert guest.read("console").count("checkpoint 2/2 one ok ;") == 3
 
 
-def test_steps_that_have_ended_are_skipped_at_the_next_boot_and_tell_so_again(guest: Guest) -> None:
+def test_steps_that_have_ended_are_skipped_at_the_next_boot(guest: Guest) -> None:
     script = bake(("one", f"echo x >>{guest.root}/ran"), ("two", f"test -e {guest.root}/mended"), ("three", "true"))
     assert guest.run(script).failure is not None
     guest.write("mended", "")
     guest.reboot()
     assert guest.run(script).done
     assert guest.read("ran") == "x\n"
+    assert "checkpoint 2/4" not in guest.read("console")
+
+
+def test_steps_that_the_image_holds_are_skipped(guest: Guest) -> None:
+    script = bake(("one", f"echo one >>{guest.root}/ran"), ("two", f"echo two >>{guest.root}/ran"), ("three", "true"))
+    assert guest.run(script, done=2).done
+    assert guest.read("ran") == "two\n"
 
 
 def test_the_last_step_of_a_bake_leaves_no_trace_of_having_ended(guest: Guest) -> None:
@@ -180,6 +189,76 @@ def test_the_machine_powers_itself_off_at_its_deadline(guest: Guest) -> None:
 def test_without_a_deadline_there_is_no_timer(guest: Guest) -> None:
     guest.run(bake(("one", "true")))
     assert "systemd-run" not in guest.read("calls")
+
+
+def test_a_builder_that_the_host_orders_about_stops_once_at_each_checkpoint_but_the_last(guest: Guest) -> None:
+    guest.write("run/bakehouse/await", "")
+    script = bake(("one", f"echo x >>{guest.root}/ran"), ("two", "true"))
+    assert [guest.run(script).reached for _ in range(3)] == [1, 2, 3]
+    assert guest.read("ran") == "x\n"
+
+
+def test_a_builder_that_restarts_in_a_step_or_boots_from_a_layer_does_not_stop_before_its_next_step(guest: Guest) -> None:
+    script = bake(("one", "true"), ("two", "true"), ("three", "true"))
+    guest.write("run/bakehouse/await", "")
+    assert guest.run(script, done=1).reached == 2
+    guest.reboot()
+    guest.write("run/bakehouse/await", "")
+    assert guest.run(script).reached == 3
+
+
+def test_another_script_goes_on_where_the_first_one_has_stopped(guest: Guest) -> None:
+    guest.write("run/bakehouse/await", "")
+    for _ in range(2):
+        assert guest.run(bake(("one", "true"), ("two", "false"))).failure is None
+    assert guest.run(bake(("one", "true"), ("two", f"echo mended >{guest.root}/ran"), ("three", "true"))).reached == 3
+    assert guest.read("ran") == "mended\n"
+
+
+def test_tests_stop_for_nobody(guest: Guest) -> None:
+    guest.write("run/bakehouse/await", "")
+    assert guest.run(frame("tests", [Part("one", "true\n")], is_bake=False)).done
+
+
+def test_a_later_run_in_the_same_boot_has_a_deadline_of_its_own(guest: Guest) -> None:
+    guest.run(bake(("one", "true")), deadline_s=90)
+    assert "systemctl stop bakehouse-deadline.timer" not in guest.read("calls")
+    guest.write("run/systemd/transient/bakehouse-deadline.timer", "")
+    guest.run(bake(("one", "true")), deadline_s=70)
+    stop, start = [line for line in guest.read("calls").splitlines() if "bakehouse-deadline" in line][1:]
+    assert stop == "systemctl stop bakehouse-deadline.timer"
+    assert "--on-active=70" in start
+
+
+def test_package_lists_of_long_ago_are_fetched_anew(guest: Guest) -> None:
+    script = bake(("one", "true"))
+    guest.write("run/bakehouse/apt-updated", "")
+    guest.run(script)
+    assert (guest.root / "run/bakehouse/apt-updated").exists()
+    os.utime(guest.root / "run/bakehouse/apt-updated", (time.time() - 7200,) * 2)
+    guest.run(script)
+    assert not (guest.root / "run/bakehouse/apt-updated").exists()
+
+
+def test_the_host_gets_what_each_run_writes_into_the_log_and_no_more(guest: Guest) -> None:
+    """A pseudo-terminal is the character device here."""
+    host, port = os.openpty()
+    tty.setraw(port)
+    (guest.root / "dev/virtio-ports").mkdir(parents=True)
+    (guest.root / "dev/virtio-ports/org.bakehouse.log").symlink_to(os.ttyname(port))
+    guest.write("bin/sleep", '#!/bin/bash\n[[ $1 != infinity ]] || exec /bin/sleep infinity\nkill -TERM "$PPID"\n')
+    guest.write("run/bakehouse/await", "")
+    guest.write("run/bakehouse/bake.log", "of an earlier bake\n")
+    script = bake(("one", "echo of one"), ("two", "echo of two"), ("three", "true"))
+    os.set_blocking(host, False)
+    got = []
+    for _ in range(3):
+        guest.run(script)
+        with contextlib.suppress(BlockingIOError):
+            got.append(os.read(host, 65536).decode())
+    os.close(host)
+    os.close(port)
+    assert got == ["=== 02-one\nof one\n", "=== 03-two\nof two\n"]
 
 
 def test_a_step_that_is_killed_because_the_machine_restarts_has_not_failed(guest: Guest) -> None:

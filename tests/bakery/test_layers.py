@@ -121,7 +121,7 @@ def layer(step: str, *, parent: str = "", disk_gb: int = 10, **fields: str) -> L
 
 def kept(*steps: str) -> list[Layer]:
     """Return the layers of these steps, each on the one before."""
-    return [layer(step, parent=f"id of {before}") for before, step in zip(("base", *steps), steps, strict=False)]
+    return [layer(step, parent=f"key of {before}") for before, step in zip(("base", *steps), steps, strict=False)]
 
 
 def chosen(layers: list[Layer], reuse: Reuse = ALL, disk_gb: int = 10) -> str:
@@ -170,7 +170,7 @@ def test_a_key_tells_how_much_of_the_chain_a_disk_holds() -> None:
 
 
 def test_what_is_repeated_is_forgotten_with_all_that_lies_on_it_from_above() -> None:
-    foreign = layer("other", parent="id of one")
+    foreign = layer("other", parent="key of one")
     layers = [*kept("boot", "prepare", "one", "two"), foreign]
     found = [one.step for one in to_forget(CHAIN, layers, reuse(STEPS, from_step="one"))]
     assert sorted(found) == ["one", "other", "two"]
@@ -202,9 +202,9 @@ def test_a_step_without_a_layer_of_its_own_is_in_that_of_a_later_one() -> None:
 
 
 def test_a_step_that_has_changed_is_told_from_one_that_is_new() -> None:
-    old = layer("one", parent="id of prepare", own="another", key="another")
+    old = layer("one", parent="key of prepare", own="another", key="another")
     assert outlook([*kept("boot", "prepare"), old], 2)["one"].startswith("runs: it has changed since the layer of 19")
-    elsewhere = replace(old, parent="id of something else")
+    elsewhere = replace(old, parent="key of something else")
     assert outlook([*kept("boot", "prepare"), elsewhere], 2)["one"] == "runs: no layer is kept of it"
 
 

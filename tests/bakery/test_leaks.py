@@ -4,9 +4,11 @@ Each call of a good run in turn x each way to fail. Afterwards there is nothing;
 failed, the error tells of each thing that is left, and gc removes it. After SIGKILL there is nothing once gc has run.
 """
 
+import os
 import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +19,7 @@ from bakery.bake import bake
 from bakery.order import BakeOptions
 from bakery.recipe import Recipe, Step, Test
 from clouds import names
-from clouds.driver import State
+from clouds.driver import BootSpec, State
 from clouds.errors import (
     BakehouseError,
     BuilderDiedError,
@@ -37,6 +39,7 @@ from tests import fake_guest
 from tests.fake_cloud import FakeCloud, Image, Kept, Killed, World, interrupt
 from tests.fake_guest import Guest
 from tests.fake_layers import LayeredCloud
+from tests.fake_memory import MemoryCloud
 
 BAKE_CALLS = {"resolve_base", "boot", "stop", "snapshot", "check", "console", "find", "owned", "label", "delete"} | {
     "address",
@@ -46,6 +49,10 @@ BAKE_CALLS = {"resolve_base", "boot", "stop", "snapshot", "check", "console", "f
 }
 LAYER_CALLS = {"layers", "keep_layer", "go_on", "remove_layer"}
 LAUNCH_CALLS = {"boot", "check", "console", "find", "owned", "label", "address"}
+MEMORY_CALLS = {"boot", "check", "delete", "freeze", "unfit", "restore"}
+RESTORE_CALLS = {"memory_bytes", "unfit", "restore", "check", "owned", "address", "label"}
+FALL_BACK_CALLS = {"restore", "find", "delete", "check", "boot"}
+"""What is other where a cloud keeps memory: in a bake, in a launch, and in one that falls back to booting."""
 IMAGE = f"tiny-{names.release()}-1"
 LONG_AFTER = 4_000_000_000.0
 """A time, in seconds since the epoch, when everything has expired."""
@@ -124,16 +131,19 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def new_stage(tmp_path: Path, furnished: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Stage]:
-    """Give fresh worlds, each with a store of its own."""
+def new_stage(furnished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Stage]]:
+    """Give fresh worlds, each with a store of its own, in memory where there is such a place: a ledger waits for its disk."""
+    memory = Path("/dev/shm")
+    monkeypatch.setattr(identity, "make_host_key", lambda home, machine: ("private", "ssh-ed25519 AAAA"))
 
     def make() -> Stage:
-        folder = tmp_path / names.new_nonce()
+        folder = Path(scratch) / names.new_nonce()
         shutil.copytree(furnished, folder / "home")
         monkeypatch.setenv("BAKEHOUSE_HOME", str(folder / "home"))
         return Stage(World(folder / "world"), folder / "home")
 
-    return make
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as scratch:
+        yield make
 
 
 def bake_tiny(cloud: FakeCloud, home: Path, **options: bool | str) -> None:
@@ -159,6 +169,33 @@ def launch_tiny(cloud: FakeCloud, home: Path) -> None:
     launch(cloud, Ledger(home / "ledger.sqlite3"), LaunchOptions(recipe="tiny", name="mine"))
 
 
+def launch_instantly(cloud: FakeCloud, home: Path) -> None:
+    image = Image(IMAGE_LABELS, {}, 0.0, State.READY)
+    image.memory_of = BootSpec(name="m", token="t", source="i", cpus=1, memory_mb=512, disk_gb=4, labels={}, deadline_s=0)
+    cloud.world.images.setdefault("tiny-1.0-1", image)
+    launch_tiny(cloud, home)
+
+
+def launch_and_fall_back(cloud: FakeCloud, home: Path) -> None:
+    assert isinstance(cloud, MemoryCloud)
+    cloud.awakening = "refused"
+    launch_instantly(cloud, home)
+
+
+def bake_with_memory(cloud: FakeCloud, home: Path) -> None:
+    bake_tiny(cloud, home)
+
+
+WITHOUT_MEMORY = (bake_tiny, launch_tiny)
+
+
+def new_cloud(work: Work, world: World) -> FakeCloud:
+    """Return a client of a cloud that such work is done on."""
+    if work is bake_on_layers:
+        return LayeredCloud(world)
+    return FakeCloud(world) if work in WITHOUT_MEMORY else MemoryCloud(world)
+
+
 IMAGE_LABELS = {
     "project": names.PROJECT,
     "role": "image",
@@ -176,7 +213,7 @@ IMAGE_LABELS = {
 def good_calls(tmp_path_factory: pytest.TempPathFactory) -> dict[Work, Counter[str]]:
     """Give how often a good run calls each operation."""
     counts = {}
-    for work in (bake_tiny, bake_on_layers, launch_tiny):
+    for work in CALLS:
         home = tmp_path_factory.mktemp("good")
         cloud = new_cloud(work, World(home / "world"))
         with pytest.MonkeyPatch.context() as patch:
@@ -186,19 +223,23 @@ def good_calls(tmp_path_factory: pytest.TempPathFactory) -> dict[Work, Counter[s
     return counts
 
 
-def new_cloud(work: Work, world: World) -> FakeCloud:
-    return LayeredCloud(world) if work is bake_on_layers else FakeCloud(world)
-
-
-MATRIX = [(bake_tiny, operation) for operation in sorted(BAKE_CALLS)]
-MATRIX += [(bake_on_layers, operation) for operation in sorted(LAYER_CALLS)]
-MATRIX += [(launch_tiny, operation) for operation in sorted(LAUNCH_CALLS)]
+CALLS: dict[Work, set[str]] = {
+    bake_tiny: BAKE_CALLS,
+    bake_with_memory: MEMORY_CALLS,
+    bake_on_layers: LAYER_CALLS,
+    launch_tiny: LAUNCH_CALLS,
+    launch_instantly: RESTORE_CALLS,
+    launch_and_fall_back: FALL_BACK_CALLS,
+}
+MATRIX = [(work, operation) for work, calls in CALLS.items() for operation in sorted(calls)]
 
 
 def test_matrix_holds_every_operation_that_is_used(good_calls: dict[Work, Counter[str]]) -> None:
     assert set(good_calls[bake_tiny]) == BAKE_CALLS
     assert set(good_calls[bake_on_layers]) == BAKE_CALLS | LAYER_CALLS
     assert set(good_calls[launch_tiny]) == LAUNCH_CALLS
+    assert set(good_calls[bake_with_memory]) == BAKE_CALLS | MEMORY_CALLS | RESTORE_CALLS
+    assert set(good_calls[launch_and_fall_back]) == LAUNCH_CALLS | RESTORE_CALLS | FALL_BACK_CALLS
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: failure.name.replace(" ", "-"))
@@ -228,7 +269,7 @@ def is_whole(kept: Kept) -> bool:
 
 def is_end_true(stage: Stage, work: Work) -> bool:
     """Say whether what is there is what the end of the work promised."""
-    finished = stage.world.machines if work is launch_tiny else stage.world.images
+    finished = stage.world.images if work in (bake_tiny, bake_with_memory, bake_on_layers) else stage.world.machines
     return bool(finished) or stage.error is not None
 
 

@@ -1,60 +1,31 @@
-"""What a machine runs of its own, run for real by bash: how it takes its identity, and a new password."""
+"""What a machine runs of its own, run for real: how it takes its identity when it boots, and a new password."""
 
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
-from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from clouds import markers
-from tests.bash_guest import NONCE, Guest, new_guest
-
-TEMPLATES = Path(__file__).parents[2] / "templates"
-HASH = "argon2:$argon2id$v=19$m=10240,t=10,p=8$c2FsdA$aGFzaA"
+from tests.bash_guest import Guest
+from tests.machine_code import HASH, TEMPLATES, facts_told, tell_facts
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Guest:
-    """Return a machine whose programs need no root."""
-    guest = new_guest(tmp_path)
-    for name, body in {
-        "install": 'while [[ $1 == --* ]]; do [[ $1 != --directory ]] || exit 0; shift; done; cat "$1" >"$2"',
-        "chown": 'printf "%s\\n" "chown $*" >>"$CALLS"',
-        "ssh-keygen": 'printf "ssh-ed25519 KEY%s root@x\\n" "$RANDOM" | tee "${@: -1}" >"${@: -1}.pub"',
-    }.items():
-        guest.write(f"bin/{name}", f"#!/bin/bash\n{body}\n")
-        (guest.root / "bin" / name).chmod(0o755)
-    for folder in ("proc/sys/kernel", "etc/ssh", "var/lib/bakehouse", "var/lib/systemd", "home/notebook/.ssh"):
-        (guest.root / folder).mkdir(parents=True)
-    return guest
+def boot(machine: Guest, identity: ModuleType) -> dict[str, str]:
+    """Boot the machine; return the facts that it tells."""
+    machine.write("console", "")
+    identity.main()
+    return facts_told(machine.read("console"))
 
 
 def machine_script(name: str) -> str:
     return (TEMPLATES / "machine" / name).read_text(encoding="utf-8")
 
 
-def tell_facts(machine: Guest, **facts: str) -> None:
-    given = {
-        "MACHINE": "mine",
-        "NONCE": NONCE,
-        "AUTHORIZED_KEY": "ssh-ed25519 AAAA me",
-        "PASSWORD_HASH": HASH,
-        "EXPIRES": "0",
-    } | facts
-    machine.write("run/bakehouse/facts", "".join(f"{key}={shlex.quote(value)}\n" for key, value in given.items()))
-
-
-def facts_told(console: str) -> dict[str, str]:
-    found = [markers.parse(line, NONCE) for line in console.splitlines()]
-    return {marker.key: marker.value for marker in found if isinstance(marker, markers.Fact)}
-
-
-def test_a_machine_takes_its_identity_and_tells_its_host_key(machine: Guest) -> None:
+def test_a_machine_takes_its_identity_and_tells_its_host_key(machine: Guest, identity: ModuleType) -> None:
     tell_facts(machine)
-    told = facts_told(machine.run_text(machine_script("identity.sh.j2")))
+    told = boot(machine, identity)
     assert machine.read("etc/hostname") == "mine\n"
     assert "127.0.1.1 mine\n" in machine.read("etc/hosts")
     assert machine.read("var/lib/bakehouse/password-hash") == f"{HASH}\n"
@@ -63,24 +34,24 @@ def test_a_machine_takes_its_identity_and_tells_its_host_key(machine: Guest) -> 
     assert told["ready"] == "identity"
 
 
-def test_a_machine_keeps_its_identity_when_it_starts_again(machine: Guest) -> None:
+def test_a_machine_keeps_its_identity_when_it_starts_again(machine: Guest, identity: ModuleType) -> None:
     tell_facts(machine)
-    first = facts_told(machine.run_text(machine_script("identity.sh.j2")))
+    first = boot(machine, identity)
     machine.write("var/lib/bakehouse/password-hash", "a new one\n")
-    assert facts_told(machine.run_text(machine_script("identity.sh.j2"))) == first
+    assert boot(machine, identity) == first
     assert machine.read("var/lib/bakehouse/password-hash") == "a new one\n"
 
 
-def test_a_copy_of_a_machine_takes_an_identity_of_its_own(machine: Guest) -> None:
+def test_a_copy_of_a_machine_takes_an_identity_of_its_own(machine: Guest, identity: ModuleType) -> None:
     tell_facts(machine)
-    first = facts_told(machine.run_text(machine_script("identity.sh.j2")))
+    first = boot(machine, identity)
     tell_facts(machine, MACHINE="copy")
-    assert facts_told(machine.run_text(machine_script("identity.sh.j2")))["host-key"] != first["host-key"]
+    assert boot(machine, identity)["host-key"] != first["host-key"]
     assert machine.read("etc/hostname") == "copy\n"
 
 
-def test_a_machine_that_is_told_nothing_has_keys_but_no_password(machine: Guest) -> None:
-    assert machine.run_text(machine_script("identity.sh.j2")) == ""
+def test_a_machine_that_is_told_nothing_has_keys_but_no_password(machine: Guest, identity: ModuleType) -> None:
+    assert boot(machine, identity) == {}
     assert (machine.root / "etc/ssh/ssh_host_ed25519_key").exists()
     assert not (machine.root / "var/lib/bakehouse/password-hash").exists()
 
@@ -91,9 +62,11 @@ def of_openssl(machine: Guest, *words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_a_machine_whose_notebook_is_open_with_tls_tells_the_fingerprint_of_its_certificate(machine: Guest) -> None:
+def test_a_machine_whose_notebook_is_open_with_tls_tells_the_fingerprint_of_its_certificate(
+    machine: Guest, identity: ModuleType
+) -> None:
     tell_facts(machine, HTTPS_PORT="8443")
-    told = facts_told(machine.run_text(machine_script("identity.sh.j2")))
+    told = boot(machine, identity)
     assert re.fullmatch(r"([0-9A-F]{2}:){31}[0-9A-F]{2}", told["certificate"])
     assert of_openssl(machine, "-fingerprint", "-sha256").strip().endswith(told["certificate"])
     assert (machine.root / "var/lib/bakehouse/tls.key").stat().st_mode & 0o777 == 0o600
@@ -101,14 +74,14 @@ def test_a_machine_whose_notebook_is_open_with_tls_tells_the_fingerprint_of_its_
     assert sorted(path.name for path in (machine.root / "var/lib/bakehouse").glob("tls.*")) == ["tls.crt", "tls.key"]
 
 
-def test_the_front_listens_with_tls_besides(machine: Guest) -> None:
+def test_the_front_listens_with_tls_besides(machine: Guest, identity: ModuleType) -> None:
     tell_facts(machine, HTTPS_PORT="8443")
-    machine.run_text(machine_script("identity.sh.j2"))
+    boot(machine, identity)
     conf = machine.root / "etc/bakehouse/front.d/tls.conf"
     assert "listen 8443 ssl;\n" in conf.read_text()
     assert conf.stat().st_mode & 0o777 == 0o644
     tell_facts(machine)
-    machine.run_text(machine_script("identity.sh.j2"))
+    boot(machine, identity)
     assert not conf.exists()
 
 
@@ -121,23 +94,25 @@ def test_the_front_listens_with_tls_besides(machine: Guest) -> None:
         ({"HTTPS_ADDRESS": "lab.example"}, "DNS:lab.example"),
     ],
 )
-def test_the_certificate_is_for_the_address_that_the_machine_is_told(machine: Guest, facts: dict[str, str], name: str) -> None:
+def test_the_certificate_is_for_the_address_that_the_machine_is_told(
+    machine: Guest, identity: ModuleType, facts: dict[str, str], name: str
+) -> None:
     tell_facts(machine, HTTPS_PORT="443", **facts)
-    machine.run_text(machine_script("identity.sh.j2"))
+    boot(machine, identity)
     assert name in of_openssl(machine, "-ext", "subjectAltName")
 
 
-def test_a_machine_keeps_its_certificate_and_a_copy_of_it_takes_its_own(machine: Guest) -> None:
+def test_a_machine_keeps_its_certificate_and_a_copy_of_it_takes_its_own(machine: Guest, identity: ModuleType) -> None:
     told = []
     for name in ("mine", "mine", "copy"):
         tell_facts(machine, MACHINE=name, HTTPS_PORT="443")
-        told.append(facts_told(machine.run_text(machine_script("identity.sh.j2")))["certificate"])
+        told.append(boot(machine, identity)["certificate"])
     assert told[0] == told[1] != told[2]
 
 
-def test_a_machine_without_tls_has_no_certificate(machine: Guest) -> None:
+def test_a_machine_without_tls_has_no_certificate(machine: Guest, identity: ModuleType) -> None:
     tell_facts(machine)
-    assert "certificate" not in facts_told(machine.run_text(machine_script("identity.sh.j2")))
+    assert "certificate" not in boot(machine, identity)
     assert not (machine.root / "var/lib/bakehouse/tls.key").exists()
 
 
@@ -149,9 +124,9 @@ def test_a_machine_without_tls_has_no_certificate(machine: Guest) -> None:
         ("1", "systemctl --no-block poweroff"),
     ],
 )
-def test_a_machine_ends_itself_when_its_time_is_over(machine: Guest, expires: str, called: str) -> None:
+def test_a_machine_ends_itself_when_its_time_is_over(machine: Guest, identity: ModuleType, expires: str, called: str) -> None:
     tell_facts(machine, EXPIRES=expires)
-    machine.run_text(machine_script("identity.sh.j2"))
+    boot(machine, identity)
     assert machine.read("calls").startswith(called)
     assert bool(machine.read("calls")) == bool(called)
 

@@ -11,8 +11,9 @@ from bakery.recipe import Recipe, load
 from bakery.render import digest, render, render_tests
 from bakery.resolve import Resolution
 from clouds import names
-from clouds.driver import Base, BaseImage, Kind, Resource, State
+from clouds.driver import Base, BaseImage, BootSpec, Kind, Resource, State
 from tests.fake_cloud import FakeCloud, Image, World
+from tests.fake_memory import MemoryCloud
 
 BASE = BaseImage("base-1", "us", Base("trixie", "amd64"))
 
@@ -47,6 +48,8 @@ def test_it_names_what_a_bake_would_create(recipe: Recipe) -> None:
     assert "steps: prepare, seal" in lines
     assert "image minimal-0.1.0-1, a candidate at first" in lines
     assert "1024 MB of memory" in lines
+    assert "whose memory it carries" not in lines
+    assert "whose memory it carries" in "\n".join(describe_bake(recipe, "fake", "0.1.0-1", keeps_memory=True))
 
 
 def test_before_the_first_bake_there_is_nothing_to_launch(recipe: Recipe, tmp_path: Path) -> None:
@@ -57,14 +60,40 @@ def test_before_the_first_bake_there_is_nothing_to_launch(recipe: Recipe, tmp_pa
     assert world.inventory() == []
 
 
-def test_when_nothing_has_changed_only_a_launch_is_left(recipe: Recipe, tmp_path: Path) -> None:
-    cloud = FakeCloud(World(tmp_path))
+def put_equal(cloud: FakeCloud, recipe: Recipe) -> Image:
+    """Give a cloud the image that a bake of the recipe would make now."""
     base = cloud.resolve_base(Base("trixie", "amd64"))
     wanted = digest(render(recipe, Resolution({})), render_tests(recipe), base)
     labels = {"project": names.PROJECT, "recipe": "minimal", "version": "0.1.0-3", "state": names.STABLE, "script": wanted}
-    cloud.world.images["minimal-0.1.0-3"] = Image(labels, {}, 0.0, State.READY)
+    shape = {"cpus": "2", "memory-mb": "1024", "disk-gb": "4"}
+    cloud.world.images["minimal-0.1.0-3"] = Image(labels | shape, {}, 0.0, State.READY)
+    return cloud.world.images["minimal-0.1.0-3"]
+
+
+def test_when_nothing_has_changed_only_a_launch_is_left(recipe: Recipe, tmp_path: Path) -> None:
+    cloud = FakeCloud(World(tmp_path))
+    put_equal(cloud, recipe)
     lines = plan(cloud, recipe, home=tmp_path)
     assert lines == [
         "bake: nothing to do: minimal-0.1.0-3 is made of the same recipe, packages, files and base (--force bakes anyway)",
         "launch: a machine from minimal-0.1.0-3: 2 processors, 1024 MB of memory, 4 GB of disk; SSH",
     ]
+
+
+@pytest.mark.parametrize(
+    ("frozen_with", "told"),
+    [
+        (None, "  it boots from its disk: its image has no memory"),
+        (1, "  it boots from its disk: 2 processors, and its memory was frozen with 1"),
+        (2, "  at once: it goes on from the memory that the image carries"),
+    ],
+)
+def test_it_says_whether_a_launch_boots_and_why(
+    recipe: Recipe, tmp_path: Path, keeping: MemoryCloud, frozen_with: int | None, told: str
+) -> None:
+    image = put_equal(keeping, recipe)
+    if frozen_with:
+        image.memory_of = BootSpec(
+            name="m", token="t", source="i", cpus=frozen_with, memory_mb=1024, disk_gb=4, labels={}, deadline_s=0
+        )
+    assert plan(keeping, recipe, home=tmp_path)[-1] == told

@@ -125,11 +125,18 @@ def test_the_shell_inside_a_script_is_found(recipe: Recipe) -> None:
     texts = shell_texts(render(recipe, RESOLUTION))
     for beginning in (
         "# What every image has",
-        "#!/bin/bash\n# Give this machine",
         "#!/bin/bash\n# Give the notebook",
         "# What steps share",
     ):
         assert any(text.startswith(beginning) for text in texts)
+
+
+def test_the_python_inside_a_script_is_python(recipe: Recipe) -> None:
+    text = render(recipe, RESOLUTION).text
+    found = dict(re.findall(r"^ *cat >(\S+\.py) <<'FILE'\n(.*?)^FILE$", text, re.MULTILINE | re.DOTALL))
+    assert {path.rpartition("/")[2] for path in found} == {"identity.py", "jupyter.py", "jupyter_server_config.py"}
+    for path, program in found.items():
+        compile(program, path, "exec")
 
 
 def test_checkpoints_are_the_steps_between_what_every_bake_does(recipe: Recipe) -> None:

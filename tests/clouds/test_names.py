@@ -105,6 +105,7 @@ def test_ids_of_bakes_are_told_from_names_of_machines() -> None:
     assert names.is_bake_id(bake_id)
     assert not names.is_bake_id(names.new_machine_name("jupyter"))
     assert not names.is_bake_id(names.test_machine_name(bake_id))
+    assert len({bake_id, names.test_machine_name(bake_id), names.memory_machine_name(bake_id)}) == 3
 
 
 def test_nonces_are_128_random_bits() -> None:

@@ -15,6 +15,7 @@ from clouds.driver import BootSpec, Launcher
 from clouds.lifecycle import settle, stop_machine
 from tests.contract.bench import Bench
 from tests.fake_cloud import FakeCloud, World
+from tests.fake_memory import MemoryCloud
 from tests.fake_remote import RemoteCloud
 
 if TYPE_CHECKING:
@@ -59,7 +60,11 @@ def _faraway(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -
     return RemoteCloud(World(folder))
 
 
-CLOUDS = {"fake": _fake, "faraway": _faraway, "local": _local, "gcp": _gcp}
+def _keeping(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Launcher:
+    return MemoryCloud(World(folder))
+
+
+CLOUDS = {"fake": _fake, "faraway": _faraway, "keeping": _keeping, "local": _local, "gcp": _gcp}
 
 
 def check_clean(server: Gce) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clouds.driver import State
+from clouds.driver import BootSpec, State
 from clouds.home import home
 from clouds.ledger import Ledger
 from launcher.launch import Launched, LaunchOptions, launch
@@ -17,6 +17,12 @@ def put_image(world: World, recipe: str, version: str, *, state: str = "stable",
     labels = {"project": "bakehouse", "role": "image", "recipe": recipe, "version": version, "state": state, "notebook": notebook}
     world.images[name] = Image({**labels, **SIZES}, {}, 1000.0 + len(world.images), State.READY)
     return name
+
+
+def put_memory(world: World, image: str) -> None:
+    """Give an image a memory, as a bake would on a cloud that keeps any."""
+    shape = {"cpus": int(SIZES["cpus"]), "memory_mb": int(SIZES["memory-mb"]), "disk_gb": int(SIZES["disk-gb"])}
+    world.images[image].memory_of = BootSpec(name="test", token="t", source=image, labels={}, deadline_s=0, freezes=True, **shape)
 
 
 def launch_one(fake: FakeCloud, name: str = "one", recipe: str = "jupyter") -> Launched:

@@ -4,8 +4,11 @@ from clouds.driver import State
 from clouds.errors import ConflictError, NotFoundError, UsageError
 from clouds.ledger import Ledger
 from launcher.images import delete_image, find_image, images, latest_stable
+from launcher.rows import image_row
+from launcher.terminal import table
 from tests.fake_cloud import FakeCloud, World
-from tests.launcher.given import launch_one, put_image
+from tests.fake_memory import MEMORY_BYTES, MemoryCloud
+from tests.launcher.given import launch_one, put_image, put_memory
 
 
 def test_images_are_sorted_by_recipe_and_then_by_number_not_by_letters(fake: FakeCloud, world: World) -> None:
@@ -28,8 +31,17 @@ def test_image_whose_version_cannot_be_read_is_listed_first(fake: FakeCloud, wor
 def test_json_of_an_image_holds_what_programs_are_promised(fake: FakeCloud, jupyter: str) -> None:
     (image,) = images(fake)
     shown = image.to_json()
-    assert list(shown) == ["name", "state", "cloud", "version", "labels"]
+    assert list(shown) == ["name", "state", "cloud", "version", "memory_bytes", "labels"]
     assert (shown["name"], shown["state"], shown["cloud"], shown["version"]) == (jupyter, "stable", "fake", "1.4.0-7")
+
+
+def test_memory_of_an_image_is_shown_in_a_column_of_its_own(keeping: MemoryCloud, world: World, jupyter: str) -> None:
+    assert "MEMORY" not in table([image_row(image) for image in images(keeping)])[0]
+    put_memory(world, jupyter)
+    put_image(world, "minimal", "1.0.0-1")
+    found = images(keeping)
+    assert [image.to_json()["memory_bytes"] for image in found] == [MEMORY_BYTES, 0]
+    assert [image_row(image)["memory"] for image in found] == ["77 MB", ""]
 
 
 def test_latest_is_the_highest_stable_version_of_the_recipe(fake: FakeCloud, world: World) -> None:

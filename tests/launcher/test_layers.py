@@ -23,8 +23,8 @@ ON = {"a": "", "b": "a", "c": "b", "x": "a"}
 @pytest.fixture
 def cloud(world: World) -> LayeredCloud:
     for used_at, (name, parent) in enumerate(ON.items()):
-        layer = Layer(f"layer-{name}", name, name, name, f"layer-{parent}", float(used_at), LAYER_BYTES, 10)
-        world.layers[layer.id] = Kept(layer, {})
+        layer = Layer(f"layer-{name}", name, name, name, parent, float(used_at), LAYER_BYTES, 10)
+        world.layers[layer.id] = Kept(layer, {}, on=f"layer-{parent}")
     return LayeredCloud(world)
 
 

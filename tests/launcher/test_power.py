@@ -15,6 +15,7 @@ from launcher.machines import find_machine
 from launcher.notebook import check_login
 from launcher.power import start, stop, suspend
 from tests.fake_cloud import FakeCloud
+from tests.fake_memory import MemoryCloud
 from tests.fake_remote import RemoteCloud
 from tests.launcher.given import launch_one
 
@@ -86,6 +87,16 @@ def test_machine_goes_on_with_the_notebook_and_the_password_that_it_had(remote: 
     assert view.url and launched.password
     check_login(view.url, launched.password)
     assert remote.world.machines["one"].console == console  # no boot, and no host key told
+
+
+def test_machine_that_is_reached_without_a_tunnel_goes_on_alike(keeping: MemoryCloud, jupyter: str, far_ssh: Path) -> None:
+    launched = launch_one(keeping, "one")
+    suspend(keeping, "one")
+    view = start(keeping, "one", lifetime_h=0)
+    assert view.url == launched.url
+    assert view.url and launched.password
+    check_login(view.url, launched.password)
+    assert sudo_calls(far_ssh) == [STOP_TIMER, STOP_TIMER]
 
 
 def test_machine_that_goes_on_has_a_new_lifetime_everywhere(one: RemoteCloud, far_ssh: Path) -> None:

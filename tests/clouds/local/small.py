@@ -23,7 +23,7 @@ def make_disk(folder: Path, *, direct: bool) -> Path:
     (content / "initrd.img").write_text("initrd")
     (content / "loader/entries/bakehouse.conf").write_text(ENTRY)
     if direct:
-        (content / "direct").write_text("6.12")
+        (content / "direct.img").write_text("one driver")
     raw, disk = folder / "disk.raw", folder / "disk.qcow2"
     with raw.open("wb") as file:
         file.truncate((esp.ROOT_START_MB + 1) * 2**20)

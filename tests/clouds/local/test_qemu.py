@@ -3,6 +3,7 @@
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from clouds.local.accelerator import KVM, TCG
 from clouds.local.record import MachineRecord, new_record
 from clouds.waiter import until
 
-BOOT = {"vmlinuz": "vmlinuz", "cmdline": "root=/dev/x quiet"}
+BOOT = {"vmlinuz": "vmlinuz", "initrd": "initrd", "cmdline": "root=/dev/x quiet"}
 SECRET = "hunter2"
 
 
@@ -55,10 +56,10 @@ def test_list_of_processes_shows_nothing_that_the_guest_is_told() -> None:
 
 def test_guest_is_told_only_what_there_is() -> None:
     def told(argv: list[str]) -> list[str]:
-        return [word.rpartition("=")[2] for word in argv if word.startswith("name=opt/bakehouse/")]
+        return [word.split("/")[2].split(",")[0] for word in argv if word.startswith("name=opt/bakehouse/")]
 
     assert told(qemu.arguments(record(), TCG, BOOT)) == ["facts", "script"]
-    assert told(qemu.arguments(record(build_settings=True), TCG, BOOT)) == ["facts", "script", "build"]
+    assert told(qemu.arguments(record(build_settings=True), TCG, BOOT)) == ["facts", "script", "build", "await"]
 
 
 def test_disk_of_a_machine_keeps_what_the_guest_has_flushed() -> None:
@@ -66,10 +67,23 @@ def test_disk_of_a_machine_keeps_what_the_guest_has_flushed() -> None:
     assert ",cache=unsafe," in " ".join(qemu.arguments(record(build_settings=True), TCG, BOOT))
 
 
-def test_initrd_is_given_only_where_there_is_one() -> None:
-    assert "-initrd" not in qemu.arguments(record(), TCG, BOOT)
-    argv = qemu.arguments(record(), TCG, {**BOOT, "initrd": "initrd"})
-    assert argv[argv.index("-initrd") + 1] == "initrd"
+def test_machine_that_goes_on_waits_for_its_memory_and_nothing_leads_into_it() -> None:
+    argv = qemu.arguments(replace(record(), memory="../x/memory", maps_memory=True), TCG, BOOT)
+    assert argv[-2:] == ["-incoming", "defer"]
+    assert "hostfwd" not in " ".join(argv)
+    assert "memory-backend-file,id=ram,size=1536M,mem-path=../x/memory/ram,share=off" in argv
+
+
+def test_machine_that_is_to_be_frozen_has_its_ram_in_a_file_and_waits_for_an_order() -> None:
+    argv = qemu.arguments(replace(record(), freezes=True, waits=True), TCG, BOOT)
+    assert "memory-backend-file,id=ram,size=1536M,mem-path=ram,share=on" in argv
+    assert "name=opt/bakehouse/await,string=1" in argv
+
+
+def test_all_machines_have_the_same_devices_whatever_they_are_for() -> None:
+    forms = (record(), replace(record(), freezes=True, waits=True), replace(record(), memory="m"), record(build_settings=True))
+    for form in forms:
+        assert " ".join(qemu.devices()) in " ".join(qemu.arguments(form, TCG, BOOT))
 
 
 def test_kernel_is_told_more_without_an_accelerator() -> None:

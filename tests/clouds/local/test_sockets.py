@@ -83,7 +83,7 @@ def test_qemu_answers_also_in_a_folder_with_a_long_name(tmp_path: Path) -> None:
 
 
 def test_qemu_that_is_not_there_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="query-status"):
+    with pytest.raises(OSError, match="No such file"):
         qmp(tmp_path, "query-status")
 
 

@@ -1,0 +1,45 @@
+"""The memory of an image: a machine boots from it once, takes no identity, and is frozen; each launch goes on from there."""
+
+from __future__ import annotations
+
+from bakery.events import Note, OnEvent
+from bakery.order import Order
+from bakery.record import Record
+from bakery.trial import blaming
+from clouds import names
+from clouds.driver import BootSpec, End, KeepsMemory, Launcher
+from clouds.ledger import Ledger
+from clouds.lifecycle import settle
+from clouds.undo import Undo
+from launcher.boot import Boot, boot_machine
+from launcher.images import find_image
+
+FREEZE_S = 60
+"""How long a cloud may take to write a memory away; multiplied by its slowness."""
+
+
+def keep_memory(cloud: Launcher, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent) -> None:
+    """Give an image its memory. Raises TestsFailedError: no machine of it came so far as to be frozen; none is left."""
+    assert isinstance(cloud, KeepsMemory)
+    spec = _spec(cloud, order, image)
+    with Undo() as undo, blaming(cloud, image, spec.name, record, step="memory", what="its memory cannot be kept"):
+        boot_machine(cloud, ledger, undo, spec, lambda line: on_event(Note(line)), come_up=Boot.await_memory)
+        settle(cloud, cloud.freeze(spec.name, image), timeout_s=FREEZE_S)
+
+
+def _spec(cloud: Launcher, order: Order, image: str) -> BootSpec:
+    """Order a machine as a launch would, but one that is nobody: all that it is told is how to say that it waits."""
+    name, found = names.memory_machine_name(order.id), find_image(cloud, recipe=order.recipe.name, name=image)
+    return BootSpec(
+        name=name,
+        token=names.new_nonce(),
+        source=image,
+        cpus=found.cpus,
+        memory_mb=found.memory_mb,
+        disk_gb=found.disk_gb,
+        labels={**order.labels, "role": "test", "machine": name, "image": image},
+        deadline_s=int(order.deadline_s),
+        at_deadline=End.DELETE,
+        facts={"NONCE": names.new_nonce(), "FREEZE": "1"},
+        freezes=True,
+    )

@@ -1,0 +1,98 @@
+"""Layers: the disk and memory of a builder at a checkpoint, kept to start other builders from.
+
+A layer is a folder with disk.qcow2, which overlays that of the layer before it or the base, the memory of that instant (see
+`memory`) and layer.json. The builder goes on with an overlay on it. Each has an id of its own: two bakes may make equal ones.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from clouds.driver import Layer
+from clouds.local import files, memory, qemu
+from clouds.local.accelerator import Accelerator
+from clouds.local.disks import make_overlay, virtual_bytes
+from clouds.local.esp import BOOT_FILES
+from clouds.local.record import MachineRecord
+from clouds.local.sockets import qmp
+from clouds.local.store import LAYER, Store, visible
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """The layers of a store."""
+
+    store: Store
+
+    def all(self) -> list[Layer]:
+        """Return the layers, the one that was used longest ago first; those that are damaged are removed."""
+        whole = [folder for folder in visible(self.store.layers) if memory.is_whole(folder) or not self.remove(folder.name)]
+        found = [layer for folder in whole if memory.is_whole(folder) and (layer := _layer(folder))]
+        return sorted(found, key=lambda layer: layer.used_at)
+
+    def keep(self, record: MachineRecord, accelerator: Accelerator, *, key: str, step: str, own: str) -> tuple[str, str]:
+        """Make a layer of a builder that waits, its disk at rest; return its id, and the file of the disk that the builder has now.
+
+        Its disk becomes the layer's, and an overlay on that its own. The layer is seen when all of it is there.
+        """
+        machine, layer = self.store.machine(record.name), f"layer-{key[:12]}-{secrets.token_hex(4)}"
+        overlay = f"on-{layer}.qcow2"
+        files.sweep(self.store.layers)
+        folder = files.partial_folder(self.store.layers, layer)
+        try:
+            size_bytes = virtual_bytes(machine / record.disk)
+            make_overlay(machine / overlay, self.store.layers / layer / qemu.DISK, size_bytes=size_bytes)
+            for name in BOOT_FILES:
+                os.link(machine / name, folder / name)
+            qmp(machine, "stop")
+            memory.save(machine, folder)
+            # QEMU lets go of the disk when it has saved the memory, and takes it again with `cont`. The guest's root filesystem is
+            # frozen all the time (FIFREEZE), so that the disk stays as it is until it has an order.
+            qmp(machine, "cont")
+            snapshot = {"device": qemu.DRIVE, "snapshot-file": overlay, "format": "qcow2", "mode": "existing"}
+            qmp(machine, "blockdev-snapshot-sync", snapshot)
+            os.link(machine / record.disk, folder / qemu.DISK)
+            memory.seal(folder, memory.shape(record, accelerator))
+            kept = {"key": key, "step": step, "own": own, "source": record.source, "used_at": time.time()}
+            files.write_json(folder / LAYER, kept)
+            folder.rename(self.store.layers / layer)
+        finally:
+            files.remove_folder(folder)
+        return layer, overlay
+
+    def use(self, layer: str) -> None:
+        """Note that a layer was used now."""
+        path = self.store.layers / layer / LAYER
+        if kept := files.read_json(path):
+            files.write_json(path, {**kept, "used_at": time.time()})
+
+    def remove(self, layer: str) -> bool:
+        """Remove a layer unless something overlays it; say whether it is gone."""
+        with self.store.locked():
+            if self.store.users(layer):
+                return False
+            files.discard(self.store.layers / layer)
+        return True
+
+
+def _layer(folder: Path) -> Layer | None:
+    kept = files.read_json(folder / LAYER)
+    if kept is None:
+        return None
+    parent = files.read_json(folder.parent / kept["source"] / LAYER)
+    return Layer(
+        id=folder.name,
+        key=kept["key"],
+        step=kept["step"],
+        own=kept["own"],
+        parent=parent["key"] if parent else "",
+        used_at=kept["used_at"],
+        size_bytes=files.folder_bytes(folder),
+        disk_gb=-(-virtual_bytes(folder / qemu.DISK) // _GIB),
+    )

@@ -1,0 +1,103 @@
+"""Let a machine go on from a memory: its state is loaded, it is told what is new, and only then anything leads into it."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from clouds.errors import CloudError, RestoreError
+from clouds.local import files, memory, qemu
+from clouds.local.disks import virtual_bytes
+from clouds.local.record import MachineRecord
+from clouds.local.sockets import Agent, Monitor, Orders, qmp
+
+SUSPENDED = "suspended"
+"""The folder, in that of a machine, which holds its memory while it is suspended."""
+_TAKES_S = 60
+"""How long a guest may take to take its order; it takes a tenth of a second, and on a busy computer seconds."""
+_SEED_BYTES = 64
+_GROW = "/usr/lib/bakehouse/grow"
+
+
+def wake(folder: Path, record: MachineRecord) -> MachineRecord:
+    """Let a QEMU that waits for its memory go on; return the record of a machine that is on. RestoreError: it does not."""
+    memory.load(folder, folder / record.memory)
+    is_own = record.memory == SUSPENDED
+    is_larger = not is_own and record.disk_bytes > virtual_bytes(folder / record.memory / qemu.DISK)
+    try:
+        with Monitor(folder) as monitor:
+            monitor.execute("cont")
+            if is_larger:
+                monitor.execute("block_resize", {"device": qemu.DRIVE, "size": record.disk_bytes})
+        if is_own:
+            files.discard(folder / SUSPENDED)  # the disk goes on too: nothing may go on from here once more
+            set_clock(folder)
+        else:
+            give_order(folder, order(folder, record, is_larger=is_larger))
+        forwards = open_ports(folder, record.forwards)
+    except (OSError, CloudError) as error:
+        raise RestoreError(f"its guest did not come to itself: {error}", next_step="Launch it with --cold.") from error
+    return replace(record, memory="", maps_memory=False, forwards=forwards)
+
+
+def order(folder: Path, record: MachineRecord, *, is_larger: bool = False) -> dict[str, object]:
+    """Return what a guest that waits is told: who it is from now on, what it is to run, the time, and randomness of its own."""
+    return {
+        "clock": time.time(),
+        "seed": _text(secrets.token_bytes(_SEED_BYTES)),
+        "facts": record.facts or None,
+        "script": (folder / "script").read_text(encoding="utf-8") if record.has_script else None,
+        "build": _text((folder / "build").read_bytes()) if record.has_build_settings else None,
+        "grow": is_larger,
+    }
+
+
+def give_order(folder: Path, given: dict[str, object]) -> None:
+    """Give an order to a guest that waits. OSError: it does not take it in time."""
+    with Orders(folder, timeout_s=_TAKES_S) as orders:
+        orders.send(given)
+
+
+def open_ports(folder: Path, forwards: dict[str, int]) -> dict[str, int]:
+    """Let ports of this computer lead into a machine, which nothing did before; return them, for one may be taken by now."""
+    opened = {}
+    for guest, ours in forwards.items():
+        while _add_forward(folder, ours, int(guest)):
+            (ours,) = qemu.free_ports([0])
+        opened[guest] = ours
+    return opened
+
+
+def suspend(folder: Path, record: MachineRecord, kept: memory.Shape) -> None:
+    """Write the memory of a machine that is on beside its disk, and end its QEMU. Until all is written it just stands still."""
+    scratch = files.partial_folder(folder, SUSPENDED)
+    try:
+        qmp(folder, "stop")
+        memory.save(folder, scratch)
+        memory.seal(scratch, kept)
+        scratch.rename(folder / SUSPENDED)
+    except BaseException:
+        qmp(folder, "cont")
+        raise
+    finally:
+        files.remove_folder(scratch)
+    qmp(folder, "quit")
+
+
+def set_clock(folder: Path) -> None:
+    """Tell the guest, which has slept, what time it is."""
+    with Agent(folder, timeout_s=_TAKES_S) as agent:
+        agent.execute("date", "--set", f"@{time.time():.3f}")
+
+
+def _add_forward(folder: Path, ours: int, guest: int) -> str:
+    """Open a port; return what QEMU says against it, "" when it is open."""
+    command = f"hostfwd_add {qemu.NETWORK} {qemu.forward(ours, guest)}"
+    return str(qmp(folder, "human-monitor-command", {"command-line": command})).strip()
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode()

@@ -1,0 +1,71 @@
+"""A launch that boots nothing: a machine that goes on from the memory of its image."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from dataclasses import dataclass, replace
+
+from clouds import names
+from clouds.driver import BootSpec, KeepsMemory, Launcher, Tell
+from clouds.errors import BakehouseError, RestoreError, TimedOutError
+from clouds.home import home
+from clouds.ledger import Ledger
+from clouds.lifecycle import announce, remove_machine, settle
+from clouds.undo import Undo
+from launcher import identity, reach
+from launcher.boot import Boot
+
+RESTORE_S = 20
+"""How long a machine may take to come to itself, and then to answer: where it takes that long, a boot is the shorter way."""
+SLOWNESS_MAX = 2.0
+"""How much of a cloud's slowness counts here: what is read from a file comes as fast on a slow processor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A machine that has gone on and answers; `url` is that of its notebook, None without one."""
+
+    url: str | None
+
+
+def restore(cloud: Launcher, ledger: Ledger, undo: Undo, spec: BootSpec, tell: Tell) -> Restored | None:
+    """Make a machine that goes on from the memory of its image, if it can; None: it is still to be made, and `tell` has heard why.
+
+    Its removal is registered with `undo`. What says nothing about the memory is raised: a name that is taken, a disk that is full.
+    """
+    if not isinstance(cloud, KeepsMemory):
+        return None
+    if why := cloud.unfit(spec):
+        if cloud.memory_bytes(spec.source):
+            tell(f"machine {spec.name}: booting from its disk: {why}")
+        return None
+    own = replace(spec, token=names.new_nonce(), facts={**spec.facts, **own_facts(spec.name)})
+    limit_s = RESTORE_S * min(1.0, SLOWNESS_MAX / cloud.slowness)  # whoever waits multiplies it by the slowness
+    boot = Boot(cloud, spec.name, spec.facts["NONCE"], answer_s=limit_s)
+    try:
+        ticket = cloud.restore(announce(cloud, ledger, undo, own))
+        identity.pin(home(), cloud.name, spec.name, own.facts["HOST_KEY_PUB"])  # while it comes to itself
+        settle(cloud, ticket, timeout_s=limit_s)
+        return Restored(reach.await_service(cloud, boot, spec.labels))
+    except BakehouseError as error:
+        if not (boot.ended or isinstance(error, RestoreError | TimedOutError)):
+            raise
+        tell(f"{_first_line(error)}; booting it from its disk")
+    remove_machine(cloud, ledger, own)
+    return None
+
+
+def own_facts(machine: str) -> dict[str, str]:
+    """Return what a machine has to be told that boots nothing, and so makes no keys of its own; none is ever used twice."""
+    private, public = identity.make_host_key(home(), machine)
+    return {"HOST_KEY": base64.b64encode(private.encode()).decode(), "HOST_KEY_PUB": public, "MAC": _new_mac()}
+
+
+def _new_mac() -> str:
+    """Return an address of QEMU's range that is administered locally (its second bit) and belongs to one machine (its first)."""
+    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
+
+
+def _first_line(error: BakehouseError) -> str:
+    return next(iter(error.message.splitlines()), type(error).__name__)

@@ -1,0 +1,97 @@
+"""Layers on the disk: listed, used, removed only when nothing needs them; no QEMU runs here."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from clouds.local import files, memory, qemu
+from clouds.local.accelerator import TCG
+from clouds.local.disks import make_overlay
+from clouds.local.driver import LocalCloud
+from clouds.local.esp import link_boot_files
+from clouds.local.machines import Machines
+from clouds.local.record import new_record
+from clouds.local.store import LAYER, Store
+from tests.clouds.local.small import BASE, make_store, needs_tools, order
+
+pytestmark = needs_tools
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return make_store(tmp_path / "local")
+
+
+@pytest.fixture
+def cloud(store: Store) -> LocalCloud:
+    return LocalCloud(store.folder)
+
+
+def put_layer(store: Store, name: str, source: str, *, used_at: float = 1.0) -> str:
+    """Lay a layer into a store as `Layers.keep` leaves it."""
+    folder = store.layers / f"layer-{name}"
+    folder.mkdir(parents=True)
+    make_overlay(folder / qemu.DISK, store.source(source) / qemu.DISK, size_bytes=3 * 2**30)
+    link_boot_files(store.source(source), folder)
+    (folder / memory.STATE).write_bytes(b"state")
+    memory.seal(folder, memory.shape(new_record(order("one"), created_at=0), TCG))
+    record = {"key": f"key-{name}", "step": name, "own": f"own-{name}", "source": source, "used_at": used_at}
+    files.write_json(folder / LAYER, record)
+    return folder.name
+
+
+def test_layers_are_listed_with_what_they_are_made_of_the_longest_unused_first(store: Store, cloud: LocalCloud) -> None:
+    first = put_layer(store, "a", BASE, used_at=9)
+    put_layer(store, "b", first, used_at=5)
+    found = cloud.layers()
+    assert [(layer.step, layer.key, layer.parent) for layer in found] == [("b", "key-b", "key-a"), ("a", "key-a", "")]
+    assert {layer.disk_gb for layer in found} == {3}
+    assert all(layer.size_bytes > 0 for layer in found)
+
+
+def test_layer_that_another_one_overlays_stays(store: Store, cloud: LocalCloud) -> None:
+    first = put_layer(store, "a", BASE)
+    second = put_layer(store, "b", first)
+    assert not cloud.remove_layer(first)
+    assert cloud.remove_layer(second)
+    assert cloud.remove_layer(first)
+    assert cloud.layers() == []
+
+
+def test_layer_of_a_builder_stays_and_its_base_too(store: Store, cloud: LocalCloud) -> None:
+    layer = put_layer(store, "a", BASE)
+    Machines(store).prepare(order("builder", layer, disk_gb=3))
+    assert not cloud.remove_layer(layer)
+    assert store.users(BASE) == [f"layer {layer}"]
+
+
+def test_layer_that_is_gone_is_a_success(cloud: LocalCloud) -> None:
+    assert cloud.remove_layer("layer-nosuch")
+
+
+def test_layer_that_was_damaged_is_not_used_and_goes(store: Store, cloud: LocalCloud) -> None:
+    layer = put_layer(store, "a", BASE)
+    (store.layers / layer / memory.STATE).write_bytes(b"STATE")
+    assert cloud.layers() == []
+    assert not (store.layers / layer).exists()
+
+
+def test_base_below_layers_is_found(store: Store) -> None:
+    second = put_layer(store, "b", put_layer(store, "a", BASE))
+    assert store.below_layers(second) == BASE
+    assert store.suite(second) == "trixie"
+
+
+def test_image_of_a_machine_on_layers_overlays_the_base_alone_and_holds_what_they_held(store: Store, cloud: LocalCloud) -> None:
+    layer = put_layer(store, "a", BASE)
+    subprocess.run(["qemu-io", "-c", "write -P 7 100M 64k", str(store.layers / layer / qemu.DISK)], check=True, capture_output=True)
+    Machines(store).prepare(order("builder", layer, disk_gb=3))
+    cloud.snapshot("builder", "image-1", {})
+    image = store.images / "image-1" / qemu.DISK
+    described = json.loads(
+        subprocess.run(["qemu-img", "info", "--output=json", str(image)], capture_output=True, check=True).stdout
+    )
+    assert described["backing-filename"].endswith(f"bases/{BASE}/{qemu.DISK}")
+    subprocess.run(["qemu-io", "-r", "-c", "read -P 7 100M 64k", str(image)], check=True, capture_output=True)
