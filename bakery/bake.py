@@ -7,8 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from bakery.cache import Start, discard, keeper, starts, tidy
 from bakery.events import Event, Note, OnEvent, StepEnded, StepStarted
 from bakery.memory import keep_memory
 from bakery.order import BakeOptions, Order, find_equal, place_order, taken_versions
@@ -21,14 +23,18 @@ from clouds import names
 from clouds.driver import BootSpec, End, KeepsFiles, KeepsMemory, Kind, Launcher, OpensShell, ReadsDisks, Wishes
 from clouds.errors import (
     BakeError,
+    BakehouseError,
     BuilderDiedError,
     ConflictError,
     KernelPanicError,
+    NotFoundError,
+    RestoreError,
     TestsFailedError,
 )
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
 from clouds.undo import Undo
+from launcher.layers import limit_bytes
 from launcher.wishes import check_granted
 
 GRACE_S = 300
@@ -63,6 +69,10 @@ class _Run:
     on_event: OnEvent
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def tell(self, line: str) -> None:
+        """Tell a line of news."""
+        self.on_event(Note(line))
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Tell of a part of the bake that is no step of the script, and how long it took."""
@@ -86,11 +96,12 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
     Raises BakeError (which step, why, its last lines) or CloudError; then nothing is left in the cloud but a
     candidate that failed its tests, or the builder when `options.keep` asks for it.
     """
-    began = time.monotonic()
+    began, layers_bytes = time.monotonic(), limit_bytes()
     wishes = Wishes(machine_type=options.machine_type)
     check_granted(cloud, wishes)
     order = place_order(cloud, recipe, options, home, lambda line: on_event(Note(line)))
-    if not options.force and (equal := find_equal(cloud, order)):
+    is_anew = options.force or bool(order.reuse.why)
+    if not is_anew and (equal := find_equal(cloud, order)):
         return _baked(cloud, equal.labels["bake"], recipe, equal.name, equal.labels["version"], began, reused=True)
     on_event(Note(f"{order.id}: baking {recipe.name} on {cloud.name}"))
     run = _Run(cloud, Ledger(home / "ledger.sqlite3"), order, open_record(home, order.id), options.keep, wishes, on_event)
@@ -99,6 +110,7 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
     except BaseException as error:
         run.record.finish({"id": order.id, "recipe": recipe.name, "cloud": cloud.name, "error": str(error) or type(error).__name__})
         raise
+    tidy(cloud, layers_bytes, run.tell)
     return _baked(cloud, order.id, recipe, names.image_name(recipe.name, version), str(version), began, reused=False)
 
 
@@ -127,19 +139,31 @@ def _bake(run: _Run) -> names.ImageVersion:
 
 def _build(run: _Run, undo: Undo) -> None:
     """Run the script in a builder; one that dies before its first marker is started once more (some kernels under TCG)."""
-    try:
-        _build_once(run, undo, token=run.order.id)
-    except (BuilderDiedError, KernelPanicError) as error:
-        if error.step != run.order.script.checkpoints[0]:
-            raise
-        run.on_event(Note(f"{error.message}; starting it once more"))
-        remove(run.cloud, run.ledger, Kind.MACHINE, run.order.id)
-        _build_once(run, undo, token=f"{run.order.id}-again")
+    tries = starts(run.cloud, run.order, run.tell)
+    for number, start in enumerate(tries, 1):
+        try:
+            _build_once(run, undo, start, token=run.order.id if number == 1 else f"{run.order.id}-{number}")
+            break
+        except BakehouseError as error:
+            if number == len(tries) or not _came_to_nothing(run, start, error):
+                raise
+            falls_back = tries[number] != start
+            run.tell(f"{error.message}; starting it once more" + (f", from {tries[number].what}" if falls_back else ""))
+            remove(run.cloud, run.ledger, Kind.MACHINE, run.order.id)
+            if falls_back:
+                discard(run.cloud, start)
 
 
-def _build_once(run: _Run, undo: Undo, *, token: str) -> None:
+def _came_to_nothing(run: _Run, start: Start, error: BakehouseError) -> bool:
+    """Say whether a builder has ended before its first marker, so that it may be started once more."""
+    if isinstance(error, BuilderDiedError | KernelPanicError):
+        return error.step == run.order.script.checkpoints[0]
+    return start.reached > 0 and isinstance(error, RestoreError | NotFoundError)  # a layer may be damaged, or gone since
+
+
+def _build_once(run: _Run, undo: Undo, start: Start, *, token: str) -> None:
     order = run.order
-    create_machine(run.cloud, run.ledger, undo, _builder(run, token), lambda line: run.on_event(Note(line)))
+    create_machine(run.cloud, run.ledger, undo, _builder(run, start, token), run.tell)
     watched = Watched(
         machine=order.id,
         bake_id=order.id,
@@ -149,9 +173,11 @@ def _build_once(run: _Run, undo: Undo, *, token: str) -> None:
         silence_s=order.silence_s,
         console_file=run.record.console,
         log_file=run.record.steps,
+        reached=start.reached,
     )
+    at_checkpoint = keeper(run.cloud, order, partial(_script, run), run.seconds, run.tell)
     try:
-        run.seconds |= Watch(run.cloud, watched, run.on_event).run()
+        run.seconds |= Watch(run.cloud, watched, run.on_event, at_checkpoint).run()
     except BakeError as error:
         if run.keep and error.step != order.script.checkpoints[0]:
             undo.release()
@@ -159,13 +185,13 @@ def _build_once(run: _Run, undo: Undo, *, token: str) -> None:
         raise
 
 
-def _builder(run: _Run, token: str) -> BootSpec:
+def _builder(run: _Run, start: Start, token: str) -> BootSpec:
     order = run.order
     keep = {"keep": "1"} if run.keep else {}
     return BootSpec(
         name=order.id,
         token=token,
-        source=order.base.id,
+        source=start.source,
         cpus=order.cpus,
         memory_mb=order.memory_mb,
         disk_gb=order.disk_gb,
@@ -173,9 +199,14 @@ def _builder(run: _Run, token: str) -> BootSpec:
         deadline_s=int(order.deadline_s + GRACE_S * run.cloud.slowness),
         at_deadline=End.DELETE,
         wishes=run.wishes,
-        script=order.script.for_boot(order.nonce, deadline_s=int(order.deadline_s), keep=run.keep),
+        script=_script(run, start.reached),
         build_settings=True,
     )
+
+
+def _script(run: _Run, done: int) -> str:
+    """Return the script for the builder, which has that many checkpoints behind it."""
+    return run.order.script.for_boot(run.order.nonce, deadline_s=int(run.order.deadline_s), keep=run.keep, done=done)
 
 
 def _keep_builder(run: _Run) -> str:
@@ -199,6 +230,7 @@ def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
             "cpus": str(recipe.machine.cpus),
             "memory-mb": str(recipe.machine.memory_mb),
             "disk-gb": str(max(recipe.machine.disk_gb, run.order.disk_gb)),
+            "built-gb": str(run.order.disk_gb),
         }
         try:
             create_image(run.cloud, run.ledger, undo, run.order.id, names.image_name(recipe.name, version), labels)

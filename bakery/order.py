@@ -6,8 +6,10 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from bakery.layers import Link, Reuse, chain, reuse
 from bakery.recipe import Recipe
 from bakery.render import Script, digest, render, render_tests
 from bakery.resolve import resolve
@@ -17,11 +19,16 @@ from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, State, Tell
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BakeOptions:
-    """What a user may ask of a bake; sizes of the builder override the recipe's, and a `machine_type` stands for both."""
+    """What a user may ask of a bake; sizes of the builder override the recipe's, and a `machine_type` stands for both.
+
+    With `no_cache`, and from the step `from_step` on, everything is done anew, also when nothing has changed.
+    """
 
     force: bool = False
     refresh: bool = False
     keep: bool = False
+    no_cache: bool = False
+    from_step: str = ""
     cpus: int | None = None
     memory_mb: int | None = None
     machine_type: str = ""
@@ -29,7 +36,10 @@ class BakeOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One bake, fully decided. `deadline_s` and `silence_s` are scaled to the cloud's slowness already."""
+    """One bake, fully decided. `deadline_s` and `silence_s` are scaled to the cloud's slowness already.
+
+    `chain` has a link for each checkpoint but the last; as many of them may be reused as `reuse` says.
+    """
 
     id: str
     nonce: str
@@ -37,6 +47,8 @@ class Order:
     script: Script
     tests: Script | None
     base: BaseImage
+    chain: tuple[Link, ...]
+    reuse: Reuse
     digest: str
     cpus: int
     memory_mb: int
@@ -48,10 +60,11 @@ class Order:
 
 def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, tell: Tell) -> Order:
     """Resolve and render a recipe for a cloud. Creates nothing in the cloud but, where it has to be built, the base."""
-    base = cloud.resolve_base(Base(recipe.base.suite, recipe.base.architecture), refresh=options.refresh, tell=tell)
     resolution = resolve(recipe, home / "resolved", refresh=options.refresh)
     script, tests = render(recipe, resolution), render_tests(recipe)
-    bake_id, wanted = names.new_bake_id(), digest(script, tests, base)
+    reusable = reuse(script.checkpoints, no_cache=options.no_cache, from_step=options.from_step)
+    base = cloud.resolve_base(Base(recipe.base.suite, recipe.base.architecture), refresh=options.refresh, tell=tell)
+    bake_id, wanted, links = names.new_bake_id(), digest(script, tests, base), chain(script, base)
     deadline_s = recipe.builder.deadline_min * 60 * cloud.slowness
     return Order(
         id=bake_id,
@@ -60,6 +73,8 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
         script=script,
         tests=tests,
         base=base,
+        chain=links,
+        reuse=reusable,
         digest=wanted,
         cpus=options.cpus or recipe.builder.cpus,
         memory_mb=options.memory_mb or recipe.builder.memory_mb,
@@ -71,6 +86,7 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
             "recipe": recipe.name,
             "bake": bake_id,
             "script": wanted,
+            "chain": links[-1].key,
             "base": names.label_value(base.id[:32]),
             "commit": _git_commit(),
             "expires": str(int(time.time() + deadline_s)),
@@ -92,6 +108,7 @@ def taken_versions(cloud: Cloud, recipe: str) -> list[names.ImageVersion]:
     return [names.parse_version(found.labels["version"]) for found in images]
 
 
+@cache
 def _git_commit() -> str:
     """Return the commit of the recipes in use, or 'none' outside of a git checkout."""
     command = ["git", "-C", str(Path(__file__).parents[1]), "rev-parse", "--short=12", "HEAD"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bakery.order import taken_versions
+from bakery.cache import find_start
+from bakery.layers import Outlook
+from bakery.order import BakeOptions, place_order, taken_versions
 from bakery.recipe import Recipe
-from bakery.render import digest, render, render_tests
-from bakery.resolve import resolve
 from clouds import names
-from clouds.driver import Base, BaseImage, BootSpec, Cloud, KeepsMemory, Kind, Resource, State
+from clouds.driver import BaseImage, BootSpec, Cloud, KeepsLayers, KeepsMemory, Kind, Resource, State
 
 BASE_LABEL_LENGTH = 32
 
@@ -19,19 +19,22 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     """Return lines that say what a bake would create in a cloud, or why it would not run, and what a launch would."""
     images = _images(cloud, recipe)
     reason = "it would run: there is no image yet"
-    equal = None
-    if images:
-        # An image has a base, so that this one is most likely kept; without any, to build one is not for a plan to do.
-        base = cloud.resolve_base(Base(recipe.base.suite, recipe.base.architecture))
-        script = render(recipe, resolve(recipe, home / "resolved", refresh=False))
-        wanted = digest(script, render_tests(recipe), base)
-        equal = next((image for image in reversed(images) if _is_equal(image, wanted)), None)
-        reason = why(images, wanted, base)
+    equal, steps = None, []
+    if images or (isinstance(cloud, KeepsLayers) and cloud.layers()):
+        # An image or a layer has a base, so that this one is most likely kept; without any, to build one is not for a plan to do.
+        order = place_order(cloud, recipe, BakeOptions(), home, lambda _line: None)
+        equal = next((image for image in reversed(images) if _is_equal(image, order.digest)), None)
+        reason = why(images, order.digest, order.base) if images else reason
+        steps = [] if equal else [_shown(one) for one in find_start(cloud, order)[1]]
     newest = next((image for image in reversed(images) if _is_stable(image)), None)
     version = str(names.next_version(names.release(), taken_versions(cloud, recipe.name)))
-    baked = [] if equal else describe_bake(recipe, cloud.name, version, keeps_memory=isinstance(cloud, KeepsMemory))
+    baked = [] if equal else describe_bake(recipe, cloud.name, version, steps, keeps_memory=isinstance(cloud, KeepsMemory))
     launched = describe_launch(recipe, equal or newest, version, is_baked=equal is not None)
     return [f"bake: {reason}", *baked, *launched, *describe_start(cloud, equal or newest)]
+
+
+def _shown(step: Outlook) -> str:
+    return f"  step {step.step}: {'reused' if step.reused else 'runs'}: {step.why}"
 
 
 def why(images: Sequence[Resource], wanted: str, base: BaseImage) -> str:
@@ -49,14 +52,14 @@ def why(images: Sequence[Resource], wanted: str, base: BaseImage) -> str:
     return f"it would run: the recipe, its files, packages or tests, or Bakehouse itself, are not those of {stable[-1].name}"
 
 
-def describe_bake(recipe: Recipe, cloud: str, version: str, *, keeps_memory: bool = False) -> list[str]:
-    """Return what a bake would create, in order."""
+def describe_bake(recipe: Recipe, cloud: str, version: str, steps: Sequence[str] = (), *, keeps_memory: bool = False) -> list[str]:
+    """Return what a bake would create, in order; `steps` are lines that say what would become of each step."""
     builder = recipe.builder
-    steps = ", ".join(["prepare", *(step.name for step in recipe.steps), "seal"])
+    names_of_steps = ", ".join(["prepare", *(step.name for step in recipe.steps), "seal"])
     tests = ", ".join([*(test.name for test in recipe.tests), *(["log in to the notebook"] if recipe.has_notebook else [])])
     return [
         f"  builder on {cloud}: {_shape(builder.cpus, builder.memory_mb, builder.disk_gb)}; removed at the end",
-        f"  steps: {steps}",
+        *(steps or [f"  steps: {names_of_steps}"]),
         f"  image {recipe.name}-{version}, a candidate at first",
         *(["  machine that boots from it, whose memory it carries from then on; removed at the end"] if keeps_memory else []),
         f"  machine that tests it: {tests or 'that it boots'}; removed at the end",

@@ -118,6 +118,11 @@ class Step:
         """The one of KINDS that this step is."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
+    @property
+    def is_unlocked(self) -> bool:
+        """Say whether it takes packages that no lock file knows: what they are depends on when that is."""
+        return self.kind in ("apt", "conda", "notebook")
+
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Test:

@@ -28,12 +28,32 @@ DIGEST_LENGTH = 32
 _TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One step of a script as the frame takes it; a step whose packages have no lock takes them `as_of` some time."""
+
+    name: str
+    text: str
+    user: str = "root"
+    as_of: str = ""
+
+    @property
+    def end(self) -> str:
+        """The line that closes the part's here-document, and that its text cannot hold."""
+        return "END_" + hashlib.sha256(self.text.encode()).hexdigest()[:12]
+
+
 @dataclass(frozen=True)
 class Script:
-    """A script with the names of its checkpoints, in order; what one boot adds is put in by `for_boot`."""
+    """A script with its parts in order, each of which is a checkpoint; what one boot adds is put in by `for_boot`."""
 
     text: str
-    checkpoints: tuple[str, ...]
+    parts: tuple[Part, ...]
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The names of what the script's markers will tell of."""
+        return ("boot", *(part.name for part in self.parts))
 
     @cached_property
     def sha256(self) -> str:
@@ -60,24 +80,15 @@ class Script:
         return head + below + rest
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One step of a script as the frame takes it."""
-
-    name: str
-    text: str
-    user: str = "root"
-
-    @property
-    def end(self) -> str:
-        """The line that closes the part's here-document, and that its text cannot hold."""
-        return "END_" + hashlib.sha256(self.text.encode()).hexdigest()[:12]
-
-
 def render(recipe: Recipe, resolution: Resolution, *, notebook_port: int = NOTEBOOK_PORT) -> Script:
     """Return the script that bakes a recipe: prepare, its steps, seal."""
-    steps = [Part(step.name, _ended(_render_step(recipe, step, resolution, notebook_port))) for step in recipe.steps]
+    steps = [_part(recipe, step, resolution, notebook_port) for step in recipe.steps]
     return frame(_title(recipe, resolution), [Part("prepare", _text("prepare")), *steps, Part("seal", _text("seal"))], is_bake=True)
+
+
+def _part(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int) -> Part:
+    text = _ended(_render_step(recipe, step, resolution, notebook_port))
+    return Part(step.name, text, as_of=resolution.refreshed if step.is_unlocked else "")
 
 
 def _title(recipe: Recipe, resolution: Resolution) -> str:
@@ -111,9 +122,9 @@ def check_size(script: Script, limit_bytes: int) -> None:
 
 def frame(title: str, parts: Sequence[Part], *, is_bake: bool) -> Script:
     """Return a script that runs the parts in turn; one that bakes looks after the machine that it has for itself."""
-    checkpoints = ("boot", *(part.name for part in parts))
+    checkpoints = ["boot", *(part.name for part in parts)]
     template = _environment().get_template("script.sh.j2")
-    return Script(template.render(title=title, steps=parts, checkpoints=checkpoints, is_bake=is_bake), checkpoints)
+    return Script(template.render(title=title, steps=parts, checkpoints=checkpoints, is_bake=is_bake), tuple(parts))
 
 
 def _render_step(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int) -> str:

@@ -12,9 +12,9 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +59,14 @@ def resolve(recipe: Recipe, folder: Path, *, refresh: bool) -> Resolution:
     found = {
         "needs": needs,
         "pins": _pin(recipe, wanted, preferred, folder / "cache") if wanted else {},
-        "refreshed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()) if refresh or not kept else kept["refreshed"],
+        "refreshed": datetime.now(UTC).isoformat() if refresh or not kept else kept["refreshed"],
     }
     write_private(kept_at, json.dumps(found, indent=1) + "\n")
     return _resolution(recipe, found)
 
 
 def _resolution(recipe: Recipe, kept: Mapping[str, Any]) -> Resolution:
-    is_unlocked = any(step.apt or step.conda or step.notebook for step in recipe.steps)
+    is_unlocked = any(step.is_unlocked for step in recipe.steps)
     pins = {name: tuple(pins) for name, pins in kept["pins"].items()}
     return Resolution(pins, kept["refreshed"] if is_unlocked else "")
 

@@ -35,7 +35,10 @@ GAP = "\n[bakehouse: what was printed here was lost: more than the cloud keeps, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What to watch: the machine, the nonce and names of the checkpoints it will write, and how long to be patient."""
+    """What to watch: the machine, the nonce and names of the checkpoints it will write, and how long to be patient.
+
+    The first `reached` of the checkpoints are behind it already.
+    """
 
     machine: str
     bake_id: str
@@ -45,26 +48,32 @@ class Watched:
     silence_s: float
     console_file: Path
     log_file: Path | None = None
+    reached: int = 0
 
 
 @dataclass(slots=True)
 class Watch:
-    """One watch under way. `seconds` holds how long each finished step took, in order."""
+    """One watch under way. `seconds` holds how long each finished step took, in order.
+
+    `at_checkpoint` is called with the number of each checkpoint that the machine reaches but the last, where it waits there.
+    """
 
     cloud: Cloud
     watched: Watched
     on_event: OnEvent
+    at_checkpoint: Callable[[int], None] | None = None
     clock: Callable[[], float] = time.monotonic
     seconds: dict[str, float] = field(default_factory=dict)
     _progress: markers.Progress = field(init=False)
     _console_at: int = 0
     _log_at: int = 0
     _tail: str = ""
+    _has_told: bool = False
     _step_began: float = field(init=False)
     _last_sign: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._progress = markers.Progress(self.watched.checkpoints)
+        self._progress = markers.Progress(self.watched.checkpoints, self.watched.reached)
         self._step_began = self._last_sign = self.clock()
 
     def run(self, *, sleep: Callable[[float], None] = time.sleep) -> dict[str, float]:
@@ -73,7 +82,7 @@ class Watch:
         Raises StepFailedError, GuestFullError, BuilderDiedError, KernelPanicError or BuilderSilentError, each with the
         step that ran and the last lines of its log.
         """
-        self._tell_start()
+        self._tell_start(self.watched.reached)
         try:
             until(
                 self._look,
@@ -99,7 +108,12 @@ class Watch:
 
     def _follow(self) -> bool:
         """Read on. Only a machine that is silent is asked whether it lives: each question counts on a cloud."""
+        before = self._progress.reached
         has_news = self._read()
+        if self.at_checkpoint and before < self._progress.reached and not self._progress.done:
+            self.at_checkpoint(self._progress.reached)
+            self._step_began = self._last_sign = self.clock()
+            return self._follow()  # what comes next may be done already
         if not has_news and not self._progress.done:
             alive = is_running(self.cloud, self.watched.machine)
             if not alive and not self._read() and not self._progress.done:  # what it wrote before it died counts
@@ -124,6 +138,7 @@ class Watch:
             if reason := markers.panic(line):
                 self._fail(KernelPanicError, f"the guest's kernel panicked: {reason}")
             if marker := markers.parse(line, self.watched.nonce):
+                self._has_told = True
                 self._advance(marker)
 
     def _read_log(self) -> None:
@@ -144,17 +159,16 @@ class Watch:
     def _advance(self, marker: markers.Marker) -> None:
         before = self._progress
         self._progress = markers.advance(before, [marker])
-        for name in before.names[before.reached : self._progress.reached]:
-            self._end_step(name, ok=True)
-            if not self._progress.done or name != before.names[-1]:
-                self._tell_start(after=name)
+        for index in range(before.reached, self._progress.reached):
+            self._end_step(before.names[index], ok=True)
+            self._tell_start(index + 1)
         if self._progress.failure and not before.failure:
             self._end_step(self._progress.failure.name, ok=False)
 
-    def _tell_start(self, after: str = "") -> None:
+    def _tell_start(self, index: int) -> None:
         names = self.watched.checkpoints
-        index = names.index(after) + 1 if after else 0
-        self.on_event(StepStarted(names[index], index + 1, len(names)))
+        if index < len(names):
+            self.on_event(StepStarted(names[index], index + 1, len(names)))
 
     def _end_step(self, name: str, *, ok: bool) -> None:
         now = self.clock()
@@ -171,15 +185,16 @@ class Watch:
                 log=log,
                 next_step="Give the recipe a larger disk: [builder] disk_gb.",
             )
+        goes_on = ", which goes on from this step" if self.at_checkpoint else ""
         raise StepFailedError(
             f"step {failure.name}: line {failure.failed_line} of it ended with exit status {failure.exit_status}",
             step=failure.name,
             log=log,
-            next_step=f"Mend the step in the recipe and bake again; the whole log: ./inv log {self.watched.bake_id}",
+            next_step=f"Mend the step in the recipe and bake again{goes_on}; the whole log: ./inv log {self.watched.bake_id}",
         )
 
     def _fail(self, kind: type[BuilderDiedError] | type[KernelPanicError] | type[BuilderSilentError], message: str) -> NoReturn:
-        step = self._progress.current
+        step = self._progress.current if self._has_told else self._progress.names[0]
         last = self.watched.console_file.read_text(encoding="utf-8", errors="replace") if self.watched.console_file.exists() else ""
         raise kind(
             f"{message}; it was in step {step}",

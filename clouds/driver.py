@@ -130,6 +130,7 @@ class Layer:
     """A builder's disk as it was at a checkpoint, to start another builder from.
 
     `key` is the digest of everything up to there; `step` names the checkpoint and `own` is the digest of that step alone.
+    `parent` is the key of the layer that it lies on, "" for a base.
     `used_at` is in seconds since the epoch; `size_bytes` is what it occupies, its memory included; `disk_gb` is rounded up.
     """
 

@@ -5,23 +5,18 @@ What a verb needs is loaded when it runs: `./inv --list` reads this table and no
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import clouds
 from clouds.home import home
-from launcher.everywhere import ALL, launches_elsewhere, visit
-from launcher.flags import Flag, Positional, Values, Verb, hours, positive
+from launcher.everywhere import launches_elsewhere, visit
+from launcher.flags import Flag, Positional, Values, Verb, gigabytes, hours, positive
 from launcher.rows import hours_shown, image_row, machine_row
 from launcher.terminal import Terminal, table
 from launcher.wishes import PLACE_FLAGS, SOURCE, WISH_FLAGS, given, wishes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from clouds.driver import Launcher
     from clouds.ledger import Ledger
-    from launcher.gc import Waste
 
 JSON = Flag("json", "write the result as JSON on one line", parse=None)
 YES = Flag("yes", "do not ask", parse=None)
@@ -196,36 +191,10 @@ def _log(values: Values, terminal: Terminal) -> int:
 
 
 def _gc(values: Values, terminal: Terminal) -> int:
-    from launcher.gc import find, prune_logs
+    from launcher.tidy import tidy_up
 
-    name, ledger, now = values["cloud"], _ledger(), time.time()
-    found, well = visit(name, lambda cloud: (cloud.name, find(cloud, ledger, now=now)), terminal.tell)
-    wastes = dict(found)
-    for cloud, waste in found:
-        for one in waste:
-            terminal.tell(f"{cloud}: {one}" if name == ALL else str(one))
-    count = sum(map(len, wastes.values()))
-    if count:
-        terminal.confirm("Do all this?", yes=values["yes"])
-    _, removed = visit(name, lambda cloud: _collect(cloud, ledger, wastes.get(cloud.name, [])), terminal.tell)
-    logs = prune_logs(home(), now=now)
-    if removed:
-        terminal.tell(f"{count} left over and removed" if count else "nothing is left over")
-    if logs:
-        terminal.tell(f"{len(logs)} old logs of bakes removed")
-    return 0 if well and removed else 1
-
-
-def _collect(cloud: Launcher, ledger: Ledger, waste: Sequence[Waste]) -> None:
-    """Remove waste from a cloud, and what this computer remembers of what is gone."""
-    from launcher import identity, tunnel
-    from launcher.gc import collect, forget_absent
-
-    if waste:
-        collect(cloud, ledger, waste)
-        identity.sync(home(), cloud)
-    tunnel.sweep(cloud)
-    forget_absent(cloud, ledger)
+    keep_gb = values["layers_gb"] if values["layers_gb"] is not None else 0.0 if values["layers"] else None
+    return tidy_up(values["cloud"], _ledger(), terminal, keep_gb=keep_gb, yes=values["yes"])
 
 
 def _ledger() -> Ledger:
@@ -291,5 +260,15 @@ VERBS = (
         (Positional("id", "a bake's id or a machine's name"),),
         (CLOUD,),
     ),
-    Verb("gc", "Find what crashed bakes and launches have left behind, and delete it after asking.", _gc, flags=(YES, CLOUDS)),
+    Verb(
+        "gc",
+        "Find what crashed bakes and launches have left behind, and delete it after asking; with --layers those of bakes, too.",
+        _gc,
+        flags=(
+            Flag("layers", "delete the layers that bakes have kept, too, but those in use", parse=None),
+            Flag("layers-gb", "delete layers until they take no more GB than this, those used longest ago first", gigabytes),
+            YES,
+            CLOUDS,
+        ),
+    ),
 )

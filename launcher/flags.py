@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import Any
 
 from clouds.errors import UsageError
@@ -17,7 +18,7 @@ Parse = Callable[[str], object]
 """Turns what was typed into a value; raises ValueError with `what is wrong (what to write instead)`."""
 
 Values = Mapping[str, Any]
-"""The values of a verb's positionals and flags, by name with '_' for '-'; `command` holds the words behind `--`."""
+"""The values of a verb's positionals and flags, by `key`; `command` holds the words behind `--`."""
 
 _WHOLE = re.compile(r"[0-9]{1,9}")
 _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
@@ -46,6 +47,13 @@ def hours(typed: str) -> float:
     return float(typed)
 
 
+def gigabytes(typed: str) -> float:
+    """Read a size in GB; 0 is allowed."""
+    if not _NUMBER.fullmatch(typed):
+        raise ValueError("is not a number of GB (write a number such as 20 or 0.5)")
+    return float(typed)
+
+
 def port(typed: str) -> int:
     """Read the number of a TCP port."""
     if not _WHOLE.fullmatch(typed) or not 0 < int(typed) < 65536:
@@ -71,8 +79,8 @@ class Flag:
 
     @property
     def key(self) -> str:
-        """The name of the flag's value."""
-        return self.name.replace("-", "_")
+        """The name of the flag's value: one that Python takes for a parameter, too."""
+        return self.name.replace("-", "_") + ("_" if iskeyword(self.name) else "")
 
 
 @dataclass(frozen=True, slots=True)

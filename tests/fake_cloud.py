@@ -17,10 +17,10 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
+from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Layer, Resource, State, Tell, Ticket
 from clouds.errors import ConflictError, InvalidError, NotFoundError
 from tests import fake_services
-from tests.fake_guest import OK, Guest, play
+from tests.fake_guest import OK, Guest, Played, play
 
 OPERATIONS = (
     "resolve_base",
@@ -40,6 +40,10 @@ OPERATIONS = (
     "attach",
     "attached",
     "suspend",
+    "layers",
+    "keep_layer",
+    "go_on",
+    "remove_layer",
     "freeze",
     "unfit",
     "restore",
@@ -63,7 +67,7 @@ def interrupt() -> None:
 
 @dataclass(slots=True)
 class Machine:
-    """A machine of the fake cloud, and what its guest has printed and left on its disk."""
+    """A machine of the fake cloud, and what its guest has printed and left on its disk; one that `waits` takes a script."""
 
     spec: BootSpec
     labels: dict[str, str]
@@ -73,6 +77,8 @@ class Machine:
     state: State = State.RUNNING
     console: bytes = b""
     log: bytes = b""
+    guest: Guest = OK
+    waits: bool = False
 
 
 @dataclass(slots=True)
@@ -91,6 +97,15 @@ class Image:
 
 
 @dataclass(slots=True)
+class Kept:
+    """A layer of the fake cloud; its disk overlays that of the layer, or base, `on`."""
+
+    layer: Layer
+    disk: dict[str, bytes]
+    on: str = ""
+
+
+@dataclass(slots=True)
 class World:
     """What the cloud holds; tests read and change it directly. `folder` takes the files that are attached to images."""
 
@@ -98,7 +113,10 @@ class World:
     machines: dict[str, Machine] = field(default_factory=dict)
     images: dict[str, Image] = field(default_factory=dict)
     guests: list[tuple[str, Iterator[Guest]]] = field(default_factory=list)
+    layers: dict[str, Kept] = field(default_factory=dict)
     base_serial: int = 1
+    archive: int = 1
+    """Stands for the packages that there are for apt."""
     addresses: dict[tuple[str, int], Endpoint] = field(default_factory=dict)
 
     def inventory(self) -> list[str]:
@@ -155,6 +173,8 @@ class FakeCloud:
     is_remote = False
     stopped_costs = ""
     slowness = 1.0
+    waits = False
+    """Whether builders wait at each checkpoint."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -194,7 +214,7 @@ class FakeCloud:
             if not there:
                 _check_labels(spec.labels)
                 disk = self._source_disk(spec.source)
-                machine = Machine(spec, dict(spec.labels), dict(spec.facts), disk, _now())
+                machine = Machine(spec, dict(spec.labels), dict(spec.facts), disk, now())
                 self.world.machines[spec.name] = machine
                 self._run_guest(spec.name)
             return Ticket("boot", Kind.MACHINE, spec.name)
@@ -222,7 +242,7 @@ class FakeCloud:
             if found.state is not State.STOPPED:
                 raise InvalidError(f"machine {machine}: still on", next_step=f"Stop it first: ./inv stop {machine}")
             _check_labels(labels)
-            self.world.images[image] = Image(dict(labels), dict(found.disk), _now())
+            self.world.images[image] = Image(dict(labels), dict(found.disk), now())
             return Ticket("snapshot", Kind.IMAGE, image)
 
     def check(self, ticket: Ticket) -> bool:
@@ -332,7 +352,7 @@ class FakeCloud:
 
     def _source_disk(self, source: str) -> dict[str, bytes]:
         if source.startswith("base-"):
-            return {"/usr/lib/os-release": b"ID=debian\n", "/etc/machine-id": b""}
+            return {"/usr/lib/os-release": f"ID=debian\nBUILD_ID={source}\n".encode(), "/etc/machine-id": b""}
         image = self._image(source)
         if image.state is not State.READY:
             raise InvalidError(f"image {source}: not finished")
@@ -340,11 +360,26 @@ class FakeCloud:
 
     def _run_guest(self, name: str) -> None:
         machine = self.world.machines[name]
-        played = play(self.world.guest_of(name), name=name, script=machine.spec.script, facts=machine.facts)
-        machine.console += played.console.encode()
-        machine.log += played.log.encode()
-        machine.disk |= played.files
-        machine.state = State.RUNNING if played.is_on else State.STOPPED
+        machine.guest = self.world.guest_of(name)
+        played = play(
+            machine.guest,
+            name=name,
+            script=machine.spec.script,
+            facts=machine.facts,
+            disk=machine.disk,
+            archive=self.world.archive,
+            waits=self.waits,
+        )
+        take(machine, played)
+
+
+def take(machine: Machine, played: Played) -> None:
+    """Let a machine be as its guest has left it."""
+    machine.console += played.console.encode()
+    machine.log += played.log.encode()
+    machine.disk = dict(played.disk)
+    machine.state = State.RUNNING if played.is_on else State.STOPPED
+    machine.waits = played.waits
 
 
 def _piece(text: bytes, since: int) -> ConsoleText:
@@ -361,6 +396,6 @@ def _check_labels(labels: Mapping[str, str]) -> None:
 _ticks = itertools.count()
 
 
-def _now() -> float:
+def now() -> float:
     """Return the time, never the same one twice: what was made first sorts first."""
     return time.time() + next(_ticks) * 1e-6

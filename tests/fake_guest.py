@@ -1,10 +1,12 @@
 """What a guest does with a script, as far as anybody outside can see: console, log, files, and whether it stays on.
 
-The nonce and the checkpoints are read from the script itself, which must hold what templates/script.sh.j2 writes.
+The nonce and the steps are read from the script itself, which must hold what templates/script.sh.j2 writes. What a bake's
+steps leave on the disk is a function of the steps that were run, in their order: a disk that was reused wrongly tells so.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -32,8 +34,25 @@ class Played:
 
     console: str
     log: str
-    files: Mapping[str, bytes]
+    disk: Mapping[str, bytes]
     is_on: bool
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """What a guest reads in a script: a bake's leaves the first `done` checkpoints to those who were there before."""
+
+    nonce: str
+    names: tuple[str, ...]
+    is_bake: bool = False
+    done: int = 0
+    texts: tuple[str, ...] = ()
+
+
+CONTENT = "/content"
+"""The file that tells which steps have made a disk."""
+_DONE = "/var/lib/bakehouse/done/"
 
 
 OK = Guest()
@@ -74,8 +93,20 @@ def leaves_secret(path: str, content: bytes) -> Guest:
     return replace(OK, leaves={path: content})
 
 
-def play(guest: Guest, *, name: str, script: str, facts: Mapping[str, str]) -> Played:
-    """Return what becomes of a boot with this script and these facts."""
+def play(
+    guest: Guest,
+    *,
+    name: str,
+    script: str,
+    facts: Mapping[str, str],
+    disk: Mapping[str, bytes] | None = None,
+    archive: int = 1,
+    waits: bool = False,
+) -> Played:
+    """Return what becomes of a boot with this script and these facts, on this disk, and with packages as `archive` has them.
+
+    Where a guest `waits`, the script of a bake ends at each checkpoint that it reaches, but the last.
+    """
     console = [
         "[    0.000000] Linux version 6.12.0-fake (debian-kernel@lists.debian.org)",
         f"[    1.5] systemd[1]: Hostname set to <{name}>.",
@@ -84,39 +115,69 @@ def play(guest: Guest, *, name: str, script: str, facts: Mapping[str, str]) -> P
         console += [marker(nonce, f"fact host-key {HOST_KEY}"), marker(nonce, "fact ready identity")]
         if facts.get("HTTPS_PORT"):
             console.append(marker(nonce, f"fact certificate {fake_services.certificate().fingerprint}"))
-    log: list[str] = []
-    ended = guest.ending != "ok" and not script
-    if script:
-        nonce, names = read_script(script)
-        lines, log, ended = _run(guest, nonce, names)
-        console += lines
-    if guest.ending == "panics" and ended:
-        console.append("[   17.2] Kernel panic - not syncing: Fatal exception in interrupt")
-    is_on = not ended or guest.ending in ("silent", "panics") or (guest.ending == "fails" and _is_kept(script))
-    return Played(_text(console, "\r\n"), _text(log, "\n"), guest.leaves, is_on)
+    played = run(guest, script, dict(disk or {}), archive=archive, waits=waits, boots=True)
+    return replace(played, console=_text(console, "\r\n") + played.console, disk={**played.disk, **guest.leaves})
 
 
-def _run(guest: Guest, nonce: str, names: tuple[str, ...]) -> tuple[list[str], list[str], bool]:
-    """Return console lines, log lines, and whether the guest's ending was reached."""
-    console, log = [], []
-    for seq, name in enumerate(names, 1):
-        log += [f"=== {seq:02} {name}", f"output of {name}"]
-        where = f"checkpoint {seq}/{len(names)} {name}"
-        if guest.ending != "ok" and name == (guest.at or names[0]):
+def run(guest: Guest, script: str, disk: dict[str, bytes], *, archive: int, waits: bool, boots: bool = False) -> Played:
+    """Return what becomes of a script, at a boot or in a guest that has waited for it."""
+    if not script:
+        return _end(guest, script, [], [], disk, ended=guest.ending != "ok")
+    read, console, log = read_script(script), [], []
+    is_fresh = read.done == 0 and not any(path.startswith(_DONE) for path in disk)
+    for seq, name in enumerate(read.names, 1):
+        where = f"checkpoint {seq}/{len(read.names)} {name}"
+        is_new = is_fresh if seq == 1 else not (read.is_bake and (seq <= read.done or f"{_DONE}{seq:02}-{name}" in disk))
+        log += [f"=== {seq:02} {name}", f"output of {name}"] if is_new else []
+        if guest.ending != "ok" and name == (guest.at or read.names[0]) and (is_new or (boots and seq == 1)):
             if guest.ending == "fails":
                 log += guest.log
-                console += [marker(nonce, f"log {line}") for line in guest.log]
-                console.append(marker(nonce, f"{where} failed line={guest.line} exit={guest.exit_status}"))
-            return console, log, True
-        console.append(marker(nonce, f"{where} ok"))
-    return [*console, console[-1]], log, False
+                console += [marker(read.nonce, f"log {line}") for line in guest.log]
+                console.append(marker(read.nonce, f"{where} failed line={guest.line} exit={guest.exit_status}"))
+            return _end(guest, script, console, log, disk, ended=True)
+        if is_new and read.is_bake and seq > 1:
+            _write(disk, read, seq, archive)
+        console.append(marker(read.nonce, f"{where} ok"))
+        if is_new and waits and read.is_bake and seq < len(read.names):
+            return replace(_end(guest, script, console, log, disk, ended=False), waits=True)
+    return _end(guest, script, [*console, console[-1]], log, disk, ended=False)
 
 
-def read_script(script: str) -> tuple[str, tuple[str, ...]]:
-    """Return the nonce and the names of the checkpoints that a script holds."""
+def _write(disk: dict[str, bytes], script: Script, seq: int, archive: int) -> None:
+    """Leave on the disk what a step of a bake does; the last one seals it."""
+    name, text = script.names[seq - 1], script.texts[seq - 2]
+    if seq < len(script.names):
+        disk[f"{_DONE}{seq:02}-{name}"] = b""
+        disk[CONTENT] = disk.get(CONTENT, b"") + f"{content_of(name, text, archive)}\n".encode()
+    else:
+        for path in [path for path in disk if path.startswith(_DONE)]:
+            del disk[path]
+
+
+def content_of(name: str, text: str, archive: int) -> str:
+    """Return what a step leaves: packages are those of the day, and what `prepare` needs is in the base."""
+    packages = f" with packages {archive}" if text.startswith("apt_install") else ""
+    return f"{name} {hashlib.sha256(text.encode()).hexdigest()[:12]}{packages}"
+
+
+def _end(guest: Guest, script: str, console: list[str], log: list[str], disk: dict[str, bytes], *, ended: bool) -> Played:
+    if guest.ending == "panics" and ended:
+        console = [*console, "[   17.2] Kernel panic - not syncing: Fatal exception in interrupt"]
+    is_on = not ended or guest.ending in ("silent", "panics") or (guest.ending == "fails" and _is_kept(script))
+    return Played(_text(console, "\r\n"), _text(log, "\n"), disk, is_on)
+
+
+def read_script(script: str) -> Script:
+    """Return what a script holds."""
     halves = re.search(r"^a='([0-9a-f]{16})' b='([0-9a-f]{16})'", script, re.MULTILINE)
     assert halves, "the script holds no nonce, or is not filled for a boot"
-    return halves[1] + halves[2], ("boot", *re.findall(r"^step \d+ ([a-z0-9-]+)(?: \S+)? <<'", script, re.MULTILINE))
+    names = ("boot", *re.findall(r"^step \d+ ([a-z0-9-]+)(?: \S+)? <<'", script, re.MULTILINE))
+    done = re.search(r"^a='.* reached='(\d+)'$", script, re.MULTILINE)
+    texts = [text for _, text in _TEXT.findall(script)] if done else []
+    return Script(halves[1] + halves[2], names, is_bake=done is not None, done=int(done[1]) if done else 0, texts=tuple(texts))
+
+
+_TEXT = re.compile(r"^step \d+ [a-z0-9-]+(?: \S+)? <<'(END_[0-9a-f]{12})'\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
 
 
 def _is_kept(script: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clouds.driver import BootSpec, Endpoint, Kind, State, Ticket
 from clouds.errors import ConflictError, InvalidError, RestoreError
-from tests.fake_cloud import Machine, World, _check_labels, _now
+from tests.fake_cloud import Machine, World, _check_labels, now
 from tests.fake_guest import marker, play
 from tests.fake_remote import SuspendingCloud
 
@@ -73,7 +73,7 @@ class MemoryCloud(SuspendingCloud):
 
     def _gone_on(self, spec: BootSpec) -> Machine:
         """Return a machine that has booted nothing: its console shows what its script tells, and no more."""
-        machine = Machine(spec, dict(spec.labels), dict(spec.facts), self._source_disk(spec.source), _now())
+        machine = Machine(spec, dict(spec.labels), dict(spec.facts), self._source_disk(spec.source), now())
         if self.awakening in ("mute", "dead"):
             self._mute.add(spec.token)
         if self.awakening == "dead":

@@ -24,6 +24,7 @@ from launcher.flags import Verb
 from launcher.terminal import Terminal
 from tests import fake_services
 from tests.fake_cloud import FakeCloud, World
+from tests.fake_layers import LayeredCloud
 from tests.fake_memory import MemoryCloud
 from tests.fake_remote import RemoteCloud
 from tests.launcher.given import launch_one, put_image, put_memory
@@ -212,6 +213,26 @@ def test_a_bake_asks_for_the_machine_type_of_its_builder_where_there_are_such(cl
     cloud.fault("boot", when="after", error=lambda: types.append([*world.machines.values()][-1].spec.wishes.machine_type))
     assert run("bake", recipe="minimal", type="big-8")[0] == 0
     assert types == ["big-8"]
+
+
+def test_a_bake_can_be_told_what_to_repeat(cloud: FakeCloud) -> None:
+    run("bake", recipe="minimal")
+    for typed in ({"no_cache": True}, {"from_": "prepare"}):
+        code, stdout, stderr = run("bake", recipe="minimal", **typed)
+        assert (code, "is baked and tested" in stdout) == (0, True), stderr
+
+
+def test_a_step_to_begin_with_is_typed_as_from() -> None:
+    found = {name: argument.attr_name for argument in tasks.ns["bake"].get_arguments() for name in argument.names}
+    assert (found["from"], found["no-cache"]) == ("from_", "no_cache")
+
+
+def test_layers_go_with_a_flag_or_down_to_a_size(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clouds, "connect", lambda _name=None, _given=None: LayeredCloud(world))
+    run("bake", recipe="minimal")
+    for typed, left in (({}, 2), ({"layers_gb": "1"}, 1), ({"layers": True}, 0)):
+        assert run("gc", yes=True, **typed)[0] == 0
+        assert len(world.layers) == left
 
 
 def test_flags_that_say_where_are_handed_to_the_cloud(fake: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:

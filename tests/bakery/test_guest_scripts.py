@@ -198,6 +198,15 @@ def test_a_builder_that_the_host_orders_about_stops_once_at_each_checkpoint_but_
     assert guest.read("ran") == "x\n"
 
 
+def test_a_builder_that_restarts_in_a_step_or_boots_from_a_layer_does_not_stop_before_its_next_step(guest: Guest) -> None:
+    script = bake(("one", "true"), ("two", "true"), ("three", "true"))
+    guest.write("run/bakehouse/await", "")
+    assert guest.run(script, done=1).reached == 2
+    guest.reboot()
+    guest.write("run/bakehouse/await", "")
+    assert guest.run(script).reached == 3
+
+
 def test_another_script_goes_on_where_the_first_one_has_stopped(guest: Guest) -> None:
     guest.write("run/bakehouse/await", "")
     for _ in range(2):

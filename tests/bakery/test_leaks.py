@@ -36,8 +36,9 @@ from clouds.ledger import Ledger
 from launcher import gc, identity
 from launcher.launch import LaunchOptions, launch
 from tests import fake_guest
-from tests.fake_cloud import FakeCloud, Image, Killed, World, interrupt
+from tests.fake_cloud import FakeCloud, Image, Kept, Killed, World, interrupt
 from tests.fake_guest import Guest
+from tests.fake_layers import LayeredCloud
 from tests.fake_memory import MemoryCloud
 
 BAKE_CALLS = {"resolve_base", "boot", "stop", "snapshot", "check", "console", "find", "owned", "label", "delete"} | {
@@ -46,6 +47,7 @@ BAKE_CALLS = {"resolve_base", "boot", "stop", "snapshot", "check", "console", "f
     "files",
     "attach",
 }
+LAYER_CALLS = {"layers", "keep_layer", "go_on", "remove_layer"}
 LAUNCH_CALLS = {"boot", "check", "console", "find", "owned", "label", "address"}
 MEMORY_CALLS = {"boot", "check", "delete", "freeze", "unfit", "restore"}
 RESTORE_CALLS = {"memory_bytes", "unfit", "restore", "check", "owned", "address", "label"}
@@ -144,14 +146,21 @@ def new_stage(furnished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         yield make
 
 
-def bake_tiny(cloud: FakeCloud, home: Path, **options: bool) -> None:
+def bake_tiny(cloud: FakeCloud, home: Path, **options: bool | str) -> None:
     recipe = Recipe(
         name="tiny",
         folder=home,
         steps=(Step(name="first", run="true"), Step(name="second", run="true")),
         tests=(Test(name="works", run="true"),),
     )
-    bake(cloud, recipe, BakeOptions(**options), home=home)
+    bake(cloud, recipe, BakeOptions(**options), home=home)  # type: ignore[arg-type]
+
+
+def bake_on_layers(cloud: FakeCloud, home: Path) -> None:
+    """Bake a step anew, on the layers of those before it."""
+    if not cloud.world.images:
+        bake_tiny(LayeredCloud(cloud.world), home)
+    bake_tiny(cloud, home, from_step="second")
 
 
 def launch_tiny(cloud: FakeCloud, home: Path) -> None:
@@ -182,6 +191,8 @@ WITHOUT_MEMORY = (bake_tiny, launch_tiny)
 
 def new_cloud(work: Work, world: World) -> FakeCloud:
     """Return a client of a cloud that such work is done on."""
+    if work is bake_on_layers:
+        return LayeredCloud(world)
     return FakeCloud(world) if work in WITHOUT_MEMORY else MemoryCloud(world)
 
 
@@ -215,6 +226,7 @@ def good_calls(tmp_path_factory: pytest.TempPathFactory) -> dict[Work, Counter[s
 CALLS: dict[Work, set[str]] = {
     bake_tiny: BAKE_CALLS,
     bake_with_memory: MEMORY_CALLS,
+    bake_on_layers: LAYER_CALLS,
     launch_tiny: LAUNCH_CALLS,
     launch_instantly: RESTORE_CALLS,
     launch_and_fall_back: FALL_BACK_CALLS,
@@ -224,6 +236,7 @@ MATRIX = [(work, operation) for work, calls in CALLS.items() for operation in so
 
 def test_matrix_holds_every_operation_that_is_used(good_calls: dict[Work, Counter[str]]) -> None:
     assert set(good_calls[bake_tiny]) == BAKE_CALLS
+    assert set(good_calls[bake_on_layers]) == BAKE_CALLS | LAYER_CALLS
     assert set(good_calls[launch_tiny]) == LAUNCH_CALLS
     assert set(good_calls[bake_with_memory]) == BAKE_CALLS | MEMORY_CALLS | RESTORE_CALLS
     assert set(good_calls[launch_and_fall_back]) == LAUNCH_CALLS | RESTORE_CALLS | FALL_BACK_CALLS
@@ -245,11 +258,18 @@ def test_nothing_leaks(
         stage.collect()
         assert stage.left() == [], (nth, stage.told)
         assert is_end_true(stage, work), (nth, stage.told)
+        assert all(is_whole(kept) for kept in stage.world.layers.values()), (nth, stage.told)
+
+
+def is_whole(kept: Kept) -> bool:
+    """Say whether a layer holds what its steps do, and no more."""
+    steps = ["boot", *(line.split()[0] for line in kept.disk.get(fake_guest.CONTENT, b"").decode().splitlines())]
+    return steps == ["boot", "prepare", "first", "second"][: len(steps)] and steps[-1] == kept.layer.step
 
 
 def is_end_true(stage: Stage, work: Work) -> bool:
     """Say whether what is there is what the end of the work promised."""
-    finished = stage.world.images if work in (bake_tiny, bake_with_memory) else stage.world.machines
+    finished = stage.world.images if work in (bake_tiny, bake_with_memory, bake_on_layers) else stage.world.machines
     return bool(finished) or stage.error is not None
 
 

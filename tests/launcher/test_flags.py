@@ -71,6 +71,10 @@ def test_hours_are_read(typed: str, value: float) -> None:
     assert hours(typed) == value
 
 
+def test_a_flag_whose_name_python_keeps_for_itself_has_a_key_all_the_same() -> None:
+    assert (Flag("from", "help").key, Flag("layers-gb", "help").key) == ("from_", "layers_gb")
+
+
 def test_blank_text_is_refused() -> None:
     with pytest.raises(ValueError, match="is empty"):
         text(" ")

@@ -35,7 +35,7 @@ class Builder:
     script: str
 
     def says(self, body: str) -> str:
-        nonce, _ = read_script(self.script)
+        nonce = read_script(self.script).nonce
         return marker(nonce, body) + "\r\n"
 
     def ok(self, *steps: str) -> str:

@@ -1,0 +1,76 @@
+"""What `gc` does: it tells what is left over, asks, and removes it, on one cloud or on each that is configured."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from clouds.driver import KeepsLayers, Launcher, Layer
+from clouds.home import home
+from clouds.ledger import Ledger
+from launcher import identity, tunnel
+from launcher.everywhere import ALL, visit
+from launcher.gc import Waste, collect, find, forget_absent, prune_logs
+from launcher.layers import GB, prune, size_bytes
+from launcher.terminal import Terminal
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a cloud holds that may go."""
+
+    cloud: str
+    wastes: list[Waste]
+    layers: list[Layer]
+
+    def lines(self, keep_gb: float | None) -> list[str]:
+        """Return what the user is told of it."""
+        told = [str(waste) for waste in self.wastes]
+        if self.shrinks(keep_gb):
+            rest = f" down to {keep_gb:g} GB" if keep_gb else ""
+            return [*told, f"delete {_shown(self.layers)}{rest}, but those in use"]
+        return [*told, f"{_shown(self.layers)} stay; to delete them: ./inv gc --layers"] if self.layers else told
+
+    def shrinks(self, keep_gb: float | None) -> bool:
+        """Say whether layers are to go."""
+        return keep_gb is not None and size_bytes(self.layers) > keep_gb * GB
+
+
+def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: float | None, yes: bool) -> int:
+    """Remove what is left over, and layers down to a size (None: none of them); return the exit code."""
+    now = time.time()
+    found, well = visit(name, lambda cloud: _Found(cloud.name, find(cloud, ledger, now=now), _layers(cloud)), terminal.tell)
+    for one in found:
+        for line in one.lines(keep_gb):
+            terminal.tell(f"{one.cloud}: {line}" if name == ALL else line)
+    count = sum(len(one.wastes) for one in found)
+    if count or any(one.shrinks(keep_gb) for one in found):
+        terminal.confirm("Do all this?", yes=yes)
+    wastes = {one.cloud: one.wastes for one in found}
+    gone, removed = visit(name, lambda cloud: _remove(cloud, ledger, wastes.get(cloud.name, []), keep_gb), terminal.tell)
+    logs = prune_logs(home(), now=now)
+    if removed:
+        terminal.tell(f"{count} left over and removed" if count else "nothing is left over")
+    if layers := [layer for one in gone for layer in one]:
+        terminal.tell(f"{_shown(layers)} removed")
+    if logs:
+        terminal.tell(f"{len(logs)} old logs of bakes removed")
+    return 0 if well and removed else 1
+
+
+def _layers(cloud: Launcher) -> list[Layer]:
+    return cloud.layers() if isinstance(cloud, KeepsLayers) else []
+
+
+def _shown(layers: list[Layer]) -> str:
+    return f"layers of bakes ({len(layers)}, {size_bytes(layers) / GB:.1f} GB)"
+
+
+def _remove(cloud: Launcher, ledger: Ledger, wastes: list[Waste], keep_gb: float | None) -> list[Layer]:
+    """Remove waste from a cloud, what this computer remembers of what is gone, and layers; return the layers that went."""
+    if wastes:
+        collect(cloud, ledger, wastes)
+        identity.sync(home(), cloud)
+    tunnel.sweep(cloud)
+    forget_absent(cloud, ledger)
+    return prune(cloud, int(keep_gb * GB)) if keep_gb is not None and isinstance(cloud, KeepsLayers) else []
