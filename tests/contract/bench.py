@@ -46,14 +46,14 @@ class Bench:
         settle(self.cloud, self.cloud.boot(spec))
         self.await_script(spec.name, nonce)
 
-    def await_script(self, machine: str, nonce: str, *, since: int = 0) -> None:
+    def await_script(self, machine: str, nonce: str, *, since: int = 0, checkpoints: tuple[str, ...] = CHECKPOINTS) -> None:
         """Wait until a machine's console has shown all markers of a boot."""
 
         def is_done() -> bool:
             text = self.cloud.console(machine, since).text
             found = [markers.parse(line, nonce) for line in markers.split_lines("", text)[0]]
             assert is_running(self.cloud, machine), text[-2000:]
-            return markers.advance(markers.Progress(CHECKPOINTS), [marker for marker in found if marker]).done
+            return markers.advance(markers.Progress(checkpoints), [marker for marker in found if marker]).done
 
         until(is_done, what=f"script of {machine}", timeout_s=BOOT_S * self.cloud.slowness, poll_s=0.5)
 

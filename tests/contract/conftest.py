@@ -15,6 +15,7 @@ from clouds.driver import BootSpec, Launcher
 from clouds.lifecycle import settle, stop_machine
 from tests.contract.bench import Bench
 from tests.fake_cloud import FakeCloud, World
+from tests.fake_layers import LayeredCloud
 from tests.fake_memory import MemoryCloud
 from tests.fake_remote import RemoteCloud
 
@@ -64,7 +65,11 @@ def _keeping(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -
     return MemoryCloud(World(folder))
 
 
-CLOUDS = {"fake": _fake, "faraway": _faraway, "keeping": _keeping, "local": _local, "gcp": _gcp}
+def _layered(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Launcher:
+    return LayeredCloud(World(folder))
+
+
+CLOUDS = {"fake": _fake, "faraway": _faraway, "keeping": _keeping, "layered": _layered, "local": _local, "gcp": _gcp}
 
 
 def check_clean(server: Gce) -> None:
