@@ -77,8 +77,8 @@ class Bakehouse:
         """Return what is on this computer of machines and of things half made: processes, folders, ports."""
         processes = [f"process {pid}: {command}" for pid, command in self.processes()]
         store = self.home / "local"
-        folders = [*store.glob("machines/*"), *store.glob("images/.*")]
-        return processes + [f"folder {path}" for path in folders]
+        patterns = ("machines/*", "images/.*", "images/*/.partial-*", "layers/.*")
+        return processes + [f"folder {path}" for pattern in patterns for path in store.glob(pattern)]
 
     def processes(self) -> Iterator[tuple[int, str]]:
         """Yield the processes that work in the store: their ids and commands."""

@@ -38,7 +38,7 @@ def test_the_logs_are_kept_with_the_image(bakehouse: Bakehouse, minimal: dict[st
     assert "=== " in (folder / "steps.log").read_text()
     assert "checkpoint" in (folder / "console.log").read_text()
     seconds = json.loads((folder / "result.json").read_text())["seconds"]
-    assert {"boot", "prepare", "seal", "stop", "snapshot", "inspect", "test"} <= seconds.keys()
+    assert {"seal", "stop", "snapshot", "inspect", "memory", "test"} <= seconds.keys()
 
 
 def test_two_bakes_at_once_give_two_versions(bakehouse: Bakehouse, minimal: dict[str, Any]) -> None:

@@ -83,7 +83,7 @@ def bake_until(bakehouse: Bakehouse) -> Iterator[Callable[[str], subprocess.Pope
     begun = []
 
     def begin(step: str) -> subprocess.Popen[str]:
-        begun.append(bakehouse.start("bake", "--recipe", str(RECIPES / "sleeps.toml"), "--json"))
+        begun.append(bakehouse.start("bake", "--recipe", str(RECIPES / "sleeps.toml"), "--from", step, "--json"))
         await_event(begun[-1], "step-started", step)
         return begun[-1]
 

@@ -1,4 +1,4 @@
-"""SIGKILL of the bake at ten points: afterwards `gc` finds what is left, and then nothing is left."""
+"""SIGKILL of the bake at points all over it: afterwards `gc` finds what is left, and then nothing is left."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ POINTS = [
     ("step-started", "stop", 0.2),
     ("step-started", "snapshot", 0.05),
     ("step-started", "inspect", 0.5),
+    ("step-started", "memory", 2.0),
     ("step-started", "test", 2.0),
 ]
+STEPS = ("boot", "prepare", "trouble")
+"""Those that would not begin again once a layer of them is kept."""
 
 
 @pytest.mark.parametrize(("event", "name", "after_s"), POINTS)
 def test_after_a_kill_gc_leaves_nothing(
     bakehouse: Bakehouse, minimal: dict[str, Any], event: str, name: str | None, after_s: float
 ) -> None:
-    process = bakehouse.start("bake", "--recipe", str(RECIPES / "works.toml"), "--force", "--json")
+    anew = ("--from", name) if name in STEPS else ("--force",)
+    process = bakehouse.start("bake", "--recipe", str(RECIPES / "works.toml"), *anew, "--json")
     assert process.stdout
     for line in process.stdout:
         seen = json.loads(line)
