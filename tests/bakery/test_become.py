@@ -29,6 +29,7 @@ def frozen(machine: Guest) -> Guest:
     """Return a machine as it goes on from memory: it has booted as nobody's, and must start no program in its first second."""
     machine.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n")
     machine.write("etc/hosts", "127.0.0.1 localhost\n")
+    machine.write("proc/sys/net/ipv4/conf/all/arp_notify", "0")
     machine.write("var/log/journal/0123456789abcdef0123456789abcdef/system.journal", "of the boot")
     for program in (machine.root / "bin").iterdir():
         program.write_text('#!/bin/bash\nprintf "%s\\n" "${0##*/} $*" >>"$CALLS"\n')
@@ -147,6 +148,7 @@ def test_it_takes_the_hardware_address_that_it_is_told(frozen: Guest, me: Any, m
     me.take_mac("52:54:00:00:00:02")
     me.take_mac("52:54:00:00:00:01")
     assert given == [(name, "52:54:00:00:00:02")]
+    assert frozen.read("proc/sys/net/ipv4/conf/all/arp_notify") == "1"
 
 
 def test_a_hardware_address_that_cannot_be_set_is_told(frozen: Guest, me: Any) -> None:
