@@ -11,7 +11,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from bakery.layers import Link, Outlook, choose, explain, reached, to_forget, used_at
+from bakery.layers import Link, Outlook, choose, explain, fits, reached, to_forget, used_at
 from bakery.order import Order
 from clouds import names
 from clouds.driver import Cloud, KeepsLayers, Kind, Resource, State, Tell
@@ -44,7 +44,7 @@ def find_start(cloud: Cloud, order: Order) -> tuple[Start, list[Outlook]]:
         absent = "no image that passed its tests ends with it"
         return start, explain(order.chain, (), order.reuse, start=start.reached, what=what, absent=absent)
     layers = cloud.layers()
-    layer = choose(order.chain, layers, order.reuse, disk_gb=order.disk_gb)
+    layer = choose(order.chain, layers, order.reuse, order.shape)
     start = Start(layer.id, f"the layer of {used_at(layer)}", reached(order.chain, layer.key)) if layer else Start(order.base.id)
     return start, explain(order.chain, layers, order.reuse, start=start.reached, what=f"in {start.what}")
 
@@ -86,7 +86,7 @@ def keeper(
 
 def _keep(cloud: _Layering, order: Order, link: Link, tell: Tell) -> None:
     """Keep a layer, unless there is an equal one. One that cannot be kept costs the next bake some time, and this one nothing."""
-    if any(layer.key == link.key for layer in cloud.layers()):
+    if any(layer.key == link.key and fits(layer, order.shape) for layer in cloud.layers()):
         return
     try:
         settle(cloud, cloud.keep_layer(order.id, key=link.key, step=link.step, own=link.own), timeout_s=KEEP_S)

@@ -83,9 +83,24 @@ def reuse(steps: Sequence[str], *, no_cache: bool = False, from_step: str = "") 
     return Reuse(BOOTED, "--no-cache") if no_cache else Reuse(len(steps) - 1)
 
 
-def choose(chain: Sequence[Link], layers: Iterable[Layer], reuse: Reuse, *, disk_gb: int) -> Layer | None:
-    """Return the layer to start from: that of the longest way that is done already, on a disk no larger than ours."""
-    fitting = {layer.key: layer for layer in layers if layer.disk_gb <= disk_gb}
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A builder's hardware. No layer on a larger disk can be used; the memory of one with other hardware cannot, its disk can."""
+
+    disk_gb: int
+    cpus: int
+    memory_mb: int
+
+
+def fits(layer: Layer, shape: Shape) -> bool:
+    """Say whether a builder can go on from a layer, memory and all."""
+    return layer.disk_gb <= shape.disk_gb and (layer.cpus, layer.memory_mb) == (shape.cpus, shape.memory_mb)
+
+
+def choose(chain: Sequence[Link], layers: Iterable[Layer], reuse: Reuse, shape: Shape) -> Layer | None:
+    """Return the layer to start from: that of the longest way that is done already; of equal ones that whose memory fits."""
+    usable = sorted((layer for layer in layers if layer.disk_gb <= shape.disk_gb), key=lambda layer: fits(layer, shape))
+    fitting = {layer.key: layer for layer in usable}
     return next((fitting[link.key] for link in reversed(chain[: reuse.count]) if link.key in fitting), None)
 
 

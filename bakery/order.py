@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from bakery.layers import Link, Reuse, chain, reuse
+from bakery.layers import Link, Reuse, Shape, chain, reuse
 from bakery.recipe import Recipe
 from bakery.render import Script, digest, render, render_tests
 from bakery.resolve import resolve
@@ -56,6 +56,11 @@ class Order:
     deadline_s: float
     silence_s: float
     labels: Mapping[str, str]
+
+    @property
+    def shape(self) -> Shape:
+        """The hardware of the builder."""
+        return Shape(self.disk_gb, self.cpus, self.memory_mb)
 
 
 def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, tell: Tell) -> Order:

@@ -142,6 +142,8 @@ class Layer:
     used_at: float
     size_bytes: int
     disk_gb: int
+    cpus: int
+    memory_mb: int
 
 
 @dataclass(frozen=True, slots=True)

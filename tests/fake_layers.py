@@ -39,7 +39,9 @@ class LayeredCloud(FakeCloud):
             layer_id = f"layer-{next(_numbers)}"
             below = self.world.layers.get(found.spec.source)
             parent = below.layer.key if below else ""
-            layer = Layer(layer_id, key, step, own, parent, now(), LAYER_BYTES, found.spec.disk_gb)
+            layer = Layer(
+                layer_id, key, step, own, parent, now(), LAYER_BYTES, found.spec.disk_gb, found.spec.cpus, found.spec.memory_mb
+            )
             self.world.layers[layer_id] = Kept(layer, dict(found.disk), on=found.spec.source)
             found.spec = replace(found.spec, source=layer_id)
             return Ticket("keep", Kind.DISK, layer_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Layer, Resource, Tell, Ticket
@@ -227,8 +228,8 @@ class LocalCloud:
         if ticket.verb == "freeze":
             self._images.keep_memory(record, self.accelerator)
         elif ticket.verb == "keep-layer":
-            layer, disk = self._layers.keep(record, self.accelerator, **json.loads(ticket.operation))
-            self._machines.put_on(ticket.name, layer, disk)
+            note = partial(self._machines.put_on, ticket.name)
+            self._layers.keep(record, self.accelerator, **json.loads(ticket.operation), note=note)
         else:
             give_order(folder, order(folder, record))
         return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +37,12 @@ class Layers:
         found = [layer for folder in whole if memory.is_whole(folder) and (layer := _layer(folder))]
         return sorted(found, key=lambda layer: layer.used_at)
 
-    def keep(self, record: MachineRecord, accelerator: Accelerator, *, key: str, step: str, own: str) -> tuple[str, str]:
-        """Make a layer of a builder that waits, its disk at rest; return its id, and the file of the disk that the builder has now.
+    def keep(
+        self, record: MachineRecord, accelerator: Accelerator, *, key: str, step: str, own: str, note: Callable[[str, str], None]
+    ) -> None:
+        """Make a layer of a builder that waits, its disk at rest; its disk becomes the layer's, and an overlay on that its own.
 
-        Its disk becomes the layer's, and an overlay on that its own. The layer is seen when all of it is there.
+        `note` is told the layer's id and the file of the disk that the builder has now. The layer is seen when all of it is there.
         """
         machine, layer = self.store.machine(record.name), f"layer-{key[:12]}-{secrets.token_hex(4)}"
         overlay = f"on-{layer}.qcow2"
@@ -61,12 +64,13 @@ class Layers:
             qmp(machine, "blockdev-snapshot-sync", snapshot)
             os.link(machine / record.disk, folder / qemu.DISK)
             memory.seal(folder, memory.shape(record, accelerator))
-            kept = {"key": key, "step": step, "own": own, "source": record.source, "used_at": time.time()}
+            shape = {"cpus": record.cpus, "memory_mb": record.memory_mb}
+            kept = {"key": key, "step": step, "own": own, "source": record.source, "used_at": time.time(), **shape}
             files.write_json(folder / LAYER, kept)
+            note(layer, overlay)  # first: no moment may be in which nobody seems to need the layer
             folder.rename(self.store.layers / layer)
         finally:
             files.remove_folder(folder)
-        return layer, overlay
 
     def use(self, layer: str) -> None:
         """Note that a layer was used now."""
@@ -97,4 +101,6 @@ def _layer(folder: Path) -> Layer | None:
         used_at=kept["used_at"],
         size_bytes=files.folder_bytes(folder),
         disk_gb=-(-virtual_bytes(folder / qemu.DISK) // _GIB),
+        cpus=kept["cpus"],
+        memory_mb=kept["memory_mb"],
     )

@@ -117,11 +117,14 @@ def test_without_layers_a_failed_step_promises_nothing(world: World) -> None:
     assert "goes on" not in raised.value.next_step
 
 
-def test_a_layer_that_is_there_is_not_kept_again(baker: Baker, world: World) -> None:
+def test_layers_are_kept_for_builders_of_each_shape(baker: Baker, world: World) -> None:
     baker.bake("a=1", "b=1", disk_gb=20)
     baker.bake("a=1", "b=1", disk_gb=10)
     assert baker.run == ["boot", "prepare", "a", "b", "seal"]
-    assert len(kept(world)) == 4
+    assert len(kept(world)) == 8
+    baker.bake("a=1", "b=2", disk_gb=10)
+    assert baker.run == ["b", "seal"]
+    assert len(kept(world)) == 9
 
 
 def test_the_seconds_of_keeping_layers_are_a_stage(baker: Baker) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bakery import render as rendering
-from bakery.layers import Link, Reuse, chain, choose, explain, reached, reuse, to_forget
+from bakery.layers import Link, Reuse, Shape, chain, choose, explain, reached, reuse, to_forget
 from bakery.recipe import Builder, Copy, Machine, Python, Recipe, Step, Test
 from bakery.render import Script, render
 from bakery.resolve import Resolution
@@ -114,8 +114,8 @@ CHAIN = tuple(Link(step, f"own of {step}", f"key of {step}") for step in STEPS[:
 ALL = reuse(STEPS)
 
 
-def layer(step: str, *, parent: str = "", disk_gb: int = 10, **fields: str) -> Layer:
-    found = Layer(f"id of {step}", f"key of {step}", step, f"own of {step}", parent, 0.0, 5_000_000, disk_gb)
+def layer(step: str, *, parent: str = "", disk_gb: int = 10, cpus: int = 2, **fields: str) -> Layer:
+    found = Layer(f"id of {step}", f"key of {step}", step, f"own of {step}", parent, 0.0, 5_000_000, disk_gb, cpus, 4096)
     return replace(found, **fields)  # type: ignore[arg-type]
 
 
@@ -125,7 +125,7 @@ def kept(*steps: str) -> list[Layer]:
 
 
 def chosen(layers: list[Layer], reuse: Reuse = ALL, disk_gb: int = 10) -> str:
-    found = choose(CHAIN, layers, reuse, disk_gb=disk_gb)
+    found = choose(CHAIN, layers, reuse, Shape(disk_gb, 2, 4096))
     return found.step if found else ""
 
 
@@ -140,6 +140,13 @@ def test_a_layer_with_a_larger_disk_than_the_builders_is_not_taken() -> None:
     layers = [layer("boot"), layer("prepare", disk_gb=11)]
     assert chosen(layers) == "boot"
     assert chosen(layers, disk_gb=11) == "prepare"
+
+
+def test_of_equal_layers_the_one_is_taken_whose_memory_fits() -> None:
+    ours, other = layer("boot", id="ours"), layer("boot", id="other", cpus=8)
+    for layers in ([ours, other], [other, ours]):
+        found = choose(CHAIN, layers, reuse([link.step for link in CHAIN]), Shape(10, 2, 4096))
+        assert found == ours
 
 
 @pytest.mark.parametrize(

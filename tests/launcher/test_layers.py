@@ -23,7 +23,7 @@ ON = {"a": "", "b": "a", "c": "b", "x": "a"}
 @pytest.fixture
 def cloud(world: World) -> LayeredCloud:
     for used_at, (name, parent) in enumerate(ON.items()):
-        layer = Layer(f"layer-{name}", name, name, name, parent, float(used_at), LAYER_BYTES, 10)
+        layer = Layer(f"layer-{name}", name, name, name, parent, float(used_at), LAYER_BYTES, 10, 1, 1024)
         world.layers[layer.id] = Kept(layer, {}, on=f"layer-{parent}")
     return LayeredCloud(world)
 

@@ -37,7 +37,15 @@ def put_layer(store: Store, name: str, source: str, *, used_at: float = 1.0) -> 
     link_boot_files(store.source(source), folder)
     (folder / memory.STATE).write_bytes(b"state")
     memory.seal(folder, memory.shape(new_record(order("one"), created_at=0), TCG))
-    record = {"key": f"key-{name}", "step": name, "own": f"own-{name}", "source": source, "used_at": used_at}
+    record = {
+        "key": f"key-{name}",
+        "step": name,
+        "own": f"own-{name}",
+        "source": source,
+        "used_at": used_at,
+        "cpus": 1,
+        "memory_mb": 64,
+    }
     files.write_json(folder / LAYER, record)
     return folder.name
 
