@@ -9,7 +9,7 @@ from clouds.lifecycle import is_running, settle
 from launcher.power import SUSPEND_S
 from tests.contract.bench import Bench
 
-SUSPENDING = ["faraway", "keeping", "gcp"]
+SUSPENDING = ["faraway", "keeping", "gcp", pytest.param("local", marks=pytest.mark.vm)]
 pytestmark = pytest.mark.parametrize("bench", SUSPENDING, indirect=True, scope="module")
 
 

@@ -69,3 +69,8 @@ def test_any_text_is_taken_as_it_is_or_refused(text: str) -> None:
         assert check(text, where="it") == text
     except UsageError as error:
         assert error.next_step
+
+
+def test_hash_of_a_generated_password_is_cheap_to_check() -> None:
+    parameters = extract_parameters(hash_password(generate()).removeprefix("argon2:"))
+    assert (parameters.type.name, parameters.time_cost, parameters.memory_cost) == ("ID", 1, 1024)
