@@ -84,7 +84,7 @@ class LocalCloud:
         return Ticket("stop", Kind.MACHINE, machine)
 
     def suspend(self, machine: str) -> Ticket:
-        """Keep a machine's memory beside its disk; done when this returns."""
+        """Keep a machine's memory beside its disk; QEMU ends then."""
         with self._told():
             self._machines.suspend(machine, self.accelerator)
         return Ticket("suspend", Kind.MACHINE, machine)
@@ -146,6 +146,8 @@ class LocalCloud:
         if ticket.verb in ("freeze", "keep-layer", "go-on"):
             with self._told():
                 return self._machines.is_waiting(ticket.name) and self._serve(ticket)
+        if ticket.verb == "suspend":
+            return not qemu.is_alive(self._store.machine(ticket.name))
         if ticket.verb == "stop":
             return self._machines.is_off(ticket.name)
         if ticket.verb == "delete":
