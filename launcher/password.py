@@ -22,7 +22,7 @@ TIME_COST, MEMORY_KIB, PARALLELISM = 5, 7 * 1024, 1
 """Argon2id, one of the equal settings of cheatsheetseries.owasp.org (Password Storage): the one that takes the least time
 and memory, since the guest checks it at each log-in, and may be emulated."""
 _GENERATED = re.compile(rf"[{_ALPHABET}]{{{GROUP_LENGTH}}}(-[{_ALPHABET}]{{{GROUP_LENGTH}}}){{{GROUPS - 1}}}")
-"""What `generate` makes: nobody guesses 99 bits, however fast a guess is; to check it takes an emulated guest half a second less."""
+"""What `generate` makes: nobody guesses 99 bits, however fast a guess is; to check takes an emulated guest half a second less."""
 SET_PASSWORD = ("sudo", "/usr/lib/bakehouse/set-password")
 
 
