@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 from tests.vm.bakehouse import Bakehouse
 from tests.vm.browser import chromium
 
-LONGEST_FIRST = ("test_machine", "test_gcp", "test_failures", "test_kill", "test_layers")
+LONGEST_FIRST = ("test_instant", "test_machine", "test_gcp", "test_failures", "test_kill", "test_layers")
 """The files that keep one of two processes busy for longest."""
 
 

@@ -101,7 +101,7 @@ def test_what_jupyter_draws_at_random_differs(machines: list[dict[str, Any]]) ->
 
 def test_jupyter_takes_a_new_password_without_a_restart(bakehouse: Bakehouse, machines: list[dict[str, Any]]) -> None:
     name, url = machines[0]["name"], machines[0]["url"]
-    pid = ("systemctl", "show", "--property=MainPID", "jupyter.service")
+    pid = ("sudo", "systemctl", "show", "--property=MainPID", "jupyter.service")
     before = bakehouse.must("ssh", name, "--", *pid).stdout
     new = bakehouse.must("password", name).stdout.strip()
     assert login(url, new)
