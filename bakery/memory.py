@@ -5,9 +5,10 @@ from __future__ import annotations
 from bakery.events import Note, OnEvent
 from bakery.order import Order
 from bakery.record import Record
-from bakery.trial import blaming
+from bakery.trial import NOT_THE_IMAGE, blaming
 from clouds import names
 from clouds.driver import BootSpec, End, KeepsMemory, Launcher
+from clouds.errors import CloudError, TimedOutError
 from clouds.ledger import Ledger
 from clouds.lifecycle import settle
 from clouds.undo import Undo
@@ -19,12 +20,17 @@ FREEZE_S = 60
 
 
 def keep_memory(cloud: Launcher, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent) -> None:
-    """Give an image its memory. Raises TestsFailedError: no machine of it came so far as to be frozen; none is left."""
+    """Give an image its memory, if the cloud can freeze it. TestsFailedError: no machine of it came up; none is left."""
     assert isinstance(cloud, KeepsMemory)
     spec = _spec(cloud, order, image)
     with Undo() as undo, blaming(cloud, image, spec.name, record, step="memory", what="its memory cannot be kept"):
         boot_machine(cloud, ledger, undo, spec, lambda line: on_event(Note(line)), come_up=Boot.await_memory)
-        settle(cloud, cloud.freeze(spec.name, image), timeout_s=FREEZE_S)
+        try:
+            settle(cloud, cloud.freeze(spec.name, image), timeout_s=FREEZE_S)
+        except NOT_THE_IMAGE:
+            raise
+        except (CloudError, TimedOutError) as error:  # the machine has come up: that is what the image owes
+            on_event(Note(f"image {image}: its memory is not kept, so that its machines boot: {error.message}"))
 
 
 def _spec(cloud: Launcher, order: Order, image: str) -> BootSpec:

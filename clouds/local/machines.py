@@ -82,7 +82,7 @@ class Machines:
         if asleep and (why := memory.difference(asleep, memory.shape(record, accelerator))):
             raise InvalidError(
                 f"machine {name}: it cannot go on from its memory: {why}",
-                next_step=f"To boot it from its disk, without what it had in memory: ./inv stop {name} && ./inv start {name}",
+                next_step=_boot_anyway(name),
             )
         record = self._change(folder, lambda record: from_memory(with_facts(record, facts, deadline_s=deadline_s), folder, asleep))
         write_facts(folder, record.facts)
@@ -220,8 +220,10 @@ class Machines:
         """Let a machine go on from its memory. A builder that does not boots from the disk of its layer instead."""
         try:
             awake = wake(folder, record)
-        except RestoreError:
+        except RestoreError as error:
             self._end(folder)
+            if record.memory == SUSPENDED:
+                error.next_step = _boot_anyway(record.name)
             if not record.has_build_settings:
                 raise
             self._boot_instead(folder, record, accelerator)
@@ -282,6 +284,10 @@ class Machines:
         if state is State.RUNNING and (folder / _STOPPING).exists():
             state = State.STOPPING
         return Resource(Kind.MACHINE, record.name, state, record.labels, record.created_at)
+
+
+def _boot_anyway(name: str) -> str:
+    return f"To boot it from its disk, without what it had in memory: ./inv stop {name} && ./inv start {name}"
 
 
 def _absent(name: str) -> NotFoundError:
