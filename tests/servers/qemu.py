@@ -173,7 +173,7 @@ class QemuVms:
             *("-smp", str(min(vm.cpus, os.cpu_count() or 1)), "-m", str(min(vm.memory_mb, _MEMORY_MB_MAX))),
             *("-smbios", "type=1,manufacturer=Google,product=Google Compute Engine"),
             *("-kernel", boot["vmlinuz"], *initrd, "-append", f"{boot['cmdline']} {self._accelerator.cmdline}".rstrip()),
-            *("-drive", drive, "-device", "nvme,drive=root,serial=root"),
+            *("-drive", drive, "-device", "virtio-blk-pci,drive=root,serial=root"),
             *("-netdev", f"user,id=net,ipv6=off,{guest},{forward}", "-device", "virtio-net-pci,netdev=net,romfile="),
             *("-device", "virtio-rng-pci", "-chardev", "file,id=console,path=console.log,append=on", "-serial", "chardev:console"),
             *("-chardev", "socket,id=qmp,path=qmp.sock,server=on,wait=off", "-mon", "chardev=qmp,mode=control"),
