@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from clouds.waiter import until
 from tests.vm.bakehouse import RECIPES, Bakehouse, Finished
 
 pytestmark = pytest.mark.vm
@@ -105,6 +106,8 @@ def await_event(process: subprocess.Popen[str], event: str, name: str) -> None:
 
 def test_a_killed_builder_is_told_at_once(bakehouse: Bakehouse, bake_until: BakeUntil) -> None:
     bake = bake_until("trouble")
+    logs = bakehouse.home.glob  # a builder that dies before it has told anything is started once more
+    until(lambda: any("trouble" in log.read_text() for log in logs("local/machines/*/steps.log")), what="the step", timeout_s=120)
     for pid, command in bakehouse.processes():
         if "qemu-system" in command and "timeout" not in command.split()[0]:
             os.kill(pid, signal.SIGKILL)

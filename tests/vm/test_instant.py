@@ -35,13 +35,20 @@ echo "clock=$(date +%s.%N)"
 """What a shell in a machine says of it, right after the launch."""
 SAME = {"authorized-key", "clock"}
 IN_THE_KERNEL = """
-import glob, os, sys
+import glob, os, sys, time
 from jupyter_client import BlockingKernelClient
 path = max(glob.glob(os.path.expanduser("~/.local/share/jupyter/runtime/kernel-*.json")), key=os.path.getmtime)
 client = BlockingKernelClient(connection_file=path)
 client.load_connection_file()
 client.start_channels()
-client.wait_for_ready(timeout=120)
+for left in reversed(range(60)):
+    try:
+        client.wait_for_ready(timeout=120)
+        break
+    except RuntimeError:  # no heartbeat: it is only just starting
+        if not left:
+            raise
+        time.sleep(1)
 client.execute_interactive(sys.argv[1], timeout=120)
 """
 
