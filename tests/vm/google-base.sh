@@ -17,6 +17,17 @@ printf '169.254.169.254 metadata.google.internal metadata\n' >>/etc/hosts
 systemctl --quiet disable bakehouse-facts.service bakehouse-script.service
 rm /usr/lib/systemd/system/bakehouse-facts.service /usr/lib/systemd/system/bakehouse-script.service /usr/lib/bakehouse/facts
 
+# Its network, too, is another: there addresses are leased.
+cat >/etc/systemd/network/70-dhcp.network <<'NETWORK'
+[Match]
+Name=en* eth*
+
+[Network]
+DHCP=ipv4
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+NETWORK
+
 # The mirrors and certificates of this computer, without which no package is found from here.
 mkdir --parents /usr/share/mirrors
 cp --recursive /run/bakehouse/build /usr/share/mirrors/
