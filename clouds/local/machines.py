@@ -75,7 +75,9 @@ class Machines:
         """Start a machine that is off; one that was paused because this computer's disk was full goes on."""
         folder, record = self._known(name)
         if qemu.is_alive(folder):
-            qmp(folder, "cont")
+            if not record.memory:  # else it is about to go on from there
+                files.discard(folder / SUSPENDED)  # of a suspension that was cut short: the disk goes on, and no longer fits it
+                qmp(folder, "cont")
             return
         (folder / _STOPPING).unlink(missing_ok=True)
         asleep = folder / SUSPENDED if (folder / SUSPENDED).is_dir() else None
@@ -93,10 +95,12 @@ class Machines:
     def suspend(self, name: str, accelerator: Accelerator) -> None:
         """Keep the memory of a machine that is on, and switch it off."""
         folder, record = self._known(name)
-        if (folder / SUSPENDED).is_dir():
+        is_alive = qemu.is_alive(folder)
+        if (folder / SUSPENDED).is_dir() and not is_alive:
             return
-        if not qemu.is_alive(folder):
+        if not is_alive:
             raise InvalidError(f"machine {name}: it is off", next_step=f"Start it: ./inv start {name}")
+        files.discard(folder / SUSPENDED)
         files.sweep(folder)
         suspend(folder, record, memory.shape(record, accelerator))
 
@@ -279,7 +283,7 @@ class Machines:
         if record is None:
             return None
         state = State.RUNNING if qemu.is_alive(folder) else State.STOPPED
-        if state is State.STOPPED and (folder / SUSPENDED).is_dir():
+        if (folder / SUSPENDED).is_dir():  # also one whose QEMU had not ended when the client that suspended it was killed
             state = State.SUSPENDED
         if state is State.RUNNING and (folder / _STOPPING).exists():
             state = State.STOPPING
