@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from clouds.waiter import until
 from tests.bash_guest import NONCE, Guest
 from tests.machine_code import HASH, LIBRARY, facts_told, identity_text, load_code, tell_facts
 
@@ -175,13 +176,13 @@ def test_a_machine_that_is_to_be_frozen_takes_no_identity(machine: Guest) -> Non
 
 
 @contextmanager
-def answering(address: str | tuple[str, int], *statuses: int) -> Iterator[str | tuple[str, int]]:
-    """Serve these statuses at an address, one for each visitor; give the address."""
-    left = list(statuses)
+def answering(address: str | tuple[str, int], *statuses: int, asked: list[str] | None = None) -> Iterator[str | tuple[str, int]]:
+    """Serve these statuses at an address, one for each visitor, and note what they ask; give the address."""
+    left, noted = list(statuses), [] if asked is None else asked
 
     class Visit(socketserver.StreamRequestHandler):
         def handle(self) -> None:
-            self.rfile.readline()
+            noted.append(self.rfile.readline().decode().strip())
             self.wfile.write(b"HTTP/1.1 %d x\r\n\r\nhello" % left.pop(0))
 
     kind = type(
@@ -223,6 +224,15 @@ def test_a_front_that_is_open_is_told(frozen: Guest, me: Any, jupyter: str) -> N
         frozen.write("etc/bakehouse/front.conf", f"    listen {front[1]} default_server;\n")
         with pytest.raises(RuntimeError, match=r"answers 200 without a password"):
             me.await_services()
+
+
+def test_what_it_offers_is_asked_while_it_becomes_somebody(frozen: Guest, me: Any, jupyter: str, host_key: tuple[str, str]) -> None:
+    asked: list[str] = []
+    with answering(jupyter, 200, asked=asked), answering(("127.0.0.1", 0), 503, asked=asked) as front:
+        frozen.write("etc/bakehouse/front.conf", f"    listen {front[1]} default_server;\n")
+        me.become({**FACTS, "HOST_KEY": host_key[0]})
+        until(lambda: len(asked) == 2, what="two questions", timeout_s=10, poll_s=0.001)
+    assert asked == ["GET /login HTTP/1.0"] * 2
 
 
 def test_a_machine_without_a_notebook_waits_for_none(frozen: Guest, me: Any) -> None:
