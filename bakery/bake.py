@@ -20,7 +20,8 @@ from bakery.seal import search
 from bakery.trial import try_image
 from bakery.watch import Watch, Watched
 from clouds import names
-from clouds.driver import BootSpec, End, KeepsFiles, KeepsMemory, Kind, Launcher, OpensShell, ReadsDisks, Wishes
+from clouds.abilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks
+from clouds.driver import BootSpec, End, Kind, Launcher, Wishes
 from clouds.errors import (
     BakeError,
     BakehouseError,

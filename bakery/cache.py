@@ -14,7 +14,8 @@ from typing import Protocol
 from bakery.layers import Link, Outlook, choose, explain, fits, reached, to_forget, used_at
 from bakery.order import Order
 from clouds import names
-from clouds.driver import Cloud, KeepsLayers, Kind, Resource, State, Tell
+from clouds.abilities import KeepsLayers
+from clouds.driver import Cloud, Kind, Resource, State, Tell
 from clouds.errors import BuilderSilentError, CloudError, TimedOutError
 from clouds.lifecycle import settle
 from launcher.layers import prune

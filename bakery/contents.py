@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from clouds.driver import DiskFiles
+from clouds.abilities import DiskFiles
 
 _STATUS = "/var/lib/dpkg/status"
 _STATUS_BYTES_MAX = 16 * 1024 * 1024

@@ -23,7 +23,7 @@ _SCRIPTS = Path(__file__).parents[1] / "templates" / "inside"
 
 @dataclass(frozen=True)
 class MachineFiles:
-    """The files of a running machine that were on its disk before it was switched on (a `clouds.driver.DiskFiles`)."""
+    """The files of a running machine that were on its disk before it was switched on (a `clouds.abilities.DiskFiles`)."""
 
     cloud: Launcher
     machine: str

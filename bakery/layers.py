@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bakery.render import DIGEST_LENGTH, Part, Script, frame
-from clouds.driver import BaseImage, Layer
+from clouds.abilities import Layer
+from clouds.driver import BaseImage
 from clouds.errors import UsageError
 from clouds.near import did_you_mean
 

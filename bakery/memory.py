@@ -7,7 +7,8 @@ from bakery.order import Order
 from bakery.record import Record
 from bakery.trial import NOT_THE_IMAGE, blaming
 from clouds import names
-from clouds.driver import BootSpec, End, KeepsMemory, Launcher
+from clouds.abilities import KeepsMemory
+from clouds.driver import BootSpec, End, Launcher
 from clouds.errors import CloudError, TimedOutError
 from clouds.ledger import Ledger
 from clouds.lifecycle import settle

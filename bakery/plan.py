@@ -10,7 +10,8 @@ from bakery.layers import Outlook
 from bakery.order import BakeOptions, place_order, taken_versions
 from bakery.recipe import Recipe
 from clouds import names
-from clouds.driver import BaseImage, BootSpec, Cloud, KeepsLayers, KeepsMemory, Kind, Resource, State
+from clouds.abilities import KeepsLayers, KeepsMemory
+from clouds.driver import BaseImage, BootSpec, Cloud, Kind, Resource, State
 
 BASE_LABEL_LENGTH = 32
 

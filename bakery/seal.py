@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from bakery.contents import packages
 from bakery.order import Order
 from bakery.record import Record
-from clouds.driver import DiskFiles
+from clouds.abilities import DiskFiles
 from clouds.errors import NotSealedError
 
 

@@ -12,7 +12,8 @@ from bakery.record import Record
 from bakery.seal import search
 from bakery.watch import Watch, Watched
 from clouds import names
-from clouds.driver import End, Launcher, ReadsDisks
+from clouds.abilities import ReadsDisks
+from clouds.driver import End, Launcher
 from clouds.errors import (
     BakeError,
     BakehouseError,

@@ -14,7 +14,8 @@ from typing import NoReturn
 
 from bakery.events import LogText, OnEvent, StepEnded, StepStarted
 from clouds import markers
-from clouds.driver import Cloud, ConsoleText, StreamsLog
+from clouds.abilities import StreamsLog
+from clouds.driver import Cloud, ConsoleText
 from clouds.errors import (
     BuilderDiedError,
     BuilderSilentError,

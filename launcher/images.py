@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from clouds import names
-from clouds.driver import Cloud, KeepsMemory, Kind, Resource, State
+from clouds.abilities import KeepsMemory
+from clouds.driver import Cloud, Kind, Resource, State
 from clouds.errors import ConflictError, NotFoundError, UsageError
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove

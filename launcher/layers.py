@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from clouds.driver import KeepsLayers, Layer
+from clouds.abilities import KeepsLayers, Layer
 from clouds.errors import UsageError
 from launcher.flags import gigabytes
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clouds import names
-from clouds.driver import KeepsFiles, Kind, Launcher
+from clouds.abilities import KeepsFiles
+from clouds.driver import Kind, Launcher
 from clouds.errors import NotFoundError
 
 BAKE_LOGS = ("console.log", "tests.log", "steps.log")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from clouds import names
-from clouds.driver import Kind, Launcher, State, Suspends, Tell
+from clouds.abilities import Suspends
+from clouds.driver import Kind, Launcher, State, Tell
 from clouds.errors import CloudError, TimedOutError, UsageError
 from clouds.home import home
 from clouds.lifecycle import is_running, settle, stop_machine

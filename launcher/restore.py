@@ -7,7 +7,8 @@ import secrets
 from dataclasses import dataclass, replace
 
 from clouds import names
-from clouds.driver import BootSpec, KeepsMemory, Launcher, Tell
+from clouds.abilities import KeepsMemory
+from clouds.driver import BootSpec, Launcher, Tell
 from clouds.errors import BakehouseError, RestoreError, TimedOutError
 from clouds.home import home
 from clouds.ledger import Ledger

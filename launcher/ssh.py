@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clouds import names
-from clouds.driver import Launcher, OpensShell
+from clouds.abilities import OpensShell
+from clouds.driver import Launcher
 from clouds.errors import CloudError, TimedOutError
 from clouds.home import home
 from launcher import identity

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from clouds.driver import KeepsLayers, Launcher, Layer
+from clouds.abilities import KeepsLayers, Layer
+from clouds.driver import Launcher
 from clouds.home import home
 from clouds.ledger import Ledger
 from launcher import identity, tunnel

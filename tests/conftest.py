@@ -14,9 +14,10 @@ import pytest
 
 from launcher import tunnel
 from tests import fake_ssh
-from tests.fake_cloud import FakeCloud, World
+from tests.fake_cloud import FakeCloud
 from tests.fake_memory import MemoryCloud
 from tests.fake_remote import RemoteCloud, forwards
+from tests.fake_world import World
 
 SLOW_MARKERS = ("vm", "install")
 _REFUSED_PROGRAMS = ("qemu-system-", "mmdebstrap", "apt-get")

@@ -1,6 +1,6 @@
 """A cloud in memory: instant, readable from outside, able to fail before and after each operation.
 
-`World` is what the cloud holds; `FakeCloud` is one client of it. A test that kills a client goes on with a second
+`FakeCloud` is one client of a `World`, which is what the cloud holds. A test that kills a client goes on with a second
 `FakeCloud` on the same world, as a second command on the same computer would.
 """
 
@@ -13,14 +13,14 @@ import signal
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Layer, Resource, State, Tell, Ticket
+from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
 from clouds.errors import ConflictError, InvalidError, NotFoundError
 from tests import fake_services
-from tests.fake_guest import OK, Guest, Played, play
+from tests.fake_guest import Guest, Played, play
+from tests.fake_world import Image, Machine, World
 
 OPERATIONS = (
     "resolve_base",
@@ -63,70 +63,6 @@ class Killed(BaseException):
 def interrupt() -> None:
     """Press Ctrl-C: a real SIGINT to this process."""
     signal.raise_signal(signal.SIGINT)
-
-
-@dataclass(slots=True)
-class Machine:
-    """A machine of the fake cloud, and what its guest has printed and left on its disk; one that `waits` takes a script."""
-
-    spec: BootSpec
-    labels: dict[str, str]
-    facts: dict[str, str]
-    disk: dict[str, bytes]
-    created_at: float
-    state: State = State.RUNNING
-    console: bytes = b""
-    log: bytes = b""
-    guest: Guest = OK
-    waits: bool = False
-
-
-@dataclass(slots=True)
-class Image:
-    """An image of the fake cloud; PENDING until somebody has checked the ticket of its snapshot.
-
-    `memory_of` is the order of the machine whose memory it carries, on a cloud that keeps any.
-    """
-
-    labels: dict[str, str]
-    disk: dict[str, bytes]
-    created_at: float
-    state: State = State.PENDING
-    attached: dict[str, Path] = field(default_factory=dict)
-    memory_of: BootSpec | None = None
-
-
-@dataclass(slots=True)
-class Kept:
-    """A layer of the fake cloud; its disk overlays that of the layer, or base, `on`."""
-
-    layer: Layer
-    disk: dict[str, bytes]
-    on: str = ""
-
-
-@dataclass(slots=True)
-class World:
-    """What the cloud holds; tests read and change it directly. `folder` takes the files that are attached to images."""
-
-    folder: Path
-    machines: dict[str, Machine] = field(default_factory=dict)
-    images: dict[str, Image] = field(default_factory=dict)
-    guests: list[tuple[str, Iterator[Guest]]] = field(default_factory=list)
-    layers: dict[str, Kept] = field(default_factory=dict)
-    base_serial: int = 1
-    archive: int = 1
-    """Stands for the packages that there are for apt."""
-    addresses: dict[tuple[str, int], Endpoint] = field(default_factory=dict)
-
-    def inventory(self) -> list[str]:
-        """Return everything that would be billed, as `kind name state` lines."""
-        machines = [f"machine {name} {machine.state}" for name, machine in self.machines.items()]
-        return machines + [f"image {name} {image.state}" for name, image in self.images.items()]
-
-    def guest_of(self, machine: str) -> Guest:
-        """Return how the next boot of a machine is to go: the rule that was given last wins."""
-        return next((next(guests) for pattern, guests in reversed(self.guests) if fnmatchcase(machine, pattern)), OK)
 
 
 @dataclass(slots=True)
@@ -208,14 +144,9 @@ class FakeCloud:
 
     def boot(self, spec: BootSpec) -> Ticket:
         with self._operation("boot", spec.name):
-            there = self.world.machines.get(spec.name)
-            if there and there.spec.token != spec.token:
-                raise ConflictError(f"machine {spec.name}: the name is taken", next_step="Choose another name.")
-            if not there:
-                _check_labels(spec.labels)
+            if not self._is_there(spec):
                 disk = self._source_disk(spec.source)
-                machine = Machine(spec, dict(spec.labels), dict(spec.facts), disk, now())
-                self.world.machines[spec.name] = machine
+                self.world.machines[spec.name] = Machine(spec, dict(spec.labels), dict(spec.facts), disk, now())
                 self._run_guest(spec.name)
             return Ticket("boot", Kind.MACHINE, spec.name)
 
@@ -329,6 +260,14 @@ class FakeCloud:
             if fault.when == when:
                 self._dead = self._dead or isinstance(fault.error, Killed)
                 fault.strike()
+
+    def _is_there(self, spec: BootSpec) -> bool:
+        """Say whether this very machine exists. ConflictError: another one has its name. InvalidError: its labels are none."""
+        there = self.world.machines.get(spec.name)
+        if there and there.spec.token != spec.token:
+            raise ConflictError(f"machine {spec.name}: the name is taken", next_step="Choose another name.")
+        _check_labels(spec.labels)
+        return there is not None
 
     def _machine(self, name: str) -> Machine:
         if name not in self.world.machines:

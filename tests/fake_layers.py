@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-from clouds.driver import BootSpec, Kind, Layer, Ticket
+from clouds.abilities import Layer
+from clouds.driver import BootSpec, Kind, Ticket
 from clouds.errors import InvalidError, NotFoundError
 from tests import fake_guest
-from tests.fake_cloud import FakeCloud, Kept, Machine, now, take
+from tests.fake_cloud import FakeCloud, now, take
+from tests.fake_world import Kept, Machine
 
 LAYER_BYTES = 10**9
 """What each layer of the fake cloud occupies."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from clouds.driver import BootSpec, Endpoint, Kind, State, Ticket
-from clouds.errors import ConflictError, InvalidError, RestoreError
-from tests.fake_cloud import Machine, World, _check_labels, now
+from clouds.errors import InvalidError, RestoreError
+from tests.fake_cloud import now
 from tests.fake_guest import marker, play
 from tests.fake_remote import SuspendingCloud
+from tests.fake_world import Machine, World
 
 MEMORY_BYTES = 77_000_000
 NOBODY = Endpoint("127.0.0.1", 9)
@@ -47,11 +48,7 @@ class MemoryCloud(SuspendingCloud):
 
     def restore(self, spec: BootSpec) -> Ticket:
         with self._operation("restore", spec.name):
-            there = self.world.machines.get(spec.name)
-            if there and there.spec.token != spec.token:
-                raise ConflictError(f"machine {spec.name}: the name is taken", next_step="Choose another name.")
-            if not there:
-                _check_labels(spec.labels)
+            if not self._is_there(spec):
                 self.world.machines[spec.name] = self._gone_on(spec)
             if self.awakening == "refused":
                 raise _not_awake(spec.name)

@@ -9,7 +9,8 @@ from pathlib import Path
 from clouds.driver import BootSpec, Endpoint, Kind, State, Ticket, Wishes
 from clouds.errors import CapacityError, InvalidError
 from tests import fake_services
-from tests.fake_cloud import SSH_PORT, FakeCloud, World
+from tests.fake_cloud import SSH_PORT, FakeCloud
+from tests.fake_world import World
 
 NOTEBOOK_PORT = 8888
 ZONES = ("near-1", "near-2", "near-3")

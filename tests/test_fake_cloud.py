@@ -7,7 +7,8 @@ import pytest
 
 from clouds.driver import BootSpec, Kind
 from clouds.errors import CapacityError
-from tests.fake_cloud import FakeCloud, Killed, World, interrupt
+from tests.fake_cloud import FakeCloud, Killed, interrupt
+from tests.fake_world import World
 
 
 def spec(name: str) -> BootSpec:

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
-from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Layer, Resource, Tell, Ticket
+from clouds.abilities import Layer
+from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, Tell, Ticket
 from clouds.errors import NotFoundError
 from clouds.local import console, memory, qemu
 from clouds.local.accelerator import Accelerator, accelerator

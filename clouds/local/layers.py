@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clouds.driver import Layer
+from clouds.abilities import Layer
 from clouds.local import files, memory, qemu
 from clouds.local.accelerator import Accelerator
 from clouds.local.disks import make_overlay, virtual_bytes

@@ -27,9 +27,10 @@ from clouds.errors import (
     UsageError,
 )
 from tests import fake_guest
-from tests.fake_cloud import FakeCloud, World
+from tests.fake_cloud import FakeCloud
 from tests.fake_guest import CONTENT, OK
 from tests.fake_layers import LAYER_BYTES, LayeredCloud
+from tests.fake_world import World
 
 
 class Baker:

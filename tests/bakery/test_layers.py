@@ -13,7 +13,8 @@ from bakery.layers import Link, Reuse, Shape, chain, choose, explain, reached, r
 from bakery.recipe import Builder, Copy, Machine, Python, Recipe, Step, Test
 from bakery.render import Script, render
 from bakery.resolve import Resolution
-from clouds.driver import Base, BaseImage, Layer
+from clouds.abilities import Layer
+from clouds.driver import Base, BaseImage
 from clouds.errors import UsageError
 
 BASE = BaseImage("base-1234", "us", Base("trixie", "amd64"))

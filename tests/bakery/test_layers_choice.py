@@ -18,9 +18,10 @@ from bakery.render import render
 from bakery.resolve import resolve
 from clouds.errors import StepFailedError
 from launcher.layers import prune
-from tests.fake_cloud import Killed, World
+from tests.fake_cloud import Killed
 from tests.fake_guest import CONTENT, OK, content_of, fails_at
 from tests.fake_layers import LAYER_BYTES, LayeredCloud
+from tests.fake_world import World
 
 numbers = st.integers(0, 5)
 

@@ -36,10 +36,11 @@ from clouds.ledger import Ledger
 from launcher import gc, identity
 from launcher.launch import LaunchOptions, launch
 from tests import fake_guest
-from tests.fake_cloud import FakeCloud, Image, Kept, Killed, World, interrupt
+from tests.fake_cloud import FakeCloud, Killed, interrupt
 from tests.fake_guest import Guest
 from tests.fake_layers import LayeredCloud
 from tests.fake_memory import MemoryCloud
+from tests.fake_world import Image, Kept, World
 
 BAKE_CALLS = {"resolve_base", "boot", "stop", "snapshot", "check", "console", "find", "owned", "label", "delete"} | {
     "address",

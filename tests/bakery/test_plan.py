@@ -12,8 +12,9 @@ from bakery.render import digest, render, render_tests
 from bakery.resolve import Resolution
 from clouds import names
 from clouds.driver import Base, BaseImage, BootSpec, Kind, Resource, State
-from tests.fake_cloud import FakeCloud, Image, World
+from tests.fake_cloud import FakeCloud
 from tests.fake_memory import MemoryCloud
+from tests.fake_world import Image, World
 
 BASE = BaseImage("base-1", "us", Base("trixie", "amd64"))
 

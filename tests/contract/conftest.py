@@ -14,10 +14,11 @@ from clouds import names
 from clouds.driver import BootSpec, Launcher
 from clouds.lifecycle import settle, stop_machine
 from tests.contract.bench import Bench
-from tests.fake_cloud import FakeCloud, World
+from tests.fake_cloud import FakeCloud
 from tests.fake_layers import LayeredCloud
 from tests.fake_memory import MemoryCloud
 from tests.fake_remote import RemoteCloud
+from tests.fake_world import World
 
 if TYPE_CHECKING:
     from tests.servers.gce.server import Gce

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from clouds import names
-from clouds.driver import Base, BootSpec, KeepsFiles, Kind, Launcher, ReadsDisks, State
+from clouds.abilities import KeepsFiles, ReadsDisks
+from clouds.driver import Base, BootSpec, Kind, Launcher, State
 from clouds.errors import ConflictError, InvalidError, NotFoundError
 from clouds.lifecycle import is_running, settle, stop_machine
 from tests.contract.bench import Bench

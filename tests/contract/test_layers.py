@@ -14,7 +14,8 @@ import pytest
 from bakery.cache import KEEP_S
 from bakery.render import Part, Script, frame
 from clouds import names
-from clouds.driver import BootSpec, KeepsLayers, Kind, Launcher, Layer, ReadsDisks
+from clouds.abilities import KeepsLayers, Layer, ReadsDisks
+from clouds.driver import BootSpec, Kind, Launcher
 from clouds.errors import NotFoundError
 from clouds.lifecycle import is_running, settle, stop_machine
 from tests.contract.bench import Bench

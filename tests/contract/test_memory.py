@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from clouds import markers, names
-from clouds.driver import BootSpec, KeepsMemory, Kind, Launcher
+from clouds.abilities import KeepsMemory
+from clouds.driver import BootSpec, Kind, Launcher
 from clouds.errors import ConflictError, NotFoundError
 from clouds.lifecycle import is_running, settle
 from clouds.waiter import until

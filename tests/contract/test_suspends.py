@@ -3,7 +3,8 @@
 import pytest
 
 from clouds import names
-from clouds.driver import BootSpec, Kind, Launcher, State, Suspends
+from clouds.abilities import Suspends
+from clouds.driver import BootSpec, Kind, Launcher, State
 from clouds.errors import NotFoundError
 from clouds.lifecycle import is_running, settle
 from launcher.power import SUSPEND_S

@@ -6,7 +6,7 @@ import pytest
 
 from clouds.home import home
 from clouds.ledger import Ledger
-from tests.fake_cloud import World
+from tests.fake_world import World
 from tests.launcher.given import put_image
 
 

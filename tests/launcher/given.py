@@ -6,7 +6,8 @@ from clouds.driver import BootSpec, State
 from clouds.home import home
 from clouds.ledger import Ledger
 from launcher.launch import Launched, LaunchOptions, launch
-from tests.fake_cloud import FakeCloud, Image, World
+from tests.fake_cloud import FakeCloud
+from tests.fake_world import Image, World
 
 SIZES = {"cpus": "2", "memory-mb": "2048", "disk-gb": "10"}
 

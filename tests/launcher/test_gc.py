@@ -9,7 +9,8 @@ from clouds.driver import BootSpec, Kind, State
 from clouds.errors import DeniedError, LeftoverError
 from clouds.ledger import Ledger
 from launcher import gc
-from tests.fake_cloud import FakeCloud, World
+from tests.fake_cloud import FakeCloud
+from tests.fake_world import World
 
 NOW = 1_800_000_000.0
 HOUR_S = 3600

@@ -14,8 +14,8 @@ from launcher.machines import delete, machines, notebook_url
 from launcher.notebook import Session, answers
 from launcher.power import start, stop
 from tests import fake_services
-from tests.fake_cloud import Machine
 from tests.fake_remote import RemoteCloud
+from tests.fake_world import Machine
 
 OPTIONS = LaunchOptions(name="one", wishes=Wishes(https_port=8443))
 OTHER = "AA:" * 31 + "AA"

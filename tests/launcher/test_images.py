@@ -6,8 +6,9 @@ from clouds.ledger import Ledger
 from launcher.images import delete_image, find_image, images, latest_stable
 from launcher.rows import image_row
 from launcher.terminal import table
-from tests.fake_cloud import FakeCloud, World
+from tests.fake_cloud import FakeCloud
 from tests.fake_memory import MEMORY_BYTES, MemoryCloud
+from tests.fake_world import World
 from tests.launcher.given import launch_one, put_image, put_memory
 
 

@@ -14,9 +14,10 @@ from clouds.undo import Undo
 from launcher.identity import known_hosts
 from launcher.launch import LaunchOptions, launch
 from launcher.notebook import check_login
-from tests.fake_cloud import FakeCloud, Machine, World, interrupt
+from tests.fake_cloud import FakeCloud, interrupt
 from tests.fake_guest import HOST_KEY, panics_at
 from tests.fake_remote import RemoteCloud
+from tests.fake_world import Machine, World
 from tests.launcher.given import put_image
 
 ONE = LaunchOptions(name="one")

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from clouds.driver import BootSpec, Layer
+from clouds.abilities import Layer
+from clouds.driver import BootSpec
 from clouds.errors import UsageError
 from clouds.ledger import Ledger
 from launcher.layers import limit_bytes, prune
 from launcher.terminal import Terminal
 from launcher.tidy import tidy_up
-from tests.fake_cloud import Kept, World
 from tests.fake_layers import LAYER_BYTES, LayeredCloud
+from tests.fake_world import Kept, World
 
 ON = {"a": "", "b": "a", "c": "b", "x": "a"}
 """Layers, oldest use first, and on which other each lies."""

@@ -14,9 +14,10 @@ from clouds.ledger import Ledger
 from launcher.identity import known_hosts, make_host_key
 from launcher.launch import LaunchOptions, launch
 from launcher.notebook import check_login
-from tests.fake_cloud import FakeCloud, Machine, World, interrupt
+from tests.fake_cloud import FakeCloud, interrupt
 from tests.fake_guest import HOST_KEY
 from tests.fake_memory import AWAKENINGS, MemoryCloud
+from tests.fake_world import Machine, World
 from tests.launcher.given import put_memory
 
 ONE = LaunchOptions(name="one")

@@ -232,7 +232,7 @@ def test_two_commands_at_once_open_one_tunnel(one: RemoteCloud, far_ssh: Path) -
     script = f"""if True:
         from pathlib import Path
         from launcher import gc, tunnel
-        from tests.fake_cloud import World
+        from tests.fake_world import World
         from tests.fake_remote import RemoteCloud
         cloud = RemoteCloud(World(Path({str(one.world.folder)!r})))
         print(tunnel.open_tunnel(cloud, "one", Path({str(sync(home(), one))!r})).port, {port})"""

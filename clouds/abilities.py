@@ -1,0 +1,129 @@
+"""What only some clouds can: a Protocol for each such ability, of few operations. The rest of Bakehouse asks with isinstance.
+
+`clouds.driver` has what every cloud can, and the manners of all operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from clouds.driver import BootSpec, ConsoleText, Endpoint, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A builder's disk as it was at a checkpoint, to start another builder from.
+
+    `key` is the digest of everything up to there; `step` names the checkpoint and `own` is the digest of that step alone.
+    `parent` is the key of the layer that it lies on, "" for a base.
+    `used_at` is in seconds since the epoch; `size_bytes` is what it occupies, its memory included; `disk_gb` is rounded up.
+    """
+
+    id: str
+    key: str
+    step: str
+    own: str
+    parent: str
+    used_at: float
+    size_bytes: int
+    disk_gb: int
+    cpus: int
+    memory_mb: int
+
+
+@runtime_checkable
+class Suspends(Protocol):
+    """A cloud that can keep the memory of a machine that is off; `start` goes on from there."""
+
+    def suspend(self, machine: str) -> Ticket:
+        """Freeze a running machine with its memory and switch it off."""
+
+
+@runtime_checkable
+class KeepsMemory(Protocol):
+    """A cloud whose images can carry the memory of a machine that has booted; a launch goes on from it and boots nothing."""
+
+    def freeze(self, machine: str, image: str) -> Ticket:
+        """Give an image the memory of a machine that was booted from it and `freezes`; the machine is off then, for good."""
+
+    def unfit(self, spec: BootSpec) -> str:
+        """Return why such a machine cannot go on from the memory of its image, in a few words; "" when it can."""
+
+    def restore(self, spec: BootSpec) -> Ticket:
+        """Create a machine that goes on from the memory of its image.
+
+        Done once it has taken the facts and is its own; nothing of it can be reached before. RestoreError, also from
+        `check`: it did not come to itself. The machine is there then, and is to be deleted.
+        """
+
+    def memory_bytes(self, image: str) -> int:
+        """Return what the memory of an image occupies; 0: it has none."""
+
+
+@runtime_checkable
+class KeepsLayers(Protocol):
+    """A cloud that can freeze the disk of a builder at each checkpoint, and start builders from there.
+
+    There a builder's script ends at each checkpoint but the last, and the builder waits. `BootSpec.source` may be the
+    id of a layer; what of the script is done already is skipped.
+    """
+
+    def layers(self) -> list[Layer]:
+        """Return the layers that are kept, the one that was used longest ago first."""
+
+    def keep_layer(self, machine: str, *, key: str, step: str, own: str) -> Ticket:
+        """Freeze the disk of a builder that waits; it goes on waiting."""
+
+    def go_on(self, machine: str, script: str) -> Ticket:
+        """Let a builder that waits run a script: that of its boot, filled in the same way."""
+
+    def remove_layer(self, layer: str) -> bool:
+        """Remove a layer; say False when a builder or another layer needs it. Absent is a success."""
+
+
+@runtime_checkable
+class StreamsLog(Protocol):
+    """A cloud with a second channel, on which a builder streams the full output of its steps."""
+
+    def log(self, machine: str, since: int) -> ConsoleText:
+        """Return what the steps printed from offset `since` (bytes) on."""
+
+
+@runtime_checkable
+class OpensShell(Protocol):
+    """A cloud that can let its owner into a builder, which otherwise has no way in."""
+
+    def open_shell(self, machine: str, public_key: str) -> Endpoint:
+        """Admit root by this SSH key and return where SSH answers."""
+
+
+class DiskFiles(Protocol):
+    """The files of a disk that is not running, read from outside."""
+
+    def list(self) -> Mapping[str, int]:
+        """Return the size in bytes of every regular file, by absolute path."""
+
+    def read(self, paths: Iterable[str], limit_bytes: int = 65536) -> Mapping[str, bytes]:
+        """Return the start of each of these files, by path, in one pass; a path without a file is left out."""
+
+
+@runtime_checkable
+class ReadsDisks(Protocol):
+    """A cloud that can look into a finished image from outside."""
+
+    def files(self, image: str, scratch: Path) -> DiskFiles:
+        """Open an image for reading; `scratch` is a folder for temporary copies that the caller removes."""
+
+
+@runtime_checkable
+class KeepsFiles(Protocol):
+    """A cloud that keeps files (logs, manifest) beside an image."""
+
+    def attach(self, image: str, files: Mapping[str, Path]) -> None:
+        """Copy files beside an image, under the given names, each whole or not at all."""
+
+    def attached(self, image: str, file: str) -> Path | None:
+        """Return where such a file lies, or None."""

@@ -1,0 +1,91 @@
+"""The verbs around a bake: exit codes, and what users and programs read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import clouds
+from tests.cli.verbs import run
+from tests.fake_cloud import FakeCloud
+from tests.fake_layers import LayeredCloud
+from tests.fake_world import World
+
+
+def test_recipes_are_listed_with_what_they_are() -> None:
+    found = {recipe["name"]: recipe["description"] for recipe in json.loads(run("recipes", json=True)[1])}
+    assert {"jupyter", "minimal"} <= set(found)
+    assert all(found.values())
+    assert run("recipes")[1].splitlines()[0].split() == ["NAME", "DESCRIPTION"]
+
+
+def test_render_prints_the_script() -> None:
+    code, stdout, _ = run("render", recipe="minimal")
+    assert code == 0
+    assert stdout.startswith("#!/bin/bash")
+    assert "seal" in stdout
+
+
+def test_plan_says_what_would_happen_and_does_nothing(cloud: FakeCloud, world: World) -> None:
+    code, stdout, _ = run("plan", recipe="minimal")
+    assert code == 0
+    assert stdout.startswith("bake: it would run")
+    assert world.inventory() == []
+
+
+def test_a_bake_ends_with_its_result_on_stdout(cloud: FakeCloud) -> None:
+    code, stdout, stderr = run("bake", recipe="minimal")
+    assert code == 0, stderr
+    assert stdout.startswith("minimal-")
+    assert "seal" in stderr
+
+
+def test_a_bake_for_programs_ends_with_its_result_as_json(cloud: FakeCloud) -> None:
+    code, stdout, stderr = run("bake", recipe="minimal", json=True)
+    lines = [json.loads(line) for line in stdout.splitlines()]
+    assert (code, stderr) == (0, "")
+    assert {line["event"] for line in lines[:-1]} >= {"note", "step-started", "step-ended"}
+    assert lines[-1].keys() == {"image", "recipe", "version", "cloud", "seconds", "reused"}
+
+
+def test_a_second_bake_of_the_same_says_that_there_is_nothing_to_do(cloud: FakeCloud) -> None:
+    run("bake", recipe="minimal")
+    code, stdout, _ = run("bake", recipe="minimal")
+    assert code == 0
+    assert "nothing has changed" in stdout
+
+
+def test_a_bake_asks_for_the_machine_type_of_its_builder_where_there_are_such(cloud: FakeCloud, world: World) -> None:
+    code, _, stderr = run("bake", recipe="minimal", type="big-8")
+    assert (code, cloud.calls) == (2, [])
+    assert "--type: the cloud fake has no machine types" in stderr
+    types: list[str] = []
+    cloud.grants = frozenset({"machine_type"})
+    cloud.fault("boot", when="after", error=lambda: types.append([*world.machines.values()][-1].spec.wishes.machine_type))
+    assert run("bake", recipe="minimal", type="big-8")[0] == 0
+    assert types == ["big-8"]
+
+
+def test_a_bake_can_be_told_what_to_repeat(cloud: FakeCloud) -> None:
+    run("bake", recipe="minimal")
+    for typed in ({"no_cache": True}, {"from_": "prepare"}):
+        code, stdout, stderr = run("bake", recipe="minimal", **typed)
+        assert (code, "is baked and tested" in stdout) == (0, True), stderr
+
+
+def test_layers_go_with_a_flag_or_down_to_a_size(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clouds, "connect", lambda _name=None, _given=None: LayeredCloud(world))
+    run("bake", recipe="minimal")
+    for typed, left in (({}, 2), ({"layers_gb": "1"}, 1), ({"layers": True}, 0)):
+        assert run("gc", yes=True, **typed)[0] == 0
+        assert len(world.layers) == left
+
+
+def test_flags_that_say_where_are_handed_to_the_cloud(fake: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    monkeypatch.setattr(clouds, "connect", lambda name, settings=None: given.append((name, settings)) or fake)
+    monkeypatch.setattr(clouds, "configured", list)
+    run("launch", cloud="fake", zone="z", source="203.0.113.7/32")
+    run("bake", recipe="minimal", region="r", service_account="me")
+    assert given == [("fake", {"zone": "z", "source": "203.0.113.7/32"}), (None, {"region": "r", "service_account": "me"})]

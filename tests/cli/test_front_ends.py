@@ -1,0 +1,127 @@
+"""Both front ends, `./inv` and `python -m launcher`: the same verbs, flags and help, and exit code 2 for what cannot be read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import launcher.cli
+import tasks
+from launcher.__main__ import parser
+from launcher.flags import Verb
+from tests.cli.verbs import VERBS
+
+ROOT = Path(__file__).parents[2]
+
+
+def invoke(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run what `./inv` runs."""
+    command = [sys.executable, "-P", "-m", "invoke", "--search-root", ROOT, *words]
+    return subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60, check=False)
+
+
+def launcher_alone(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "launcher", *words], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+    )
+
+
+def subparsers() -> dict[str, argparse.ArgumentParser]:
+    (found,) = (action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(found.choices)
+
+
+@pytest.mark.parametrize("verb", launcher.cli.VERBS, ids=lambda verb: verb.name)
+def test_both_front_ends_have_the_same_flags_with_the_same_help(verb: Verb) -> None:
+    of_invoke = {argument.names[0]: argument.help for argument in tasks.ns[verb.name].get_arguments()}
+    actions = [action for action in subparsers()[verb.name]._actions if action.dest != "help"]
+    assert {(action.option_strings or [action.dest])[0].removeprefix("--"): action.help for action in actions} == of_invoke
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=lambda verb: verb.name)
+def test_no_task_has_short_flags_or_typed_defaults(verb: Verb) -> None:
+    for argument in tasks.ns[verb.name].get_arguments():
+        assert len(argument.names) == 1
+        assert argument.kind in (str, bool)
+
+
+def test_the_launcher_alone_has_exactly_its_own_verbs() -> None:
+    assert set(subparsers()) == {verb.name for verb in launcher.cli.VERBS}
+
+
+def test_list_shows_every_verb_and_loads_nothing_heavy() -> None:
+    script = (
+        "import sys; sys.argv = ['inv', '--search-root', sys.argv[1], '--list']\n"
+        "try:\n    from invoke.main import program; program.run()\n"
+        "finally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script, ROOT], capture_output=True, text=True, cwd="/", check=True)
+    assert {line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ") and line[2] != " "} == set(VERBS)
+    heavy = {"pydantic", "jinja2", "rich", "qemu", "sqlite3", "packaging", "argon2", "clouds.local", "tomllib", "platformdirs"}
+    assert heavy & set(done.stderr.split()) == set()
+
+
+@pytest.mark.parametrize("words", [("bake", "--dry"), ("--dry", "bake"), ("bake", "--version"), ("launch", "-R")], ids=" ".join)
+def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words: tuple[str, ...]) -> None:
+    done = invoke(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "./inv plan" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("launch", "--cpus", "two"), "error: --cpus: 'two' is not a whole number (write a number such as 2)"),
+        (("launch", "--version", "1.4.0-7", "--lifetime-h", "-1"), "error: --lifetime-h: '-1' is not a number of hours"),
+        (("launch", "--cloud", "nimbus"), "error: cloud 'nimbus': not known"),
+        (("launch", "--cloud", "local", "--zone", "z"), "error: --zone: the cloud local has none (leave it out, or choose another"),
+        (("bake", "--cloud", "local", "--type", "x", "--cpus", "2"), "error: --type: takes the place of --cpus and --memory-mb"),
+        (("bake", "jupyter"), "Did you mean: ./inv bake --recipe jupyter"),
+        (("lunch",), "Did you mean launch?"),
+        (("launch", "--recip", "x"), "Did you mean --recipe"),
+        (("delete",), "'name'"),
+        (("stop", "one", "--", "now"), "stop: takes no command"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_cannot_be_read_exits_with_2_and_says_what_to_do(words: tuple[str, ...], told: str) -> None:
+    done = invoke(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("launch", "--cpus", "two"), ("launch", "--nonsense"), ("delete",), ("lunch",), ("stop", "one", "--", "now")],
+    ids=" ".join,
+)
+def test_the_launcher_alone_exits_with_2_too(words: tuple[str, ...]) -> None:
+    done = launcher_alone(*words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_the_first_line_of_the_help_of_bake_says_how_to_choose_a_recipe() -> None:
+    assert "--recipe NAME" in invoke("bake", "--help").stdout.split("Docstring:")[1].split("\n")[1]
+
+
+def test_the_words_behind_the_dashes_arrive_as_they_were_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks.program, "argv", ["inv", "ssh", "one", "--", "echo", "a  b"])
+    assert tasks._command() == ["echo", "a  b"]
+
+
+def test_a_bake_that_fails_ends_with_json_on_stdout() -> None:
+    done = invoke("bake", "--recipe", "no-such-recipe", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout.splitlines()[-1]).keys() == {"error", "step", "log", "next"}
+
+
+def test_a_step_to_begin_with_is_typed_as_from() -> None:
+    found = {name: argument.attr_name for argument in tasks.ns["bake"].get_arguments() for name in argument.names}
+    assert (found["from"], found["no-cache"]) == ("from_", "no_cache")

@@ -1,0 +1,191 @@
+"""The verbs around machines and images: exit codes, and what users and programs read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import clouds
+from clouds.home import home
+from launcher import tunnel
+from tests import fake_services
+from tests.cli.verbs import run
+from tests.fake_cloud import FakeCloud
+from tests.fake_memory import MemoryCloud
+from tests.fake_remote import RemoteCloud
+from tests.fake_world import World
+from tests.launcher.given import launch_one, put_image, put_memory
+
+
+def test_launch_prints_url_and_password(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    code, stdout, _ = run("launch", name="one")
+    assert code == 0
+    assert "one runs jupyter-1.4.0-7" in stdout
+    assert "url       http://127.0.0.1:" in stdout
+    assert "password  " in stdout
+
+
+def test_launch_with_tls_prints_the_fingerprint_too(far: RemoteCloud) -> None:
+    code, stdout, stderr = run("launch", name="two", https=True, port="8443")
+    assert code == 0, stderr
+    assert "  url       https://127.0.0.1:" in stdout
+    assert f"  sha256    {fake_services.certificate().fingerprint}\n" in stdout
+    assert "go on when the SHA-256 that it shows is this one" in stderr
+
+
+def test_cold_launch_boots_although_the_image_has_a_memory(
+    keeping: MemoryCloud, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clouds, "connect", lambda _name, _given=None: keeping)
+    put_memory(world, put_image(world, "jupyter", "1.4.0-7"))
+    assert [run("launch", name="one")[0], run("launch", name="two", cold=True)[0]] == [0, 0]
+    assert [call for call in keeping.calls if call in ("restore one", "boot one", "restore two", "boot two")] == [
+        "restore one",
+        "boot two",
+    ]
+
+
+def test_launch_for_programs_is_one_object(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    code, stdout, _ = run("launch", json=True)
+    assert code == 0
+    assert json.loads(stdout).keys() == {"name", "url", "password", "image", "cloud", "seconds"}
+
+
+def test_launch_without_an_image_says_how_to_bake_one(cloud: FakeCloud) -> None:
+    code, _, stderr = run("launch")
+    assert code == 1
+    assert "./inv bake --recipe jupyter" in stderr
+
+
+def test_machines_shows_where_each_answers_and_what_is_left(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    launched = launch_one(cloud)
+    lines = run("machines")[1].splitlines()
+    assert lines[0].split() == ["NAME", "STATE", "CLOUD", "IMAGE", "LEFT", "URL"]
+    assert lines[1].split() == ["one", "running", cloud.name, "jupyter-1.4.0-7", "24", "h", "00", "min", launched.url]
+
+
+def test_machines_and_images_for_programs_are_lists_of_objects(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    launched = launch_one(cloud)
+    (machine,) = json.loads(run("machines", json=True)[1])
+    (image,) = json.loads(run("images", json=True)[1])
+    assert machine.keys() == {"name", "state", "cloud", "url", "labels"}
+    assert image.keys() == {"name", "state", "cloud", "version", "memory_bytes", "labels"}
+    assert str(launched.password) not in json.dumps(machine)
+
+
+@pytest.mark.parametrize("verb", ["machines", "images"])
+def test_an_empty_list_is_empty_for_programs_and_a_hint_for_people(cloud: FakeCloud, verb: str) -> None:
+    assert json.loads(run(verb, json=True)[1]) == []
+    assert run(verb)[1] == ""
+    assert "./inv" in run(verb)[2]
+
+
+def test_images_can_be_of_one_recipe(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    put_image(world, "minimal", "1.4.0-2")
+    assert [image["name"] for image in json.loads(run("images", recipe="minimal", json=True)[1])] == ["minimal-1.4.0-2"]
+
+
+def test_delete_without_a_terminal_wants_yes_and_deletes_nothing(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    launch_one(cloud)
+    code, _, stderr = run("delete", name="one")
+    assert (code, "one" in world.machines) == (2, True)
+    assert "--yes" in stderr
+
+
+def test_delete_with_yes_deletes(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    launch_one(cloud)
+    assert run("delete", name="one", yes=True)[0] == 0
+    assert world.machines == {}
+
+
+def test_delete_of_what_is_not_there_fails_without_asking(cloud: FakeCloud) -> None:
+    code, _, stderr = run("delete", name="nobody")
+    assert code == 1
+    assert "there is none" in stderr
+
+
+def test_delete_image_with_yes_deletes(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    assert run("delete-image", image="jupyter-1.4.0-7", yes=True)[0] == 0
+    assert world.images == {}
+
+
+def test_stop_and_start_bring_the_url_back(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    launch_one(cloud)
+    assert run("stop", name="one")[0] == 0
+    code, stdout, _ = run("start", name="one")
+    assert code == 0
+    assert stdout.startswith("http://127.0.0.1:")
+
+
+def test_stop_says_what_a_machine_that_is_off_still_costs(far: RemoteCloud) -> None:
+    told = "one is off; its disk stays. What still costs: its disk. To start it again: ./inv start one\n"
+    assert run("stop", name="one") == (0, "", told)
+
+
+def test_stop_says_so_when_a_machine_is_suspended(far: RemoteCloud) -> None:
+    code, _, stderr = run("stop", name="one", suspend=True)
+    assert code == 0
+    assert "its disk and its memory stay. What still costs: its disk, the memory that is kept." in stderr
+    assert "suspended" in run("machines")[1]
+
+
+def test_memory_that_is_kept_here_costs_nothing(
+    keeping: MemoryCloud, far_ssh: Path, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clouds, "connect", lambda _name, _given=None: keeping)
+    put_image(world, "jupyter", "1.4.0-7")
+    launch_one(keeping)
+    told = "one is suspended; its disk and its memory stay. To start it again: ./inv start one\n"
+    assert run("stop", name="one", suspend=True) == (0, "", told)
+
+
+def test_stop_says_nothing_of_costs_where_there_are_none(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    launch_one(cloud)
+    assert "costs" not in run("stop", name="one")[2]
+
+
+def test_open_prints_the_url(cloud: FakeCloud, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    put_image(world, "jupyter", "1.4.0-7")
+    launched = launch_one(cloud)
+    assert run("open", name="one")[1] == f"{launched.url}\n"
+
+
+def test_log_prints_the_console(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    launch_one(cloud)
+    code, stdout, _ = run("log", id="one")
+    assert code == 0
+    assert "bakehouse[" in stdout
+
+
+def test_machines_says_how_to_open_a_notebook_that_takes_a_tunnel(far: RemoteCloud) -> None:
+    assert "http://127.0.0.1:" in run("machines")[1]
+    tunnel.close(far, "one")
+    assert run("machines")[1].endswith("./inv open one\n")
+    assert [machine["url"] for machine in json.loads(run("machines", json=True)[1])] == [None]
+
+
+def test_gc_leaves_nothing_of_a_tunnel_to_a_machine_that_is_gone(far: RemoteCloud) -> None:
+    far.world.machines.clear()
+    assert run("gc")[0] == 0
+    assert list((home() / "ssh/tunnels/faraway").glob("one.*")) == []
+
+
+def test_gc_with_nothing_left_says_so(cloud: FakeCloud) -> None:
+    code, _, stderr = run("gc")
+    assert code == 0
+    assert "nothing is left over" in stderr

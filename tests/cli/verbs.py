@@ -1,0 +1,22 @@
+"""Every verb, run as a front end would."""
+
+from __future__ import annotations
+
+import io
+
+import bakery.cli
+import launcher.cli
+import tasks
+from launcher import front
+from launcher.terminal import Terminal
+
+VERBS = {verb.name: verb for verb in (*launcher.cli.VERBS, *bakery.cli.VERBS, *tasks.VERBS)}
+
+
+def run(name: str, /, *command: str, stdin: str = "", **typed: str | bool) -> tuple[int, str, str]:
+    """Run a verb as a front end would; return its exit code, stdout and stderr."""
+    verb = VERBS[name]
+    nothing: dict[str, str | bool | None] = {flag.key: False if flag.parse is None else None for flag in verb.flags}
+    terminal = Terminal(io.StringIO(stdin), io.StringIO(), io.StringIO())
+    code = front.run(verb, nothing | typed, command, terminal)
+    return code, terminal.stdout.getvalue(), terminal.stderr.getvalue()  # type: ignore[attr-defined]
