@@ -13,21 +13,11 @@ from clouds.local.disks import virtual_bytes
 from clouds.local.driver import LocalCloud
 from clouds.local.machines import Machines
 from clouds.local.store import Store
-from tests.clouds.local.small import BASE, make_store, needs_tools, order
+from tests.clouds.local.small import BASE, needs_tools, order
 
 MIDST = "100M 64k"
 
 pytestmark = needs_tools
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return make_store(tmp_path / "local")
-
-
-@pytest.fixture
-def cloud(store: Store) -> LocalCloud:
-    return LocalCloud(store.folder)
 
 
 def prepare(store: Store, spec: BootSpec) -> Path:

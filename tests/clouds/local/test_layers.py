@@ -2,9 +2,6 @@
 
 import json
 import subprocess
-from pathlib import Path
-
-import pytest
 
 from clouds.local import files, memory, qemu
 from clouds.local.accelerator import TCG
@@ -14,19 +11,9 @@ from clouds.local.esp import link_boot_files
 from clouds.local.machines import Machines
 from clouds.local.record import new_record
 from clouds.local.store import LAYER, Store
-from tests.clouds.local.small import BASE, make_store, needs_tools, order
+from tests.clouds.local.small import BASE, needs_tools, order
 
 pytestmark = needs_tools
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return make_store(tmp_path / "local")
-
-
-@pytest.fixture
-def cloud(store: Store) -> LocalCloud:
-    return LocalCloud(store.folder)
 
 
 def put_layer(store: Store, name: str, source: str, *, used_at: float = 1.0) -> str:

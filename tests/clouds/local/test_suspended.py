@@ -2,7 +2,6 @@
 
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -11,20 +10,21 @@ from clouds.local import qemu
 from clouds.local.accelerator import TCG
 from clouds.local.driver import LocalCloud
 from clouds.local.machines import Machines
+from clouds.local.store import Store
 from clouds.local.waking import SUSPENDED
 from clouds.waiter import until
-from tests.clouds.local.small import make_store, needs_tools, order
+from tests.clouds.local.small import needs_tools, order
 from tests.clouds.local.test_sockets import GREETING, serving, status
 
 pytestmark = needs_tools
 
 
 @pytest.fixture
-def machines(tmp_path: Path) -> Iterator[Machines]:
+def machines(store: Store) -> Iterator[Machines]:
     """Give a store with machine `one`, whose memory is written and whose QEMU has not ended yet."""
-    machines = Machines(make_store(tmp_path / "local"))
+    machines = Machines(store)
     machines.prepare(order("one"))
-    folder = machines.store.machine("one")
+    folder = store.machine("one")
     (folder / SUSPENDED).mkdir()
     with subprocess.Popen(["bash", "-c", f"exec -a {qemu.PROGRAM} sleep 60"], cwd=folder) as process:
         try:
@@ -34,8 +34,9 @@ def machines(tmp_path: Path) -> Iterator[Machines]:
             process.kill()
 
 
-def test_its_state_is_suspended(machines: Machines) -> None:
-    found = LocalCloud(machines.store.folder).find(Kind.MACHINE, "one")
+@pytest.mark.usefixtures("machines")
+def test_its_state_is_suspended(cloud: LocalCloud) -> None:
+    found = cloud.find(Kind.MACHINE, "one")
     assert found and found.state is State.SUSPENDED
 
 
