@@ -26,8 +26,8 @@ from bakery.recipe import Recipe
 from clouds.errors import BakehouseError, MissingToolError, RecipeError
 from clouds.home import write_private
 
-PYTHON_OF = {"trixie": "3.13"}
-"""The version of Python in each suite (packages.debian.org/python3)."""
+PYTHON_OF = {"trixie": "3.13", "noble": "3.12"}
+"""The version of Python in each suite (packages.debian.org/python3, packages.ubuntu.com/python3)."""
 
 _TIMEOUT_S = 600
 _UV_UNSATISFIABLE = 1

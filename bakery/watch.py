@@ -29,7 +29,7 @@ from clouds.lifecycle import is_running
 from clouds.waiter import until
 
 DISK_FULL = "bakehouse: disk full"
-"""The line by which a failed step's log says that the guest's disk was full (templates/script.sh.j2)."""
+"""The line by which a failed step's log says that the guest's disk was full (templates/frame/failure.sh.j2)."""
 GAP = "\n[bakehouse: what was printed here was lost: more than the cloud keeps, before it was read]\n"
 """What stands in a console that is kept where a part is missing."""
 

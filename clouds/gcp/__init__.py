@@ -1,4 +1,4 @@
-"""Google Cloud: Compute Engine, by google-cloud-compute.
+"""Google Cloud: Compute Engine, by its JSON interface.
 
 No real account has been used to test it; docs/clouds.md says what stands in.
 """

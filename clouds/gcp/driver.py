@@ -1,4 +1,4 @@
-"""The driver of Google Cloud: each operation of the Protocols in clouds/driver.py, by what the modules beside it do."""
+"""The driver of Google Cloud: each operation of the Protocols in driver.py and abilities.py, by what the modules beside it do."""
 
 from __future__ import annotations
 

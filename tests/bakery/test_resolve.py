@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
-from bakery.recipe import Recipe, load
-from bakery.resolve import Resolution, resolve
+from bakery.recipe import Base, Recipe, load
+from bakery.resolve import PYTHON_OF, Resolution, resolve
 from clouds.errors import BakehouseError, RecipeError
 
 PACKAGES = {"apple": ("1.0", "2.0"), "banana": ("1.0", "1.5"), "cherry": ("1.0",)}
@@ -135,3 +136,7 @@ def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, content: str) -> None
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept/fruit.json").write_text(content)
     assert resolve(recipe(tmp_path, python("apple")), tmp_path / "kept", refresh=False).pins == {"step-1": ("apple==2.0",)}
+
+
+def test_the_python_of_every_suite_is_known() -> None:
+    assert set(PYTHON_OF) == set(get_args(get_type_hints(Base)["suite"]))
