@@ -50,7 +50,7 @@ def known_hosts(home: Path, cloud: str, machine: str) -> Path:
 
 
 def pin(home: Path, cloud: str, machine: str, host_key: str) -> None:
-    """Keep the host key (`ssh-ed25519 AAAA...`) of a machine, told on its console or made for it: the only one that SSH will accept."""
+    """Keep the host key (`ssh-ed25519 AAAA...`) of a machine, told on its console or made for it: SSH accepts no other."""
     _keep(home, known_hosts(home, cloud, machine), f"{machine} {host_key}\n")
 
 
