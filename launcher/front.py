@@ -35,9 +35,13 @@ def run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[st
     """Run a verb and return the exit code. With `--json` a failure is the last line on stdout, as JSON."""
     named = typed.get("cloud")
     terminal = replace(terminal, cloud=named if isinstance(named, str) and named != everywhere.ALL else "")
+    with _signals_stop():
+        return _run(verb, typed, command, terminal)
+
+
+def _run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal) -> int:
     try:
-        with _signals_stop():
-            return verb.run(read(verb, typed, command), terminal)
+        return verb.run(read(verb, typed, command), terminal)
     except BrokenPipeError:  # whoever read our output (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.stdout.fileno())
         return 0
@@ -97,10 +101,17 @@ def _report(error: BaseException) -> str:
 
 @contextmanager
 def _signals_stop() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and the end of the terminal unwind what is under way; a signal that is ignored stays so."""
+    """Let Ctrl-C, SIGTERM and the end of the terminal unwind what is under way; a signal that is ignored stays so.
+
+    The first one is enough: a second could keep an undo from beginning.
+    """
+    has_stopped = False
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        raise Stopped(number)
+        nonlocal has_stopped
+        if not has_stopped:
+            has_stopped = True
+            raise Stopped(number)
 
     wanted = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in wanted}

@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from clouds.errors import BakehouseError, NotFoundError, StepFailedError, UsageError
 from clouds.home import home
+from clouds.undo import Undo
 from launcher import front
 from launcher.flags import Flag, Values, Verb
 from launcher.terminal import Terminal
@@ -111,6 +114,28 @@ def test_a_signal_unwinds_and_decides_the_exit_code(number: signal.Signals, code
 
     assert run(action)[0] == code
     assert unwound == [number]
+
+
+def test_signals_that_come_while_one_unwinds_keep_no_undo_from_its_work() -> None:
+    """Ctrl-C is pressed as fast as can be: what the second one hits is another moment each time."""
+    press = ["bash", "-c", "read -r && while kill -INT $1; do :; done", "press", str(os.getpid())]
+    undone: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
+    for number in range(30):
+        with subprocess.Popen(press, stdin=subprocess.PIPE, text=True) as process:
+            assert run(partial(work, process, partial(undone.append, number)))[0] == 130
+            process.kill()
+    signal.signal(signal.SIGINT, before)
+    assert undone == list(range(30))
+
+
+def work(process: subprocess.Popen[str], undo_it: Callable[[], object]) -> None:
+    """Have something to undo, and be interrupted."""
+    with Undo() as undo:
+        undo.add("it", undo_it, by_hand="rm it")
+        assert process.stdin
+        print(file=process.stdin, flush=True)
+        time.sleep(10)
 
 
 def test_signals_have_their_old_handlers_afterwards() -> None:
