@@ -21,6 +21,8 @@ from launcher.flags import Verb, read
 from launcher.terminal import Terminal
 
 BUG = 3
+DEAF_S = 1.0
+"""For how long a signal that stops a command is the last one heard; by then its undos have begun, which hold others back."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -103,14 +105,14 @@ def _report(error: BaseException) -> str:
 def _signals_stop() -> Iterator[None]:
     """Let Ctrl-C, SIGTERM and the end of the terminal unwind what is under way; a signal that is ignored stays so.
 
-    The first one is enough: a second could keep an undo from beginning.
+    A second one right behind the first does nothing: it could keep an undo from beginning.
     """
-    has_stopped = False
+    deaf_until = 0.0
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        nonlocal has_stopped
-        if not has_stopped:
-            has_stopped = True
+        nonlocal deaf_until
+        if time.monotonic() >= deaf_until:
+            deaf_until = time.monotonic() + DEAF_S
             raise Stopped(number)
 
     wanted = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]

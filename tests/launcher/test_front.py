@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -121,12 +122,28 @@ def test_signals_that_come_while_one_unwinds_keep_no_undo_from_its_work() -> Non
     press = ["bash", "-c", "read -r && while kill -INT $1; do :; done", "press", str(os.getpid())]
     undone: list[int] = []
     before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
-    for number in range(30):
-        with subprocess.Popen(press, stdin=subprocess.PIPE, text=True) as process:
-            assert run(partial(work, process, partial(undone.append, number)))[0] == 130
-            process.kill()
-    signal.signal(signal.SIGINT, before)
+    try:
+        for number in range(30):
+            with subprocess.Popen(press, stdin=subprocess.PIPE, text=True) as process:
+                try:
+                    assert run(partial(work, process, partial(undone.append, number)))[0] == 130
+                finally:
+                    process.kill()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert undone == list(range(30))
+
+
+def test_a_signal_that_comes_later_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where something has swallowed the first, the next one must still get through."""
+    monkeypatch.setattr(front, "DEAF_S", 0.0)
+
+    def action() -> None:
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+    assert run(action)[0] == 143
 
 
 def work(process: subprocess.Popen[str], undo_it: Callable[[], object]) -> None:
