@@ -86,11 +86,16 @@ def keeper(
 
 
 def _keep(cloud: _Layering, order: Order, link: Link, tell: Tell) -> None:
-    """Keep a layer, unless there is an equal one. One that cannot be kept costs the next bake some time, and this one nothing."""
-    if any(layer.key == link.key and fits(layer, order.shape) for layer in cloud.layers()):
+    """Keep a layer, unless there is an equal one; one that was wanted anew has no equal, though it has the same key.
+
+    One that cannot be kept costs the next bake some time, and this one nothing.
+    """
+    is_anew = bool(order.reuse.why) and order.chain.index(link) >= order.reuse.count
+    if not is_anew and any(layer.key == link.key and fits(layer, order.shape) for layer in cloud.layers()):
         return
     try:
-        settle(cloud, cloud.keep_layer(order.id, key=link.key, step=link.step, own=link.own), timeout_s=KEEP_S)
+        ticket = cloud.keep_layer(order.id, key=link.key, parent=link.parent, step=link.step, own=link.own)
+        settle(cloud, ticket, timeout_s=KEEP_S)
     except CloudError as error:
         tell(f"{order.id}: the layer of {link.step} is not kept: {error.message}")
 
@@ -120,9 +125,11 @@ def tidy(cloud: Cloud, limit_bytes: int, tell: Tell) -> None:
 
 
 def _forget(cloud: KeepsLayers, order: Order, tell: Tell) -> None:
-    for layer in to_forget(order.chain, cloud.layers(), order.reuse):
-        if not cloud.remove_layer(layer.id):
-            tell(f"{order.id}: the layer of {layer.step} stays: another bake uses it")
+    left = to_forget(order.chain, cloud.layers(), order.reuse)
+    while gone := [layer for layer in left if cloud.remove_layer(layer.id)]:  # each time those on which nothing lies any more
+        left = [layer for layer in left if layer not in gone]
+    for layer in left:
+        tell(f"{order.id}: the layer of {layer.step} stays: another bake uses it")
 
 
 def _start_from_image(cloud: Cloud, order: Order) -> Start:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bakery.render import DIGEST_LENGTH, Part, Script, frame
@@ -25,11 +25,15 @@ BOOTED = 1
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A checkpoint that can be kept: `own` is the digest of that step alone, `key` of everything up to it."""
+    """A checkpoint that can be kept: `own` is the digest of that step alone, `key` of everything up to it.
+
+    `parent` is the key of the checkpoint before, "" for the first.
+    """
 
     step: str
     own: str
     key: str
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +59,15 @@ def chain(script: Script, base: BaseImage) -> tuple[Link, ...]:
     key = _digest(base.owner, base.id)
     for seq, (step, own) in enumerate(_owns(script.parts[:-1]), 1):
         key = _digest(key, seq, own)
-        links.append(Link(step, own, key))
+        links.append(Link(step, own, key, links[-1].key if links else ""))
     return tuple(links)
 
 
 def _owns(parts: Sequence[Part]) -> Iterable[tuple[str, str]]:
-    """Yield each checkpoint with the digest of it alone; a builder that has booted holds nothing of the recipe yet."""
-    yield "boot", _digest("boot")
-    how = frame("", [Part("step", "", user="somebody")], is_bake=True).text
+    """Yield each checkpoint with the digest of it alone; a builder that has booted holds the frame, and nothing of the recipe."""
+    yield "boot", _digest("boot", frame("", [Part("step", "", user="somebody")], is_bake=True).text)
     for part in parts:
-        yield part.name, _digest(part.name, part.user, part.text, part.as_of, how)
-        how = ""  # it stands in the key of the first step, and so in those of all that follow
+        yield part.name, _digest(part.name, part.user, part.text, part.as_of)
 
 
 def _digest(*parts: str | int) -> str:
@@ -111,23 +113,14 @@ def reached(chain: Sequence[Link], key: str) -> int:
 
 
 def to_forget(chain: Sequence[Link], layers: Sequence[Layer], reuse: Reuse) -> list[Layer]:
-    """Return the layers that a bake makes anew because its user says so, and all that lie on them, uppermost first.
+    """Return the layers that a bake makes anew because its user says so, and all that follow from them.
 
     They would be found again by the next bake, which was told nothing, and bring back what its user wanted to be rid of.
     """
     anew = {link.key for link in chain[reuse.count :]} if reuse.why else set()
-    found = [layer for layer in layers if layer.key in anew]
-    for layer in found:  # which grows meanwhile
-        found += [upper for upper in layers if upper.parent == layer.key and upper not in found]
-    return sorted(found, key=lambda layer: _height(layer, {one.key: one for one in layers}), reverse=True)
-
-
-def _height(layer: Layer, by_key: Mapping[str, Layer]) -> int:
-    """Return how many layers one lies on."""
-    height = 0
-    while layer.parent in by_key:
-        layer, height = by_key[layer.parent], height + 1
-    return height
+    while more := {layer.key for layer in layers if layer.parent in anew} - anew:
+        anew |= more
+    return [layer for layer in layers if layer.key in anew]
 
 
 def explain(

@@ -18,7 +18,7 @@ class Layer:
     """A builder's disk as it was at a checkpoint, to start another builder from.
 
     `key` is the digest of everything up to there; `step` names the checkpoint and `own` is the digest of that step alone.
-    `parent` is the key of the layer that it lies on, "" for a base.
+    `parent` is the key of the checkpoint before, "" for the first, whatever disk the layer lies on.
     `used_at` is in seconds since the epoch; `size_bytes` is what it occupies, its memory included; `disk_gb` is rounded up.
     """
 
@@ -74,8 +74,11 @@ class KeepsLayers(Protocol):
     def layers(self) -> list[Layer]:
         """Return the layers that are kept, the one that was used longest ago first."""
 
-    def keep_layer(self, machine: str, *, key: str, step: str, own: str) -> Ticket:
-        """Freeze the disk of a builder that waits; it goes on waiting."""
+    def keep_layer(self, machine: str, *, key: str, parent: str, step: str, own: str) -> Ticket:
+        """Freeze the disk of a builder that waits; it goes on waiting. CloudError: there is no layer, and the builder is as before.
+
+        BakeError: it has failed when the builder had half a new disk, and nothing can be made of that any more.
+        """
 
     def go_on(self, machine: str, script: str) -> Ticket:
         """Let a builder that waits run a script: that of its boot, filled in the same way."""

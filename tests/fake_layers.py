@@ -35,12 +35,10 @@ class LayeredCloud(FakeCloud):
         with self._operation("layers", ""):
             return sorted((kept.layer for kept in self.world.layers.values()), key=lambda layer: layer.used_at)
 
-    def keep_layer(self, machine: str, *, key: str, step: str, own: str) -> Ticket:
+    def keep_layer(self, machine: str, *, key: str, parent: str, step: str, own: str) -> Ticket:
         with self._operation("keep_layer", step):
             found = self._waiting(machine)
             layer_id = f"layer-{next(_numbers)}"
-            below = self.world.layers.get(found.spec.source)
-            parent = below.layer.key if below else ""
             layer = Layer(
                 layer_id, key, step, own, parent, now(), LAYER_BYTES, found.spec.disk_gb, found.spec.cpus, found.spec.memory_mb
             )

@@ -115,9 +115,9 @@ class LocalCloud:
         """Return the layers that are kept."""
         return self._layers.all()
 
-    def keep_layer(self, machine: str, *, key: str, step: str, own: str) -> Ticket:
+    def keep_layer(self, machine: str, *, key: str, parent: str, step: str, own: str) -> Ticket:
         """Wait for the guest to be at rest, which `check` does, and then keep its disk and memory."""
-        return Ticket("keep-layer", Kind.MACHINE, machine, json.dumps({"key": key, "step": step, "own": own}))
+        return Ticket("keep-layer", Kind.MACHINE, machine, json.dumps({"key": key, "parent": parent, "step": step, "own": own}))
 
     def go_on(self, machine: str, script: str) -> Ticket:
         """Give the guest its script once it waits."""

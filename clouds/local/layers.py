@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from clouds.abilities import Layer
+from clouds.errors import BakeError, CloudError
 from clouds.local import files, memory, qemu
 from clouds.local.accelerator import Accelerator
 from clouds.local.disks import make_overlay, virtual_bytes
@@ -32,13 +34,21 @@ class Layers:
     store: Store
 
     def all(self) -> list[Layer]:
-        """Return the layers, the one that was used longest ago first; those that are damaged are removed."""
-        whole = [folder for folder in visible(self.store.layers) if memory.is_whole(folder) or not self.remove(folder.name)]
-        found = [layer for folder in whole if memory.is_whole(folder) and (layer := _layer(folder))]
+        """Return the layers, the one that was used longest ago first; those that are damaged, or lie on such, are removed."""
+        sound = [folder for folder in visible(self.store.layers) if self._is_sound(folder.name) or self.remove(folder.name)]
+        found = [layer for folder in sound if (layer := _layer(folder))]
         return sorted(found, key=lambda layer: layer.used_at)
 
     def keep(
-        self, record: MachineRecord, accelerator: Accelerator, *, key: str, step: str, own: str, note: Callable[[str, str], None]
+        self,
+        record: MachineRecord,
+        accelerator: Accelerator,
+        *,
+        key: str,
+        parent: str,
+        step: str,
+        own: str,
+        note: Callable[[str, str], None],
     ) -> None:
         """Make a layer of a builder that waits, its disk at rest; its disk becomes the layer's, and an overlay on that its own.
 
@@ -61,16 +71,26 @@ class Layers:
             # QEMU let go of the disk when it had saved the memory, and took it again with `cont`. The guest's root filesystem is
             # frozen all the time (FIFREEZE), so that the disk stays as it is until it has an order.
             snapshot = {"device": qemu.DRIVE, "snapshot-file": overlay, "format": "qcow2", "mode": "existing"}
-            qmp(machine, "blockdev-snapshot-sync", snapshot)
-            os.link(machine / record.disk, folder / qemu.DISK)
-            memory.seal(folder, memory.shape(record, accelerator))
-            shape = {"cpus": record.cpus, "memory_mb": record.memory_mb}
-            kept = {"key": key, "step": step, "own": own, "source": record.source, "used_at": time.time(), **shape}
-            files.write_json(folder / LAYER, kept)
-            note(layer, overlay)  # first: no moment may be in which nobody seems to need the layer
-            folder.rename(self.store.layers / layer)
+            with _at_all_costs(record.name):
+                qmp(machine, "blockdev-snapshot-sync", snapshot)
+                os.link(machine / record.disk, folder / qemu.DISK)
+                memory.seal(folder, memory.shape(record, accelerator))
+                shape = {"cpus": record.cpus, "memory_mb": record.memory_mb}
+                kept = {"key": key, "parent": parent, "step": step, "own": own, "source": record.source, "used_at": time.time()}
+                files.write_json(folder / LAYER, {**kept, **shape})
+                note(layer, overlay)  # first: no moment may be in which nobody seems to need the layer
+                folder.rename(self.store.layers / layer)
         finally:
             files.remove_folder(folder)
+
+    def _is_sound(self, name: str) -> bool:
+        """Say whether a layer and all that it lies on are whole."""
+        while folder := self.store.layer(name):
+            kept = files.read_json(folder / LAYER)
+            if kept is None or "parent" not in kept or not memory.is_whole(folder):  # or of an earlier release
+                return False
+            name = str(kept["source"])
+        return self.store.is_there(name)
 
     def use(self, layer: str) -> None:
         """Note that a layer was used now."""
@@ -87,17 +107,29 @@ class Layers:
         return True
 
 
+@contextmanager
+def _at_all_costs(builder: str) -> Iterator[None]:
+    """Let whatever fails here end the bake: QEMU may write to its new disk already, and ours would be an old one from then on."""
+    try:
+        yield
+    except (OSError, CloudError) as error:
+        why = error.message if isinstance(error, CloudError) else str(error)
+        raise BakeError(
+            f"builder {builder}: its disk was lost while a layer was made of it: {why}",
+            next_step="Is the disk of this computer full? Bake again, which goes on from the layer before.",
+        ) from error
+
+
 def _layer(folder: Path) -> Layer | None:
     kept = files.read_json(folder / LAYER)
     if kept is None:
         return None
-    parent = files.read_json(folder.parent / kept["source"] / LAYER)
     return Layer(
         id=folder.name,
         key=kept["key"],
         step=kept["step"],
         own=kept["own"],
-        parent=parent["key"] if parent else "",
+        parent=kept["parent"],
         used_at=kept["used_at"],
         size_bytes=files.folder_bytes(folder),
         disk_gb=-(-virtual_bytes(folder / qemu.DISK) // _GIB),

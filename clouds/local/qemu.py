@@ -37,6 +37,9 @@ _PROCESS = "process.json"
 _MACHINE = "q35,sata=off,smbus=off,usb=off,vmport=off,i8042=off,hpet=off,memory-backend=ram"
 # Not NVMe, whose driver is built into Debian's cloud kernel: QEMU cannot keep the state of such a device.
 _DISK_DEVICE = f"virtio-blk-pci,drive={DRIVE},serial=root"
+# A layer keeps a builder's memory: what a step was told, a proxy's password say, is not to be in what is free of it.
+# docs.kernel.org/admin-guide/kernel-parameters.html
+_FORGETS = "init_on_free=1"
 _KILL_AFTER_S = 10
 
 
@@ -49,7 +52,7 @@ def arguments(record: MachineRecord, accelerator: Accelerator, boot: Mapping[str
     return [
         *("-name", record.name, "-nodefaults", "-no-user-config", "-display", "none", "-sandbox", "on"),
         *(*accelerator.arguments, "-smp", str(record.cpus), *_memory(record)),
-        *_boot(boot, accelerator.cmdline),
+        *_boot(boot, accelerator.cmdline, *([_FORGETS] if record.has_build_settings else [])),
         *_disk(record.disk, cache="unsafe" if record.has_build_settings else "writeback"),
         *_network({} if record.memory else record.forwards, record.facts.get("MAC", "")),
         *devices(),
@@ -86,8 +89,9 @@ def _memory(record: MachineRecord) -> list[str]:
     return ["-m", str(record.memory_mb), "-object", backend]
 
 
-def _boot(boot: Mapping[str, str], cmdline: str) -> list[str]:
-    return ["-kernel", boot["vmlinuz"], "-initrd", boot["initrd"], "-append", f"{boot['cmdline']} {cmdline}".rstrip()]
+def _boot(boot: Mapping[str, str], *cmdline: str) -> list[str]:
+    words = " ".join(part for part in (boot["cmdline"], *cmdline) if part)
+    return ["-kernel", boot["vmlinuz"], "-initrd", boot["initrd"], "-append", words]
 
 
 def _disk(file: str, *, cache: str) -> list[str]:

@@ -70,6 +70,10 @@ class Store:
         """Return the folder of a base, a layer or an image, to overlay it. NotFoundError when there is none of them."""
         return self.bases.path(name) or self.layer(name) or self.image(name)
 
+    def is_there(self, name: str) -> bool:
+        """Say whether there is such a base, layer or image."""
+        return bool(self.bases.path(name) or self.layer(name) or (self.images / name).is_dir())
+
     def layer(self, name: str) -> Path | None:
         """Return the folder of a layer, or None."""
         folder = self.layers / name
@@ -95,8 +99,8 @@ class Store:
         ]
         return machines + [
             f"{kind} {path.name}"
-            for kind, folder, file in (("image", self.images, MANIFEST), ("layer", self.layers, LAYER))
-            for path in visible(folder)
+            for kind, folder, file, which in (("image", self.images, MANIFEST, "[!.]*"), ("layer", self.layers, LAYER, "*"))
+            for path in folder.glob(which)  # a layer that is being made needs what it lies on as one that is there
             if (kept := files.read_json(path / file)) and kept["source"] == name
         ]
 

@@ -156,6 +156,26 @@ def test_what_was_done_anew_on_demand_is_what_the_next_bake_reuses(baker: Baker,
     assert len(kept(world)) == 6
 
 
+def test_what_was_done_anew_is_reused_although_a_kept_builder_holds_the_old_layer(baker: Baker, world: World) -> None:
+    baker.cloud.guest("bake-*", fake_guest.fails_at("c"), OK)
+    with pytest.raises(StepFailedError):
+        baker.bake("a=apt x", "b=1", "c=1", keep=True)
+    world.archive += 1
+    baker.bake("a=apt x", "b=1", "c=1", from_step="a")
+    assert "the layer of a stays: another bake uses it" in baker.told
+    after = baker.content(baker.bake("a=apt x", "b=1", "c=2"))
+    assert after[1].endswith("with packages 2")
+
+
+def test_what_follows_from_a_step_that_could_not_be_kept_is_forgotten_with_it(baker: Baker, world: World) -> None:
+    baker.cloud.fault("keep_layer", error=CloudError("no room"), nth=3)
+    baker.bake("a=apt x", "b=1", "c=1")
+    world.archive += 1
+    baker.bake("a=apt x", "b=2", "c=1", from_step="a")
+    after = baker.content(baker.bake("a=apt x", "b=1", "c=2"))
+    assert after[1].endswith("with packages 2")
+
+
 def test_a_step_that_there_is_not_is_told_before_anything_is_done(baker: Baker) -> None:
     with pytest.raises(UsageError, match="--from: 'c' is no step"):
         baker.bake("a=1", "b=1", from_step="c")

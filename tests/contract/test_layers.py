@@ -65,7 +65,10 @@ class Yard:
 
     def keep(self, builder: Builder, step: str) -> None:
         """Keep a layer of a builder that waits, or is about to."""
-        ticket = self.keeper.keep_layer(builder.name, key=self.key(step), step=step, own=f"{step} alone")
+        checkpoints = ["", *builder.script.checkpoints]
+        before = checkpoints[checkpoints.index(step) - 1]
+        parent = self.key(before) if before else ""
+        ticket = self.keeper.keep_layer(builder.name, key=self.key(step), parent=parent, step=step, own=f"{step} alone")
         settle(self.cloud, ticket, timeout_s=KEEP_S)
 
     def go_on(self, builder: Builder, done: int) -> None:
@@ -208,7 +211,7 @@ def test_starting_from_a_layer_that_is_not_there_is_not_found_and_makes_nothing(
 
 def test_keeping_a_layer_of_a_machine_that_is_not_there_is_not_found(yard: Yard) -> None:
     with pytest.raises(NotFoundError, match="contract-nosuch"):
-        settle(yard.cloud, yard.keeper.keep_layer("contract-nosuch", key="0", step="boot", own="0"))
+        settle(yard.cloud, yard.keeper.keep_layer("contract-nosuch", key="0", parent="", step="boot", own="0"))
 
 
 def test_letting_a_machine_go_on_that_is_not_there_is_not_found(yard: Yard) -> None:

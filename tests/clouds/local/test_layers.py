@@ -2,21 +2,28 @@
 
 import json
 import subprocess
+from dataclasses import replace
+from typing import Any
 
+import pytest
+
+from clouds.errors import BakeError
 from clouds.local import files, memory, qemu
 from clouds.local.accelerator import TCG
 from clouds.local.disks import make_overlay
 from clouds.local.driver import LocalCloud
 from clouds.local.esp import link_boot_files
+from clouds.local.layers import Layers
 from clouds.local.machines import Machines
-from clouds.local.record import new_record
+from clouds.local.record import new_record, read_record
 from clouds.local.store import LAYER, Store
 from tests.clouds.local.small import BASE, needs_tools, order
+from tests.clouds.local.test_sockets import GREETING, serving
 
 pytestmark = needs_tools
 
 
-def put_layer(store: Store, name: str, source: str, *, used_at: float = 1.0) -> str:
+def put_layer(store: Store, name: str, source: str, *, parent: str = "", used_at: float = 1.0) -> str:
     """Lay a layer into a store as `Layers.keep` leaves it."""
     folder = store.layers / f"layer-{name}"
     folder.mkdir(parents=True)
@@ -26,6 +33,7 @@ def put_layer(store: Store, name: str, source: str, *, used_at: float = 1.0) -> 
     memory.seal(folder, memory.shape(new_record(order("one"), created_at=0), TCG))
     record = {
         "key": f"key-{name}",
+        "parent": parent,
         "step": name,
         "own": f"own-{name}",
         "source": source,
@@ -39,7 +47,7 @@ def put_layer(store: Store, name: str, source: str, *, used_at: float = 1.0) -> 
 
 def test_layers_are_listed_with_what_they_are_made_of_the_longest_unused_first(store: Store, cloud: LocalCloud) -> None:
     first = put_layer(store, "a", BASE, used_at=9)
-    put_layer(store, "b", first, used_at=5)
+    put_layer(store, "b", first, parent="key-a", used_at=5)
     found = cloud.layers()
     assert [(layer.step, layer.key, layer.parent) for layer in found] == [("b", "key-b", "key-a"), ("a", "key-a", "")]
     assert {layer.disk_gb for layer in found} == {3}
@@ -79,6 +87,52 @@ def test_layer_that_was_damaged_is_not_used_and_goes(store: Store, cloud: LocalC
     (store.layers / layer / memory.STATE).write_bytes(b"STATE")
     assert cloud.layers() == []
     assert not (store.layers / layer).exists()
+
+
+def test_layer_on_a_damaged_one_is_not_used_and_both_go(store: Store, cloud: LocalCloud) -> None:
+    below = put_layer(store, "b", BASE)
+    put_layer(store, "a", below)
+    put_layer(store, "c", below)
+    (store.layers / below / qemu.DISK).write_bytes(b"damaged")
+    assert cloud.layers() == []
+    assert cloud.layers() == []
+    assert list(store.layers.iterdir()) == []
+
+
+def test_layer_of_which_nobody_knows_what_was_before_it_is_not_used(store: Store, cloud: LocalCloud) -> None:
+    layer = store.layers / put_layer(store, "a", BASE)
+    record = json.loads((layer / LAYER).read_text())
+    del record["parent"]  # as an earlier release wrote it
+    files.write_json(layer / LAYER, record)
+    assert cloud.layers() == []
+
+
+def test_layer_stays_on_which_another_is_being_made(store: Store, cloud: LocalCloud) -> None:
+    below = put_layer(store, "a", BASE)
+    above = put_layer(store, "b", below)
+    (store.layers / above).rename(files.partial_folder(store.layers, above))
+    assert not cloud.remove_layer(below)
+
+
+def test_builder_whose_disk_is_lost_on_the_way_to_a_layer_ends_its_bake(store: Store) -> None:
+    """QEMU says that it could not change the disk; whether it has, nobody knows."""
+    machines = Machines(store)
+    machines.prepare(replace(order("builder"), build_settings=True))
+    folder = store.machine("builder")
+
+    def answer(message: dict[str, Any]) -> dict[str, Any]:
+        if message["execute"] == "blockdev-snapshot-sync":
+            return {"error": {"class": "GenericError", "desc": "no room"}}
+        return {"return": {"status": "completed"}}
+
+    record = read_record(folder)
+    assert record
+    with (
+        serving(folder, qemu.QMP, answer, greeting=GREETING),
+        pytest.raises(BakeError, match=r"builder builder: its disk was lost .*: no room"),
+    ):
+        Layers(store).keep(record, TCG, key="k" * 32, parent="", step="boot", own="o", note=lambda _layer, _disk: None)
+    assert list(store.layers.iterdir()) == []
 
 
 def test_base_below_layers_is_found(store: Store) -> None:

@@ -94,6 +94,11 @@ def test_kernel_is_told_more_without_an_accelerator() -> None:
     assert cmdline(qemu.arguments(record(), TCG, BOOT)).startswith(BOOT["cmdline"] + " tsc=reliable")
 
 
+def test_builder_keeps_nothing_in_memory_that_is_free() -> None:
+    assert "init_on_free=1" in " ".join(qemu.arguments(record(build_settings=True), KVM, BOOT))
+    assert "init_on_free=1" not in " ".join(qemu.arguments(record(), KVM, BOOT))
+
+
 # Ports
 
 
