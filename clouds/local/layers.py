@@ -21,6 +21,7 @@ from clouds.local.esp import BOOT_FILES
 from clouds.local.record import MachineRecord
 from clouds.local.sockets import qmp
 from clouds.local.store import LAYER, Store, visible
+from clouds.partial import partial_folder, sweep
 
 _GIB = 2**30
 
@@ -46,8 +47,8 @@ class Layers:
         """
         machine, layer = self.store.machine(record.name), f"layer-{key[:12]}-{secrets.token_hex(4)}"
         overlay = f"on-{layer}.qcow2"
-        files.sweep(self.store.layers)
-        folder = files.partial_folder(self.store.layers, layer)
+        sweep(self.store.layers)
+        folder = partial_folder(self.store.layers, layer)
         try:
             size_bytes = virtual_bytes(machine / record.disk)
             make_overlay(machine / overlay, self.store.layers / layer / qemu.DISK, size_bytes=size_bytes)
