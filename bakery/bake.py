@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +34,7 @@ from clouds.errors import (
 )
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
+from clouds.partial import partial_folder
 from clouds.undo import Undo
 from launcher.layers import limit_bytes
 from launcher.wishes import check_granted
@@ -244,8 +245,11 @@ def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
 def _inspect(run: _Run, image: str) -> None:
     """Prove from outside that the disk is sealed, where the cloud lets us look; elsewhere the machine that tests it looks."""
     if isinstance(run.cloud, ReadsDisks):
-        with tempfile.TemporaryDirectory(dir=run.record.folder) as scratch:
-            search(run.cloud.files(image, Path(scratch)), run.order, run.record)
+        scratch = partial_folder(run.record.folder, "inspect")  # of a bake that is killed here, gc removes it
+        try:
+            search(run.cloud.files(image, scratch), run.order, run.record)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from clouds.driver import Cloud, Kind, Resource, State
 from clouds.errors import BakehouseError, LeftoverError
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove, stop_machine
+from clouds.partial import sweep
 
 STRANGER_S = 24 * 3600
 """How long past its `expires` something is left to a client on another host, which may still live."""
@@ -81,6 +82,12 @@ def prune_logs(home: Path, *, now: float) -> list[str]:
     for bake in old:
         shutil.rmtree(bake, ignore_errors=True)
     return sorted(bake.name for bake in old)
+
+
+def sweep_scratch(home: Path) -> None:
+    """Remove the copies of disks that bakes were looking into when they were killed."""
+    for bake in (home / "bakes").glob("*"):
+        sweep(bake)
 
 
 def _ours(cloud: Cloud, ledger: Ledger) -> Iterator[Resource]:

@@ -11,7 +11,7 @@ from clouds.home import home
 from clouds.ledger import Ledger
 from launcher import identity, tunnel
 from launcher.everywhere import ALL, visit
-from launcher.gc import Waste, collect, find, forget_absent, prune_logs
+from launcher.gc import Waste, collect, find, forget_absent, prune_logs, sweep_scratch
 from launcher.layers import GB, prune, size_bytes
 from launcher.terminal import Terminal
 
@@ -50,6 +50,7 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
     wastes = {one.cloud: one.wastes for one in found}
     gone, removed = visit(name, lambda cloud: _remove(cloud, ledger, wastes.get(cloud.name, []), keep_gb), terminal.tell)
     logs = prune_logs(home(), now=now)
+    sweep_scratch(home())
     if removed:
         terminal.tell(f"{count} left over and removed" if count else "nothing is left over")
     if layers := [layer for one in gone for layer in one]:

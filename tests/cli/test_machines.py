@@ -9,6 +9,7 @@ import pytest
 
 import clouds
 from clouds.home import home
+from clouds.partial import PARTIAL
 from launcher import tunnel
 from tests import fake_services
 from tests.cli.verbs import run
@@ -183,6 +184,14 @@ def test_gc_leaves_nothing_of_a_tunnel_to_a_machine_that_is_gone(far: RemoteClou
     far.world.machines.clear()
     assert run("gc")[0] == 0
     assert list((home() / "ssh/tunnels/faraway").glob("one.*")) == []
+
+
+def test_gc_removes_what_a_killed_bake_had_copied_and_keeps_its_logs(cloud: FakeCloud) -> None:
+    bake = home() / "bakes" / "bake-killed"
+    (bake / f"{PARTIAL}1-1-inspect").mkdir(parents=True)
+    (bake / "console.log").write_text("")
+    assert run("gc")[0] == 0
+    assert [path.name for path in bake.iterdir()] == ["console.log"]
 
 
 def test_gc_with_nothing_left_says_so(cloud: FakeCloud) -> None:
