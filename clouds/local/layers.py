@@ -35,7 +35,7 @@ class Layers:
     def all(self) -> list[Layer]:
         """Return the layers, the one that was used longest ago first; those that are damaged are removed."""
         whole = [folder for folder in visible(self.store.layers) if memory.is_whole(folder) or not self.remove(folder.name)]
-        found = [layer for folder in whole if memory.is_whole(folder) and (layer := _layer(folder))]
+        found = [layer for folder in whole if memory.is_whole(folder) and (layer := _layer_or_none(folder))]
         return sorted(found, key=lambda layer: layer.used_at)
 
     def keep(
@@ -86,6 +86,14 @@ class Layers:
                 return False
             files.discard(self.store.layers / layer)
         return True
+
+
+def _layer_or_none(folder: Path) -> Layer | None:
+    """Return a layer; None for one that somebody else removes meanwhile."""
+    try:
+        return _layer(folder)
+    except FileNotFoundError:
+        return None
 
 
 def _layer(folder: Path) -> Layer | None:

@@ -3,6 +3,9 @@
 import json
 import subprocess
 
+import pytest
+
+from clouds.errors import CloudError
 from clouds.local import files, memory, qemu
 from clouds.local.accelerator import TCG
 from clouds.local.disks import make_overlay
@@ -79,6 +82,21 @@ def test_layer_that_was_damaged_is_not_used_and_goes(store: Store, cloud: LocalC
     (store.layers / layer / memory.STATE).write_bytes(b"STATE")
     assert cloud.layers() == []
     assert not (store.layers / layer).exists()
+
+
+def test_layer_that_goes_while_it_is_looked_at_is_none(store: Store, cloud: LocalCloud) -> None:
+    stays, goes = put_layer(store, "a", BASE), put_layer(store, "b", BASE)
+    (store.layers / goes / qemu.DISK).unlink()
+    memory.seal(store.layers / goes, memory.shape(new_record(order("one"), created_at=0), TCG))
+    assert [layer.id for layer in cloud.layers()] == [stays]
+
+
+def test_layer_that_this_computer_does_not_let_us_read_is_told_as_such(store: Store, cloud: LocalCloud) -> None:
+    record = store.layers / put_layer(store, "a", BASE) / LAYER
+    record.unlink()
+    record.mkdir()
+    with pytest.raises(CloudError, match="Is a directory"):
+        cloud.layers()
 
 
 def test_base_below_layers_is_found(store: Store) -> None:
