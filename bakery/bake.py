@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -111,6 +111,9 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
         version = _bake(run)
     except BaseException as error:
         run.record.finish({"id": order.id, "recipe": recipe.name, "cloud": cloud.name, "error": str(error) or type(error).__name__})
+        if isinstance(error, Exception):  # whoever interrupts a bake wants it to end
+            with suppress(Exception):  # why it failed is what is told, whatever becomes of old layers
+                tidy(cloud, layers_bytes, run.tell)
         raise
     tidy(cloud, layers_bytes, run.tell)
     return _baked(cloud, order.id, recipe, names.image_name(recipe.name, version), str(version), began, reused=False)
