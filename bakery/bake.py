@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from clouds.errors import (
 )
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
+from clouds.partial import partial_folder
 from clouds.undo import Undo
 from launcher.layers import limit_bytes
 from launcher.wishes import check_granted
@@ -110,6 +111,9 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
         version = _bake(run)
     except BaseException as error:
         run.record.finish({"id": order.id, "recipe": recipe.name, "cloud": cloud.name, "error": str(error) or type(error).__name__})
+        if isinstance(error, Exception):  # whoever interrupts a bake wants it to end
+            with suppress(Exception):  # why it failed is what is told, whatever becomes of old layers
+                tidy(cloud, layers_bytes, run.tell)
         raise
     tidy(cloud, layers_bytes, run.tell)
     return _baked(cloud, order.id, recipe, names.image_name(recipe.name, version), str(version), began, reused=False)
@@ -244,8 +248,11 @@ def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
 def _inspect(run: _Run, image: str) -> None:
     """Prove from outside that the disk is sealed, where the cloud lets us look; elsewhere the machine that tests it looks."""
     if isinstance(run.cloud, ReadsDisks):
-        with tempfile.TemporaryDirectory(dir=run.record.folder) as scratch:
-            search(run.cloud.files(image, Path(scratch)), run.order, run.record)
+        scratch = partial_folder(run.record.folder, "inspect")  # of a bake that is killed here, gc removes it
+        try:
+            search(run.cloud.files(image, scratch), run.order, run.record)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ The rules, by the labels that everything of ours carries; only what belongs to t
 - A finished image is never waste, be it stable or a candidate that failed its tests.
 
 What the cloud does not list but the ledger remembers is judged alike; entries of what is gone are forgotten.
+Between the judgement and the removal a user may think for hours: each thing is looked at again right before it goes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from clouds.driver import Cloud, Kind, Resource, State
 from clouds.errors import BakehouseError, LeftoverError
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove, stop_machine
+from clouds.partial import sweep
 
 STRANGER_S = 24 * 3600
 """How long past its `expires` something is left to a client on another host, which may still live."""
@@ -55,16 +57,24 @@ def find(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.cl
     return sorted(waste, key=lambda one: one.resource.kind is not Kind.MACHINE)
 
 
-def collect(cloud: Cloud, ledger: Ledger, wastes: Iterable[Waste]) -> None:
-    """Remove waste, going on past failures. Raises LeftoverError, which names what is left and why."""
-    left = []
+def collect(cloud: Cloud, ledger: Ledger, wastes: Iterable[Waste]) -> list[Waste]:
+    """Remove waste, going on past failures; return that which stays because it is not what was judged any more.
+
+    Raises LeftoverError, which names what is left and why.
+    """
+    left, changed = [], []
     for waste in wastes:
         try:
-            _remove(cloud, ledger, waste)
+            found = cloud.find(waste.resource.kind, waste.resource.name)
+            if found and _is_same(found, waste.resource):
+                _remove(cloud, ledger, waste)
+            elif found:
+                changed.append(waste)
         except BakehouseError as error:
             left.append(f"{waste.resource.kind} {waste.resource.name} ({error.message})")
     if left:
         raise LeftoverError("could not remove:\n" + "\n".join(left), left=left, next_step="Run ./inv gc again.")
+    return changed
 
 
 def forget_absent(cloud: Cloud, ledger: Ledger, *, is_dead: IsDead = names.client_is_dead) -> None:
@@ -81,6 +91,12 @@ def prune_logs(home: Path, *, now: float) -> list[str]:
     for bake in old:
         shutil.rmtree(bake, ignore_errors=True)
     return sorted(bake.name for bake in old)
+
+
+def sweep_scratch(home: Path) -> None:
+    """Remove the copies of disks that bakes were looking into when they were killed."""
+    for bake in (home / "bakes").glob("*"):
+        sweep(bake)
 
 
 def _ours(cloud: Cloud, ledger: Ledger) -> Iterator[Resource]:
@@ -124,6 +140,14 @@ def _late_s(labels: Mapping[str, str], now: float) -> float:
     """Return for how many seconds a resource has been expired: 0 when it has not, or has no limit."""
     expires = labels.get("expires", "0")
     return max(0.0, now - int(expires)) if expires.isdecimal() and int(expires) else 0.0
+
+
+def _is_same(found: Resource, judged: Resource) -> bool:
+    """Say whether a resource is still the one that was judged: its name may have been taken anew, or its user has started it again.
+
+    Labels that only the ledger knows are missing from what was found.
+    """
+    return found.created_at == judged.created_at and found.labels.items() <= judged.labels.items()
 
 
 def _is_kept_work(resource: Resource) -> bool:

@@ -11,7 +11,7 @@ from clouds.home import home
 from clouds.ledger import Ledger
 from launcher import identity, tunnel
 from launcher.everywhere import ALL, visit
-from launcher.gc import Waste, collect, find, forget_absent, prune_logs
+from launcher.gc import Waste, collect, find, forget_absent, prune_logs, sweep_scratch
 from launcher.layers import GB, prune, size_bytes
 from launcher.terminal import Terminal
 
@@ -37,6 +37,19 @@ class _Found:
         return keep_gb is not None and size_bytes(self.layers) > keep_gb * GB
 
 
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What was done on a cloud: the waste that stays because it has changed since it was told, the layers that went."""
+
+    cloud: str
+    changed: list[Waste]
+    layers: list[Layer]
+
+    def lines(self) -> list[str]:
+        """Return what the user is told of what stays."""
+        return [f"{waste.resource.kind} {waste.resource.name} has changed meanwhile, and stays" for waste in self.changed]
+
+
 def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: float | None, yes: bool) -> int:
     """Remove what is left over, and layers down to a size (None: none of them); return the exit code."""
     now = time.time()
@@ -48,11 +61,16 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
     if count or any(one.shrinks(keep_gb) for one in found):
         terminal.confirm("Do all this?", yes=yes)
     wastes = {one.cloud: one.wastes for one in found}
-    gone, removed = visit(name, lambda cloud: _remove(cloud, ledger, wastes.get(cloud.name, []), keep_gb), terminal.tell)
+    done, removed = visit(name, lambda cloud: _remove(cloud, ledger, wastes.get(cloud.name, []), keep_gb), terminal.tell)
     logs = prune_logs(home(), now=now)
+    sweep_scratch(home())
+    for end in done:
+        for line in end.lines():
+            terminal.tell(f"{end.cloud}: {line}" if name == ALL else line)
+        count -= len(end.changed)
     if removed:
         terminal.tell(f"{count} left over and removed" if count else "nothing is left over")
-    if layers := [layer for one in gone for layer in one]:
+    if layers := [layer for end in done for layer in end.layers]:
         terminal.tell(f"{_shown(layers)} removed")
     if logs:
         terminal.tell(f"{len(logs)} old logs of bakes removed")
@@ -67,11 +85,12 @@ def _shown(layers: list[Layer]) -> str:
     return f"layers of bakes ({len(layers)}, {size_bytes(layers) / GB:.1f} GB)"
 
 
-def _remove(cloud: Launcher, ledger: Ledger, wastes: list[Waste], keep_gb: float | None) -> list[Layer]:
-    """Remove waste from a cloud, what this computer remembers of what is gone, and layers; return the layers that went."""
+def _remove(cloud: Launcher, ledger: Ledger, wastes: list[Waste], keep_gb: float | None) -> _Done:
+    """Remove waste from a cloud, what this computer remembers of what is gone, and layers."""
+    changed = collect(cloud, ledger, wastes)
     if wastes:
-        collect(cloud, ledger, wastes)
         identity.sync(home(), cloud)
     tunnel.sweep(cloud)
     forget_absent(cloud, ledger)
-    return prune(cloud, int(keep_gb * GB)) if keep_gb is not None and isinstance(cloud, KeepsLayers) else []
+    layers = prune(cloud, int(keep_gb * GB)) if keep_gb is not None and isinstance(cloud, KeepsLayers) else []
+    return _Done(cloud.name, changed, layers)

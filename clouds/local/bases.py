@@ -11,6 +11,7 @@ from clouds.driver import Base, BaseImage, Tell
 from clouds.local import files
 from clouds.local.build import build
 from clouds.local.definition import Definition, base_id, define
+from clouds.partial import partial_folder, sweep
 
 _RECORD = "base.json"
 _GRACE_S = 24 * 3600
@@ -62,8 +63,8 @@ class Bases:
 
     def _build(self, definition: Definition, tell: Tell) -> str:
         """Build a base; when it comes out as one that is kept, that one stays and is noted as checked."""
-        files.sweep(self.folder)
-        scratch = files.partial_folder(self.folder, "base")
+        sweep(self.folder)
+        scratch = partial_folder(self.folder, "base")
         try:
             built = build(definition, scratch, tell)
             name = base_id(definition.digest, built.packages)

@@ -113,7 +113,8 @@ class LocalCloud:
 
     def layers(self) -> list[Layer]:
         """Return the layers that are kept."""
-        return self._layers.all()
+        with self._told():
+            return self._layers.all()
 
     def keep_layer(self, machine: str, *, key: str, parent: str, step: str, own: str) -> Ticket:
         """Wait for the guest to be at rest, which `check` does, and then keep its disk and memory."""

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.home import write_private
-from clouds.names import process_start
-
-PARTIAL = ".partial-"
+from clouds.partial import partial_folder
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -42,23 +40,6 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def partial_folder(parent: Path, name: str) -> Path:
-    """Make a folder in which something is prepared, named after this process so that `sweep` can tell when it is dead."""
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = parent / f"{PARTIAL}{os.getpid()}-{process_start(os.getpid())}-{name}"
-    remove_folder(folder)
-    folder.mkdir(mode=0o700)
-    return folder
-
-
-def sweep(parent: Path) -> None:
-    """Remove the folders that dead processes were preparing."""
-    for folder in parent.glob(f"{PARTIAL}*"):
-        pid, start = folder.name.removeprefix(PARTIAL).split("-")[:2]
-        if process_start(int(pid)) != int(start):
-            remove_folder(folder)
 
 
 def remove_folder(folder: Path) -> None:

@@ -19,6 +19,7 @@ from clouds.local.esp import take_boot_files
 from clouds.local.record import MachineRecord
 from clouds.local.sockets import qmp
 from clouds.local.store import MANIFEST, Store, visible
+from clouds.partial import partial_folder, sweep
 from clouds.waiter import until
 
 MEMORY = "memory"
@@ -43,8 +44,8 @@ class Images:
             raise _taken(image)
         if free_bytes(self.store.folder) < _SPARE_BYTES:
             raise full_disk(self.store.folder, f"image {image}", _SPARE_BYTES)
-        files.sweep(self.store.images)
-        folder = files.partial_folder(self.store.images, image)
+        sweep(self.store.images)
+        folder = partial_folder(self.store.images, image)
         try:
             self._fill(folder, machine, record, labels)
             with self.store.locked():
@@ -58,8 +59,8 @@ class Images:
     def keep_memory(self, record: MachineRecord, accelerator: Accelerator) -> None:
         """Give an image the memory of the machine that was booted from it and waits, its disk at rest; end that machine."""
         machine, image = self.store.machine(record.name), self.store.image(record.source)
-        files.sweep(image)
-        folder = files.partial_folder(image, f"new-{MEMORY}")  # another name than that of the old one as it goes
+        sweep(image)
+        folder = partial_folder(image, f"new-{MEMORY}")  # another name than that of the old one as it goes
         try:
             qmp(machine, "stop")
             memory.save(machine, folder, is_mapped=True)

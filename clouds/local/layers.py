@@ -23,6 +23,7 @@ from clouds.local.esp import BOOT_FILES
 from clouds.local.record import MachineRecord
 from clouds.local.sockets import qmp
 from clouds.local.store import LAYER, Store, visible
+from clouds.partial import partial_folder, sweep
 
 _GIB = 2**30
 
@@ -35,8 +36,12 @@ class Layers:
 
     def all(self) -> list[Layer]:
         """Return the layers, the one that was used longest ago first; those that are damaged, or lie on such, are removed."""
-        sound = [folder for folder in visible(self.store.layers) if self._is_sound(folder.name) or self.remove(folder.name)]
-        found = [layer for folder in sound if (layer := _layer(folder))]
+        found = []
+        for folder in visible(self.store.layers):
+            if not self._is_sound(folder.name):
+                self.remove(folder.name)
+            elif layer := _layer_or_none(folder):
+                found.append(layer)
         return sorted(found, key=lambda layer: layer.used_at)
 
     def keep(
@@ -56,8 +61,8 @@ class Layers:
         """
         machine, layer = self.store.machine(record.name), f"layer-{key[:12]}-{secrets.token_hex(4)}"
         overlay = f"on-{layer}.qcow2"
-        files.sweep(self.store.layers)
-        folder = files.partial_folder(self.store.layers, layer)
+        sweep(self.store.layers)
+        folder = partial_folder(self.store.layers, layer)
         try:
             size_bytes = virtual_bytes(machine / record.disk)
             make_overlay(machine / overlay, self.store.layers / layer / qemu.DISK, size_bytes=size_bytes)
@@ -118,6 +123,14 @@ def _at_all_costs(builder: str) -> Iterator[None]:
             f"builder {builder}: its disk was lost while a layer was made of it: {why}",
             next_step="Is the disk of this computer full? Bake again, which goes on from the layer before.",
         ) from error
+
+
+def _layer_or_none(folder: Path) -> Layer | None:
+    """Return a layer; None for one that somebody else removes meanwhile."""
+    try:
+        return _layer(folder)
+    except FileNotFoundError:
+        return None
 
 
 def _layer(folder: Path) -> Layer | None:

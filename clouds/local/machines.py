@@ -19,6 +19,7 @@ from clouds.local.settings import build_archive, build_files, host_settings
 from clouds.local.sockets import Agent, Orders, qmp
 from clouds.local.store import Store, visible
 from clouds.local.waking import SUSPENDED, open_ports, suspend, wake
+from clouds.partial import partial_folder, sweep
 from clouds.waiter import until
 
 _STOPPING = "stopping"
@@ -37,7 +38,7 @@ class Machines:
 
     def create(self, spec: BootSpec, accelerator: Accelerator, asleep: Path | None = None) -> None:
         """Prepare a machine and start it, from a memory if one is given; the same name and token are the same machine."""
-        files.sweep(self.store.machines)
+        sweep(self.store.machines)
         with self.store.locked():
             if not self._taken(spec):
                 self.prepare(spec, asleep)
@@ -48,7 +49,7 @@ class Machines:
     def prepare(self, spec: BootSpec, asleep: Path | None = None) -> None:
         """Write down and make all of a machine but its process, and only then let it be seen."""
         source = self.store.source(spec.source)
-        folder = files.partial_folder(self.store.machines, spec.name)
+        folder = partial_folder(self.store.machines, spec.name)
         try:
             record = from_memory(new_record(spec, created_at=time.time()), self.store.machines / spec.name, asleep)
             write_record(folder, record)
@@ -101,7 +102,7 @@ class Machines:
         if not is_alive:
             raise InvalidError(f"machine {name}: it is off", next_step=f"Start it: ./inv start {name}")
         files.discard(folder / SUSPENDED)
-        files.sweep(folder)
+        sweep(folder)
         suspend(folder, record, memory.shape(record, accelerator))
 
     def is_up(self, name: str, accelerator: Accelerator) -> bool:

@@ -119,7 +119,7 @@ def is_whole(folder: Path) -> bool:
     """Say whether the files of a memory are those that were written."""
     try:
         check(folder)
-    except RestoreError:
+    except (RestoreError, FileNotFoundError):  # it may be going this very moment
         return False
     return True
 

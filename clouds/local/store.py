@@ -21,6 +21,7 @@ from clouds.errors import NotFoundError
 from clouds.local import files
 from clouds.local.bases import Bases
 from clouds.local.record import read_record
+from clouds.partial import sweep
 
 MANIFEST = "manifest.json"
 LAYER = "layer.json"
@@ -112,7 +113,7 @@ class Store:
     def sweep(self) -> None:
         """Remove what processes that are dead were preparing or removing."""
         for folder in (self.bases.folder, self.layers, self.images, *visible(self.images), self.machines):
-            files.sweep(folder)
+            sweep(folder)
 
     def _existing(self, folder: Path, what: str, advice: str) -> Path:
         if not folder.is_dir() or folder.name.startswith("."):

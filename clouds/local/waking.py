@@ -13,6 +13,7 @@ from clouds.local import files, memory, qemu
 from clouds.local.disks import virtual_bytes
 from clouds.local.record import MachineRecord
 from clouds.local.sockets import Agent, Monitor, Orders, qmp
+from clouds.partial import partial_folder
 
 SUSPENDED = "suspended"
 """The folder, in that of a machine, which holds its memory while it is suspended."""
@@ -73,7 +74,7 @@ def open_ports(folder: Path, forwards: dict[str, int]) -> dict[str, int]:
 
 def suspend(folder: Path, record: MachineRecord, kept: memory.Shape) -> None:
     """Write the memory of a machine that is on beside its disk, and end its QEMU. Until all is written it just stands still."""
-    scratch = files.partial_folder(folder, SUSPENDED)
+    scratch = partial_folder(folder, SUSPENDED)
     try:
         qmp(folder, "stop")
         memory.save(folder, scratch)

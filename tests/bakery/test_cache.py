@@ -27,7 +27,7 @@ from clouds.errors import (
     UsageError,
 )
 from tests import fake_guest
-from tests.fake_cloud import FakeCloud
+from tests.fake_cloud import FakeCloud, interrupt
 from tests.fake_guest import CONTENT, OK
 from tests.fake_layers import LAYER_BYTES, LayeredCloud
 from tests.fake_world import World
@@ -251,6 +251,36 @@ def test_after_a_bake_the_layers_that_were_used_longest_ago_go(baker: Baker, wor
     assert kept(world) == ["boot", "prepare", "a", "b"]
     baker.bake("a=1", "b=3")
     assert baker.run == ["b", "seal"]
+
+
+def test_after_a_bake_that_failed_they_go_too(baker: Baker, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEHOUSE_LAYERS_GB", str(3 * LAYER_BYTES / 1e9))
+    baker.cloud.guest("bake-*", *[fake_guest.fails_at("b")] * 3, OK)
+    for number in range(3):
+        with pytest.raises(StepFailedError):
+            baker.bake(f"a={number}", "b=1")
+        assert kept(world) == ["boot", "prepare", "a"]
+    baker.bake("a=2", "b=2")
+    assert baker.run[0] == "b"
+
+
+def test_a_bake_that_was_interrupted_removes_no_layers(baker: Baker, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEHOUSE_LAYERS_GB", "0")
+    baker.cloud.fault("go_on", error=interrupt, nth=3)
+    with pytest.raises(KeyboardInterrupt):
+        baker.bake("a=1")
+    assert kept(world) == ["boot", "prepare", "a"]
+
+
+@pytest.mark.parametrize("error", [CloudError("busy"), TimedOutError("too slow"), OSError("odd")])
+def test_why_a_bake_failed_is_told_although_old_layers_cannot_be_removed(
+    baker: Baker, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setenv("BAKEHOUSE_LAYERS_GB", "0")
+    baker.cloud.guest("bake-*", fake_guest.fails_at("a"))
+    baker.cloud.fault("remove_layer", error=error)
+    with pytest.raises(StepFailedError):
+        baker.bake("a=1")
 
 
 def test_an_image_is_there_although_old_layers_cannot_be_removed(baker: Baker, monkeypatch: pytest.MonkeyPatch) -> None:

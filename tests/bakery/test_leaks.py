@@ -6,6 +6,7 @@ failed, the error tells of each thing that is left, and gc removes it. After SIG
 
 import os
 import shutil
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -323,6 +324,22 @@ def test_bake_that_fails_leaves_nothing_but_a_candidate_for_a_look(
     assert stage.world.inventory() == candidates
     stage.collect()
     assert stage.world.inventory() == candidates
+
+
+def test_gc_leaves_nothing_of_a_disk_that_a_bake_looked_into_when_it_was_killed(new_stage: Callable[[], Stage]) -> None:
+    stage = new_stage()
+    cloud = FakeCloud(stage.world)
+    cloud.fault("files", when="after", error=lambda: os.kill(os.getpid(), signal.SIGKILL))
+    if (child := os.fork()) == 0:
+        try:
+            bake_tiny(cloud, stage.home)
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    [bake] = (stage.home / "bakes").iterdir()
+    assert any(path.is_dir() for path in bake.iterdir())
+    gc.sweep_scratch(stage.home)
+    assert not any(path.is_dir() for path in bake.iterdir())
 
 
 def test_builder_that_is_kept_stays_until_it_has_expired(new_stage: Callable[[], Stage]) -> None:

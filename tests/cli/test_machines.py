@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 import clouds
+from clouds.driver import Kind, State
 from clouds.home import home
+from clouds.partial import PARTIAL
 from launcher import tunnel
+from launcher.terminal import Terminal
 from tests import fake_services
 from tests.cli.verbs import run
 from tests.fake_cloud import FakeCloud
@@ -183,6 +186,24 @@ def test_gc_leaves_nothing_of_a_tunnel_to_a_machine_that_is_gone(far: RemoteClou
     far.world.machines.clear()
     assert run("gc")[0] == 0
     assert list((home() / "ssh/tunnels/faraway").glob("one.*")) == []
+
+
+def test_gc_removes_what_a_killed_bake_had_copied_and_keeps_its_logs(cloud: FakeCloud) -> None:
+    bake = home() / "bakes" / "bake-killed"
+    (bake / f"{PARTIAL}1-1-inspect").mkdir(parents=True)
+    (bake / "console.log").write_text("")
+    assert run("gc")[0] == 0
+    assert [path.name for path in bake.iterdir()] == ["console.log"]
+
+
+def test_gc_tells_of_what_has_changed_while_it_asked(cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_image(cloud.world, "jupyter", "1.4.0-7")
+    launch_one(cloud)
+    cloud.world.machines["one"].labels["expires"] = "1"
+    monkeypatch.setattr(Terminal, "confirm", lambda *_, **__: cloud.label(Kind.MACHINE, "one", {"expires": "0"}))
+    code, _, stderr = run("gc")
+    assert (code, cloud.world.machines["one"].state) == (0, State.RUNNING)
+    assert "machine one has changed meanwhile, and stays\nnothing is left over" in stderr
 
 
 def test_gc_with_nothing_left_says_so(cloud: FakeCloud) -> None:

@@ -168,6 +168,50 @@ def test_collecting_twice_is_fine(fake: FakeCloud, ledger: Ledger) -> None:
     assert fake.world.inventory() == []
 
 
+def test_machine_whose_name_was_taken_anew_since_it_was_judged_stays(fake: FakeCloud, ledger: Ledger) -> None:
+    machine(fake, "work", "machine-in-progress", DEAD)
+    wastes = gc.find(fake, ledger, now=NOW)
+    fake.delete(Kind.MACHINE, "work")
+    machine(fake, "work", "machine", {})
+    assert gc.collect(fake, ledger, wastes) == wastes
+    assert fake.world.inventory() == ["machine work running"]
+
+
+def test_image_whose_version_was_taken_anew_since_it_was_judged_stays(fake: FakeCloud, ledger: Ledger) -> None:
+    image(fake, "a-1.0-1", {"role": "image-in-progress", "bake": "bake-1", **DEAD})
+    wastes = gc.find(fake, ledger, now=NOW)
+    fake.delete(Kind.IMAGE, "a-1.0-1")
+    image(fake, "a-1.0-1", {"role": "image-in-progress", "bake": "bake-2"})
+    assert gc.collect(fake, ledger, wastes) == wastes
+    assert fake.world.inventory() == ["image a-1.0-1 ready"]
+
+
+def test_machine_that_was_given_a_new_lifetime_since_it_was_judged_is_not_stopped(fake: FakeCloud, ledger: Ledger) -> None:
+    machine(fake, "mine", "machine", {"expires": EXPIRED})
+    wastes = gc.find(fake, ledger, now=NOW)
+    fake.label(Kind.MACHINE, "mine", {"expires": NOT_YET})
+    assert gc.collect(fake, ledger, wastes) == wastes
+    assert fake.world.inventory() == ["machine mine running"]
+
+
+def test_what_is_gone_since_it_was_judged_is_not_asked_to_go(fake: FakeCloud, ledger: Ledger) -> None:
+    machine(fake, "mine", "machine", {"expires": EXPIRED})
+    machine(fake, "work", "builder", DEAD)
+    wastes = gc.find(fake, ledger, now=NOW)
+    fake.world.machines.clear()
+    ledger.ask(fake.name, Kind.MACHINE, "work", names.client_labels())  # somebody is about to make another
+    assert gc.collect(fake, ledger, wastes) == []
+    assert [entry.name for entry in ledger.entries(fake.name)] == ["work"]
+
+
+def test_machine_without_labels_goes_as_the_ledger_knows_it(fake: FakeCloud, ledger: Ledger) -> None:
+    machine(fake, "a", "builder", {})
+    fake.world.machines["a"].labels.clear()
+    ledger.ask(fake.name, Kind.MACHINE, "a", names.client_labels() | {"role": "builder"} | DEAD)
+    assert gc.collect(fake, ledger, gc.find(fake, ledger, now=NOW)) == []
+    assert fake.world.inventory() == []
+
+
 def test_collected_things_are_forgotten_by_the_ledger(fake: FakeCloud, ledger: Ledger) -> None:
     machine(fake, "a", "builder", DEAD)
     ledger.ask(fake.name, Kind.MACHINE, "a", DEAD)

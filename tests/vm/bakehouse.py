@@ -84,9 +84,8 @@ class Bakehouse:
     def left_overs(self) -> list[str]:
         """Return what is on this computer of machines and of things half made: processes, folders, ports."""
         processes = [f"process {pid}: {command}" for pid, command in self.processes()]
-        store = self.home / "local"
-        patterns = ("machines/*", "images/.*", "images/*/.partial-*", "layers/.*")
-        return processes + [f"folder {path}" for pattern in patterns for path in store.glob(pattern)]
+        patterns = ("local/machines/*", "local/images/.*", "local/images/*/.partial-*", "local/layers/.*", "bakes/*/.partial-*")
+        return processes + [f"folder {path}" for pattern in patterns for path in self.home.glob(pattern)]
 
     def processes(self) -> Iterator[tuple[int, str]]:
         """Yield the processes that work in the store: their ids and commands."""

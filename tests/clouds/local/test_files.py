@@ -8,8 +8,6 @@ from pathlib import Path
 
 from clouds.local import files
 
-DEAD = f"{files.PARTIAL}1-1-thing"
-
 
 def test_record_is_private_and_read_as_written(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
@@ -23,19 +21,6 @@ def test_record_that_is_absent_or_cut_is_none(tmp_path: Path) -> None:
     assert files.read_json(tmp_path / "cut.json") is None
     assert files.read_json(tmp_path / "nosuch.json") is None
     assert files.read_json(tmp_path / "cut.json" / "below.json") is None
-
-
-def test_sweep_removes_what_a_dead_process_left_and_nothing_else(tmp_path: Path) -> None:
-    (tmp_path / DEAD).mkdir()
-    (tmp_path / "finished").mkdir()
-    mine = files.partial_folder(tmp_path, "thing")
-    files.sweep(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["finished", mine.name])
-
-
-def test_sweep_of_a_folder_that_is_not_there_is_nothing(tmp_path: Path) -> None:
-    files.sweep(tmp_path / "nosuch")
-    assert not (tmp_path / "nosuch").exists()
 
 
 def test_discarded_folder_is_gone_with_all_it_held(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clouds.errors import BakeError
+from clouds.errors import BakeError, CloudError
 from clouds.local import files, memory, qemu
 from clouds.local.accelerator import TCG
 from clouds.local.disks import make_overlay
@@ -17,6 +17,7 @@ from clouds.local.layers import Layers
 from clouds.local.machines import Machines
 from clouds.local.record import new_record, read_record
 from clouds.local.store import LAYER, Store
+from clouds.partial import partial_folder
 from tests.clouds.local.small import BASE, needs_tools, order
 from tests.clouds.local.test_sockets import GREETING, serving
 
@@ -110,7 +111,7 @@ def test_layer_of_which_nobody_knows_what_was_before_it_is_not_used(store: Store
 def test_layer_stays_on_which_another_is_being_made(store: Store, cloud: LocalCloud) -> None:
     below = put_layer(store, "a", BASE)
     above = put_layer(store, "b", below)
-    (store.layers / above).rename(files.partial_folder(store.layers, above))
+    (store.layers / above).rename(partial_folder(store.layers, above))
     assert not cloud.remove_layer(below)
 
 
@@ -133,6 +134,21 @@ def test_builder_whose_disk_is_lost_on_the_way_to_a_layer_ends_its_bake(store: S
     ):
         Layers(store).keep(record, TCG, key="k" * 32, parent="", step="boot", own="o", note=lambda _layer, _disk: None)
     assert list(store.layers.iterdir()) == []
+
+
+def test_layer_that_goes_while_it_is_looked_at_is_none(store: Store, cloud: LocalCloud) -> None:
+    stays, goes = put_layer(store, "a", BASE), put_layer(store, "b", BASE)
+    (store.layers / goes / qemu.DISK).unlink()
+    memory.seal(store.layers / goes, memory.shape(new_record(order("one"), created_at=0), TCG))
+    assert [layer.id for layer in cloud.layers()] == [stays]
+
+
+def test_layer_that_this_computer_does_not_let_us_read_is_told_as_such(store: Store, cloud: LocalCloud) -> None:
+    record = store.layers / put_layer(store, "a", BASE) / LAYER
+    record.unlink()
+    record.mkdir()
+    with pytest.raises(CloudError, match="Is a directory"):
+        cloud.layers()
 
 
 def test_base_below_layers_is_found(store: Store) -> None:

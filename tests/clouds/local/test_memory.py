@@ -51,6 +51,12 @@ def test_what_keeps_a_machine_from_going_on_is_told(kept: Path, wanted: memory.S
     assert reason in memory.difference(kept, wanted)
 
 
+def test_memory_that_goes_while_it_is_looked_at_is_not_whole(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stamp = memory._stamp
+    monkeypatch.setattr(memory, "_stamp", lambda path: path.unlink() or stamp(path))
+    assert not memory.is_whole(kept)
+
+
 def test_where_there_is_no_memory_nothing_can_go_on(tmp_path: Path) -> None:
     assert memory.difference(tmp_path, SHAPE)
     assert memory.size_bytes(tmp_path) == 0

@@ -1,0 +1,16 @@
+from pathlib import Path
+
+from clouds.partial import PARTIAL, partial_folder, sweep
+
+
+def test_sweep_removes_what_a_dead_process_left_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / f"{PARTIAL}1-1-thing").mkdir()
+    (tmp_path / "finished").mkdir()
+    mine = partial_folder(tmp_path, "thing")
+    sweep(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["finished", mine.name])
+
+
+def test_sweep_of_a_folder_that_is_not_there_is_nothing(tmp_path: Path) -> None:
+    sweep(tmp_path / "nosuch")
+    assert not (tmp_path / "nosuch").exists()
