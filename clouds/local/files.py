@@ -47,17 +47,15 @@ def locked(path: Path) -> Iterator[None]:
 def partial_folder(parent: Path, name: str) -> Path:
     """Make a folder in which something is prepared, named after this process so that `sweep` can tell when it is dead."""
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = parent / f"{PARTIAL}{os.getpid()}-{process_start(os.getpid())}-{name}"
-    remove_folder(folder)
+    folder = _own(parent, name)
     folder.mkdir(mode=0o700)
     return folder
 
 
 def sweep(parent: Path) -> None:
-    """Remove the folders that dead processes were preparing."""
+    """Remove the folders that dead processes were preparing or removing."""
     for folder in parent.glob(f"{PARTIAL}*"):
-        pid, start = folder.name.removeprefix(PARTIAL).split("-")[:2]
-        if process_start(int(pid)) != int(start):
+        if not _owner_lives(folder):
             remove_folder(folder)
 
 
@@ -94,10 +92,10 @@ def write_private_bytes(path: Path, content: bytes) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder such that it is either there or, whatever happens on the way, gone for good."""
-    doomed = partial_folder(folder.parent, folder.name)
+    """Remove a folder such that it is either there or, whatever happens on the way, gone for good. It needs no room on the disk."""
+    doomed = _own(folder.parent, folder.name)
     with suppress(FileNotFoundError):
-        folder.replace(doomed)
+        folder.rename(doomed)
     remove_folder(doomed)
 
 
@@ -105,3 +103,15 @@ def sha256(path: Path) -> str:
     """Return the digest of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _own(parent: Path, name: str) -> Path:
+    """Return the path of a folder that is named after this process; nothing is there."""
+    folder = parent / f"{PARTIAL}{os.getpid()}-{process_start(os.getpid())}-{name}"
+    remove_folder(folder)
+    return folder
+
+
+def _owner_lives(folder: Path) -> bool:
+    pid, start = folder.name.removeprefix(PARTIAL).split("-")[:2]
+    return process_start(int(pid)) == int(start)
