@@ -19,6 +19,7 @@ SUSPENDED = "suspended"
 _TAKES_S = 60
 """How long a guest may take to take its order; it takes a tenth of a second, and on a busy computer seconds."""
 _SEED_BYTES = 64
+_PORT_TRIES = 5
 _GROW = "/usr/lib/bakehouse/grow"
 
 
@@ -62,13 +63,11 @@ def give_order(folder: Path, given: dict[str, object]) -> None:
 
 
 def open_ports(folder: Path, forwards: dict[str, int]) -> dict[str, int]:
-    """Let ports of this computer lead into a machine, which nothing did before; return them, for one may be taken by now."""
-    opened = {}
-    for guest, ours in forwards.items():
-        while _add_forward(folder, ours, int(guest)):
-            (ours,) = qemu.free_ports([0])
-        opened[guest] = ours
-    return opened
+    """Let ports of this computer lead into a machine, which nothing did before; return them, for one may be taken by now.
+
+    CloudError: QEMU opens none, whichever it is.
+    """
+    return {guest: _open_port(folder, int(guest), ours) for guest, ours in forwards.items()}
 
 
 def suspend(folder: Path, record: MachineRecord, kept: memory.Shape) -> None:
@@ -91,6 +90,19 @@ def set_clock(folder: Path) -> None:
     """Tell the guest, which has slept, what time it is."""
     with Agent(folder, timeout_s=_TAKES_S) as agent:
         agent.execute("date", "--set", f"@{time.time():.3f}")
+
+
+def _open_port(folder: Path, guest: int, ours: int) -> int:
+    """Let a port of this computer, this one if it is free, lead to one of a machine's; return it."""
+    for _ in range(_PORT_TRIES):
+        said = _add_forward(folder, ours, guest)
+        if not said:
+            return ours
+        (ours,) = qemu.free_ports([0])
+    raise CloudError(
+        f"machine {folder.name}: no port of this computer could be led to its port {guest}: {said}",
+        next_step="Run the command again; if it fails alike, its words above say why.",
+    )
 
 
 def _add_forward(folder: Path, ours: int, guest: int) -> str:
