@@ -59,6 +59,11 @@ def sweep(parent: Path) -> None:
             remove_folder(folder)
 
 
+def is_under_way(parent: Path, name: str) -> bool:
+    """Say whether a process that lives is preparing a folder of this name."""
+    return any(_owner_lives(folder) for folder in parent.glob(f"{PARTIAL}*-{name}"))
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder with all it holds; absent is fine."""
     shutil.rmtree(folder, ignore_errors=True)

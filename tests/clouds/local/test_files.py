@@ -62,6 +62,13 @@ def test_folder_is_discarded_where_no_other_can_be_made(tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_folder_is_under_way_while_its_process_lives(tmp_path: Path) -> None:
+    (tmp_path / DEAD).mkdir()
+    assert not files.is_under_way(tmp_path, "thing")
+    files.partial_folder(tmp_path, "thing")
+    assert files.is_under_way(tmp_path, "thing")
+
+
 def test_lock_is_held_against_another_process_and_freed_when_its_holder_is_killed(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     code = f"""
