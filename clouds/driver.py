@@ -187,7 +187,10 @@ class Cloud(Protocol):
         """
 
     def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
-        """Start a stopped machine; `facts` are laid over those it has. NotFoundError when there is none."""
+        """Start a stopped machine; `facts` are laid over those it has. One that is on stays as it is, or goes on if it is paused.
+
+        NotFoundError when there is none.
+        """
 
     def stop(self, machine: str) -> Ticket:
         """Ask a machine to shut down in order. A machine that is stopped already is a success."""

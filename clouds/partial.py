@@ -14,15 +14,30 @@ PARTIAL = ".partial-"
 def partial_folder(parent: Path, name: str) -> Path:
     """Make a folder in which something is prepared, named after this process so that `sweep` can tell when it is dead."""
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = parent / f"{PARTIAL}{os.getpid()}-{process_start(os.getpid())}-{name}"
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = partial_path(parent, name)
     folder.mkdir(mode=0o700)
     return folder
 
 
+def partial_path(parent: Path, name: str) -> Path:
+    """Return where a folder may come to lie that is named after this process; nothing is there."""
+    folder = parent / f"{PARTIAL}{os.getpid()}-{process_start(os.getpid())}-{name}"
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
 def sweep(parent: Path) -> None:
-    """Remove the folders that dead processes were preparing."""
+    """Remove the folders that dead processes were preparing or removing."""
     for folder in parent.glob(f"{PARTIAL}*"):
-        pid, start = folder.name.removeprefix(PARTIAL).split("-")[:2]
-        if process_start(int(pid)) != int(start):
+        if not _owner_lives(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_under_way(parent: Path, name: str) -> bool:
+    """Say whether a process that lives is preparing a folder of this name."""
+    return any(_owner_lives(folder) for folder in parent.glob(f"{PARTIAL}*-{name}"))
+
+
+def _owner_lives(folder: Path) -> bool:
+    pid, start = folder.name.removeprefix(PARTIAL).split("-")[:2]
+    return process_start(int(pid)) == int(start)

@@ -7,7 +7,7 @@ from clouds.abilities import Suspends
 from clouds.driver import Kind, Launcher, State, Tell
 from clouds.errors import CloudError, TimedOutError, UsageError
 from clouds.home import home
-from clouds.lifecycle import is_running, settle, stop_machine
+from clouds.lifecycle import settle, stop_machine
 from clouds.undo import Undo
 from launcher import identity, reach, tunnel
 from launcher.boot import Boot, bring_up
@@ -29,6 +29,7 @@ def stop(cloud: Launcher, name: str) -> None:
     except TimedOutError as error:
         error.next_step = (
             f"It may still be busy ending its work: look with ./inv log {name}, and stop it again. "
+            f"If its suspension was cut short, ./inv start {name} lets it go on. "
             f"If it hangs, ./inv delete {name} ends it at once, its disk included."
         )
         raise
@@ -56,14 +57,16 @@ def suspend(cloud: Launcher, name: str) -> None:
 def start(cloud: Launcher, name: str, *, lifetime_h: float = 24.0, tell: Tell = lambda _line: None) -> MachineView:
     """Start a machine that was stopped or suspended, with a new lifetime and its old password; returns when it answers again.
 
-    A machine that is on already stays as it is. Raises what keeps it from coming up; it is not deleted then.
+    A machine that is on already stays as it is; one that its cloud has paused goes on. Raises what keeps it from coming up; it is
+    not deleted then.
     """
+    nonce, expires = names.new_nonce(), expiry(lifetime_h)
     view = find_machine(cloud, name)
-    if is_running(cloud, name):
-        return view
+    if view.state in (State.STARTING, State.RUNNING):
+        settle(cloud, cloud.start(name, deadline_s=backstop_s(cloud, lifetime_h), facts={}), timeout_s=SUSPEND_S)
+        return find_machine(cloud, name)
     if view.state == State.STOPPING:
         stop(cloud, name)
-    nonce, expires = names.new_nonce(), expiry(lifetime_h)
     cloud.label(Kind.MACHINE, name, {"expires": str(expires)})  # before it is on: gc must not meet an expired one running
     if view.state == State.SUSPENDED:
         _resume(cloud, view, expires, backstop_s(cloud, lifetime_h))

@@ -194,10 +194,11 @@ class LocalCloud:
     def delete(self, kind: Kind, name: str) -> Ticket:
         """Remove a machine, running or not, or an image that nothing overlays."""
         killed = ""
-        if kind is Kind.MACHINE:
-            killed = self._machines.remove(name)
-        elif kind is Kind.IMAGE:
-            self._images.remove(name)
+        with self._told():
+            if kind is Kind.MACHINE:
+                killed = self._machines.remove(name)
+            elif kind is Kind.IMAGE:
+                self._images.remove(name)
         return Ticket("delete", kind, name, killed)
 
     def address(self, machine: str, port: int) -> Endpoint:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.home import write_private
-from clouds.partial import partial_folder
+from clouds.partial import partial_path
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -75,10 +75,10 @@ def write_private_bytes(path: Path, content: bytes) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder such that it is either there or, whatever happens on the way, gone for good."""
-    doomed = partial_folder(folder.parent, folder.name)
+    """Remove a folder such that it is either there or, whatever happens on the way, gone for good. It needs no room on the disk."""
+    doomed = partial_path(folder.parent, folder.name)
     with suppress(FileNotFoundError):
-        folder.replace(doomed)
+        folder.rename(doomed)
     remove_folder(doomed)
 
 

@@ -18,7 +18,7 @@ from clouds.local.record import MachineRecord, from_memory, new_record, read_rec
 from clouds.local.settings import build_archive, build_files, host_settings
 from clouds.local.sockets import Agent, Orders, qmp
 from clouds.local.store import Store, visible
-from clouds.local.waking import SUSPENDED, open_ports, suspend, wake
+from clouds.local.waking import SUSPENDED, advice, boot_anyway, check_not_being_suspended, go_on, open_ports, suspend, wake
 from clouds.partial import partial_folder, sweep
 from clouds.waiter import until
 
@@ -73,19 +73,20 @@ class Machines:
             files.remove_folder(folder)
 
     def start(self, name: str, accelerator: Accelerator, *, deadline_s: int, facts: Mapping[str, str]) -> None:
-        """Start a machine that is off; one that was paused because this computer's disk was full goes on."""
+        """Start a machine that is off; one that is paused goes on: this computer's disk was full, or a suspension was cut short."""
         folder, record = self._known(name)
         if qemu.is_alive(folder):
-            if not record.memory:  # else it is about to go on from there
-                files.discard(folder / SUSPENDED)  # of a suspension that was cut short: the disk goes on, and no longer fits it
-                qmp(folder, "cont")
+            check_not_being_suspended(folder)
+            sweep(folder)
+            if not record.memory:  # else it is about to go on from there: see `is_up`
+                go_on(folder)
             return
         (folder / _STOPPING).unlink(missing_ok=True)
         asleep = folder / SUSPENDED if (folder / SUSPENDED).is_dir() else None
         if asleep and (why := memory.difference(asleep, memory.shape(record, accelerator))):
             raise InvalidError(
                 f"machine {name}: it cannot go on from its memory: {why}",
-                next_step=_boot_anyway(name),
+                next_step=boot_anyway(name),
             )
         record = self._change(folder, lambda record: from_memory(with_facts(record, facts, deadline_s=deadline_s), folder, asleep))
         write_facts(folder, record.facts)
@@ -101,6 +102,7 @@ class Machines:
             return
         if not is_alive:
             raise InvalidError(f"machine {name}: it is off", next_step=f"Start it: ./inv start {name}")
+        check_not_being_suspended(folder)
         files.discard(folder / SUSPENDED)
         sweep(folder)
         suspend(folder, record, memory.shape(record, accelerator))
@@ -121,7 +123,7 @@ class Machines:
             self._spawn(folder, accelerator)
             return False
         if record.memory:
-            raise RestoreError(f"QEMU does not go on from its memory: {error or 'it ended'}", next_step="Launch it with --cold.")
+            raise RestoreError(f"QEMU does not go on from its memory: {error or 'it ended'}", next_step=advice(record))
         if error:
             raise error
         return True
@@ -227,19 +229,18 @@ class Machines:
             awake = wake(folder, record)
         except RestoreError as error:
             self._end(folder)
-            if record.memory == SUSPENDED:
-                error.next_step = _boot_anyway(record.name)
+            error.next_step = advice(record)
             if not record.has_build_settings:
                 raise
             self._boot_instead(folder, record, accelerator)
             return
-        self._change(folder, lambda now: replace(now, memory="", maps_memory=False, forwards=awake.forwards))
+        self._change(folder, lambda now: from_memory(replace(now, forwards=awake.forwards), folder, None))
 
     def _boot_instead(self, folder: Path, record: MachineRecord, accelerator: Accelerator) -> None:
         (folder / record.disk).unlink()
         make_overlay(folder / record.disk, self.store.source(record.source) / qemu.DISK, size_bytes=record.disk_bytes)
         take_boot_files(folder / record.disk, folder)
-        self._change(folder, lambda now: replace(now, memory="", maps_memory=False))
+        self._change(folder, lambda now: from_memory(now, folder, None))
         self._spawn(folder, accelerator)
 
     def _end(self, folder: Path) -> None:
@@ -289,10 +290,6 @@ class Machines:
         if state is State.RUNNING and (folder / _STOPPING).exists():
             state = State.STOPPING
         return Resource(Kind.MACHINE, record.name, state, record.labels, record.created_at)
-
-
-def _boot_anyway(name: str) -> str:
-    return f"To boot it from its disk, without what it had in memory: ./inv stop {name} && ./inv start {name}"
 
 
 def _absent(name: str) -> NotFoundError:

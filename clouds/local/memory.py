@@ -125,16 +125,25 @@ def is_whole(folder: Path) -> bool:
 
 
 def load(machine: Path, folder: Path) -> None:
-    """Let a QEMU that waits for a memory (-incoming defer) have one; it stays paused. RestoreError: it refuses it."""
+    """Let a QEMU that waits for a memory (-incoming defer) have one; it stays paused. RestoreError: it refuses it.
+
+    One that has its memory already, from a client that was killed then, needs the folder no more.
+    """
     try:
-        with (folder / STATE).open("rb") as file, Monitor(machine, timeout_s=_LOAD_S) as monitor:
-            _set_capability(monitor, is_mapped=(folder / qemu.RAM).exists())
-            monitor.execute("getfd", {"fdname": STATE}, file=file.fileno())
-            monitor.execute("migrate-incoming", {"uri": f"fd:{STATE}"})
-            until(lambda: _is_loaded(monitor), what="the memory of the machine", timeout_s=_LOAD_S, poll_s=_POLL_S)
+        with Monitor(machine, timeout_s=_LOAD_S) as monitor:
+            if not _is_loaded(monitor):
+                _read(monitor, folder)
     except OSError as error:
         words = qemu.death(machine) or error
         raise RestoreError(f"QEMU does not go on from it: {words}", next_step="Launch it with --cold.") from error
+
+
+def _read(monitor: Monitor, folder: Path) -> None:
+    with (folder / STATE).open("rb") as file:
+        _set_capability(monitor, is_mapped=(folder / qemu.RAM).exists())
+        monitor.execute("getfd", {"fdname": STATE}, file=file.fileno())
+        monitor.execute("migrate-incoming", {"uri": f"fd:{STATE}"})
+        until(lambda: _is_loaded(monitor), what="the memory of the machine", timeout_s=_LOAD_S, poll_s=_POLL_S)
 
 
 def size_bytes(folder: Path) -> int:

@@ -90,7 +90,7 @@ def with_facts(record: MachineRecord, facts: Mapping[str, str], *, deadline_s: i
 
 
 def from_memory(record: MachineRecord, folder: Path, memory: Path | None) -> MachineRecord:
-    """Return the record of a machine in `folder` that goes on from a memory, if there is one, at its next start."""
+    """Return the record of a machine in `folder` that goes on from a memory at its next start; without one it boots."""
     if memory is None:
-        return record
+        return replace(record, memory="", maps_memory=False)
     return replace(record, memory=os.path.relpath(memory, folder), maps_memory=(memory / "ram").exists())

@@ -112,7 +112,8 @@ class Store:
 
     def sweep(self) -> None:
         """Remove what processes that are dead were preparing or removing."""
-        for folder in (self.bases.folder, self.layers, self.images, *visible(self.images), self.machines):
+        things = (*visible(self.images), *visible(self.machines))  # a memory is written in the folder of its image or machine
+        for folder in (self.bases.folder, self.layers, self.images, self.machines, *things):
             sweep(folder)
 
     def _existing(self, folder: Path, what: str, advice: str) -> Path:

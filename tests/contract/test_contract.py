@@ -165,6 +165,12 @@ def test_starting_what_is_not_there_is_not_found(cloud: Launcher) -> None:
         settle(cloud, cloud.start(ABSENT, deadline_s=0, facts={}))
 
 
+def test_starting_what_is_on_is_a_success_and_boots_nothing(cloud: Launcher, running: BootSpec) -> None:
+    settle(cloud, cloud.start(running.name, deadline_s=running.deadline_s, facts={}))
+    assert is_running(cloud, running.name)
+    assert cloud.console(running.name, 0).text.count(" checkpoint 1/") == 1
+
+
 def test_console_of_a_boot_follows_that_of_the_boot_before(bench: Bench, cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
     spec, nonce = stopped
     before = cloud.console(spec.name, 0)

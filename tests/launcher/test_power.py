@@ -110,6 +110,12 @@ def test_machine_that_goes_on_has_a_new_lifetime_everywhere(one: RemoteCloud, fa
     assert sudo_calls(far_ssh)[-1] == f"{STOP_TIMER}; systemd-run --quiet --unit=bakehouse-expiry {when} systemctl poweroff"
 
 
+def test_machine_that_is_on_is_asked_to_go_on_for_its_cloud_may_have_paused_it(one: RemoteCloud) -> None:
+    one.calls.clear()
+    assert start(one, "one").state == "running"
+    assert "start one" in one.calls
+
+
 def test_machine_without_a_limit_goes_on_without_one(one: RemoteCloud, far_ssh: Path) -> None:
     suspend(one, "one")
     start(one, "one", lifetime_h=0)

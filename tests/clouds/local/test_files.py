@@ -1,10 +1,13 @@
 """Small files, locks and folders that survive being killed."""
 
+import errno
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
 
 from clouds.local import files
 
@@ -28,6 +31,18 @@ def test_discarded_folder_is_gone_with_all_it_held(tmp_path: Path) -> None:
     (folder / "below").mkdir(parents=True)
     (folder / "below" / "file").touch()
     files.discard(folder)
+    files.discard(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_is_discarded_where_no_other_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "thing"
+    folder.mkdir()
+
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
     files.discard(folder)
     assert list(tmp_path.iterdir()) == []
 

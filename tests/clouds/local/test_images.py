@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clouds.driver import BootSpec, Kind, State
-from clouds.errors import ConflictError, InvalidError, NotFoundError
+from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError
 from clouds.local import files, qemu
 from clouds.local.disks import virtual_bytes
 from clouds.local.driver import LocalCloud
@@ -109,6 +109,12 @@ def test_name_of_an_image_that_is_taken_is_a_conflict_and_harms_neither(store: S
     assert found
     assert found.labels == {"first": "yes"}
     assert backing(machine / qemu.DISK) == before
+
+
+def test_deletion_that_this_computer_refuses_is_told(store: Store, cloud: LocalCloud) -> None:
+    (store.folder / ".lock").mkdir()
+    with pytest.raises(CloudError, match="Is a directory"):
+        cloud.delete(Kind.IMAGE, "i-1.0-1")
 
 
 def test_image_in_use_is_not_deleted_and_its_users_are_named(store: Store, cloud: LocalCloud) -> None:

@@ -1,22 +1,28 @@
-"""A suspension whose client was killed before QEMU had ended; a process that calls itself QEMU stands for it."""
+"""A suspension or a resume whose client was killed on the way; a process that calls itself QEMU stands for it."""
 
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from clouds.driver import Kind, State
-from clouds.local import qemu
+from clouds.errors import CloudError
+from clouds.local import files, qemu
 from clouds.local.accelerator import TCG
 from clouds.local.driver import LocalCloud
 from clouds.local.machines import Machines
+from clouds.local.record import read_record, write_record
 from clouds.local.store import Store
-from clouds.local.waking import SUSPENDED
+from clouds.local.waking import SUSPENDED, open_ports
+from clouds.partial import PARTIAL, partial_folder
 from clouds.waiter import until
 from tests.clouds.local.small import needs_tools, order
-from tests.clouds.local.test_sockets import GREETING, serving, status
+from tests.clouds.local.test_sockets import GREETING, Answer, serving, status
 
 pytestmark = needs_tools
+TAKEN = "could not set up host forwarding rule"
 
 
 @pytest.fixture
@@ -26,12 +32,42 @@ def machines(store: Store) -> Iterator[Machines]:
     machines.prepare(order("one"))
     folder = store.machine("one")
     (folder / SUSPENDED).mkdir()
+    (folder / SUSPENDED / "state").touch()
     with subprocess.Popen(["bash", "-c", f"exec -a {qemu.PROGRAM} sleep 60"], cwd=folder) as process:
         try:
             until(lambda: qemu.processes(folder), what="process", timeout_s=10, poll_s=0.01)
             yield machines
         finally:
             process.kill()
+
+
+@pytest.fixture
+def waking(machines: Machines) -> Machines:
+    """Give that machine as its next start has left it: a new QEMU is there, which is to have the memory."""
+    folder = machines.store.machine("one")
+    record = read_record(folder)
+    assert record
+    write_record(folder, replace(record, memory=SUSPENDED, spawns=1))
+    return machines
+
+
+def qemu_that_is(state: str, *, refuses: str = "") -> Answer:
+    """Return a QEMU that waits for its memory (`inmigrate`) until it has it, or is in another state; it may refuse ports."""
+    now = [state]
+
+    def answer(message: dict[str, Any]) -> dict[str, Any]:
+        if message["execute"] == "human-monitor-command":
+            return {"return": refuses}
+        if message["execute"] == "migrate-incoming":
+            now[0] = "paused"
+        return {"return": {"status": now[0]} if message["execute"] == "query-status" else {}}
+
+    return answer
+
+
+def commands(asked: list[dict[str, Any]]) -> list[str]:
+    """Return what QEMU was asked to do, in order."""
+    return [message["execute"] for message in asked if message["execute"] not in ("qmp_capabilities", "query-status")]
 
 
 @pytest.mark.usefixtures("machines")
@@ -46,3 +82,81 @@ def test_start_lets_it_go_on_and_discards_the_memory_that_its_disk_will_not_fit(
         machines.start("one", TCG, deadline_s=60, facts={})
     assert "cont" in [message["execute"] for message in asked]
     assert not (folder / SUSPENDED).exists()
+
+
+def test_start_ends_the_writing_that_would_pause_it_once_more(machines: Machines) -> None:
+    with serving(machines.store.machine("one"), qemu.QMP, status("paused"), greeting=GREETING) as asked:
+        machines.start("one", TCG, deadline_s=60, facts={})
+    assert commands(asked) == ["migrate_cancel", "cont"]
+
+
+def test_start_leaves_a_suspension_alone_that_is_under_way(machines: Machines) -> None:
+    folder = machines.store.machine("one")
+    scratch = partial_folder(folder, f"new-{SUSPENDED}")
+    told = pytest.raises(CloudError, match="another command is suspending it")
+    with serving(folder, qemu.QMP, status("paused"), greeting=GREETING) as asked, told:
+        machines.start("one", TCG, deadline_s=60, facts={})
+    assert commands(asked) == []
+    assert scratch.exists()
+
+
+def test_sweep_removes_the_memory_that_a_dead_command_was_writing_and_no_other(machines: Machines) -> None:
+    folder = machines.store.machine("one")
+    dead = folder / f"{PARTIAL}1-1-new-{SUSPENDED}"
+    dead.mkdir()
+    mine = partial_folder(folder, f"new-{SUSPENDED}")
+    machines.store.sweep()
+    assert (dead.exists(), mine.exists()) == (False, True)
+    assert (folder / SUSPENDED).exists()
+
+
+def test_memory_is_gone_before_the_machine_goes_on(waking: Machines) -> None:
+    folder, there = waking.store.machine("one"), []
+    well = qemu_that_is("inmigrate")
+
+    def look(message: dict[str, Any]) -> dict[str, Any] | None:
+        there.append((message["execute"], (folder / SUSPENDED).exists()))
+        return well(message)
+
+    with serving(folder, qemu.QMP, look, greeting=GREETING):
+        assert waking.is_up("one", TCG)
+    assert ("migrate-incoming", True) in there
+    assert ("cont", False) in there
+
+
+def test_machine_without_an_agent_goes_on_and_its_console_tells_of_its_clock(waking: Machines) -> None:
+    folder = waking.store.machine("one")
+    with serving(folder, qemu.QMP, qemu_that_is("inmigrate"), greeting=GREETING):
+        assert waking.is_up("one", TCG)
+    assert qemu.is_alive(folder)
+    assert "its clock could not be set" in (folder / qemu.CONSOLE).read_text()
+
+
+@pytest.mark.parametrize("is_discarded", [False, True])
+@pytest.mark.parametrize("state", ["paused", "running"])
+def test_machine_that_has_its_memory_goes_on_with_it(waking: Machines, state: str, is_discarded: bool) -> None:
+    folder = waking.store.machine("one")
+    if is_discarded:
+        files.discard(folder / SUSPENDED)
+    with serving(folder, qemu.QMP, qemu_that_is(state), greeting=GREETING) as asked:
+        waking.start("one", TCG, deadline_s=60, facts={})
+        assert waking.is_up("one", TCG)
+    assert commands(asked) == ["migrate_cancel", "cont", "human-monitor-command"]
+    record = read_record(folder)
+    assert record and record.memory == ""
+
+
+def test_machine_whose_ports_are_refused_stays_on(waking: Machines) -> None:
+    folder = waking.store.machine("one")
+    refusing = qemu_that_is("inmigrate", refuses=TAKEN)
+    with serving(folder, qemu.QMP, refusing, greeting=GREETING), pytest.raises(CloudError, match=TAKEN):
+        waking.is_up("one", TCG)
+    assert qemu.is_alive(folder)
+
+
+def test_ports_that_qemu_refuses_whatever_they_are_are_told_with_its_words(machines: Machines) -> None:
+    folder = machines.store.machine("one")
+    refusing = qemu_that_is("running", refuses="invalid host forwarding rule")
+    with serving(folder, qemu.QMP, refusing, greeting=GREETING), pytest.raises(CloudError, match="invalid host") as raised:
+        open_ports(folder, {"22": 0})
+    assert "Run the command again" in raised.value.next_step
