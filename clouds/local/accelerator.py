@@ -39,13 +39,14 @@ class Accelerator:
 KVM = Accelerator("kvm", 1.0, ("-accel", "kvm", "-cpu", "host"))
 # 5-level page tables cost a tenth of a boot; nested virtualization makes the guest load drivers for nothing; without it
 # the sizes of the caches would be out of reach, for which OpenBLAS warns in every notebook, hence xlevel.
+# With ERMS the kernel and libc copy and clear memory byte by byte (`rep movsb`, `rep stosb`), each of which is emulated.
 # When the kernel's watchdog finds the time stamp counter unstable, as it does on a busy computer, the kernel patches its
 # own running code; before QEMU 8.1 a virtual CPU may go on with half-patched code, and panics (`int3`, `double fault`).
 # Mitigations against speculation cost time and mean nothing to translated code.
 TCG = Accelerator(
     "tcg",
     8.0,
-    ("-accel", "tcg,thread=multi", "-cpu", "max,la57=off,svm=off,xlevel=0x8000001d"),
+    ("-accel", "tcg,thread=multi", "-cpu", "max,la57=off,svm=off,erms=off,xlevel=0x8000001d"),
     cmdline="tsc=reliable mitigations=off",
 )
 _BY_NAME = {accelerator.name: accelerator for accelerator in (KVM, TCG)}
