@@ -18,13 +18,15 @@ from clouds.errors import TimedOutError
 from clouds.local import memory
 from clouds.local.store import LAYER, visible
 from clouds.waiter import until
-from tests.vm.bakehouse import RECIPES, Bakehouse, Finished
+from tests.vm.bakehouse import RECIPES, Bakehouse, Finished, holds
 from tests.vm.tree import Found, differences, read_tree
 
 pytestmark = pytest.mark.vm
 
 STORY = "/srv/edits/story"
 """A file to which most steps add a line."""
+TOLD = b"APT_CONFIG=/run/bakehouse"
+"""What stands in the environment of each step beside the proxies of this computer, which may have passwords in them."""
 VOLATILE = {
     r"/etc/shadow-?": "holds the day on which the user was made",
     r"/var/log/.*": "services write there as they stop, after the seal",
@@ -135,6 +137,12 @@ def anew(author: Author, added: Finished) -> Finished:
     """Bake all of the same once more."""
     assert added.result["recipe"] == "edits"
     return must(author.bake("--no-cache"))
+
+
+def test_the_memory_in_a_layer_holds_nothing_of_what_its_builder_was_told(author: Author, first: Finished) -> None:
+    assert "prepare" in {json.loads((layer / LAYER).read_text())["step"] for layer in visible(author.layers)}
+    assert [layer.name for layer in visible(author.layers) if holds(layer / memory.STATE, [TOLD])] == []
+    assert first.result["recipe"] == "edits"
 
 
 def test_a_change_of_the_last_step_runs_that_step_alone(first: Finished, changed: Finished) -> None:
