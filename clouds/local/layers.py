@@ -40,7 +40,7 @@ class Layers:
         for folder in visible(self.store.layers):
             if not self._is_sound(folder.name):
                 self.remove(folder.name)
-            elif layer := _layer_or_none(folder):
+            elif layer := _layer(folder):
                 found.append(layer)
         return sorted(found, key=lambda layer: layer.used_at)
 
@@ -125,16 +125,13 @@ def _at_all_costs(builder: str) -> Iterator[None]:
         ) from error
 
 
-def _layer_or_none(folder: Path) -> Layer | None:
+def _layer(folder: Path) -> Layer | None:
     """Return a layer; None for one that somebody else removes meanwhile."""
+    kept = files.read_json(folder / LAYER)
     try:
-        return _layer(folder)
+        disk_bytes = virtual_bytes(folder / qemu.DISK)
     except FileNotFoundError:
         return None
-
-
-def _layer(folder: Path) -> Layer | None:
-    kept = files.read_json(folder / LAYER)
     if kept is None:
         return None
     return Layer(
@@ -145,7 +142,7 @@ def _layer(folder: Path) -> Layer | None:
         parent=kept["parent"],
         used_at=kept["used_at"],
         size_bytes=files.folder_bytes(folder),
-        disk_gb=-(-virtual_bytes(folder / qemu.DISK) // _GIB),
+        disk_gb=-(-disk_bytes // _GIB),
         cpus=kept["cpus"],
         memory_mb=kept["memory_mb"],
     )
