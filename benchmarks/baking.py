@@ -156,6 +156,7 @@ def packer_arguments(recipe: Recipe, base: Path, folder: Path, disk: Path) -> li
     ours = arguments(record, connect(home()).accelerator, boot_arguments(base))
     paths = {
         "file=disk.qcow2": f"file={disk}",
+        " init_on_free=1": "",  # the price of our layers, and not Packer's to pay
         "file=script": f"file={folder / 'let-in.sh'}",
         "file=build": f"file={folder / 'build.tar.gz'}",
         "path=": f"path={folder}/",
