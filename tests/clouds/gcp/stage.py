@@ -27,6 +27,7 @@ from launcher import gc
 from launcher.launch import Launched, LaunchOptions, launch
 from tests import fake_services
 from tests.fake_cloud import FakeDisk, Killed
+from tests.servers.gce.errors import Json
 from tests.servers.gce.schema import compute_v1
 from tests.servers.gce.server import SERVICE_PATH, Gce
 from tests.servers.vm import ScriptedVms
@@ -129,23 +130,25 @@ class Stage:
         return [line.removeprefix(f"{kind} ") for line in self.server.inventory() if line.startswith(f"{kind} ")]
 
     def left(self) -> list[str]:
-        """Return, from the server's own inventory, what no good end leaves; our network costs nothing and stays."""
-        lines = [line.split() for line in self.server.inventory()]
+        """Return, from the server's own inventory, what no good end leaves; our network costs nothing and stays.
+
+        All of it is of one instant: a delete that is under way may end between two looks.
+        """
+        things = self.server.things()
+        machines = [thing for line, thing in things.items() if line.startswith("instances ")]
+        staying = {thing["name"] for thing in machines if thing["labels"]["role"] == "machine"}
         return [
-            path
-            for kind, path, *_ in lines
-            if kind in ("instances", "disks", "firewalls", "images") and not self._may_stay(kind, path)
+            line.split()[1]
+            for line, thing in things.items()
+            if line.startswith(("instances ", "disks ", "firewalls ", "images ")) and not self._may_stay(line, thing, staying)
         ]
 
-    def _may_stay(self, kind: str, path: str) -> bool:
-        name = path.rpartition("/")[2]
-        if kind == "images":
-            image = self.server.get(f"global/images/{name}")
-            stays = image["labels"]["state"] == names.STABLE or isinstance(self.error, TestsFailedError)
-            return bool(image["status"] == "READY" and image["labels"]["role"] == "image" and stays)
-        machine = machine_of_rule(name) if kind == "firewalls" else name
-        instances = [line for line in self.server.inventory() if line.startswith("instances ") and f"/{machine} " in line]
-        return bool(instances) and self.server.instance(machine)["labels"]["role"] == "machine"
+    def _may_stay(self, line: str, thing: Json, staying: set[str]) -> bool:
+        name = thing["name"]
+        if line.startswith("images "):
+            stays = thing["labels"]["state"] == names.STABLE or isinstance(self.error, TestsFailedError)
+            return bool(thing["status"] == "READY" and thing["labels"]["role"] == "image" and stays)
+        return (machine_of_rule(name) if line.startswith("firewalls ") else name) in staying
 
 
 def tiny(folder: Path, *, silence_min: float = 0.5) -> Recipe:

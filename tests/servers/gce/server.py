@@ -66,10 +66,14 @@ class Gce:
 
         What each new project has (the network `default`, its subnetworks and rules) is left out.
         """
+        return list(self.things())
+
+    def things(self) -> dict[str, Json]:
+        """Return copies of the resources of `inventory`, by its lines; all are of one instant."""
         with self._settled():
             paths = [path for path in sorted(self.cloud.store.things) if collection_of(path) in BILLED]
             own = [path for path in paths if path.startswith(f"projects/{self.cloud.project}/") and not self._is_default(path)]
-            return [_line(path, self.cloud.store.things[path]) for path in own]
+            return {_line(path, self.cloud.store.things[path]): copy.deepcopy(self.cloud.store.things[path]) for path in own}
 
     def get(self, path: str) -> Json:
         """Return a copy of the resource at `zones/us-central1-a/instances/NAME`, say; raises ApiError when there is none."""
