@@ -74,21 +74,30 @@ def bake(recipe: str, *flags: str) -> dict[str, float]:
 
 
 def _inv(*words: str) -> str:
-    done = subprocess.run([str(PROJECT / "inv"), *words], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"inv {' '.join(words)}:\n{done.stdout}\n{done.stderr}")
-    return done.stdout
+    return _finish([str(PROJECT / "inv"), *words])
+
+
+def _finish(command: list[str], **environment: str) -> str:
+    """Run a command and return what it prints. After a Ctrl-C, which reaches it too, it has the time to clean up."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment
+    ) as process:
+        try:
+            told, errors = process.communicate()
+        except KeyboardInterrupt:
+            process.communicate()
+            raise
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}:\n{told}\n{errors}")
+    return told
 
 
 def packer(recipe: Recipe, folder: Path) -> float:
     """Build once with Packer and return its seconds."""
     template = folder / "template.json"
     template.write_text(json.dumps(packer_template(recipe, folder)))
-    environment = os.environ | {"PACKER_CACHE_DIR": str(folder / "cache"), "CHECKPOINT_DISABLE": "1", "PACKER_LOG": "0"}
     began = time.monotonic()
-    done = subprocess.run(["packer", "build", str(template)], capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise SystemExit(f"packer failed:\n{done.stdout}\n{done.stderr}")
+    _finish(["packer", "build", str(template)], PACKER_CACHE_DIR=str(folder / "cache"), CHECKPOINT_DISABLE="1", PACKER_LOG="0")
     return time.monotonic() - began
 
 

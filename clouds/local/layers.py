@@ -83,8 +83,10 @@ class Layers:
                 shape = {"cpus": record.cpus, "memory_mb": record.memory_mb}
                 kept = {"key": key, "parent": parent, "step": step, "own": own, "source": record.source, "used_at": time.time()}
                 files.write_json(folder / LAYER, {**kept, **shape})
+                files.keep(folder)
                 note(layer, overlay)  # first: no moment may be in which nobody seems to need the layer
                 folder.rename(self.store.layers / layer)
+                files.keep(self.store.layers)
         finally:
             files.remove_folder(folder)
 
