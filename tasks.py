@@ -53,7 +53,7 @@ def _test(values: Values, terminal: Terminal) -> int:
     clouds.prepare_local(terminal.tell)  # first: some of the fast tests run its programs, and are skipped where they are not
     _need(terminal, {"chromium": "chromium", "ss": "iproute2", "ps": "procps", "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf"})
     return _check(values, terminal) or _run(
-        terminal, (sys.executable, "-m", "pytest", *_TWO_AT_A_TIME, "--timeout=1800", "-m", SLOW)
+        terminal, (sys.executable, "-m", "pytest", *_TWO_AT_A_TIME, "--timeout=3600", "-m", SLOW)
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from launcher import tunnel
 from tests import fake_ssh
@@ -46,6 +47,8 @@ def _is_loopback(host: str) -> bool:
 
 
 sys.addaudithook(_refuse)
+settings.register_profile("any computer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any computer")  # no test fails on the clock
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs us in the background has it ignored
 
 

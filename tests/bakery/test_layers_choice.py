@@ -169,7 +169,7 @@ events = st.one_of(
 )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(happening=st.lists(events, min_size=1, max_size=5))
 def test_layers_change_nothing_but_the_time(happening: list[Event]) -> None:
     home = Path(os.environ["BAKEHOUSE_HOME"])

@@ -251,7 +251,7 @@ def outcome(folder: Path, content: bytes) -> Recipe | RecipeError:
         return error
 
 
-UNCHANGED = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+UNCHANGED = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @UNCHANGED

@@ -190,7 +190,7 @@ def test_gc_leaves_nothing_of_a_tunnel_to_a_machine_that_is_gone(far: RemoteClou
 
 def test_gc_removes_what_a_killed_bake_had_copied_and_keeps_its_logs(cloud: FakeCloud) -> None:
     bake = home() / "bakes" / "bake-killed"
-    (bake / f"{PARTIAL}1-1-inspect").mkdir(parents=True)
+    (bake / f"{PARTIAL}4194999-1-inspect").mkdir(parents=True)
     (bake / "console.log").write_text("")
     assert run("gc")[0] == 0
     assert [path.name for path in bake.iterdir()] == ["console.log"]

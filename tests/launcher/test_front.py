@@ -117,8 +117,9 @@ def test_a_signal_unwinds_and_decides_the_exit_code(number: signal.Signals, code
     assert unwound == [number]
 
 
-def test_signals_that_come_while_one_unwinds_keep_no_undo_from_its_work() -> None:
+def test_signals_that_come_while_one_unwinds_keep_no_undo_from_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C is pressed as fast as can be: what the second one hits is another moment each time."""
+    monkeypatch.setattr(front, "DEAF_S", 60.0)
     press = ["bash", "-c", "read -r && while kill -INT $1; do :; done", "press", str(os.getpid())]
     undone: list[int] = []
     before = signal.signal(signal.SIGINT, lambda _number, _frame: None)

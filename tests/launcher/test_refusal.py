@@ -96,9 +96,9 @@ def server(greeting: bytes, *, stays: bool) -> Iterator[int]:
         found.shutdown()
 
 
-def said_by_ssh(port: int) -> str:
+def said_by_ssh(port: int, *, patience_s: int = 20) -> str:
     """Return what the real ssh says of a server on loopback, in the file of its `-E`."""
-    options = ("BatchMode=yes", "ConnectTimeout=1", "UserKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes")
+    options = ("BatchMode=yes", f"ConnectTimeout={patience_s}", "UserKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes")
     words = [word for option in options for word in ("-o", option)]
     command = ["ssh", "-F", "none", *words, "-E", "/dev/stdout", "-p", str(port), "127.0.0.1", "--", "true"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -114,7 +114,7 @@ def test_real_ssh_says_it_so_when_nobody_listens() -> None:
 
 def test_real_ssh_says_it_so_when_a_server_is_silent() -> None:
     with server(b"", stays=True) as port:
-        assert "in time" in explained(said_by_ssh(port)).message
+        assert "in time" in explained(said_by_ssh(port, patience_s=1)).message
 
 
 def test_real_ssh_says_it_so_when_a_server_hangs_up() -> None:

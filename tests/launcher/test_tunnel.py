@@ -193,9 +193,10 @@ def test_gc_leaves_no_tunnel_of_a_launch_that_was_killed(remote: RemoteCloud, le
 
 
 def test_launch_whose_notebook_never_answers_leaves_no_tunnel(
-    remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path
+    remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remote.slowness = 0.03  # its notebook has 1.8 s then
+    remote.slowness = 0.01  # its notebook has 0.6 s then
+    monkeypatch.setattr(tunnel, "OPEN_S", 6000)  # and the tunnel a minute
     remote.world.addresses["one", 8888] = Endpoint("127.0.0.1", 9)
     with pytest.raises(TimedOutError, match="an answer of its notebook"):
         launch(remote, ledger, LaunchOptions(name="one"))

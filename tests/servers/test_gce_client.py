@@ -9,7 +9,6 @@ import pytest
 from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import Conflict, Forbidden, NotFound
 from google.auth.credentials import AnonymousCredentials
-from google.cloud import compute_v1
 
 from tests.servers.gce import Gce, rate_limit_exceeded, stock_out
 from tests.servers.vm import ScriptedVms
@@ -29,6 +28,8 @@ class Clients:
 
 @pytest.fixture
 def clients(gce: Gce) -> Clients:
+    from google.cloud import compute_v1  # here, for it takes seconds to load
+
     def client(kind: Any) -> Any:
         nobody: Any = AnonymousCredentials
         return kind(credentials=nobody(), client_options=ClientOptions(api_endpoint=gce.url), transport="rest")
@@ -42,14 +43,14 @@ def clients(gce: Gce) -> Clients:
     return Clients(*map(client, kinds))
 
 
-def instance(name: str) -> Any:
-    image = compute_v1.AttachedDiskInitializeParams(source_image="projects/debian-cloud/global/images/family/debian-13")
-    return compute_v1.Instance(
-        name=name,
-        machine_type="zones/us-central1-a/machineTypes/e2-small",
-        disks=[compute_v1.AttachedDisk(boot=True, auto_delete=True, initialize_params=image)],
-        network_interfaces=[compute_v1.NetworkInterface(access_configs=[compute_v1.AccessConfig()])],
-    )
+def instance(name: str) -> dict[str, Any]:
+    image = {"source_image": "projects/debian-cloud/global/images/family/debian-13"}
+    return {
+        "name": name,
+        "machine_type": "zones/us-central1-a/machineTypes/e2-small",
+        "disks": [{"boot": True, "auto_delete": True, "initialize_params": image}],
+        "network_interfaces": [{"access_configs": [{}]}],
+    }
 
 
 def wait(clients: Clients, operation: Any) -> Any:
@@ -62,9 +63,9 @@ def insert(clients: Clients, name: str = "one") -> Any:
 
 def test_a_machine_is_made_read_and_deleted(gce: Gce, clients: Clients, vms: ScriptedVms) -> None:
     vms.play = lambda vm: ["hello\n"]
-    assert insert(clients).status == compute_v1.Operation.Status.DONE
+    assert insert(clients).status.name == "DONE"
     assert clients.instances.get(**PLACE, instance="one").status == "RUNNING"
-    request = compute_v1.GetSerialPortOutputInstanceRequest(**PLACE, instance="one", start=2)
+    request = {**PLACE, "instance": "one", "start": 2}
     assert clients.instances.get_serial_port_output(request).contents == "llo\n"
     wait(clients, clients.instances.delete_unary(**PLACE, instance="one"))
     assert gce.inventory() == []
@@ -73,7 +74,7 @@ def test_a_machine_is_made_read_and_deleted(gce: Gce, clients: Clients, vms: Scr
 def test_an_image_is_made_of_it(gce: Gce, clients: Clients) -> None:
     insert(clients)
     wait(clients, clients.instances.stop_unary(**PLACE, instance="one"))
-    body = compute_v1.Image(name="mine", source_disk="zones/us-central1-a/disks/one", family="jupyter")
+    body = {"name": "mine", "source_disk": "zones/us-central1-a/disks/one", "family": "jupyter"}
     operation = clients.images.insert_unary(project="demo", image_resource=body)
     clients.global_operations.wait(project="demo", operation=operation.name)
     assert clients.images.get_from_family(project="demo", family="jupyter").name == "mine"
@@ -83,7 +84,7 @@ def test_an_image_is_made_of_it(gce: Gce, clients: Clients) -> None:
 def test_lists_are_read_through_their_pages(clients: Clients) -> None:
     for name in ("one", "two", "three"):
         insert(clients, name)
-    request = compute_v1.ListInstancesRequest(**PLACE, max_results=2, filter="name:t")
+    request = {**PLACE, "max_results": 2, "filter": "name:t"}
     assert [found.name for found in clients.instances.list(request)] == ["three", "two"]
     assert [len(found.instances) for _, found in clients.instances.aggregated_list(project="demo") if found.instances] == [3]
 

@@ -44,5 +44,5 @@ def minimal(bakehouse: Bakehouse) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def jupyter(bakehouse: Bakehouse) -> dict[str, Any]:
     """Give the result of a real bake of `jupyter`."""
-    result: dict[str, Any] = bakehouse.must("bake", "--json", timeout_s=1500).result
+    result: dict[str, Any] = bakehouse.must("bake", "--json", timeout_s=3000).result
     return result

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 from clouds import names
 from clouds.driver import Base, BootSpec, Kind
 from clouds.lifecycle import is_running, settle, stop_machine
-from clouds.local import qemu
+from clouds.local import accelerator, qemu
 from clouds.local.accelerator import TCG, kvm_works, runs_guests
 from clouds.local.driver import LocalCloud
 from clouds.local.store import Store
@@ -197,10 +198,10 @@ def test_disk_starts_by_itself_with_firmware_and_boot_loader(cloud: LocalCloud, 
 
 
 def test_watchdog_ends_a_machine_whose_client_is_gone(cloud: LocalCloud, order: Callable[[str], BootSpec]) -> None:
-    spec = replace(order("sleep infinity"), deadline_s=5)
+    spec = replace(order("sleep infinity"), deadline_s=12)
     settle(cloud, cloud.boot(spec))
     assert is_running(cloud, spec.name)
-    until(lambda: not is_running(cloud, spec.name), what="end of the machine", timeout_s=30)
+    until(lambda: not is_running(cloud, spec.name), what="end of the machine", timeout_s=60)
 
 
 def test_client_killed_at_any_moment_leaves_what_is_listed_and_can_be_removed(
@@ -228,7 +229,7 @@ LocalCloud(Path({str(vm_home / "local")!r})).boot(spec)
         assert bool(listed) == folder.exists()
         settle(cloud, cloud.delete(Kind.MACHINE, spec.name))
         assert cloud.owned({"name": spec.name}) == []
-        assert processes_of(spec.name) == []
+        until_gone(spec.name)  # soon: a QEMU may only just have been started
 
 
 def test_machine_whose_port_is_taken_meanwhile_gets_another(cloud: LocalCloud, order: Callable[[str], BootSpec]) -> None:
@@ -270,17 +271,22 @@ def test_deleting_leaves_no_process_no_file_and_no_port(cloud: LocalCloud, order
 # The accelerator
 
 
-def test_probe_hears_a_guest_where_one_runs(cloud: LocalCloud) -> None:
-    assert cloud.slowness
+def test_probe_hears_a_guest_where_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "_PROBE_S", 60)
     assert runs_guests(TCG)
 
 
-def test_probe_of_kvm_answers_within_seconds_and_leaves_no_process() -> None:
-    before = processes_of("file=/tmp")
+def test_probe_of_kvm_answers_within_seconds_and_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     started = time.monotonic()
     kvm_works()
     assert time.monotonic() - started < 20
-    assert processes_of("file=/tmp") == before
+    until_gone(f"file={tmp_path}")
+
+
+def until_gone(word: str) -> None:
+    """Wait until no QEMU process has a word in its command line."""
+    until(lambda: not processes_of(word), what=f"the end of {word}", timeout_s=10)
 
 
 def processes_of(word: str) -> list[str]:

@@ -37,7 +37,7 @@ def cloud(vm_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
 @pytest.fixture(scope="module")
 def image(cloud: Google) -> dict[str, Any]:
     """Give the result of a bake of `jupyter`."""
-    result: dict[str, Any] = cloud.must("bake", "--json", timeout_s=1500).result
+    result: dict[str, Any] = cloud.must("bake", "--json", timeout_s=3000).result
     return result
 
 

@@ -74,7 +74,7 @@ def machines(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> Iterator[list[dic
         launched, finished = launch(bakehouse, f"instant-{number}")
         assert "booting" not in finished.stderr
         asked = time.time()
-        made.append({**launched, "said": who(bakehouse, launched["name"]), "between": (asked - 2, time.time() + 2)})
+        made.append({**launched, "said": who(bakehouse, launched["name"]), "between": (asked - 5, time.time() + 5)})
     yield made
     for machine in made:
         bakehouse.run("delete", machine["name"], "--yes")
@@ -147,13 +147,14 @@ def test_a_suspended_machine_goes_on_with_its_kernels_and_their_variables(
     assert not answers(machine["url"], timeout_s=1)
     [row] = [row for row in bakehouse.must("machines", "--json").result if row["name"] == machine["name"]]
     assert row["state"] == "suspended"
+    time.sleep(10)  # a clock that nobody sets would be late by more than it may be
     bakehouse.must("start", machine["name"])
     assert session.get("/api/kernels").status == 200  # the old session, at the old URL
     assert "42" in run_in_kernel(bakehouse, machine["name"], "print(x + 1)")
     assert bakehouse.must("ssh", machine["name"], "--", "cat", "/proc/sys/kernel/random/boot_id").stdout == boot
     asked = time.time()
     now = bakehouse.must("ssh", machine["name"], "--", "date", "+%s").stdout
-    assert asked - 2 <= float(now) <= time.time() + 2
+    assert asked - 5 <= float(now) <= time.time() + 5
 
 
 def run_in_kernel(bakehouse: Bakehouse, name: str, code: str) -> str:
@@ -250,11 +251,10 @@ def test_after_a_kill_of_a_launch_gc_leaves_nothing(bakehouse: Bakehouse, small:
     time.sleep(after_s)
     process.kill()
     process.communicate(timeout=30)
+    record = bakehouse.home / "local/machines/small-killed/machine.json"
+    is_through = record.exists() and json.loads(record.read_text())["labels"]["role"] == "machine"
     bakehouse.must("gc", "--yes")
     names = {machine["name"] for machine in bakehouse.must("machines", "--json").result}
-    if process.returncode == 0:  # it was through already
-        assert "small-killed" in names
-    else:
-        assert "small-killed" not in names
-        assert not (bakehouse.home / "local/machines/small-killed").exists()
+    assert ("small-killed" in names) is is_through
+    assert record.parent.exists() is is_through
     assert list(bakehouse.home.glob("local/machines/.partial-*")) == []

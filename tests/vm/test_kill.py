@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from clouds.waiter import until
 from tests.vm.bakehouse import RECIPES, Bakehouse
 
 pytestmark = pytest.mark.vm
@@ -23,7 +24,7 @@ POINTS = [
     ("step-started", "snapshot", 0.05),
     ("step-started", "inspect", 0.5),
     ("step-started", "memory", 2.0),
-    ("step-started", "test", 2.0),
+    ("step-started", "test", 0.3),
 ]
 STEPS = ("boot", "prepare", "trouble")
 """Those that would not begin again once a layer of them is kept."""
@@ -45,6 +46,7 @@ def test_after_a_kill_gc_leaves_nothing(
     process.communicate(timeout=30)
     assert process.returncode == -9
     bakehouse.must("gc", "--yes")
+    until(lambda: not list(bakehouse.processes()), what="the end of what the bake had started", timeout_s=30)
     assert bakehouse.left_overs() == []
     images = {image["name"] for image in bakehouse.must("images", "--json").result}
     assert minimal["image"] in images

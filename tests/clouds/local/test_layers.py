@@ -1,6 +1,7 @@
 """Layers on the disk: listed, used, removed only when nothing needs them; no QEMU runs here."""
 
 import json
+import os
 import subprocess
 from dataclasses import replace
 from typing import Any
@@ -31,6 +32,7 @@ def put_layer(store: Store, name: str, source: str, *, parent: str = "", used_at
     make_overlay(folder / qemu.DISK, store.source(source) / qemu.DISK, size_bytes=3 * 2**30)
     link_boot_files(store.source(source), folder)
     (folder / memory.STATE).write_bytes(b"state")
+    os.utime(folder / memory.STATE, (0, 0))  # long ago: the clock of files may stand still for some milliseconds
     memory.seal(folder, memory.shape(new_record(order("one"), created_at=0), TCG))
     record = {
         "key": f"key-{name}",

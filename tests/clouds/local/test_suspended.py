@@ -102,7 +102,7 @@ def test_start_leaves_a_suspension_alone_that_is_under_way(machines: Machines) -
 
 def test_sweep_removes_the_memory_that_a_dead_command_was_writing_and_no_other(machines: Machines) -> None:
     folder = machines.store.machine("one")
-    dead = folder / f"{PARTIAL}1-1-new-{SUSPENDED}"
+    dead = folder / f"{PARTIAL}4194999-1-new-{SUSPENDED}"
     dead.mkdir()
     mine = partial_folder(folder, f"new-{SUSPENDED}")
     machines.store.sweep()

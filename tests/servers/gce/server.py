@@ -236,8 +236,9 @@ class _Host:
             self._gce.cloud.engine.after(0, lambda: life.ended(self._gce.cloud, vm_id))
 
     def is_open(self, vm_id: str, port: int, source: str) -> bool:
-        with self._gce.cloud.lock:
-            return is_open(self._gce.cloud, self._gce.cloud.store.get(vm_id), port, source)
+        cloud = self._gce.cloud
+        with cloud.lock:  # the instance may have been deleted meanwhile
+            return vm_id in cloud.store and is_open(cloud, cloud.store.get(vm_id), port, source)
 
 
 def _json(data: bytes) -> object:
