@@ -34,7 +34,19 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock that no other process holds; the kernel frees it however this process ends."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with _locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)):
+        yield
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Hold a folder as a lock, in the same way. FileNotFoundError: there is none."""
+    with _locked(os.open(folder, os.O_RDONLY | os.O_CLOEXEC)):
+        yield
+
+
+@contextmanager
+def _locked(descriptor: int) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,25 +75,27 @@ class Machines:
 
     def start(self, name: str, accelerator: Accelerator, *, deadline_s: int, facts: Mapping[str, str]) -> None:
         """Start a machine that is off; one that is paused goes on: this computer's disk was full, or a suspension was cut short."""
-        folder, record = self._known(name)
-        if qemu.is_alive(folder):
-            check_not_being_suspended(folder)
-            sweep(folder)
-            if not record.memory:  # else it is about to go on from there: see `is_up`
-                go_on(folder)
-            return
-        (folder / _STOPPING).unlink(missing_ok=True)
-        asleep = folder / SUSPENDED if (folder / SUSPENDED).is_dir() else None
-        if asleep and (why := memory.difference(asleep, memory.shape(record, accelerator))):
-            raise InvalidError(
-                f"machine {name}: it cannot go on from its memory: {why}",
-                next_step=boot_anyway(name),
+        with self._alone(name) as (folder, record):
+            if qemu.is_alive(folder):
+                check_not_being_suspended(folder)
+                sweep(folder)
+                if not record.memory:  # else it is about to go on from there: see `is_up`
+                    go_on(folder)
+                return
+            (folder / _STOPPING).unlink(missing_ok=True)
+            asleep = folder / SUSPENDED if (folder / SUSPENDED).is_dir() else None
+            if asleep and (why := memory.difference(asleep, memory.shape(record, accelerator))):
+                raise InvalidError(
+                    f"machine {name}: it cannot go on from its memory: {why}",
+                    next_step=boot_anyway(name),
+                )
+            record = self._change(
+                folder, lambda record: from_memory(with_facts(record, facts, deadline_s=deadline_s), folder, asleep)
             )
-        record = self._change(folder, lambda record: from_memory(with_facts(record, facts, deadline_s=deadline_s), folder, asleep))
-        write_facts(folder, record.facts)
-        if not asleep:
-            take_boot_files(folder / record.disk, folder)  # the guest may have a newer kernel by now
-        self._spawn(folder, accelerator)
+            write_facts(folder, record.facts)
+            if not asleep:
+                take_boot_files(folder / record.disk, folder)  # the guest may have a newer kernel by now
+            self._spawn(folder, accelerator)
 
     def suspend(self, name: str, accelerator: Accelerator) -> None:
         """Keep the memory of a machine that is on, and switch it off."""
@@ -109,24 +112,24 @@ class Machines:
 
     def is_up(self, name: str, accelerator: Accelerator) -> bool:
         """Say whether a machine that was started runs. Raises what QEMU said when it could not."""
-        folder, record = self._known(name)
-        if qemu.is_alive(folder):
-            try:
-                qmp(folder, "query-status")
-            except OSError:
+        with self._alone(name) as (folder, record):
+            if qemu.is_alive(folder):
+                try:
+                    qmp(folder, "query-status")
+                except OSError:
+                    return False
+                if record.memory:
+                    self._wake(folder, record, accelerator)
+                return True
+            error = qemu.death(folder)
+            if isinstance(error, ConflictError) and record.spawns < _SPAWNS_MAX:  # its port was taken between choice and start
+                self._spawn(folder, accelerator)
                 return False
             if record.memory:
-                self._wake(folder, record, accelerator)
+                raise RestoreError(f"QEMU does not go on from its memory: {error or 'it ended'}", next_step=advice(record))
+            if error:
+                raise error
             return True
-        error = qemu.death(folder)
-        if isinstance(error, ConflictError) and record.spawns < _SPAWNS_MAX:  # its port was taken between choice and start
-            self._spawn(folder, accelerator)
-            return False
-        if record.memory:
-            raise RestoreError(f"QEMU does not go on from its memory: {error or 'it ended'}", next_step=advice(record))
-        if error:
-            raise error
-        return True
 
     def is_waiting(self, name: str) -> bool:
         """Say whether a guest waits for an order, its disk at rest. CloudError: it is off."""
@@ -272,6 +275,17 @@ class Machines:
         except OSError:
             return  # not up yet, or gone meanwhile: `is_off` asks again
         (folder / _STOPPING).touch()
+
+    @contextmanager
+    def _alone(self, name: str) -> Iterator[tuple[Path, MachineRecord]]:
+        """Give a machine to one command at a time: two that start it at once would each begin what the other does."""
+        folder, _ = self._known(name)
+        with ExitStack() as held:
+            try:
+                held.enter_context(files.locked_folder(folder))
+            except FileNotFoundError:
+                raise _absent(name) from None
+            yield self._known(name)
 
     def _known(self, name: str) -> tuple[Path, MachineRecord]:
         folder = self.store.machine(name)

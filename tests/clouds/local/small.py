@@ -1,14 +1,17 @@
 """Small stand-ins for what takes long to make: a disk of a few KiB with boot files, a store with a base."""
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from clouds.driver import BootSpec
-from clouds.local import esp, files
+from clouds.local import esp, files, qemu
 from clouds.local.host import missing_packages
 from clouds.local.store import Store
+from clouds.waiter import until
 
 BASE = "base-0123"
 ENTRY = "title Bakehouse\nlinux /vmlinuz\noptions root=LABEL=bakehouse rw quiet\n"
@@ -56,3 +59,14 @@ def order(name: str, source: str = BASE, *, token: str = "t", disk_gb: int = 1) 
         facts={"MACHINE": name},
         ports=(22,),
     )
+
+
+@contextmanager
+def so_called_qemu(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process in a machine's folder that calls itself QEMU, and does nothing."""
+    with subprocess.Popen([qemu.PROGRAM, "60"], executable="/bin/sleep", cwd=folder) as process:
+        try:
+            until(lambda: qemu.processes(folder), what="process", timeout_s=10, poll_s=0.01)
+            yield process
+        finally:
+            process.kill()

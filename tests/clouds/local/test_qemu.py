@@ -14,6 +14,7 @@ from clouds.local import files, qemu
 from clouds.local.accelerator import KVM, TCG
 from clouds.local.record import MachineRecord, new_record
 from clouds.waiter import until
+from tests.clouds.local.small import so_called_qemu
 
 BOOT = {"vmlinuz": "vmlinuz", "initrd": "initrd", "cmdline": "root=/dev/x quiet"}
 SECRET = "hunter2"
@@ -131,11 +132,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def process(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Give a process in a machine's folder that calls itself QEMU."""
-    script = f"exec -a {qemu.PROGRAM} sleep 60"
-    with subprocess.Popen(["bash", "-c", script], cwd=folder) as started:
-        until(lambda: qemu.processes(folder), what="process", timeout_s=10, poll_s=0.01)
+    with so_called_qemu(folder) as started:
         yield started
-        started.kill()
 
 
 def test_process_is_found_though_nobody_noted_it(folder: Path, process: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,8 @@
 """A suspension or a resume whose client was killed on the way; a process that calls itself QEMU stands for it."""
 
-import subprocess
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +18,7 @@ from clouds.local.record import read_record, write_record
 from clouds.local.store import Store
 from clouds.local.waking import SUSPENDED, open_ports
 from clouds.partial import PARTIAL, partial_folder
-from clouds.waiter import until
-from tests.clouds.local.small import needs_tools, order
+from tests.clouds.local.small import needs_tools, order, so_called_qemu
 from tests.clouds.local.test_sockets import GREETING, Answer, serving, status
 
 pytestmark = needs_tools
@@ -33,12 +33,8 @@ def machines(store: Store) -> Iterator[Machines]:
     folder = store.machine("one")
     (folder / SUSPENDED).mkdir()
     (folder / SUSPENDED / "state").touch()
-    with subprocess.Popen(["bash", "-c", f"exec -a {qemu.PROGRAM} sleep 60"], cwd=folder) as process:
-        try:
-            until(lambda: qemu.processes(folder), what="process", timeout_s=10, poll_s=0.01)
-            yield machines
-        finally:
-            process.kill()
+    with so_called_qemu(folder):
+        yield machines
 
 
 @pytest.fixture
@@ -144,6 +140,22 @@ def test_machine_that_has_its_memory_goes_on_with_it(waking: Machines, state: st
     assert commands(asked) == ["migrate_cancel", "cont", "human-monitor-command"]
     record = read_record(folder)
     assert record and record.memory == ""
+
+
+def test_two_commands_that_start_it_at_once_let_it_go_on_once(waking: Machines) -> None:
+    folder, well = waking.store.machine("one"), qemu_that_is("inmigrate")
+    others: list[Future[bool]] = []
+
+    def answer(message: dict[str, Any]) -> dict[str, Any]:
+        if message["execute"] == "query-status" and not others:
+            others.append(pool.submit(waking.is_up, "one", TCG))
+            time.sleep(0.2)  # the other one begins
+        return well(message)
+
+    with ThreadPoolExecutor() as pool, serving(folder, qemu.QMP, answer, greeting=GREETING) as asked:
+        assert waking.is_up("one", TCG)
+        assert others[0].result(timeout=30)
+    assert commands(asked).count("migrate-incoming") == commands(asked).count("cont") == 1
 
 
 def test_machine_whose_ports_are_refused_stays_on(waking: Machines) -> None:
