@@ -87,10 +87,18 @@ def forget_absent(cloud: Cloud, ledger: Ledger, *, is_dead: IsDead = names.clien
 def prune_logs(home: Path, *, now: float) -> list[str]:
     """Remove the folders of bakes that ended long ago, and return their ids."""
     folder = home / "bakes"
-    old = [bake for bake in folder.iterdir() if now - bake.stat().st_mtime > KEEP_LOGS_S] if folder.exists() else []
+    old = [bake for bake in folder.glob("*") if _is_older(bake, now - KEEP_LOGS_S)]
     for bake in old:
         shutil.rmtree(bake, ignore_errors=True)
     return sorted(bake.name for bake in old)
+
+
+def _is_older(path: Path, than: float) -> bool:
+    """Say whether a file was written before a time; one that somebody else removes meanwhile was not."""
+    try:
+        return path.stat().st_mtime < than
+    except FileNotFoundError:
+        return False
 
 
 def sweep_scratch(home: Path) -> None:

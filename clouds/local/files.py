@@ -70,13 +70,12 @@ def keep(folder: Path) -> None:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return what the files of a folder occupy on the disk."""
+    """Return what the files of a folder occupy on the disk; what goes meanwhile, folders too, counts for nothing."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.lstat().st_blocks * 512
-        except FileNotFoundError:
-            continue
+    for where, _, found in os.walk(folder):
+        for name in found:
+            with suppress(FileNotFoundError):
+                total += Path(where, name).lstat().st_blocks * 512
     return total
 
 

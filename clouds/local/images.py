@@ -93,12 +93,15 @@ class Images:
 
     def resources(self) -> list[Resource]:
         """Return all images."""
-        return [_resource(folder) for folder in visible(self.store.images)]
+        return [found for folder in visible(self.store.images) if (found := self.find(folder.name))]
 
     def find(self, name: str) -> Resource | None:
-        """Return one image, or None."""
+        """Return one image; None also for one that somebody else removes meanwhile."""
         folder = self.store.images / name
-        return _resource(folder) if folder.is_dir() else None
+        if (manifest := files.read_json(folder / MANIFEST)) is None:
+            return None
+        size_bytes = files.folder_bytes(folder)
+        return Resource(Kind.IMAGE, name, State.READY, manifest["labels"], manifest["created_at"], size_bytes)
 
     def attach(self, name: str, given: Mapping[str, Path]) -> None:
         """Copy files beside an image, each whole or not at all."""
@@ -135,11 +138,6 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if manifest is None:
         raise NotFoundError(f"image {folder.name}: there is none", next_step="See: ./inv images")
     return manifest
-
-
-def _resource(folder: Path) -> Resource:
-    manifest = _manifest(folder)
-    return Resource(Kind.IMAGE, folder.name, State.READY, manifest["labels"], manifest["created_at"], files.folder_bytes(folder))
 
 
 def _taken(image: str) -> ConflictError:

@@ -160,8 +160,11 @@ def is_alive(folder: Path) -> bool:
 
 
 def processes(folder: Path) -> list[int]:
-    """Find the processes of a machine, noted or not: QEMU (and its watchdog) in this very folder."""
-    ours = folder.stat()
+    """Find the processes of a machine, noted or not: QEMU (and its watchdog) in this very folder. One that is gone has none."""
+    try:
+        ours = folder.stat()
+    except FileNotFoundError:
+        return []
     return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and _runs_in(path, ours)]
 
 

@@ -68,18 +68,11 @@ class Bakehouse:
 
     def run(self, *words: str, timeout_s: float = 600) -> Finished:
         """Run a command to its end."""
-        process = self.start(*words)
-        try:
-            stdout, stderr = process.communicate(timeout=timeout_s)
-        finally:
-            process.kill()
-        return Finished(process.returncode, stdout, stderr)
+        return finish(self.start(*words), timeout_s=timeout_s)
 
     def must(self, *words: str, timeout_s: float = 600) -> Finished:
         """Run a command that has to end well."""
-        finished = self.run(*words, timeout_s=timeout_s)
-        assert finished.status == 0, f"{words}: exit status {finished.status}\n{finished.stdout}\n{finished.stderr}"
-        return finished
+        return finish(self.start(*words), timeout_s=timeout_s, must=True)
 
     def left_overs(self) -> list[str]:
         """Return what is on this computer of machines and of things half made: processes, folders, ports."""
@@ -101,6 +94,17 @@ class Bakehouse:
     def files(self) -> Iterator[Path]:
         """Yield every file of the store."""
         return (path for path in self.home.rglob("*") if path.is_file())
+
+
+def finish(process: subprocess.Popen[str], *, timeout_s: float = 600, must: bool = False) -> Finished:
+    """Wait for the end of a command that was started, which may have to end well."""
+    try:
+        stdout, stderr = process.communicate(timeout=timeout_s)
+    finally:
+        process.kill()
+    finished = Finished(process.returncode, stdout, stderr)
+    assert not must or finished.status == 0, f"{process.args!r}: exit status {finished.status}\n{stdout}\n{stderr}"
+    return finished
 
 
 def holds(path: Path, needles: Sequence[bytes]) -> bool:

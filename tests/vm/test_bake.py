@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.vm.bakehouse import Bakehouse
+from tests.vm.bakehouse import Bakehouse, finish
 
 pytestmark = pytest.mark.vm
 
@@ -43,7 +43,7 @@ def test_the_logs_are_kept_with_the_image(bakehouse: Bakehouse, minimal: dict[st
 
 def test_two_bakes_at_once_give_two_versions(bakehouse: Bakehouse, minimal: dict[str, Any]) -> None:
     bakes = [bakehouse.start("bake", "--recipe", "minimal", "--force", "--json") for _ in range(2)]
-    results = [json.loads(bake.communicate(timeout=600)[0].splitlines()[-1]) for bake in bakes]
+    results = [finish(bake, must=True).result for bake in bakes]
     versions = {minimal["version"], *(result["version"] for result in results)}
     assert len(versions) == 3
     for result in results:

@@ -26,6 +26,21 @@ def test_record_that_is_absent_or_cut_is_none(tmp_path: Path) -> None:
     assert files.read_json(tmp_path / "cut.json" / "below.json") is None
 
 
+def test_what_goes_while_it_is_counted_counts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 9000)
+    (tmp_path / "going").mkdir()
+    scan = os.scandir
+
+    def scandir(folder: os.PathLike[str]) -> object:
+        if Path(folder).name == "going":
+            Path(folder).rmdir()
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert files.folder_bytes(tmp_path) >= 9000
+    assert not (tmp_path / "going").exists()
+
+
 def test_discarded_folder_is_gone_with_all_it_held(tmp_path: Path) -> None:
     folder = tmp_path / "thing"
     (folder / "below").mkdir(parents=True)

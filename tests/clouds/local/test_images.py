@@ -141,6 +141,14 @@ def test_half_made_image_of_a_dead_process_is_swept(store: Store, cloud: LocalCl
     assert list(store.images.iterdir()) == []
 
 
+def test_image_or_machine_that_goes_while_they_are_listed_is_left_out(store: Store, cloud: LocalCloud) -> None:
+    for gone in (store.images / "i-1.0-1", store.machines / "one"):
+        gone.mkdir(parents=True)  # its files went first
+    assert cloud.owned({}) == []
+    assert cloud.find(Kind.IMAGE, "i-1.0-1") is None
+    assert cloud.find(Kind.MACHINE, "one") is None
+
+
 def test_deleting_what_is_absent_is_a_success(cloud: LocalCloud) -> None:
     for kind in Kind:
         assert cloud.check(cloud.delete(kind, "nosuch"))

@@ -148,6 +148,11 @@ def test_process_elsewhere_is_not_this_machines(folder: Path, process: subproces
     assert not qemu.is_alive(other)
 
 
+def test_machine_whose_folder_is_gone_has_no_process(folder: Path) -> None:
+    assert qemu.processes(folder / "gone") == []
+    assert not qemu.is_alive(folder / "gone")
+
+
 def test_other_process_in_the_folder_is_left_alone(folder: Path) -> None:
     with subprocess.Popen(["sleep", "60"], cwd=folder) as other:
         assert qemu.kill(folder) == ""
