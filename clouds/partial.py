@@ -28,14 +28,21 @@ def partial_path(parent: Path, name: str) -> Path:
 
 def sweep(parent: Path) -> None:
     """Remove the folders that dead processes were preparing or removing."""
-    for folder in parent.glob(f"{PARTIAL}*"):
+    for folder in _partial_folders(parent):
         if not _owner_lives(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_under_way(parent: Path, name: str) -> bool:
     """Say whether a process that lives is preparing a folder of this name."""
-    return any(_owner_lives(folder) for folder in parent.glob(f"{PARTIAL}*-{name}"))
+    return any(folder.name.endswith(f"-{name}") and _owner_lives(folder) for folder in _partial_folders(parent))
+
+
+def _partial_folders(parent: Path) -> list[Path]:
+    try:
+        return [Path(found.path) for found in os.scandir(parent) if found.name.startswith(PARTIAL)]
+    except FileNotFoundError:  # it may be going this very moment
+        return []
 
 
 def _owner_lives(folder: Path) -> bool:

@@ -146,7 +146,8 @@ def _comes_up(cloud: Launcher, machine: str, tunnel: Tunnel) -> bool:
     )
     if up == "up":
         return True
-    said = clean(_log(cloud, machine).read_text(encoding="utf-8", errors="replace")).strip()
+    log = _log(cloud, machine)
+    said = clean(log.read_text(encoding="utf-8", errors="replace")).strip() if log.exists() else "its machine was deleted"
     if _PORT_TAKEN in said:
         return False
     explained = explain(said, machine=machine, endpoint=cloud.address(machine, SSH_PORT), is_remote=cloud.is_remote)

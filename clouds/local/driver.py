@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -96,7 +96,7 @@ class LocalCloud:
 
     def unfit(self, spec: BootSpec) -> str:
         """Return what is not as it was when the memory of the image was frozen."""
-        return self._difference(spec, self._store.image(spec.source) / MEMORY)
+        return self._difference(spec, self._store.images / spec.source / MEMORY)
 
     def restore(self, spec: BootSpec) -> Ticket:
         """Prepare a machine on the disk that was frozen with the memory, and let QEMU go on from it."""
@@ -109,7 +109,7 @@ class LocalCloud:
 
     def memory_bytes(self, image: str) -> int:
         """Return what the memory of an image occupies."""
-        return memory.size_bytes(self._store.image(image) / MEMORY)
+        return memory.size_bytes(self._store.images / image / MEMORY)
 
     def layers(self) -> list[Layer]:
         """Return the layers that are kept."""
@@ -158,13 +158,14 @@ class LocalCloud:
 
     def console(self, machine: str, since: int) -> ConsoleText:
         """Return what the serial console printed. HostFullError when QEMU had to pause the machine for want of space."""
-        folder = self._store.machine(machine)
-        console.check_space(folder)
-        return console.read(folder / qemu.CONSOLE, since)
+        with self._there(machine) as folder:
+            console.check_space(folder)
+            return console.read(folder / qemu.CONSOLE, since)
 
     def log(self, machine: str, since: int) -> ConsoleText:
         """Return what the steps printed."""
-        return console.read(self._store.machine(machine) / qemu.STEPS, since)
+        with self._there(machine) as folder:
+            return console.read(folder / qemu.STEPS, since)
 
     def find(self, kind: Kind, name: str) -> Resource | None:
         """Return a machine or an image, or None."""
@@ -241,6 +242,14 @@ class LocalCloud:
 
     def _difference(self, spec: BootSpec, folder: Path) -> str:
         return memory.difference(folder, memory.shape(new_record(spec, created_at=0), self.accelerator))
+
+    @contextmanager
+    def _there(self, machine: str) -> Iterator[Path]:
+        """Give a machine's folder. NotFoundError: there is none, or somebody removes it meanwhile."""
+        try:
+            yield self._store.machine(machine)
+        except FileNotFoundError as error:
+            raise NotFoundError(f"machine {machine}: there is none", next_step="See: ./inv machines") from error
 
     def _told(self) -> AbstractContextManager[None]:
         """Tell of what this computer refuses as the Protocols promise."""

@@ -102,8 +102,9 @@ class Layers:
     def use(self, layer: str) -> None:
         """Note that a layer was used now."""
         path = self.store.layers / layer / LAYER
-        if kept := files.read_json(path):
-            files.write_json(path, {**kept, "used_at": time.time()})
+        with self.store.locked():  # nobody removes it meanwhile
+            if kept := files.read_json(path):
+                files.write_json(path, {**kept, "used_at": time.time()})
 
     def remove(self, layer: str) -> bool:
         """Remove a layer unless something overlays it; say whether it is gone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -274,7 +274,8 @@ class Machines:
                 agent.shut_down()
         except OSError:
             return  # not up yet, or gone meanwhile: `is_off` asks again
-        (folder / _STOPPING).touch()
+        with suppress(FileNotFoundError):  # deleted meanwhile
+            (folder / _STOPPING).touch()
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[tuple[Path, MachineRecord]]:

@@ -180,7 +180,7 @@ def _runs_in(process: Path, folder: os.stat_result) -> bool:
 
 def kill(folder: Path) -> str:
     """Kill the processes of a machine; return them as `pid:start ...`, for `are_gone`."""
-    found = [(pid, process_start(pid)) for pid in processes(folder)]
+    found = [(pid, start) for pid in processes(folder) if (start := process_start(pid))]  # 0: it has ended by now
     for pid, _ in found:
         try:
             os.kill(pid, signal.SIGKILL)

@@ -149,6 +149,18 @@ def test_image_or_machine_that_goes_while_they_are_listed_is_left_out(store: Sto
     assert cloud.find(Kind.MACHINE, "one") is None
 
 
+def test_console_of_a_machine_that_is_being_removed_is_not_found(store: Store, cloud: LocalCloud) -> None:
+    folder = prepare(store, order("one"))
+    for file, read in ((qemu.CONSOLE, cloud.console), (qemu.STEPS, cloud.log)):
+        (folder / file).unlink()
+        with pytest.raises(NotFoundError, match="machine one: there is none"):
+            read("one", 0)
+
+
+def test_image_that_is_removed_meanwhile_has_no_memory(cloud: LocalCloud) -> None:
+    assert cloud.memory_bytes("i-1.0-1") == 0
+
+
 def test_deleting_what_is_absent_is_a_success(cloud: LocalCloud) -> None:
     for kind in Kind:
         assert cloud.check(cloud.delete(kind, "nosuch"))

@@ -153,6 +153,11 @@ def test_machine_whose_folder_is_gone_has_no_process(folder: Path) -> None:
     assert not qemu.is_alive(folder / "gone")
 
 
+def test_process_that_ends_before_it_is_killed_is_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(qemu, "processes", lambda folder: [4194999])  # more than there can be: it has ended
+    assert qemu.are_gone(qemu.kill(folder))
+
+
 def test_other_process_in_the_folder_is_left_alone(folder: Path) -> None:
     with subprocess.Popen(["sleep", "60"], cwd=folder) as other:
         assert qemu.kill(folder) == ""
