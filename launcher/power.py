@@ -94,12 +94,15 @@ def _resume(cloud: Launcher, view: MachineView, expires: int, deadline_s: int) -
 
 
 def _end_at(cloud: Launcher, name: str, expires: int) -> None:
-    """Let the guest end itself at another time (seconds since the epoch; 0: never): one that was frozen would be late at once."""
+    """Let the guest end itself at another time (seconds since the epoch; 0: never): one that was frozen would be late at once.
+
+    The lock is for two commands that do so at once: the timer of one would be in the other one's way.
+    """
     commands = [f"systemctl stop {_TIMER}.timer 2>/dev/null || true"]
     if expires:
         when = f"--on-calendar=@{expires} --timer-property=AccuracySec=1s"
         commands.append(f"systemd-run --quiet --unit={_TIMER} {when} systemctl poweroff")
-    done = run(cloud, name, ("sudo", "sh", "-c", "; ".join(commands)))
+    done = run(cloud, name, ("sudo", "flock", f"/run/{_TIMER}", "sh", "-c", "; ".join(commands)))
     if done.returncode:
         said = done.stderr.strip() or f"exit status {done.returncode}"
         raise CloudError(

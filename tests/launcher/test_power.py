@@ -19,7 +19,7 @@ from tests.fake_memory import MemoryCloud
 from tests.fake_remote import RemoteCloud
 from tests.launcher.given import launch_one
 
-STOP_TIMER = "sh -c systemctl stop bakehouse-expiry.timer 2>/dev/null || true"
+STOP_TIMER = "flock /run/bakehouse-expiry sh -c systemctl stop bakehouse-expiry.timer 2>/dev/null || true"
 
 
 @pytest.fixture
