@@ -72,7 +72,9 @@ class Bakehouse:
 
     def must(self, *words: str, timeout_s: float = 600) -> Finished:
         """Run a command that has to end well."""
-        return finish(self.start(*words), timeout_s=timeout_s, must=True)
+        finished = self.run(*words, timeout_s=timeout_s)
+        assert finished.status == 0, f"{words}: exit status {finished.status}\n{finished.stdout}\n{finished.stderr}"
+        return finished
 
     def left_overs(self) -> list[str]:
         """Return what is on this computer of machines and of things half made: processes, folders, ports."""
@@ -96,15 +98,13 @@ class Bakehouse:
         return (path for path in self.home.rglob("*") if path.is_file())
 
 
-def finish(process: subprocess.Popen[str], *, timeout_s: float = 600, must: bool = False) -> Finished:
-    """Wait for the end of a command that was started, which may have to end well."""
+def finish(process: subprocess.Popen[str], *, timeout_s: float = 600) -> Finished:
+    """Wait for the end of a command that was started."""
     try:
         stdout, stderr = process.communicate(timeout=timeout_s)
     finally:
         process.kill()
-    finished = Finished(process.returncode, stdout, stderr)
-    assert not must or finished.status == 0, f"{process.args!r}: exit status {finished.status}\n{stdout}\n{stderr}"
-    return finished
+    return Finished(process.returncode, stdout, stderr)
 
 
 def holds(path: Path, needles: Sequence[bytes]) -> bool:

@@ -43,8 +43,9 @@ def test_the_logs_are_kept_with_the_image(bakehouse: Bakehouse, minimal: dict[st
 
 def test_two_bakes_at_once_give_two_versions(bakehouse: Bakehouse, minimal: dict[str, Any]) -> None:
     bakes = [bakehouse.start("bake", "--recipe", "minimal", "--force", "--json") for _ in range(2)]
-    results = [finish(bake, must=True).result for bake in bakes]
-    versions = {minimal["version"], *(result["version"] for result in results)}
+    finished = [finish(bake) for bake in bakes]
+    assert [one.status for one in finished] == [0, 0], finished
+    versions = {minimal["version"], *(one.result["version"] for one in finished)}
     assert len(versions) == 3
-    for result in results:
-        bakehouse.must("delete-image", result["image"], "--yes")
+    for one in finished:
+        bakehouse.must("delete-image", one.result["image"], "--yes")
