@@ -30,11 +30,11 @@ from launcher.terminal import Terminal
 ROOT = Path(__file__).parent
 SLOW = "vm or install or server"
 """The tests (by pytest's markers) that start virtual machines or fill environments."""
-_TWO_AT_A_TIME = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
+_IN_PROCESSES = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
 _SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")
 
 
-def _check(_values: Values, terminal: Terminal) -> int:
+def _check(values: Values, terminal: Terminal) -> int:
     _need(terminal, {"shellcheck": "shellcheck", "ssh": "openssh-client", "openssl": "openssl"})
     python = (sys.executable, "-m")
     commands = (
@@ -42,7 +42,7 @@ def _check(_values: Values, terminal: Terminal) -> int:
         (*python, "ruff", "check", "."),
         (*python, "mypy"),
         ("shellcheck", *map(str, _shell_files())),
-        (*python, "pytest", *_TWO_AT_A_TIME, "--timeout=60", "-m", f"not ({SLOW})"),
+        (*python, "pytest", *_IN_PROCESSES, *_matrices(values), "--timeout=60", "-m", f"not ({SLOW})"),
     )
     return max([_run(terminal, command) for command in commands])  # all of them, also past one that fails
 
@@ -52,9 +52,13 @@ def _test(values: Values, terminal: Terminal) -> int:
         return _check(values, terminal)
     clouds.prepare_local(terminal.tell)  # first: some of the fast tests run its programs, and are skipped where they are not
     _need(terminal, {"chromium": "chromium", "ss": "iproute2", "ps": "procps", "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf"})
-    return _check(values, terminal) or _run(
-        terminal, (sys.executable, "-m", "pytest", *_TWO_AT_A_TIME, "--timeout=3600", "-m", SLOW)
-    )
+    slow = (*_IN_PROCESSES, *_matrices(values), "--by-file", "--timeout=3600", "-m", SLOW)
+    return _check(values, terminal) or _run(terminal, (sys.executable, "-m", "pytest", *slow))
+
+
+def _matrices(values: Values) -> tuple[str, ...]:
+    """Return the option that makes pytest run every case of every matrix (tests/matrix.py), where `--all` asks for it."""
+    return ("--all",) if values.get("all") else ()
 
 
 def _run(terminal: Terminal, command: Sequence[str]) -> int:
@@ -92,7 +96,10 @@ VERBS = (
         "test",
         "Run every check and every test, those with real virtual machines too.",
         _test,
-        flags=(Flag("fast", "only what ./inv check does", parse=None),),
+        flags=(
+            Flag("fast", "only what ./inv check does", parse=None),
+            Flag("all", "every case of every matrix, not only a sample that changes with each commit", parse=None),
+        ),
     ),
 )
 

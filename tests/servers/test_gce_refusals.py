@@ -655,6 +655,7 @@ def town() -> Iterator[Gce]:
         yield gce
 
 
+@pytest.mark.matrix(sample=40)
 @pytest.mark.parametrize("wrong", TABLE, ids=lambda wrong: wrong.title)
 def test_a_wrong_request_is_refused_and_leaves_nothing(town: Gce, wrong: Wrong) -> None:
     before = town.inventory()

@@ -14,7 +14,16 @@ from tests.vm.bakehouse import PROJECT
 SCREENSHOTS = Path(os.environ.get("BAKEHOUSE_TEST_RESULTS", PROJECT / "test-results"))
 PATIENCE_MS = 240_000
 """An emulated machine takes a minute to import scikit-learn."""
-CELL = """\
+PLOT = """\
+import matplotlib.pyplot as plt
+
+points = [(angle, angle**2) for angle in range(150)]
+plt.plot(*zip(*points))
+plt.title("A parabola")
+print("points:", len(points))
+"""
+"""A cell for a machine with nothing but matplotlib."""
+IRIS = """\
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_iris
 from sklearn.decomposition import PCA
@@ -39,15 +48,14 @@ def chromium() -> Iterator[Page]:
         browser.close()
 
 
-def run_cell(page: Page, url: str, password: str, *, screenshot: str) -> None:
-    """Log in, run a cell that imports scikit-learn and plots, and see what it prints and the picture."""
+def run_cell(page: Page, url: str, password: str, cell: str, *, screenshot: str) -> None:
+    """Log in, run a cell that plots 150 points, and see what it prints and the picture."""
     page.goto(url)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Log in").click()
     page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
-    cell = page.locator(".jp-Notebook-cell .cm-content").first
-    cell.click()
-    page.keyboard.insert_text(CELL)
+    page.locator(".jp-Notebook-cell .cm-content").first.click()
+    page.keyboard.insert_text(cell)
     # What is run before the kernel is up is lost.
     expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=PATIENCE_MS)
     page.keyboard.press("Control+Enter")

@@ -12,14 +12,6 @@ from playwright.sync_api import Page
 from tests.vm.bakehouse import Bakehouse
 from tests.vm.browser import chromium
 
-LONGEST_FIRST = ("test_instant", "test_machine", "test_gcp", "test_failures", "test_kill", "test_layers")
-"""The files that keep one of two processes busy for longest."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files, so that the two processes end at about the same time."""
-    items.sort(key=lambda item: LONGEST_FIRST.index(item.path.stem) if item.path.stem in LONGEST_FIRST else len(LONGEST_FIRST))
-
 
 @pytest.fixture
 def page() -> Iterator[Page]:

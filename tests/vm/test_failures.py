@@ -43,6 +43,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.matrix(sample=2, edges=["exits-3", "fails-its-test", "keeps-a-secret"])
 @pytest.mark.parametrize("recipe", FAILURES)
 def test_a_failed_bake_says_which_step_and_why_and_leaves_nothing(
     bakehouse: Bakehouse, failed: Callable[[str], Finished], recipe: str

@@ -18,13 +18,14 @@ from clouds.errors import CloudError
 from clouds.local.contents import DiskContents
 from launcher.notebook import Session, answers, login
 from tests.servers.qemu import PORTS
-from tests.vm.bakehouse import holds
-from tests.vm.browser import run_cell
+from tests.vm.bakehouse import RECIPES, holds
+from tests.vm.browser import PLOT, run_cell
 from tests.vm.google import Google, google
 
 pytestmark = pytest.mark.vm
 
 NAME = "lab"
+RECIPE = str(RECIPES / "notebook.toml")
 
 
 @pytest.fixture(scope="module")
@@ -36,22 +37,22 @@ def cloud(vm_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
 
 @pytest.fixture(scope="module")
 def image(cloud: Google) -> dict[str, Any]:
-    """Give the result of a bake of `jupyter`."""
-    result: dict[str, Any] = cloud.must("bake", "--json", timeout_s=3000).result
+    """Give the result of a bake of `notebook`."""
+    result: dict[str, Any] = cloud.must("bake", "--recipe", RECIPE, "--json", timeout_s=3000).result
     return result
 
 
 @pytest.fixture(scope="module")
 def machine(cloud: Google, image: dict[str, Any]) -> dict[str, Any]:
     """Give a machine that was launched from it."""
-    launched: dict[str, Any] = cloud.must("launch", "--name", NAME, "--json", timeout_s=900).result
+    launched: dict[str, Any] = cloud.must("launch", "--recipe", "notebook", "--name", NAME, "--json", timeout_s=900).result
     return launched
 
 
 def test_a_bake_leaves_an_image_in_the_family_of_its_recipe(cloud: Google, image: dict[str, Any]) -> None:
-    assert (image["image"], image["cloud"]) == (f"jupyter-{image['version']}", "gcp")
+    assert (image["image"], image["cloud"]) == (f"notebook-{image['version']}", "gcp")
     found = cloud.server.get(f"global/images/{image['image'].replace('.', '-')}")
-    assert (found["status"], found["family"], found["labels"]["state"]) == ("READY", "bakehouse-jupyter", "stable")
+    assert (found["status"], found["family"], found["labels"]["state"]) == ("READY", "bakehouse-notebook", "stable")
     assert cloud.left() == []
 
 
@@ -62,7 +63,7 @@ def test_the_image_holds_no_secret(cloud: Google, image: dict[str, Any], tmp_pat
 
 
 def test_an_unchanged_recipe_is_not_baked_again(cloud: Google, image: dict[str, Any]) -> None:
-    again = cloud.must("bake", "--json").result
+    again = cloud.must("bake", "--recipe", RECIPE, "--json").result
     assert (again["image"], again["reused"]) == (image["image"], True)
 
 
@@ -73,7 +74,7 @@ def test_a_launch_tells_programs_all_they_need(machine: dict[str, Any], image: d
 
 
 def test_a_cell_runs_through_the_tunnel(machine: dict[str, Any], page: Page) -> None:
-    run_cell(page, machine["url"], machine["password"], screenshot="notebook-gcp.png")
+    run_cell(page, machine["url"], machine["password"], PLOT, screenshot="notebook-gcp.png")
 
 
 def test_no_other_port_of_the_machine_answers(cloud: Google, machine: dict[str, Any]) -> None:
@@ -128,7 +129,9 @@ def test_a_stopped_machine_starts_again_with_its_files_and_its_password(cloud: G
 
 def test_with_https_the_notebook_answers_with_the_pinned_certificate(cloud: Google, image: dict[str, Any]) -> None:
     assert image["image"]
-    launched = cloud.must("launch", "--name", "open", "--https", "--port", "8443", "--json", timeout_s=900).result
+    launched = cloud.must(
+        "launch", "--recipe", "notebook", "--name", "open", "--https", "--port", "8443", "--json", timeout_s=900
+    ).result
     try:
         assert re.fullmatch(r"https://127\.\d+\.\d+\.\d+:8443/", launched["url"])
         assert Session(launched["url"], 60, launched["certificate"]).get("/login").status == http.client.OK

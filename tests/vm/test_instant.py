@@ -198,7 +198,8 @@ def test_a_small_machine_goes_on_at_once(bakehouse: Bakehouse, small: Path) -> N
     assert not boots(bakehouse, "small-instant")
 
 
-@pytest.mark.parametrize("flags", [("--cpus", "1"), ("--memory-mb", "1536"), ("--cold",)])
+@pytest.mark.matrix(sample=1, edges=["cold"])
+@pytest.mark.parametrize("flags", [("--cpus", "1"), ("--memory-mb", "1536"), ("--cold",)], ids=["cpus", "memory", "cold"])
 def test_a_machine_of_another_shape_boots_and_one_line_says_why(bakehouse: Bakehouse, small: Path, flags: tuple[str, ...]) -> None:
     assert small.is_dir()
     name = f"small{flags[0].replace('--', '-')}"
@@ -218,6 +219,7 @@ def test_a_larger_disk_is_grown_while_the_machine_is_on(bakehouse: Bakehouse, sm
     assert not boots(bakehouse, "small-grown")
 
 
+@pytest.mark.matrix(sample=1)
 @pytest.mark.parametrize("way", ["flipped", "cut", "gone", "unnoticed"])
 def test_a_damaged_memory_never_gives_a_half_dead_machine(bakehouse: Bakehouse, small: Path, way: str) -> None:
     state, record = small / "state", small / "memory.json"
@@ -244,6 +246,7 @@ def hide_damage(record: Path, state: Path) -> None:
     record.write_text(json.dumps(noted))
 
 
+@pytest.mark.matrix(sample=1)
 @pytest.mark.parametrize("after_s", [0.15, 0.25, 0.35, 0.45, 0.6, 0.8])
 def test_after_a_kill_of_a_launch_gc_leaves_nothing(bakehouse: Bakehouse, small: Path, after_s: float) -> None:
     assert small.is_dir()

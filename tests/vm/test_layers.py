@@ -163,6 +163,7 @@ def test_a_bake_goes_on_from_the_last_good_layer_when_the_step_is_mended(mended:
     assert "boot, prepare, first, files; begins with middle" in told(mended)
 
 
+@pytest.mark.matrix(sample=1, edges=["as its memory is written"])
 @pytest.mark.parametrize("point", KILLS)
 def test_after_a_kill_gc_leaves_whole_layers_only(author: Author, mended: Finished, point: str) -> None:
     assert mended.result["recipe"] == "edits"

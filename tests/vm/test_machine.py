@@ -15,7 +15,7 @@ from playwright.sync_api import Page
 
 from launcher.notebook import answers, login
 from tests.vm.bakehouse import Bakehouse, holds
-from tests.vm.browser import run_cell
+from tests.vm.browser import IRIS, run_cell
 
 pytestmark = pytest.mark.vm
 
@@ -46,7 +46,7 @@ def test_a_launch_tells_programs_all_they_need(machine: dict[str, Any], jupyter:
 
 
 def test_a_cell_runs_and_its_plot_is_seen(machine: dict[str, Any], page: Page) -> None:
-    run_cell(page, machine["url"], machine["password"], screenshot="notebook.png")
+    run_cell(page, machine["url"], machine["password"], IRIS, screenshot="notebook.png")
 
 
 def test_the_manifest_lists_the_packages(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> None:
