@@ -13,6 +13,7 @@ from tests.servers.gce.errors import ApiError, Json, forbidden, invalid, not_fou
 from tests.servers.gce.operations import Operations, Work
 from tests.servers.gce.schema import Call
 from tests.servers.gce.store import Store
+from tests.servers.gce.switches import Switches
 from tests.servers.vm import Vms
 
 QUOTAS: Mapping[str, float] = {
@@ -45,6 +46,7 @@ class Cloud:
         self, project: str, vms: Vms, *, operation_s: float, quotas: Mapping[str, float], addresses: Iterator[str]
     ) -> None:
         self.project, self.vms = project, vms
+        self.switches = Switches()
         self.lock = threading.RLock()
         self.engine = Engine()
         self.store = Store()

@@ -36,6 +36,22 @@ def invalid(field: str, value: object, why: str) -> ApiError:
     return ApiError(400, "invalid", f"Invalid value for field '{field}': '{value}'. {why}")
 
 
+def absent_reference(field: str, value: object, kind: str) -> ApiError:
+    """Return what `instances.insert` answers to a reference to nothing, by the kind of resource: 400, not 404.
+
+    Sources: network https://github.com/google/anthos-microk8s/issues/1, subnetwork
+    https://github.com/hashicorp/terraform-provider-google/issues/2140, image
+    https://github.com/docker-archive/infrakit.gcp/issues/1, diskType
+    https://github.com/broadinstitute/cromwell/issues/3776, disk https://github.com/arunoda/fastai-shell/issues/5.
+    """
+    return invalid(field, value, f"The referenced {kind} resource cannot be found.")
+
+
+def absent_machine_type(field: str, value: str, name: str, zone: str) -> ApiError:
+    """Return the error of https://github.com/gruntwork-io/terratest/issues/1132, also for a type that other zones have."""
+    return invalid(field, value, f"Machine type with name '{name}' does not exist in zone '{zone}'.")
+
+
 def required(field: str) -> ApiError:
     return ApiError(400, "required", f"Required field '{field}' not specified")
 

@@ -60,7 +60,7 @@ def _plan_disk(cloud: Cloud, call: Call, disk: Json, index: int) -> DiskPlan | N
             else required(f"{field}.source")
         )
     if params is None:
-        there = disks.by_reference(cloud, disk["source"], f"{field}.source", call["zone"])
+        there = disks.by_reference(cloud, disk["source"], f"{field}.source", call["zone"], "disk")
         if users := disks.users_of(there):
             raise in_use("disk", unlink(there["selfLink"]), users[0])
         return None
@@ -82,7 +82,7 @@ def _plan_disk(cloud: Cloud, call: Call, disk: Json, index: int) -> DiskPlan | N
         "type": f"{inner}.diskType",
         "labels": f"{inner}.labels",
     }
-    return disks.plan(cloud, call, name, wanted, fields)
+    return disks.plan(cloud, call, name, wanted, fields, with_instance=True)
 
 
 def attach(cloud: Cloud, instance: Json, given: Json, plan: DiskPlan | None, index: int) -> Json:

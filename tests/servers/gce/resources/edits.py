@@ -5,12 +5,12 @@ from __future__ import annotations
 from tests.servers.gce import checks
 from tests.servers.gce.cloud import Cloud, serves
 from tests.servers.gce.errors import Json, bad_usage, in_use, invalid, required, stale
-from tests.servers.gce.links import found
+from tests.servers.gce.links import machine_type_path
 from tests.servers.gce.operations import OperationError, Work
 from tests.servers.gce.resources import disks
 from tests.servers.gce.resources.drives import attached
 from tests.servers.gce.schema import Call
-from tests.servers.gce.store import fingerprint, link, name_of, parent_of, scope_of, unlink
+from tests.servers.gce.store import fingerprint, link, name_of, parent_of, unlink
 
 
 @serves("compute.instances.setMetadata")
@@ -58,15 +58,7 @@ def set_scheduling(cloud: Cloud, call: Call) -> Json:
 @serves("compute.instances.setMachineType")
 def set_machine_type(cloud: Cloud, call: Call) -> Json:
     instance = cloud.store.get(parent_of(call.path))
-    scope = scope_of(call.path)
-    path = found(
-        cloud.store,
-        call.body.get("machineType", ""),
-        "resource.machineType",
-        project=cloud.project,
-        collection="machineTypes",
-        scope=scope,
-    )
+    path = machine_type_path(cloud.store, call.body.get("machineType", ""), project=cloud.project, zone=call["zone"])
     if instance["status"] != "TERMINATED":
         raise bad_usage("Instance should be in the STOPPED state.")
     return cloud.begin(call, instance, Work(finish=lambda: instance.update(machineType=link(path))))

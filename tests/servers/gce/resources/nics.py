@@ -56,10 +56,12 @@ def _network_of(cloud: Cloud, given: Json, field: str, region: str) -> tuple[str
             project=cloud.project,
             collection="subnetworks",
             scope=f"regions/{region}",
+            absent_kind="subnetwork",
         )
         return cloud.store.get(path)["network"], link(path)
     reference = given.get("network", "global/networks/default")
-    network = cloud.store.get(found(cloud.store, reference, f"{field}.network", project=cloud.project, collection="networks"))
+    path = found(cloud.store, reference, f"{field}.network", project=cloud.project, collection="networks", absent_kind="network")
+    network = cloud.store.get(path)
     if not network["autoCreateSubnetworks"]:
         raise invalid(field, "", "Subnetwork should be specified for custom subnetmode network")
     subnetwork = next((url for url in network["subnetworks"] if f"/regions/{region}/" in url), None)
