@@ -9,7 +9,7 @@ from typing import Any
 
 from tests.servers.gce.catalog import PUBLIC_IMAGES, REGIONS, ZONES, region_of, seed
 from tests.servers.gce.engine import Engine, timestamp
-from tests.servers.gce.errors import ApiError, Json, forbidden, invalid, not_found
+from tests.servers.gce.errors import ApiError, Json, backend_error, forbidden, invalid, not_found
 from tests.servers.gce.operations import Operations, Work
 from tests.servers.gce.schema import Call
 from tests.servers.gce.store import Store
@@ -56,6 +56,7 @@ class Cloud:
         self.returned_addresses: list[str] = []
         self.runs: dict[str, int] = {}
         self.run_numbers = itertools.count(1)
+        self.guest_off_at: dict[str, float] = {}
         seed(self.store, project)
 
     def now_text(self) -> str:
@@ -91,6 +92,8 @@ class Cloud:
             raise invalid("zone", call["zone"], "Unknown zone.")
         if call.params.get("region") not in (None, *REGIONS) and call.collection != "regions":
             raise invalid("region", call["region"], "Unknown region.")
+        if call.params.get("zone") in self.switches.unreachable_zones and call.collection != "zones":
+            raise backend_error()  # that a request to such a zone gets just this error is a guess
 
 
 def _permission(call: Call) -> str:

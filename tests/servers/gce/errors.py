@@ -14,6 +14,11 @@ class ApiError(Exception):
         super().__init__(message)
         self.code, self.reason, self.message, self.more = code, reason, message, more
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the HTTP headers that come with it."""
+        return {"Retry-After": str(self.more["retry_after"])} if "retry_after" in self.more else {}
+
     def body(self) -> Json:
         """Return what goes over the wire."""
         item = {"message": self.message, "domain": self.more.get("domain", "global"), "reason": self.reason}
@@ -74,6 +79,15 @@ def not_ready(path: str) -> ApiError:
     return ApiError(400, "resourceNotReady", f"The resource '{path}' is not ready")
 
 
+def external_address_forbidden(path: str) -> ApiError:
+    """Return the error of https://github.com/GoogleCloudPlatform/compute-image-tools/pull/1476."""
+    message = (
+        "Constraint constraints/compute.vmExternalIpAccess violated for project 123456789012. "
+        f"Add instance {path} to the constraint to use external IP with it."
+    )
+    return ApiError(412, "conditionNotMet", message)
+
+
 def stale_labels() -> ApiError:
     return _condition_not_met("Labels fingerprint either invalid or resource labels have changed")
 
@@ -93,6 +107,12 @@ def forbidden(permission: str, path: str) -> ApiError:
 def quota_exceeded(metric: str, limit: float, region: str) -> ApiError:
     message = f"Quota '{metric}' exceeded.  Limit: {limit:.1f} in region {region}."
     return ApiError(403, "quotaExceeded", message, domain="usageLimits")
+
+
+def backend_error(**more: Any) -> ApiError:
+    """Return the error of https://github.com/ansible/ansible/issues/61515."""
+    message = "Internal error. Please try again or contact Google Support. (Code: '5913B7676272E.AC29531.6D091185')"
+    return ApiError(503, "backendError", message, **more)
 
 
 def rate_limit_exceeded() -> ApiError:

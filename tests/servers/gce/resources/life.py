@@ -8,7 +8,7 @@ from tests.servers.gce.cloud import Cloud, serves
 from tests.servers.gce.engine import timestamp
 from tests.servers.gce.errors import ApiError, Json, bad_usage, not_ready
 from tests.servers.gce.operations import Work
-from tests.servers.gce.resources import addresses, disks
+from tests.servers.gce.resources import addresses, disks, shutdown
 from tests.servers.gce.schema import Call
 from tests.servers.gce.store import name_of, parent_of, unlink
 from tests.servers.vm import Done, Drive, Vm
@@ -106,23 +106,26 @@ def stopping(cloud: Cloud, instance: Json) -> Work:
     path = unlink(instance["selfLink"])
 
     def begun() -> None:
+        shutdown.begin(cloud, instance)
         forget_run(cloud, instance)
         if path in cloud.store and instance["status"] != "TERMINATED":
             instance["status"] = "STOPPING"
 
     def finish() -> None:
+        cloud.guest_off_at.pop(path, None)
         if path in cloud.store:
             instance.update(status="TERMINATED", lastStopTimestamp=cloud.now_text())
             instance.pop("resourceStatus", None)
             addresses.release(cloud, instance, static=False)
 
-    return Work(begun=begun, start=lambda: cloud.vms.stop(path), finish=finish)
+    return Work(begun=begun, start=lambda: shutdown.then(cloud, path, lambda: cloud.vms.stop(path)), finish=finish)
 
 
 def deletion(cloud: Cloud, instance: Json) -> Work:
     path = unlink(instance["selfLink"])
 
     def begun() -> None:
+        shutdown.begin(cloud, instance)
         instance["status"] = "STOPPING"
         forget_run(cloud, instance)
 
@@ -130,12 +133,13 @@ def deletion(cloud: Cloud, instance: Json) -> Work:
         if path in cloud.store:
             forget(cloud, instance)
 
-    return Work(begun=begun, start=lambda: cloud.vms.delete(path), finish=finish)
+    return Work(begun=begun, start=lambda: shutdown.then(cloud, path, lambda: cloud.vms.delete(path)), finish=finish)
 
 
 def forget(cloud: Cloud, instance: Json) -> None:
     """Take an instance out of the store, with the disks that go with it."""
     forget_run(cloud, instance)
+    cloud.guest_off_at.pop(unlink(instance["selfLink"]), None)
     cloud.store.remove(unlink(instance["selfLink"]))
     addresses.release(cloud, instance, static=True)
     for shown in instance["disks"]:
@@ -162,7 +166,11 @@ def stop(cloud: Cloud, call: Call) -> Json:
 
 @serves("compute.instances.start")
 def start(cloud: Cloud, call: Call) -> Json:
-    """Start; starting what is on is no error."""
+    """Start; starting what is on is no error.
+
+    A guess: known of a sibling of the service,
+    https://cloud.google.com/distributed-cloud/hosted/docs/latest/gdch/resources/gdcloud-reference/gdcloud-compute-instances-start.
+    """
     instance = cloud.store.get(parent_of(call.path))
     if instance["status"] in ("RUNNING", "PROVISIONING", "STAGING"):
         return cloud.begin(call, instance, Work(finish=lambda: None))
