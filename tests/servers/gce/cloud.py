@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tests.servers.gce.catalog import PUBLIC_IMAGES, REGIONS, ZONES, region_of, seed
-from tests.servers.gce.engine import Engine, timestamp
+from tests.servers.gce.engine import Clock, Engine, timestamp
 from tests.servers.gce.errors import ApiError, Json, backend_error, forbidden, invalid, not_found
 from tests.servers.gce.operations import Operations, Work
 from tests.servers.gce.schema import Call
@@ -43,12 +44,19 @@ class Cloud:
     """One project of a cloud; whoever touches it holds `lock`."""
 
     def __init__(
-        self, project: str, vms: Vms, *, operation_s: float, quotas: Mapping[str, float], addresses: Iterator[str]
+        self,
+        project: str,
+        vms: Vms,
+        *,
+        operation_s: float,
+        quotas: Mapping[str, float],
+        addresses: Iterator[str],
+        clock: Clock = time.time,
     ) -> None:
         self.project, self.vms = project, vms
         self.switches = Switches()
         self.lock = threading.RLock()
-        self.engine = Engine()
+        self.engine = Engine(clock)
         self.store = Store()
         self.operations = Operations(self.store, self.engine, operation_s)
         self.quotas = {region: {**QUOTAS, **quotas} for region in REGIONS}

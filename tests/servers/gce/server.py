@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import Any
 import tests.servers.gce.resources  # noqa: F401 - fills the table of methods
 from tests.servers.gce import masks
 from tests.servers.gce.cloud import Cloud
+from tests.servers.gce.engine import Clock
 from tests.servers.gce.errors import ApiError, Json, unparsable
 from tests.servers.gce.faults import POSITIONS, Error, Fault, Hang, Page
 from tests.servers.gce.host import CloudHost
@@ -264,14 +266,16 @@ def serve(
     quotas: Mapping[str, float] | None = None,
     default_network: bool = True,
     addresses: Iterator[str] | None = None,
+    clock: Clock = time.time,
 ) -> Iterator[Gce]:
     """Run a server until the block ends.
 
     `operation_s` is how long each operation takes; `quotas` changes those of each region; `addresses` are given to
-    instances (by default loopback addresses of their own).
+    instances (by default loopback addresses of their own). `clock` returns seconds since the epoch; with one that
+    stands still, only `advance` moves the time.
     """
     given: Iterator[str] = addresses or iter(())
-    cloud = Cloud(project, vms or ScriptedVms(), operation_s=operation_s, quotas=quotas or {}, addresses=given)
+    cloud = Cloud(project, vms or ScriptedVms(), operation_s=operation_s, quotas=quotas or {}, addresses=given, clock=clock)
     if default_network:
         networks.seed(cloud)
     gce = Gce(cloud, hang_s)
