@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from tests.servers.asking import BASE, ZONE, Answer, ask, boot, boot_disk, do, done, get, machine, wait
@@ -161,6 +163,16 @@ def test_wait_may_answer_after_zero_seconds(gce: Gce) -> None:
     assert wait(gce, operation)["status"] == "RUNNING"
     gce.advance(90)
     assert wait(gce, operation)["status"] == "DONE"
+
+
+def test_a_zone_that_goes_out_of_reach_ends_a_wait(gce: Gce) -> None:
+    gce.cloud.operations.duration_s = 1000
+    operation = insert(gce).body
+    lost = threading.Timer(0.05, gce.switches.unreachable_zones.add, ["us-central1-a"])
+    lost.start()
+    answer = ask(gce, "POST", f"{ZONE}/operations/{operation['name']}/wait")
+    lost.join(10)
+    assert (answer.status, answer.reason) == (503, "backendError")
 
 
 # Policies and what the service offers

@@ -100,8 +100,12 @@ class Cloud:
             raise invalid("zone", call["zone"], "Unknown zone.")
         if call.params.get("region") not in (None, *REGIONS) and call.collection != "regions":
             raise invalid("region", call["region"], "Unknown region.")
+        self.check_reachable(call)
+
+    def check_reachable(self, call: Call) -> None:
+        """Fail a request to a zone that is out of reach; that it gets just this error is a guess."""
         if call.params.get("zone") in self.switches.unreachable_zones and call.collection != "zones":
-            raise backend_error()  # that a request to such a zone gets just this error is a guess
+            raise backend_error()
 
 
 def _permission(call: Call) -> str:

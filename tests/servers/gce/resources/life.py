@@ -51,6 +51,15 @@ def mark_running(cloud: Cloud, instance: Json) -> None:
     if path not in cloud.store or path not in cloud.runs:
         return
     instance.update(status="RUNNING", lastStartTimestamp=cloud.now_text())
+    _limit_run(cloud, instance)
+
+
+def _limit_run(cloud: Cloud, instance: Json) -> None:
+    """Set when a run must end; each entry into RUNNING sets it anew, a stop or a suspension clears it.
+
+    https://cloud.google.com/compute/docs/instances/limit-vm-runtime
+    """
+    path = unlink(instance["selfLink"])
     limit = instance["scheduling"].get("maxRunDuration")
     if limit:
         seconds, run = int(limit["seconds"]), cloud.runs[path]
@@ -58,6 +67,11 @@ def mark_running(cloud: Cloud, instance: Json) -> None:
             cloud.engine.now() + seconds
         )
         cloud.engine.after(seconds, lambda: _expire(cloud, instance, run))
+
+
+def _lift_limit(cloud: Cloud, instance: Json) -> None:
+    cloud.runs[unlink(instance["selfLink"])] = next(cloud.run_numbers)
+    instance.pop("resourceStatus", None)
 
 
 def forget_run(cloud: Cloud, instance: Json) -> None:
@@ -228,6 +242,9 @@ def _simple(cloud: Cloud, call: Call, needed: str, begin: Json, end: str, act: C
             instance["status"] = end
             if end == "SUSPENDED":
                 instance["lastSuspendedTimestamp"] = cloud.now_text()
+                _lift_limit(cloud, instance)
+            elif needed == "SUSPENDED":
+                _limit_run(cloud, instance)
 
     work = Work(
         begun=lambda: instance.update(begin), start=lambda: act(path), finish=finish, undo=lambda: instance.update(status=needed)

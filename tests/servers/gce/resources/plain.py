@@ -123,6 +123,7 @@ def wait(cloud: Cloud, call: Call) -> Json:
             time.sleep(pause_s)
         finally:
             cloud.lock.acquire()
+        cloud.check_reachable(call)
         cloud.engine.settle()
     return operation
 
