@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from dataclasses import dataclass
+from email.message import Message
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -32,15 +33,30 @@ class Answer:
         return str(self.body["error"]["message"])
 
 
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """What came back, before it is read as JSON."""
+
+    status: int
+    headers: Message
+    data: bytes
+
+
 def ask(gce: Gce, method: str, path: str, body: object = None, *, project: str = "demo", **query: Any) -> Answer:
     """Send one request; `path` begins after the project."""
+    raw = ask_raw(gce, method, path, body, project=project, **query)
+    return Answer(raw.status, json.loads(raw.data))
+
+
+def ask_raw(gce: Gce, method: str, path: str, body: object = None, *, project: str = "demo", **query: Any) -> Raw:
+    """Send one request, whose answer need not be JSON."""
     connection = http.client.HTTPConnection(str(urlsplit(gce.url).hostname), gce.port, timeout=10)
     try:
         url = f"/compute/v1/projects/{project}/{path}".rstrip("/")
         data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         connection.request(method, url + (f"?{urlencode(query)}" if query else ""), data, {"Content-Type": "application/json"})
         response = connection.getresponse()
-        return Answer(response.status, json.loads(response.read()))
+        return Raw(response.status, response.headers, response.read())
     finally:
         connection.close()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from google.api_core.client_options import ClientOptions
-from google.api_core.exceptions import Conflict, Forbidden, NotFound
+from google.api_core.exceptions import BadRequest, Conflict, Forbidden, NotFound, PreconditionFailed
 from google.auth.credentials import AnonymousCredentials
 
 from tests.servers.gce import Gce, rate_limit_exceeded, stock_out
@@ -106,3 +106,22 @@ def test_a_stock_out_keeps_its_code(gce: Gce, clients: Clients) -> None:
     error = insert(clients).error.errors[0]
     assert error.code == "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS"
     assert error.error_details[0].error_info.metadatas["zonesAvailable"] == "us-central1-b"
+
+
+def test_scopes_that_a_list_left_out_are_read(gce: Gce, clients: Clients) -> None:
+    gce.switches.unlisted_zones.add("us-central1-b")
+    gce.switches.lists_are_partial = True
+    pages = clients.instances.aggregated_list(project="demo").pages
+    page = next(iter(pages))
+    assert list(page.unreachables) == ["zones/us-central1-b"]
+    assert page.items["zones/us-central1-b"].warning.code == "UNREACHABLE"
+
+
+def test_a_policy_and_a_missing_network_keep_their_reasons(gce: Gce, clients: Clients) -> None:
+    gce.switches.forbids_external_addresses = True
+    with pytest.raises(PreconditionFailed, match="vmExternalIpAccess") as refused:
+        insert(clients)
+    assert refused.value.errors[0]["reason"] == "conditionNotMet"
+    body = instance("one") | {"network_interfaces": [{"network": "global/networks/none"}]}
+    with pytest.raises(BadRequest, match="The referenced network resource cannot be found"):
+        clients.instances.insert_unary(**PLACE, instance_resource=body)

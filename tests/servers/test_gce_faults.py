@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import http.client
+import json
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 
-from tests.servers.asking import ZONE, ask, boot, do, done, machine
-from tests.servers.gce import ApiError, Gce, OperationError, quota_error, rate_limit_exceeded, stock_out
+from tests.servers.asking import ZONE, ask, ask_raw, boot, do, done, get, machine
+from tests.servers.gce import (
+    ApiError,
+    Gce,
+    OperationError,
+    Page,
+    internal_error,
+    quota_error,
+    rate_limit_exceeded,
+    stock_out,
+    too_many_requests,
+    unavailable,
+)
 from tests.servers.vm import ScriptedVms, Step, Vm, VmError
 
 INSERT = "compute.instances.insert"
@@ -142,3 +155,53 @@ def test_a_method_that_is_not_served_is_told_loudly(gce: Gce) -> None:
     boot(gce, "one")
     assert ask(gce, "GET", f"{ZONE}/instances/one/screenshot").status == 501
     assert "compute.instances.getScreenshot" in gce.crashes.pop()
+
+
+@pytest.mark.parametrize(("when", "left"), [("before", False), ("after", True)])
+def test_an_answer_may_be_a_page(gce: Gce, when: str, left: bool) -> None:
+    gce.fault(INSERT, when=when, error=Page("<html>Log in</html>"))
+    raw = ask_raw(gce, "POST", f"{ZONE}/instances", machine("one"))
+    assert (raw.status, raw.headers.get_content_type(), raw.data) == (200, "text/html", b"<html>Log in</html>")
+    assert bool(gce.inventory()) is left
+    assert (gce.calls[-1].method, gce.calls[-1].status) == (INSERT, 200)
+
+
+def test_a_page_is_no_json(gce: Gce) -> None:
+    gce.fault("compute.projects.get", error=Page())
+    with pytest.raises(json.JSONDecodeError):
+        ask(gce, "GET", "")
+    assert get(gce, "")["name"] == "demo"
+
+
+def test_an_operation_may_end_with_an_internal_error(gce: Gce) -> None:
+    gce.fault(INSERT, error=internal_error())
+    operation = do(gce, "POST", f"{ZONE}/instances", machine("one"))
+    assert operation["status"] == "DONE"
+    assert (operation["error"]["errors"][0]["code"], operation["httpErrorStatusCode"]) == ("INTERNAL_ERROR", 500)
+    assert gce.inventory() == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason", "header"),
+    [
+        (unavailable(retry_after=7), 503, "backendError", "7"),
+        (unavailable(retry_after=0.2), 503, "backendError", "1"),
+        (too_many_requests(retry_after=30), 429, "rateLimitExceeded", "30"),
+        (
+            too_many_requests(retry_after=datetime(2026, 11, 25, 12, 0, 30, tzinfo=UTC)),
+            429,
+            "rateLimitExceeded",
+            "Wed, 25 Nov 2026 12:00:30 GMT",
+        ),
+    ],
+)
+def test_a_refusal_may_tell_when_to_come_back(gce: Gce, error: ApiError, status: int, reason: str, header: str) -> None:
+    gce.fault("compute.projects.get", error=error)
+    raw = ask_raw(gce, "GET", "")
+    assert (raw.status, raw.headers["Retry-After"]) == (status, header)
+    assert json.loads(raw.data)["error"]["errors"][0]["reason"] == reason
+
+
+def test_other_answers_do_not(gce: Gce) -> None:
+    gce.fault("compute.projects.get", error=BUSY)
+    assert [ask_raw(gce, "GET", "").headers["Retry-After"] for _ in range(2)] == [None, None]

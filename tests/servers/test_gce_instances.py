@@ -145,6 +145,21 @@ def test_a_restarted_run_has_its_whole_time_again(gce: Gce) -> None:
     assert status(gce) == "RUNNING"
 
 
+def test_the_limit_of_a_run_is_cleared_by_a_suspension_and_set_anew_by_the_resumption(gce: Gce) -> None:
+    boot(gce, "one", scheduling={"maxRunDuration": {"seconds": "3600"}, "instanceTerminationAction": "STOP"})
+    first = get(gce, ONE)["resourceStatus"]["scheduling"]["terminationTimestamp"]
+    done(gce, "POST", f"{ONE}/suspend")
+    assert "resourceStatus" not in get(gce, ONE)
+    gce.advance(4000)
+    assert status(gce) == "SUSPENDED"
+    done(gce, "POST", f"{ONE}/resume")
+    assert get(gce, ONE)["resourceStatus"]["scheduling"]["terminationTimestamp"] > first
+    gce.advance(3000)
+    assert status(gce) == "RUNNING"
+    gce.advance(700)
+    assert status(gce) == "TERMINATED"
+
+
 @pytest.mark.parametrize(("action", "left"), [("STOP", ["TERMINATED"]), ("DELETE", [])])
 def test_preemption_ends_a_spot_machine_as_was_asked(gce: Gce, action: str, left: list[str]) -> None:
     boot(gce, "one", scheduling={**SPOT, "instanceTerminationAction": action})

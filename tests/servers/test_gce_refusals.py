@@ -19,6 +19,7 @@ SCHEMA = "discovery document"
 DOCS = "https://cloud.google.com/compute/docs/"
 THREAD = "https://github.com/"
 INSTANCES = f"{ZONE}/instances"
+BOOT = "resource.disks[0].initializeParams"
 NIL = "00000000-0000-0000-0000-000000000000"
 LONG = "x" * (256 * 1024 + 1)
 
@@ -127,6 +128,16 @@ REQUEST_FORM = [
         "invalid",
         "Unknown zone.",
     ),
+    _post(
+        "new instance in a region for a zone",
+        THREAD + "inspec/inspec-gcp/issues/301",
+        "zones/us-east1/instances",
+        machine("new"),
+        400,
+        "invalid",
+        "Invalid value for field 'zone': 'us-east1'. Unknown zone.",
+    ),
+    _get("zone that does not exist", SCHEMA, "zones/us-central1-z", 404, "notFound", "zones/us-central1-z' was not found"),
     _get(
         "unknown region",
         THREAD + "googleapis/python-compute/issues/224",
@@ -164,11 +175,70 @@ REFERENCES = [
     ),
     _insert(
         "no such image",
-        THREAD + "hashicorp/terraform-provider-google/issues/9522",
+        THREAD + "docker-archive/infrakit.gcp/issues/1",
+        400,
+        "invalid",
+        f"'{BOOT}.sourceImage': 'global/images/none'. The referenced image resource cannot be found.",
+        disks=boot_disk("global/images/none"),
+    ),
+    _insert(
+        "no such network",
+        THREAD + "google/anthos-microk8s/issues/1",
+        400,
+        "invalid",
+        "'resource.networkInterfaces[0].network': 'global/networks/none'. The referenced network resource cannot be found.",
+        networkInterfaces=[{"network": "global/networks/none"}],
+    ),
+    _insert(
+        "no such subnetwork",
+        THREAD + "hashicorp/terraform-provider-google/issues/2140",
+        400,
+        "invalid",
+        f"'resource.networkInterfaces[0].subnetwork': '{REGION}/subnetworks/none'. "
+        "The referenced subnetwork resource cannot be found.",
+        networkInterfaces=[{"subnetwork": f"{REGION}/subnetworks/none"}],
+    ),
+    _post(
+        "firewall rule without its network",
+        THREAD + "skyplane-project/skyplane/issues/683",
+        "global/firewalls",
+        {"name": "new", "network": "global/networks/none", "allowed": [{"IPProtocol": "tcp"}]},
         404,
         "notFound",
-        "The resource 'projects/demo/global/images/none' was not found",
-        disks=boot_disk("global/images/none"),
+        "The resource 'projects/demo/global/networks/none' was not found",
+    ),
+    _post(
+        "subnetwork without its network",
+        THREAD + "fortinet/fortigate-tutorial-gcp/issues/1",
+        f"{REGION}/subnetworks",
+        {"name": "new", "network": "global/networks/none", "ipCidrRange": "10.8.0.0/24"},
+        404,
+        "notFound",
+        "The resource 'projects/demo/global/networks/none' was not found",
+    ),
+    _insert(
+        "no such disk type",
+        THREAD + "broadinstitute/cromwell/issues/3776",
+        400,
+        "invalid",
+        f"'{BOOT}.diskType': '{ZONE}/diskTypes/PERSISTENT_SSD'. The referenced diskType resource cannot be found.",
+        disks=boot_disk(diskType=f"{ZONE}/diskTypes/PERSISTENT_SSD"),
+    ),
+    _insert(
+        "bare name of a disk type",
+        THREAD + "hashicorp/terraform-provider-google/issues/322",
+        400,
+        "invalid",
+        f"'{BOOT}.diskType': 'pd-standard'. The URL is malformed.",
+        disks=boot_disk(diskType="pd-standard"),
+    ),
+    _insert(
+        "no such disk",
+        THREAD + "arunoda/fastai-shell/issues/5",
+        400,
+        "invalid",
+        f"'resource.disks[0].source': '{ZONE}/disks/none'. The referenced disk resource cannot be found.",
+        disks=[{"boot": True, "source": f"{ZONE}/disks/none"}],
     ),
     _insert(
         "machine type of another zone",
@@ -179,12 +249,32 @@ REFERENCES = [
         machineType="zones/us-east1-b/machineTypes/e2-small",
     ),
     _insert(
-        "machine type that the zone lacks",
-        DOCS + "regions-zones",
-        404,
-        "notFound",
-        "machineTypes/t2d-standard-1' was not found",
+        "machine type that no zone has",
+        THREAD + "gruntwork-io/terratest/issues/1132",
+        400,
+        "invalid",
+        f"'resource.machineType': '{ZONE}/machineTypes/t2d-standard-1'. "
+        "Machine type with name 't2d-standard-1' does not exist in zone 'us-central1-a'.",
         machineType=f"{ZONE}/machineTypes/t2d-standard-1",
+    ),
+    Wrong(
+        "machine type that other zones of the region have",
+        THREAD + "GoogleCloudPlatform/bank-of-anthos/issues/1234",
+        "POST",
+        "zones/us-central1-f/instances",
+        machine("new", machineType="zones/us-central1-f/machineTypes/n4-standard-2"),
+        400,
+        "invalid",
+        "Machine type with name 'n4-standard-2' does not exist in zone 'us-central1-f'.",
+    ),
+    _post(
+        "new machine type that the zone lacks",
+        THREAD + "gruntwork-io/terratest/issues/1132",
+        f"{INSTANCES}/off/setMachineType",
+        {"machineType": f"{ZONE}/machineTypes/t2d-standard-1"},
+        400,
+        "invalid",
+        "Machine type with name 't2d-standard-1' does not exist in zone 'us-central1-a'.",
     ),
     _insert("no machine type", SCHEMA, 400, "invalid", "resource.machineType", machineType=None),
     _insert(

@@ -31,6 +31,7 @@ MACHINE_TYPES = {
     "n4-standard-4": (4, 16384),
     "c3-standard-4": (4, 16384),
     "c3-standard-8": (8, 32768),
+    "c4-standard-2": (2, 7168),
     "t2a-standard-2": (2, 8192),
     "g2-standard-4": (4, 16384),
 }
@@ -41,8 +42,17 @@ MISSING = {
     "g2": ("us-central1-f", "us-east1-c"),
 }
 DISK_TYPES = ("pd-standard", "pd-balanced", "pd-ssd", "hyperdisk-balanced")
-ONLY_HYPERDISK = ("n4",)
-BOTH_DISK_KINDS = ("c3",)
+USABLE_DISK_TYPES = {
+    "c3": ("pd-balanced", "pd-ssd", "hyperdisk-balanced"),
+    "c4": ("hyperdisk-balanced",),
+    "g2": ("pd-balanced", "pd-ssd"),
+    "n4": ("hyperdisk-balanced",),
+}
+"""By machine series, the default first; https://cloud.google.com/compute/docs/disks/hyperdisks#machine-type-support.
+
+The default of C3, C4 and N4 stands in the discovery document (AttachedDiskInitializeParams.diskType), that of G2 is a guess.
+"""
+USABLE_BY_OTHERS = ("pd-standard", "pd-balanced", "pd-ssd")
 
 PUBLIC_IMAGES = {
     "debian-cloud": (
@@ -59,6 +69,11 @@ _SEEDED = "2026-11-12T08:00:00.000-08:00"
 
 def region_of(zone: str) -> str:
     return zone.rsplit("-", 1)[0]
+
+
+def usable_disk_types(machine_type: str) -> tuple[str, ...]:
+    """Return the disk types that a machine type (its name) can use, the default first."""
+    return USABLE_DISK_TYPES.get(machine_type.split("-")[0], USABLE_BY_OTHERS)
 
 
 def machine_types(zone: str) -> Iterator[str]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tests.servers.gce.catalog import PUBLIC_IMAGES, REGIONS, ZONES, region_of, seed
-from tests.servers.gce.engine import Engine, timestamp
-from tests.servers.gce.errors import ApiError, Json, forbidden, invalid, not_found
+from tests.servers.gce.engine import Clock, Engine, timestamp
+from tests.servers.gce.errors import ApiError, Json, backend_error, forbidden, invalid, not_found
 from tests.servers.gce.operations import Operations, Work
 from tests.servers.gce.schema import Call
 from tests.servers.gce.store import Store
+from tests.servers.gce.switches import Switches
 from tests.servers.vm import Vms
 
 QUOTAS: Mapping[str, float] = {
@@ -42,11 +44,19 @@ class Cloud:
     """One project of a cloud; whoever touches it holds `lock`."""
 
     def __init__(
-        self, project: str, vms: Vms, *, operation_s: float, quotas: Mapping[str, float], addresses: Iterator[str]
+        self,
+        project: str,
+        vms: Vms,
+        *,
+        operation_s: float,
+        quotas: Mapping[str, float],
+        addresses: Iterator[str],
+        clock: Clock = time.time,
     ) -> None:
         self.project, self.vms = project, vms
+        self.switches = Switches()
         self.lock = threading.RLock()
-        self.engine = Engine()
+        self.engine = Engine(clock)
         self.store = Store()
         self.operations = Operations(self.store, self.engine, operation_s)
         self.quotas = {region: {**QUOTAS, **quotas} for region in REGIONS}
@@ -54,6 +64,7 @@ class Cloud:
         self.returned_addresses: list[str] = []
         self.runs: dict[str, int] = {}
         self.run_numbers = itertools.count(1)
+        self.guest_off_at: dict[str, float] = {}
         seed(self.store, project)
 
     def now_text(self) -> str:
@@ -89,6 +100,12 @@ class Cloud:
             raise invalid("zone", call["zone"], "Unknown zone.")
         if call.params.get("region") not in (None, *REGIONS) and call.collection != "regions":
             raise invalid("region", call["region"], "Unknown region.")
+        self.check_reachable(call)
+
+    def check_reachable(self, call: Call) -> None:
+        """Fail a request to a zone that is out of reach; that it gets just this error is a guess."""
+        if call.params.get("zone") in self.switches.unreachable_zones and call.collection != "zones":
+            raise backend_error()
 
 
 def _permission(call: Call) -> str:

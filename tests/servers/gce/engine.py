@@ -13,13 +13,14 @@ from tests.servers.vm import Done, VmError
 POLL_S = 0.02
 
 Action = Callable[[], None]
+Clock = Callable[[], float]
 
 
 class Engine:
     """Runs actions when they are due; whoever holds the server's lock calls `settle`."""
 
-    def __init__(self) -> None:
-        self._offset_s = 0.0
+    def __init__(self, clock: Clock = time.time) -> None:
+        self._clock, self._offset_s = clock, 0.0
         self._frozen_at: float | None = None
         self._order = itertools.count()
         self._due: list[tuple[float, int, Action]] = []
@@ -27,7 +28,7 @@ class Engine:
 
     def now(self) -> float:
         """Return seconds since the epoch; while an action runs, the time at which it was due."""
-        return time.time() + self._offset_s if self._frozen_at is None else self._frozen_at
+        return self._clock() + self._offset_s if self._frozen_at is None else self._frozen_at
 
     def after(self, delay_s: float, action: Action) -> None:
         heapq.heappush(self._due, (self.now() + delay_s, next(self._order), action))

@@ -1,21 +1,34 @@
-"""Faults that tests order: an HTTP error before or after the effect, an error in the operation, an answer that never comes."""
+"""Faults that tests order: an HTTP error before or after the effect, an error in the operation, a page, no answer at all."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Literal
 
-from tests.servers.gce.errors import ApiError, Json
+from tests.servers.gce.errors import ApiError, Json, backend_error
 from tests.servers.gce.operations import OperationError
 from tests.servers.gce.schema import Call
 
-Error = ApiError | OperationError | Callable[[], None] | Literal["hang"]
 POSITIONS = ("before", "after")
 
 
 class Hang(Exception):  # noqa: N818
     """The connection is held, and closed without an answer."""
+
+
+class Page(Exception):  # noqa: N818
+    """The answer is an HTML page with status 200, as a captive portal sends it in the service's place."""
+
+    def __init__(self, text: str = "<!DOCTYPE html><html><title>Log in</title><p>Log in to use this network.</html>") -> None:
+        super().__init__(text)
+        self.text = text
+
+
+Error = ApiError | OperationError | Page | Callable[[], None] | Literal["hang"]
 
 
 @dataclass(slots=True)
@@ -37,11 +50,42 @@ class Fault:
             raise Hang
         if isinstance(self.error, OperationError):
             call.operation_fault = (self.when, self.error)
-        elif isinstance(self.error, ApiError):
+        elif isinstance(self.error, (ApiError, Page)):
             raise self.error
         else:
             assert callable(self.error)
             self.error()
+
+
+def unavailable(*, retry_after: float | datetime) -> ApiError:
+    """Return a 503 with Retry-After: seconds, or the time as an HTTP date (RFC 9110, 10.2.3)."""
+    return backend_error(retry_after=_retry_after(retry_after))
+
+
+def too_many_requests(*, retry_after: float | datetime) -> ApiError:
+    """Return a 429 with Retry-After.
+
+    https://cloud.google.com/service-usage/docs/troubleshooting has 429 for quotas; reason and text are a guess.
+    """
+    return ApiError(429, "rateLimitExceeded", "Too Many Requests", domain="usageLimits", retry_after=_retry_after(retry_after))
+
+
+def _retry_after(when: float | datetime) -> str:
+    """Return whole seconds, rounded up, or an HTTP date."""
+    return format_datetime(when.astimezone(UTC), usegmt=True) if isinstance(when, datetime) else str(math.ceil(when))
+
+
+def internal_error() -> OperationError:
+    """Return what ends an operation: https://github.com/hashicorp/terraform-provider-google/issues/1961."""
+    return OperationError("INTERNAL_ERROR", backend_error().message, 500, "INTERNAL SERVER ERROR")
+
+
+def not_compatible(*features: str) -> ApiError:
+    """Return the other words for a disk type that a machine type refuses: https://github.com/DataBiosphere/dsub/issues/301.
+
+    `features` are disk type and machine type; the server's own words are those of `resources/drives.py`.
+    """
+    return ApiError(400, "badRequest", f"[{', '.join(features)}] features are not compatible for creating instance.")
 
 
 def stock_out(zone: str, machine_type: str, *, available: str = "", is_plain: bool = False) -> OperationError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,9 +13,17 @@ from urllib.parse import parse_qs, urlsplit
 from tests.servers.gce.errors import Json
 from tests.servers.gce.faults import Hang
 
-Handle = Callable[[str, str, dict[str, list[str]], bytes], tuple[int, Json]]
 
-_STATUS = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 409: "Conflict", 412: "Precondition Failed"}
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer: a JSON body, or text that is sent as an HTML page."""
+
+    status: int
+    body: Json | str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handle = Callable[[str, str, dict[str, list[str]], bytes], Reply]
 
 
 class Server(ThreadingHTTPServer):
@@ -46,14 +55,17 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         try:
-            status, answer = self.server.handle(self.command, url.path, parse_qs(url.query, keep_blank_values=True), body)
+            reply = self.server.handle(self.command, url.path, parse_qs(url.query, keep_blank_values=True), body)
         except Hang:
             self.close_connection = True
             return
-        data = json.dumps(answer, indent=2).encode()
-        self.send_response(status, _STATUS.get(status))
-        self.send_header("Content-Type", "application/json; charset=UTF-8")
+        is_page = isinstance(reply.body, str)
+        data = (reply.body if isinstance(reply.body, str) else json.dumps(reply.body, indent=2)).encode()
+        self.send_response(reply.status)
+        self.send_header("Content-Type", "text/html; charset=UTF-8" if is_page else "application/json; charset=UTF-8")
         self.send_header("Content-Length", str(len(data)))
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
         self.wfile.flush()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.servers.gce.errors import invalid, not_found
-from tests.servers.gce.store import Store, scope_of
+from tests.servers.gce.errors import absent_machine_type, absent_reference, invalid, not_found
+from tests.servers.gce.store import Store, name_of, scope_of
 
 IMAGE_FAMILY = re.compile(r"projects/([^/]+)/(?:global/images/family|zones/[^/]+/imageFamilyViews)/([^/]+)")
 
@@ -26,8 +26,13 @@ def absolute(reference: str, project: str) -> str:
     return text if text.startswith("projects/") else f"projects/{project}/{text}"
 
 
-def found(store: Store, reference: str, field: str, *, project: str, collection: str, scope: str = "") -> str:
-    """Return the path behind a reference to something that exists, in that scope; raises ApiError 400 or 404."""
+def found(
+    store: Store, reference: str, field: str, *, project: str, collection: str, scope: str = "", absent_kind: str = ""
+) -> str:
+    """Return the path behind a reference to something that exists, in that scope; raises ApiError.
+
+    A reference to nothing is refused with 404, or with 400 and the name of its kind where `absent_kind` gives one.
+    """
     path = path_of(reference, field, project=project, collection=collection)
     if path.split("/")[1] != project and collection != "images":
         raise invalid(field, reference, "Cross-project references for this resource type are not allowed.")
@@ -35,5 +40,14 @@ def found(store: Store, reference: str, field: str, *, project: str, collection:
         kind, place = scope.split("/")
         raise invalid(field, reference, f"The referenced resource must be in the {kind.removesuffix('s')} '{place}'.")
     if path not in store:
-        raise not_found(path)
+        raise absent_reference(field, reference, absent_kind) if absent_kind else not_found(path)
     return path
+
+
+def machine_type_path(store: Store, reference: str, *, project: str, zone: str) -> str:
+    """Return the path of a machine type of a zone; raises ApiError 400."""
+    field, scope = "resource.machineType", f"zones/{zone}"
+    path = path_of(reference, field, project=project, collection="machineTypes")
+    if scope_of(path) == scope and path not in store:
+        raise absent_machine_type(field, reference, name_of(path), zone)
+    return found(store, reference, field, project=project, collection="machineTypes", scope=scope)

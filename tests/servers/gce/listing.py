@@ -23,19 +23,32 @@ def page(call: Call, kind: str, things: list[Json]) -> Json:
     return answer
 
 
-def aggregated_page(call: Call, kind: str, scopes: list[str], things: list[tuple[str, Json]]) -> Json:
-    """Return one page over all scopes; those without a result on it carry a warning, as the service has it."""
-    chosen, more = _choose(call, kind, things)
+def aggregated_page(call: Call, kind: str, scopes: list[str], things: list[tuple[str, Json]], unreachable: list[str]) -> Json:
+    """Return one page over all scopes; those without a result on it carry a warning, as the service has it.
+
+    Fields and codes stand in the discovery document (InstanceAggregatedList.unreachables, the scoped list's warning.code:
+    UNREACHABLE, "A given scope cannot be reached."). Message and form of the names in `unreachables` are a guess.
+    """
+    chosen, more = _choose(call, kind, [entry for entry in things if entry[0] not in unreachable])
     items: Json = {}
     for scope in scopes:
         found = [thing for place, thing in chosen if place == scope]
-        items[scope] = {call.collection: found} if found else {"warning": _no_results(scope)}
-    return {"kind": f"{kind}AggregatedList", "id": call.path, "items": items, "selfLink": link(call.path), **more}
+        warning = _unreachable(scope) if scope in unreachable else _no_results(scope)
+        items[scope] = {call.collection: found} if found else {"warning": warning}
+    answer = {"kind": f"{kind}AggregatedList", "id": call.path, "items": items, "selfLink": link(call.path), **more}
+    return {**answer, "unreachables": unreachable} if unreachable else answer
 
 
 def _no_results(scope: str) -> Json:
-    message = f"There are no results for scope '{scope}' on this page."
-    return {"code": "NO_RESULTS_ON_PAGE", "message": message, "data": [{"key": "scope", "value": scope}]}
+    return _warning("NO_RESULTS_ON_PAGE", f"There are no results for scope '{scope}' on this page.", scope)
+
+
+def _unreachable(scope: str) -> Json:
+    return _warning("UNREACHABLE", f"The scope '{scope}' cannot be reached.", scope)
+
+
+def _warning(code: str, message: str, scope: str) -> Json:
+    return {"code": code, "message": message, "data": [{"key": "scope", "value": scope}]}
 
 
 def _choose(call: Call, kind: str, things: list[tuple[str, Json]]) -> tuple[list[tuple[str, Json]], Json]:

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,13 +16,17 @@ from typing import Any
 import tests.servers.gce.resources  # noqa: F401 - fills the table of methods
 from tests.servers.gce import masks
 from tests.servers.gce.cloud import Cloud
+from tests.servers.gce.engine import Clock
 from tests.servers.gce.errors import ApiError, Json, unparsable
-from tests.servers.gce.faults import POSITIONS, Error, Fault, Hang
-from tests.servers.gce.http import Server
+from tests.servers.gce.faults import POSITIONS, Error, Fault, Hang, Page
+from tests.servers.gce.host import CloudHost
+from tests.servers.gce.http import Reply, Server
+from tests.servers.gce.operations import OperationError
 from tests.servers.gce.resources import life, networks
 from tests.servers.gce.resources.firewalls import is_open
 from tests.servers.gce.schema import Call, compute_v1
 from tests.servers.gce.store import collection_of, name_of, scope_of
+from tests.servers.gce.switches import Switches
 from tests.servers.vm import ScriptedVms, Vms
 
 SERVICE_PATH = "/compute/v1/"
@@ -51,7 +56,11 @@ class Gce:
         self._faults: list[Fault] = []
         self._closing = threading.Event()
         self._server = Server(self.serve_request, self._tick)
-        cloud.vms.bind(_Host(self))
+        cloud.vms.bind(CloudHost(cloud))
+
+    @property
+    def switches(self) -> Switches:
+        return self.cloud.switches
 
     @property
     def port(self) -> int:
@@ -93,7 +102,7 @@ class Gce:
         """Let the nth call of a method from now on (each, with None) fail before or after its effect.
 
         `error` is an ApiError (the answer), an OperationError (the operation ends with it; with "before" without
-        the effect), a function to call, or "hang": no answer, for `hang_s`.
+        the effect), a Page (HTML, status 200), a function to call, or "hang": no answer, for `hang_s`.
         """
         assert when in POSITIONS, when
         assert method in compute_v1().ids, method
@@ -103,6 +112,12 @@ class Gce:
     def clear_faults(self) -> None:
         with self.cloud.lock:
             self._faults.clear()
+
+    def withdraw(self, path: str) -> None:
+        """No longer offer a machine type or a disk type that no instance has: `zones/us-central1-a/machineTypes/n4-standard-2`."""
+        with self._settled():
+            self.cloud.store.get(f"projects/{self.cloud.project}/{path}")
+            self.cloud.store.remove(f"projects/{self.cloud.project}/{path}")
 
     def preempt(self, name: str) -> None:
         """Take a running Spot machine away."""
@@ -127,41 +142,43 @@ class Gce:
 
     # Serving
 
-    def serve_request(self, http: str, path: str, query: dict[str, list[str]], data: bytes) -> tuple[int, Json]:
+    def serve_request(self, http: str, path: str, query: dict[str, list[str]], data: bytes) -> Reply:
         """Serve one request; note it."""
         if self.latency_s:
             self._closing.wait(self.latency_s)
         entry: dict[str, Any] = {"method": "", "path": path, "status": 0}
         try:
-            status, answer = self._answer(http, path, query, data, entry)
+            reply = self._answer(http, path, query, data, entry)
         except Hang:
             self.calls.append(Served(**entry))
             self._closing.wait(self.hang_s)
             raise
-        self.calls.append(Served(**{**entry, "status": status}))
-        return status, answer
+        self.calls.append(Served(**{**entry, "status": reply.status}))
+        return reply
 
-    def _answer(self, http: str, path: str, query: dict[str, list[str]], data: bytes, entry: dict[str, Any]) -> tuple[int, Json]:
+    def _answer(self, http: str, path: str, query: dict[str, list[str]], data: bytes, entry: dict[str, Any]) -> Reply:
         try:
             with self.cloud.lock:
                 self.cloud.engine.settle()
-                return 200, self._handle(http, path, query, data, entry)
+                return Reply(200, self._handle(http, path, query, data, entry))
         except ApiError as error:
             if error.code == 501:
                 self.crashes.append(error.message)
-            return error.code, error.body()
+            return Reply(error.code, error.body(), error.headers)
+        except Page as page:
+            return Reply(200, page.text)
         except Hang:
             raise
         except Exception:
             self.crashes.append(f"{http} {path}\n{traceback.format_exc()}")
-            return 500, ApiError(500, "backendError", "Internal error. See `crashes` of the test server.").body()
+            return Reply(500, ApiError(500, "backendError", "Internal error. See `crashes` of the test server.").body())
 
     def _handle(self, http: str, path: str, query: dict[str, list[str]], data: bytes, entry: dict[str, Any]) -> Json:
         """Check and serve; the faults that are due strike before and after."""
         call = self._call(http, path, query, data, entry)
         due = [fault for fault in self._faults if fault.is_due(call.method.id)]
         for fault in due:
-            if fault.when == "before" or (isinstance(fault.error, Exception) and not isinstance(fault.error, ApiError)):
+            if fault.when == "before" or isinstance(fault.error, OperationError):
                 fault.strike(call)
         answer = copy.deepcopy(self.cloud.handle(call))
         for fault in due:
@@ -218,29 +235,6 @@ class Gce:
             self.cloud.vms.close()
 
 
-class _Host:
-    """What the machines behind the server may ask of it."""
-
-    def __init__(self, gce: Gce) -> None:
-        self._gce = gce
-
-    def now(self) -> float:
-        return self._gce.cloud.engine.now()
-
-    def after(self, delay_s: float, action: Any) -> None:
-        with self._gce.cloud.lock:
-            self._gce.cloud.engine.after(delay_s, action)
-
-    def ended(self, vm_id: str) -> None:
-        with self._gce.cloud.lock:
-            self._gce.cloud.engine.after(0, lambda: life.ended(self._gce.cloud, vm_id))
-
-    def is_open(self, vm_id: str, port: int, source: str) -> bool:
-        cloud = self._gce.cloud
-        with cloud.lock:  # the instance may have been deleted meanwhile
-            return vm_id in cloud.store and is_open(cloud, cloud.store.get(vm_id), port, source)
-
-
 def _json(data: bytes) -> object:
     if not data:
         return {}
@@ -272,14 +266,16 @@ def serve(
     quotas: Mapping[str, float] | None = None,
     default_network: bool = True,
     addresses: Iterator[str] | None = None,
+    clock: Clock = time.time,
 ) -> Iterator[Gce]:
     """Run a server until the block ends.
 
     `operation_s` is how long each operation takes; `quotas` changes those of each region; `addresses` are given to
-    instances (by default loopback addresses of their own).
+    instances (by default loopback addresses of their own). `clock` returns seconds since the epoch; with one that
+    stands still, only `advance` moves the time.
     """
     given: Iterator[str] = addresses or iter(())
-    cloud = Cloud(project, vms or ScriptedVms(), operation_s=operation_s, quotas=quotas or {}, addresses=given)
+    cloud = Cloud(project, vms or ScriptedVms(), operation_s=operation_s, quotas=quotas or {}, addresses=given, clock=clock)
     if default_network:
         networks.seed(cloud)
     gce = Gce(cloud, hang_s)

@@ -8,7 +8,7 @@ from tests.servers.gce import checks, quotas
 from tests.servers.gce.catalog import region_of
 from tests.servers.gce.cloud import Cloud, serves
 from tests.servers.gce.errors import ApiError, Json, in_use, invalid
-from tests.servers.gce.links import IMAGE_FAMILY, absolute, found, path_of
+from tests.servers.gce.links import IMAGE_FAMILY, absolute, found
 from tests.servers.gce.operations import Work
 from tests.servers.gce.resources.images import newest_of_family
 from tests.servers.gce.schema import Call
@@ -30,11 +30,15 @@ class DiskPlan:
     description: str = ""
 
 
-def plan(cloud: Cloud, call: Call, name: str, wanted: Json, fields: dict[str, str]) -> DiskPlan:
-    """Check what a disk is to be like; `fields` tells under which names the request says so."""
+def plan(cloud: Cloud, call: Call, name: str, wanted: Json, fields: dict[str, str], *, with_instance: bool = False) -> DiskPlan:
+    """Check what a disk is to be like; `fields` tells under which names the request says so.
+
+    References to nothing are refused in other words when the disk is made with an instance (`with_instance`).
+    """
     zone = f"zones/{call['zone']}"
     path = f"projects/{cloud.project}/{zone}/disks/{name}"
-    image = image_path(cloud, wanted["image"], fields["image"]) if wanted.get("image") else ""
+    absent_image = "image" if with_instance and cloud.switches.missing_image_status == 400 else ""
+    image = image_path(cloud, wanted["image"], fields["image"], absent_image) if wanted.get("image") else ""
     least_gb = int(cloud.store.get(image)["diskSizeGb"]) if image else SMALLEST_GB
     size_gb = int(wanted.get("size") or (least_gb if image else 500))
     if size_gb < least_gb:
@@ -43,7 +47,15 @@ def plan(cloud: Cloud, call: Call, name: str, wanted: Json, fields: dict[str, st
         raise invalid(fields["size"], size_gb, f"Disk size must be between {SMALLEST_GB} and {LARGEST_GB} GB.")
     checks.labels(wanted.get("labels", {}), fields["labels"])
     kind = wanted.get("type") or f"{zone}/diskTypes/pd-standard"
-    kind = found(cloud.store, kind, fields["type"], project=cloud.project, collection="diskTypes", scope=zone)
+    kind = found(
+        cloud.store,
+        kind,
+        fields["type"],
+        project=cloud.project,
+        collection="diskTypes",
+        scope=zone,
+        absent_kind="diskType" if with_instance else "",
+    )
     return DiskPlan(
         path=path,
         type=kind,
@@ -54,11 +66,14 @@ def plan(cloud: Cloud, call: Call, name: str, wanted: Json, fields: dict[str, st
     )
 
 
-def image_path(cloud: Cloud, reference: str, field: str) -> str:
-    """Return the path of the image behind a URL, also that of a family; raises ApiError 400 or 404."""
+def image_path(cloud: Cloud, reference: str, field: str, absent_kind: str = "") -> str:
+    """Return the path of the image behind a URL, also that of a family; raises ApiError 400 or 404 (see `found`).
+
+    A family without an image is 404 for an instance, too: https://github.com/googlecodelabs/feedback/issues/463.
+    """
     if family := IMAGE_FAMILY.fullmatch(absolute(reference, cloud.project)):
         return unlink(newest_of_family(cloud, family[1], family[2])["selfLink"])
-    path = path_of(reference, field, project=cloud.project, collection="images")
+    path = found(cloud.store, reference, field, project=cloud.project, collection="images", absent_kind=absent_kind)
     image = cloud.store.get(path)
     state = image.get("deprecated", {}).get("state")
     if state in ("OBSOLETE", "DELETED"):
@@ -134,9 +149,17 @@ def resize(cloud: Cloud, call: Call) -> Json:
     return cloud.begin(call, disk, Work(finish=lambda: disk.update(sizeGb=str(size_gb))))
 
 
-def by_reference(cloud: Cloud, reference: str, field: str, zone: str) -> Json:
+def by_reference(cloud: Cloud, reference: str, field: str, zone: str, absent_kind: str = "") -> Json:
     """Return the disk behind a URL of a zone; raises ApiError."""
-    path = found(cloud.store, reference, field, project=cloud.project, collection="disks", scope=f"zones/{zone}")
+    path = found(
+        cloud.store,
+        reference,
+        field,
+        project=cloud.project,
+        collection="disks",
+        scope=f"zones/{zone}",
+        absent_kind=absent_kind,
+    )
     return cloud.store.get(path)
 
 

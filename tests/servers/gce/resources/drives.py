@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.servers.gce import checks
-from tests.servers.gce.catalog import BOTH_DISK_KINDS, ONLY_HYPERDISK
+from tests.servers.gce.catalog import usable_disk_types
 from tests.servers.gce.cloud import Cloud
 from tests.servers.gce.errors import ApiError, Json, already_exists, bad_usage, in_use, required
 from tests.servers.gce.resources import disks
@@ -19,22 +19,26 @@ def plan(cloud: Cloud, call: Call, machine_type: str) -> Planned:
     given = call.body["disks"]
     if sum(bool(disk.get("boot")) for disk in given) != 1 or not given[0].get("boot"):
         raise bad_usage("Exactly one boot disk must be specified, as the first disk")
-    planned = [(disk, _plan_disk(cloud, call, disk, index)) for index, disk in enumerate(given)]
+    planned = [(disk, _plan_disk(cloud, call, disk, index, name_of(machine_type))) for index, disk in enumerate(given)]
     names = [plan.path for _, plan in planned if plan]
     for path in names:
         if path in cloud.store or names.count(path) > 1:
             raise already_exists(path)
-    family = name_of(machine_type).split("-")[0]
-    for _, plan in planned:
-        if plan and name_of(plan.type).startswith("hyperdisk") != (family in ONLY_HYPERDISK) and family not in BOTH_DISK_KINDS:
-            raise _unusable(name_of(plan.type), name_of(machine_type))
+    for disk, plan in planned:
+        check_usable(plan.type if plan else _source_type(cloud, call, disk), machine_type)
     _check_architecture(cloud, planned, machine_type)
     return planned
 
 
-def _unusable(disk_type: str, machine_type: str) -> ApiError:
-    """Return the error of https://github.com/rancher/harvester-cloud/issues/249."""
-    return ApiError(400, "badRequest", f"{disk_type} disk type cannot be used by {machine_type} machine type.")
+def _source_type(cloud: Cloud, call: Call, disk: Json) -> str:
+    return str(disks.by_reference(cloud, disk["source"], "", call["zone"])["type"])
+
+
+def check_usable(disk_type: str, machine_type: str) -> None:
+    """Refuse a disk type (path or URL) that a machine type cannot use: https://github.com/rancher/harvester-cloud/issues/249."""
+    disk, machine = name_of(disk_type), name_of(machine_type)
+    if disk not in usable_disk_types(machine):
+        raise ApiError(400, "badRequest", f"{disk} disk type cannot be used by {machine} machine type.")
 
 
 def _check_architecture(cloud: Cloud, planned: Planned, machine_type: str) -> None:
@@ -49,7 +53,7 @@ def _check_architecture(cloud: Cloud, planned: Planned, machine_type: str) -> No
         )
 
 
-def _plan_disk(cloud: Cloud, call: Call, disk: Json, index: int) -> DiskPlan | None:
+def _plan_disk(cloud: Cloud, call: Call, disk: Json, index: int, machine_type: str) -> DiskPlan | None:
     """Return the disk to make; None for one that is there, which is checked."""
     field = f"resource.disks[{index}]"
     params = disk.get("initializeParams")
@@ -60,7 +64,7 @@ def _plan_disk(cloud: Cloud, call: Call, disk: Json, index: int) -> DiskPlan | N
             else required(f"{field}.source")
         )
     if params is None:
-        there = disks.by_reference(cloud, disk["source"], f"{field}.source", call["zone"])
+        there = disks.by_reference(cloud, disk["source"], f"{field}.source", call["zone"], "disk")
         if users := disks.users_of(there):
             raise in_use("disk", unlink(there["selfLink"]), users[0])
         return None
@@ -71,7 +75,7 @@ def _plan_disk(cloud: Cloud, call: Call, disk: Json, index: int) -> DiskPlan | N
     wanted = {
         "image": params.get("sourceImage"),
         "size": params.get("diskSizeGb") or disk.get("diskSizeGb"),
-        "type": params.get("diskType"),
+        "type": params.get("diskType") or f"zones/{call['zone']}/diskTypes/{usable_disk_types(machine_type)[0]}",
         "labels": params.get("labels", {}),
         "description": params.get("description", ""),
     }
@@ -82,7 +86,7 @@ def _plan_disk(cloud: Cloud, call: Call, disk: Json, index: int) -> DiskPlan | N
         "type": f"{inner}.diskType",
         "labels": f"{inner}.labels",
     }
-    return disks.plan(cloud, call, name, wanted, fields)
+    return disks.plan(cloud, call, name, wanted, fields, with_instance=True)
 
 
 def attach(cloud: Cloud, instance: Json, given: Json, plan: DiskPlan | None, index: int) -> Json:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from tests.servers.gce import checks
 from tests.servers.gce.cloud import Cloud, serves
-from tests.servers.gce.errors import Json, bad_usage, in_use, invalid, required, stale
-from tests.servers.gce.links import found
+from tests.servers.gce.errors import ApiError, Json, bad_usage, in_use, invalid, required, stale
+from tests.servers.gce.links import machine_type_path
 from tests.servers.gce.operations import OperationError, Work
 from tests.servers.gce.resources import disks
-from tests.servers.gce.resources.drives import attached
+from tests.servers.gce.resources.drives import attached, check_usable
 from tests.servers.gce.schema import Call
-from tests.servers.gce.store import fingerprint, link, name_of, parent_of, scope_of, unlink
+from tests.servers.gce.store import fingerprint, link, name_of, parent_of, unlink
 
 
 @serves("compute.instances.setMetadata")
@@ -46,27 +46,26 @@ def _replace(cloud: Cloud, call: Call, part: str) -> Json:
 
 @serves("compute.instances.setScheduling")
 def set_scheduling(cloud: Cloud, call: Call) -> Json:
+    """Change the scheduling; that of a running instance may change but in part.
+
+    The discovery document wants the instance TERMINATED; Terraform changes maintenance and restart on a running one
+    (https://github.com/hashicorp/terraform-provider-google, schedulingHasChangeWithoutReboot), but not the run duration.
+    """
     instance = cloud.store.get(parent_of(call.path))
     changed = checks.scheduling({**instance["scheduling"], **call.body}, "resource")
     if changed["provisioningModel"] != instance["scheduling"]["provisioningModel"]:
         raise bad_usage("Cannot change the provisioning model of an instance")
-    if "maxRunDuration" in call.body and instance["status"] != "TERMINATED":
-        raise bad_usage("Instance should be in the STOPPED state.")
+    is_new = changed.get("maxRunDuration") != instance["scheduling"].get("maxRunDuration")
+    if is_new and instance["status"] != "TERMINATED":
+        # users quote the text of gcloud compute instances set-scheduling; the reason is a guess
+        raise ApiError(400, "badRequest", "Max run duration cannot be changed while the instance is running.")
     return cloud.begin(call, instance, Work(finish=lambda: instance.update(scheduling=changed)))
 
 
 @serves("compute.instances.setMachineType")
 def set_machine_type(cloud: Cloud, call: Call) -> Json:
     instance = cloud.store.get(parent_of(call.path))
-    scope = scope_of(call.path)
-    path = found(
-        cloud.store,
-        call.body.get("machineType", ""),
-        "resource.machineType",
-        project=cloud.project,
-        collection="machineTypes",
-        scope=scope,
-    )
+    path = machine_type_path(cloud.store, call.body.get("machineType", ""), project=cloud.project, zone=call["zone"])
     if instance["status"] != "TERMINATED":
         raise bad_usage("Instance should be in the STOPPED state.")
     return cloud.begin(call, instance, Work(finish=lambda: instance.update(machineType=link(path))))
@@ -95,6 +94,7 @@ def attach_disk(cloud: Cloud, call: Call) -> Json:
     disk = disks.by_reference(cloud, call.body["source"], "resource.source", call["zone"])
     if users := disks.users_of(disk):
         raise in_use("disk", unlink(disk["selfLink"]), users[0])
+    check_usable(disk["type"], instance["machineType"])
     device = call.body.get("deviceName")
     if device and any(shown["deviceName"] == device for shown in instance["disks"]):
         raise invalid("resource.deviceName", device, "Device name is already in use.")

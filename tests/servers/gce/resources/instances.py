@@ -8,7 +8,7 @@ from tests.servers.gce import checks, quotas
 from tests.servers.gce.catalog import region_of
 from tests.servers.gce.cloud import Cloud, serves
 from tests.servers.gce.errors import ApiError, Json, already_exists, bad_usage, invalid, required
-from tests.servers.gce.links import found
+from tests.servers.gce.links import machine_type_path
 from tests.servers.gce.operations import Work
 from tests.servers.gce.resources import addresses, disks, drives, life, nics
 from tests.servers.gce.resources.disks import DiskPlan
@@ -94,9 +94,7 @@ def _checked(cloud: Cloud, call: Call) -> Json:
     checks.metadata(body.get("metadata", {}), "resource.metadata")
     checks.tags(body.get("tags", {}), "resource.tags")
     scope = f"zones/{call['zone']}"
-    machine = found(
-        cloud.store, body["machineType"], "resource.machineType", project=cloud.project, collection="machineTypes", scope=scope
-    )
+    machine = machine_type_path(cloud.store, body["machineType"], project=cloud.project, zone=call["zone"])
     metadata, tags = body.get("metadata", {}), body.get("tags", {})
     return {
         **{key: body[key] for key in _KEPT if key in body},

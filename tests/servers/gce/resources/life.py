@@ -8,7 +8,7 @@ from tests.servers.gce.cloud import Cloud, serves
 from tests.servers.gce.engine import timestamp
 from tests.servers.gce.errors import ApiError, Json, bad_usage, not_ready
 from tests.servers.gce.operations import Work
-from tests.servers.gce.resources import addresses, disks
+from tests.servers.gce.resources import addresses, disks, shutdown
 from tests.servers.gce.schema import Call
 from tests.servers.gce.store import name_of, parent_of, unlink
 from tests.servers.vm import Done, Drive, Vm
@@ -51,6 +51,15 @@ def mark_running(cloud: Cloud, instance: Json) -> None:
     if path not in cloud.store or path not in cloud.runs:
         return
     instance.update(status="RUNNING", lastStartTimestamp=cloud.now_text())
+    _limit_run(cloud, instance)
+
+
+def _limit_run(cloud: Cloud, instance: Json) -> None:
+    """Set when a run must end; each entry into RUNNING sets it anew, a stop or a suspension clears it.
+
+    https://cloud.google.com/compute/docs/instances/limit-vm-runtime
+    """
+    path = unlink(instance["selfLink"])
     limit = instance["scheduling"].get("maxRunDuration")
     if limit:
         seconds, run = int(limit["seconds"]), cloud.runs[path]
@@ -58,6 +67,11 @@ def mark_running(cloud: Cloud, instance: Json) -> None:
             cloud.engine.now() + seconds
         )
         cloud.engine.after(seconds, lambda: _expire(cloud, instance, run))
+
+
+def _lift_limit(cloud: Cloud, instance: Json) -> None:
+    cloud.runs[unlink(instance["selfLink"])] = next(cloud.run_numbers)
+    instance.pop("resourceStatus", None)
 
 
 def forget_run(cloud: Cloud, instance: Json) -> None:
@@ -106,23 +120,26 @@ def stopping(cloud: Cloud, instance: Json) -> Work:
     path = unlink(instance["selfLink"])
 
     def begun() -> None:
+        shutdown.begin(cloud, instance)
         forget_run(cloud, instance)
         if path in cloud.store and instance["status"] != "TERMINATED":
             instance["status"] = "STOPPING"
 
     def finish() -> None:
+        cloud.guest_off_at.pop(path, None)
         if path in cloud.store:
             instance.update(status="TERMINATED", lastStopTimestamp=cloud.now_text())
             instance.pop("resourceStatus", None)
             addresses.release(cloud, instance, static=False)
 
-    return Work(begun=begun, start=lambda: cloud.vms.stop(path), finish=finish)
+    return Work(begun=begun, start=lambda: shutdown.then(cloud, path, lambda: cloud.vms.stop(path)), finish=finish)
 
 
 def deletion(cloud: Cloud, instance: Json) -> Work:
     path = unlink(instance["selfLink"])
 
     def begun() -> None:
+        shutdown.begin(cloud, instance)
         instance["status"] = "STOPPING"
         forget_run(cloud, instance)
 
@@ -130,12 +147,13 @@ def deletion(cloud: Cloud, instance: Json) -> Work:
         if path in cloud.store:
             forget(cloud, instance)
 
-    return Work(begun=begun, start=lambda: cloud.vms.delete(path), finish=finish)
+    return Work(begun=begun, start=lambda: shutdown.then(cloud, path, lambda: cloud.vms.delete(path)), finish=finish)
 
 
 def forget(cloud: Cloud, instance: Json) -> None:
     """Take an instance out of the store, with the disks that go with it."""
     forget_run(cloud, instance)
+    cloud.guest_off_at.pop(unlink(instance["selfLink"]), None)
     cloud.store.remove(unlink(instance["selfLink"]))
     addresses.release(cloud, instance, static=True)
     for shown in instance["disks"]:
@@ -162,7 +180,11 @@ def stop(cloud: Cloud, call: Call) -> Json:
 
 @serves("compute.instances.start")
 def start(cloud: Cloud, call: Call) -> Json:
-    """Start; starting what is on is no error."""
+    """Start; starting what is on is no error.
+
+    A guess: known of a sibling of the service,
+    https://cloud.google.com/distributed-cloud/hosted/docs/latest/gdch/resources/gdcloud-reference/gdcloud-compute-instances-start.
+    """
     instance = cloud.store.get(parent_of(call.path))
     if instance["status"] in ("RUNNING", "PROVISIONING", "STAGING"):
         return cloud.begin(call, instance, Work(finish=lambda: None))
@@ -220,6 +242,9 @@ def _simple(cloud: Cloud, call: Call, needed: str, begin: Json, end: str, act: C
             instance["status"] = end
             if end == "SUSPENDED":
                 instance["lastSuspendedTimestamp"] = cloud.now_text()
+                _lift_limit(cloud, instance)
+            elif needed == "SUSPENDED":
+                _limit_run(cloud, instance)
 
     work = Work(
         begun=lambda: instance.update(begin), start=lambda: act(path), finish=finish, undo=lambda: instance.update(status=needed)

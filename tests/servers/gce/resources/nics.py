@@ -6,7 +6,7 @@ import itertools
 
 from tests.servers.gce.catalog import region_of
 from tests.servers.gce.cloud import Cloud
-from tests.servers.gce.errors import Json, invalid, not_ready
+from tests.servers.gce.errors import Json, external_address_forbidden, invalid, not_ready
 from tests.servers.gce.links import found
 from tests.servers.gce.resources import addresses
 from tests.servers.gce.schema import Call
@@ -30,6 +30,8 @@ def plan(cloud: Cloud, call: Call, given: Json, index: int) -> Json:
     if "nicType" in given:
         nic["nicType"] = given["nicType"]
     configs = given.get("accessConfigs", [])
+    if configs and cloud.switches.forbids_external_addresses:
+        raise external_address_forbidden(f"{call.path}/{call.body['name']}")
     if len(configs) > 1:
         raise invalid(f"{field}.accessConfigs", len(configs), "At most one access config currently supported.")
     for config in configs:
@@ -56,10 +58,12 @@ def _network_of(cloud: Cloud, given: Json, field: str, region: str) -> tuple[str
             project=cloud.project,
             collection="subnetworks",
             scope=f"regions/{region}",
+            absent_kind="subnetwork",
         )
         return cloud.store.get(path)["network"], link(path)
     reference = given.get("network", "global/networks/default")
-    network = cloud.store.get(found(cloud.store, reference, f"{field}.network", project=cloud.project, collection="networks"))
+    path = found(cloud.store, reference, f"{field}.network", project=cloud.project, collection="networks", absent_kind="network")
+    network = cloud.store.get(path)
     if not network["autoCreateSubnetworks"]:
         raise invalid(field, "", "Subnetwork should be specified for custom subnetmode network")
     subnetwork = next((url for url in network["subnetworks"] if f"/regions/{region}/" in url), None)

@@ -7,7 +7,7 @@ import time
 from tests.servers.gce import checks
 from tests.servers.gce.catalog import REGIONS, ZONES
 from tests.servers.gce.cloud import Cloud, serves
-from tests.servers.gce.errors import Json, stale_labels
+from tests.servers.gce.errors import Json, backend_error, stale_labels
 from tests.servers.gce.listing import aggregated_page, page
 from tests.servers.gce.operations import Work
 from tests.servers.gce.quotas import usage
@@ -39,7 +39,20 @@ def aggregated_list(cloud: Cloud, call: Call) -> Json:
     if call.collection in ("globalOperations", "addresses"):
         scopes = ["global", *regions, *(zones if call.collection == "globalOperations" else [])]
     things = list(cloud.store.everywhere(call["project"], _collection(call)))
-    return aggregated_page(call, KINDS[_collection(call)], sorted(scopes), things)
+    return aggregated_page(call, KINDS[_collection(call)], sorted(scopes), things, _unreachable(cloud, call, scopes))
+
+
+def _unreachable(cloud: Cloud, call: Call, scopes: list[str]) -> list[str]:
+    """Return the scopes that a list must leave out; raises ApiError 503 for a caller who does not take part of a list.
+
+    The discovery document says of each aggregatedList: "To prevent failure, it is recommended that you set the
+    `returnPartialSuccess` parameter to `true`"; that the failure is a 503 is a guess.
+    """
+    switches = cloud.switches
+    left_out = {f"zones/{zone}" for zone in switches.unreachable_zones | switches.unlisted_zones} & set(scopes)
+    if left_out and not (switches.lists_are_partial or call.params.get("returnPartialSuccess")):
+        raise backend_error()
+    return sorted(left_out)
 
 
 @serves("compute.regions.get")
@@ -97,9 +110,12 @@ def set_labels(cloud: Cloud, call: Call) -> Json:
 
 @serves(*(f"compute.{kind}.wait" for kind in _OPERATIONS))
 def wait(cloud: Cloud, call: Call) -> Json:
-    """Return the operation when it is done, or as it is after two minutes (of the wall clock)."""
+    """Return the operation when it is done, or as it is after two minutes (of the wall clock).
+
+    The discovery document: an overloaded server "might return after zero seconds", with an operation that still runs.
+    """
     operation = cloud.store.get(parent_of(call.path))
-    give_up_at = time.monotonic() + WAIT_S
+    give_up_at = time.monotonic() + (0 if cloud.switches.wait_returns_at_once else WAIT_S)
     while operation["status"] != "DONE" and time.monotonic() < give_up_at:
         pause_s = cloud.engine.pause_s()
         cloud.lock.release()
@@ -107,6 +123,7 @@ def wait(cloud: Cloud, call: Call) -> Json:
             time.sleep(pause_s)
         finally:
             cloud.lock.acquire()
+        cloud.check_reachable(call)
         cloud.engine.settle()
     return operation
 
