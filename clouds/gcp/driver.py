@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
@@ -15,6 +16,7 @@ from clouds.gcp.images import Images
 from clouds.gcp.leftovers import addresses, disks, orphan_rules
 from clouds.gcp.machines import Machines
 from clouds.gcp.places import Places
+from clouds.incomplete import partly, whole
 
 
 class GoogleCloud:
@@ -23,6 +25,9 @@ class GoogleCloud:
     name = "gcp"
     grants = frozenset({"machine_type", "spot", "on_preempt", "disk_type", "static_ip", "no_public_ip", "https_port"})
     poll_max_s = 5.0
+    deadlines_s = MappingProxyType({"boot": 300, "start": 300, "stop": 300, "suspend": 600, "delete": 300, "snapshot": 1800})
+    """A guest has 120 s to shut down before its power goes, also when it is deleted (Scheduling.skipGuestOsShutdown in the
+    discovery document of compute v1). What comes on top of that, and the other figures, are guesses."""
     is_remote = True
     stopped_costs = "its disk, and a reserved address, which costs more than while the machine runs"
 
@@ -93,10 +98,17 @@ class GoogleCloud:
             return self._machines.find(name)
         if kind is Kind.IMAGE:
             return self._images.find(name)
-        return next((found for found in self.owned({}, {kind}) if found.name == name), None)
+        found, missing = partly(lambda: self.owned({}, {kind}))
+        if named := [one for one in found if one.name == name]:
+            return named[0]
+        whole(f"{kind} {name}", (), missing)
+        return None
 
     def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
-        """Return all that carries these labels, in every zone; disks and rules only where their machine is gone."""
+        """Return all that carries these labels, in every zone; disks and rules only where their machine is gone.
+
+        UnreachableError: a zone could not be reached; it carries what the others hold.
+        """
         listers: dict[Kind, Callable[[], list[Resource]]] = {
             Kind.MACHINE: lambda: self._machines.resources(labels),
             Kind.IMAGE: lambda: self._images.resources(labels),
@@ -104,8 +116,10 @@ class GoogleCloud:
             Kind.RULE: lambda: orphan_rules(self._calls, labels, self._machines),
             Kind.ADDRESS: lambda: addresses(self._calls, labels),
         }
-        found = chain.from_iterable(lister() for kind, lister in listers.items() if kind in kinds)
-        return sorted(found, key=lambda resource: resource.created_at)
+        asked = [partly(lister) for kind, lister in listers.items() if kind in kinds]
+        found = chain.from_iterable(resources for resources, _ in asked)
+        missing = {scope for _, scopes in asked for scope in scopes}
+        return whole("resources of gcp", sorted(found, key=lambda resource: resource.created_at), missing)
 
     def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
         """Lay labels over those of a machine or an image."""
