@@ -68,8 +68,8 @@ class Machines:
         operations = network.make_rules(self.calls, spec, rules, lambda: self._is_taken(spec.name, zone))
         try:
             return [*operations, *self._insert(spec, zone, [rule["name"] for rule in rules])]
-        except ConflictError:
-            network.delete_made(self.calls, spec.name, operations)
+        except ConflictError as error:
+            network.delete_made(self.calls, spec.name, operations, error)
             raise
 
     def _is_taken(self, name: str, zone: str) -> bool:

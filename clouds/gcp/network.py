@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from clouds import names
 from clouds.driver import BootSpec
-from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError, UsageError
+from clouds.errors import BakehouseError, CloudError, ConflictError, InvalidError, NotFoundError, UsageError
 from clouds.gcp import naming
 from clouds.gcp.calls import Calls
 from clouds.gcp.operations import finish
@@ -110,12 +110,15 @@ def delete_rules(calls: Calls, rule_names: Iterable[str]) -> list[dict[str, Any]
     return operations
 
 
-def delete_made(calls: Calls, machine: str, operations: Iterable[dict[str, Any]]) -> None:
-    """Remove the rules that these operations make, once they are made, and no other."""
+def delete_made(calls: Calls, machine: str, operations: Iterable[dict[str, Any]], cause: Exception) -> None:
+    """Remove the rules that these operations make, once they are made, and no other. `cause` is told of one that stays."""
     for operation in operations:
         rule = str(operation["targetLink"]).rpartition("/")[2]
-        finish(calls, f"machine {machine}: firewall rule {rule}", operation)
-        delete_rules(calls, [rule])
+        try:
+            finish(calls, f"machine {machine}: firewall rule {rule}", operation)
+            delete_rules(calls, [rule])
+        except BakehouseError as error:
+            cause.add_note(f"left behind: firewall rule {rule} ({error.message}); to remove it: ./inv gc")
 
 
 def rules_of_token(calls: Calls, machine: str, token: str) -> list[str]:

@@ -167,6 +167,16 @@ def test_rule_that_was_made_for_a_name_that_turns_out_to_be_taken_is_removed(tmp
     assert service.asked.count(f"DELETE {RULE}") == 1
 
 
+def test_rule_that_cannot_be_removed_then_is_told(tmp_path: Path) -> None:
+    denied = refusal(403, "forbidden", "Required 'compute.firewalls.delete' permission")
+    service = stub(**{INSERT: TAKEN, THERE: instance("lab", labels={}), f"DELETE {RULE}": denied})
+    with pytest.raises(ConflictError) as raised:
+        service.cloud(tmp_path).boot(SPEC)
+    [note] = raised.value.__notes__
+    assert note.startswith("left behind: firewall rule bakehouse-lab-ssh")
+    assert note.endswith("./inv gc")
+
+
 def test_name_that_is_taken_by_the_same_token_is_the_same_machine(tmp_path: Path) -> None:
     rule = {"name": "bakehouse-lab-ssh", "description": "machine=lab token=t-mine"}
     service = stub(**{RULES: RULE_TAKEN, f"GET {RULE}": rule, INSERT: TAKEN, THERE: instance("lab", labels={"token": "t-mine"})})

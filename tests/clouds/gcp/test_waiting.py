@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from clouds import lifecycle
 from clouds.driver import Kind, Ticket
 from clouds.errors import FailedError, ForeignError, ThrottledError, TimedOutError
 from clouds.gcp import machines
-from clouds.gcp.calls import Answer, retry_after_s
+from clouds.gcp.calls import Answer, retry_after_s, sender
 from clouds.gcp.driver import GoogleCloud
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_machine, settle
@@ -115,6 +117,26 @@ def test_pause_that_is_too_long_is_cut_at_the_deadline(tmp_path: Path) -> None:
 )
 def test_header_is_read_as_a_number_or_a_date(header: str, seconds: float) -> None:
     assert retry_after_s(header, 1000.0) == seconds
+
+
+class _Busy(BaseHTTPRequestHandler):
+    """Answers 503 with a pause to keep."""
+
+    def do_GET(self) -> None:
+        self.send_response(503)
+        self.send_header("Retry-After", "17")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that http.server gives it
+        """Keep quiet."""
+
+
+def test_header_of_a_real_answer_is_read() -> None:
+    with HTTPServer(("127.0.0.1", 0), _Busy) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        answer = sender(anonymous=True)("it", "GET", f"http://127.0.0.1:{server.server_port}/", None, 10.0)
+    assert answer == Answer(503, b"", 17.0)
 
 
 # Ctrl-C while a machine is asked for
