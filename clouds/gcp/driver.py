@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from itertools import chain
 from types import MappingProxyType
 from typing import Any
 
 from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
-from clouds.errors import CapacityError, CloudError, InvalidError, NotFoundError, QuotaError
-from clouds.gcp import instances, network, operations
+from clouds.errors import CapacityError, CloudError, ForeignError, InvalidError, NotFoundError, QuotaError, ThrottledError
+from clouds.gcp import instances, machines, network, operations
 from clouds.gcp.calls import Calls
 from clouds.gcp.failures import NotReadyError
 from clouds.gcp.images import Images
@@ -36,6 +37,7 @@ class GoogleCloud:
         self._places = places
         self._images = images
         self._machines = Machines(calls, places)
+        self._unconfirmed: dict[str, tuple[float, str]] = {}
         self.slowness = slowness
 
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
@@ -61,7 +63,11 @@ class GoogleCloud:
     def snapshot(self, machine: str, image: str, labels: Mapping[str, str]) -> Ticket:
         """Make an image of the boot disk of an instance that is off."""
         instance = self._machines.require_off(machine)
-        return Ticket("snapshot", Kind.IMAGE, image, self._images.snapshot(instance, image, labels))
+        try:
+            return Ticket("snapshot", Kind.IMAGE, image, self._images.snapshot(instance, image, labels))
+        except (ThrottledError, ForeignError, KeyboardInterrupt):  # the request may have arrived all the same
+            self._unconfirmed[image] = (time.monotonic(), labels.get("bake", ""))
+            raise
 
     def check(self, ticket: Ticket) -> bool:
         """Return whether all operations of a ticket have ended."""
@@ -72,14 +78,28 @@ class GoogleCloud:
             if ticket.verb == "boot":
                 self._machines.explain(ticket.name, error)
             raise
-        return ticket.verb != "delete" or ticket.kind is not Kind.MACHINE or self._is_gone(ticket.name)
+        if ticket.verb != "delete":
+            return True
+        return self._image_is_gone(ticket.name) if ticket.kind is Kind.IMAGE else self._is_gone(ticket.name)
 
     def _is_gone(self, machine: str) -> bool:
         """Say whether a machine is gone for good: one that was asked for without an answer may come late, and goes then."""
         if not self._machines.may_still_come(machine):
             return True
-        if self._machines.find(machine):
+        found = self._machines.find(machine)
+        if found and self._machines.is_own(found):
             operations.have_ended(self._calls, f"machine {machine}", self._machines.delete(machine))
+        return False
+
+    def _image_is_gone(self, image: str) -> bool:
+        """Say the same of an image; one of this name that another bake has made stays."""
+        asked_at, bake = self._unconfirmed.get(image, (-machines.GRACE_S, ""))
+        if time.monotonic() - asked_at >= machines.GRACE_S:
+            return True
+        found = self._images.find(image)
+        if found and found.labels.get("bake") == bake:
+            del self._unconfirmed[image]
+            operations.have_ended(self._calls, f"image {image}", self._images.delete(image))
         return False
 
     def console(self, machine: str, since: int) -> ConsoleText:

@@ -47,7 +47,7 @@ _BY_STATUS = {401: DeniedError, 403: DeniedError, 404: NotFoundError, 409: Confl
 _NEXT_STEPS = {
     QuotaError: f"Ask for more at {_QUOTA_PAGE}, delete what you no longer need, or take a smaller --type.",
     DeniedError: "See that you are logged in (gcloud auth application-default login), that the project is right, that it has "
-    "Compute Engine (gcloud services enable compute.googleapis.com), and that you have the role Compute Instance Admin (v1).",
+    "Compute Engine (gcloud services enable compute.googleapis.com), and that you have the permissions in docs/clouds.md.",
     ThrottledError: "Try again in a minute.",
     NotFoundError: "See: ./inv machines --cloud all; ./inv images --cloud all",
     CapacityError: "Try later, another --zone or --region, or another --type.",

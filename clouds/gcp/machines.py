@@ -283,6 +283,10 @@ class Machines:
         """Say whether a machine that is absent was asked for so lately, without an answer, that it may yet appear."""
         return time.monotonic() - self._unconfirmed.get(name, -GRACE_S) < GRACE_S
 
+    def is_own(self, found: Resource) -> bool:
+        """Say whether a machine is the one that this process has asked for by this name."""
+        return found.labels.get("token") == self._tokens.get(found.name, "")
+
     def require_off(self, name: str) -> dict[str, Any]:
         """Return a machine that is off. InvalidError: it is on."""
         instance = self.get(name)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from clouds.errors import TimedOutError
 from clouds.gcp import failures
 from clouds.gcp.calls import Calls
 from clouds.waiter import until
@@ -31,15 +32,19 @@ def have_ended(calls: Calls, what: str, references: str) -> bool:
 def finish(calls: Calls, what: str, operation: dict[str, Any]) -> None:
     """Wait for an operation that the next request depends on."""
     reference = refer([operation])
-    until(
-        lambda: have_ended(calls, what, reference),
-        what=what,
-        timeout_s=_FINISH_S,
-        poll_s=0.1,
-        poll_max_s=5,
-        sleep=calls.sleep,
-        clock=calls.clock,
-    )
+    try:
+        until(
+            lambda: have_ended(calls, what, reference),
+            what=what,
+            timeout_s=_FINISH_S,
+            poll_s=0.1,
+            poll_max_s=5,
+            sleep=calls.sleep,
+            clock=calls.clock,
+        )
+    except TimedOutError as error:
+        error.next_step = "Try again in a few minutes; see https://status.cloud.google.com."
+        raise
 
 
 def _has_ended(calls: Calls, what: str, reference: str) -> bool:

@@ -11,6 +11,9 @@ import pytest
 from clouds.driver import Wishes
 from clouds.errors import CapacityError, CloudError, ConflictError, InvalidError, NotFoundError, UnreachableError
 from clouds.gcp import failures
+from clouds.ledger import Ledger
+from clouds.lifecycle import create_machine
+from clouds.undo import Undo
 from tests.clouds.gcp.stub import BASE, NETWORK, SPEC, Reply, Stub, absent, instance, operation, refusal, unreachable
 
 ZONE = "zones/us-central1-a"
@@ -124,10 +127,19 @@ def test_launch_of_a_name_that_is_taken_leaves_the_rule_of_the_machine_that_has_
     theirs = instance("lab", labels={"token": "t-theirs"}, tags={"items": ["bakehouse-lab-ssh"]})
     rule = {"name": "bakehouse-lab-ssh", "description": "machine=lab token=t-theirs"}
     service = stub(**{RULES: RULE_TAKEN, f"GET {RULE}": rule, INSERT: TAKEN, THERE: theirs})
-    cloud = service.cloud(tmp_path)
-    with pytest.raises(ConflictError, match="the name is taken"):
-        cloud.boot(SPEC)
-    assert f"DELETE {RULE}" not in service.asked
+    with pytest.raises(ConflictError, match="the name is taken"), Undo() as undo:
+        create_machine(service.cloud(tmp_path), Ledger(tmp_path / "ledger"), undo, SPEC)
+    assert not any(key.startswith("DELETE") for key in service.asked)
+
+
+def test_launch_of_a_name_that_is_taken_in_a_zone_that_no_list_has_leaves_that_machine_alone(tmp_path: Path) -> None:
+    """The rule that was made on the way goes, by its token; the machine and its own rule stay."""
+    theirs = instance("lab", labels={"token": "t-theirs"}, tags={"items": ["bakehouse-lab-ssh"]})
+    lists = unreachable("us-central1-a")
+    service = stub(**{INSERT: TAKEN, THERE: theirs, "GET aggregated/instances": lists})
+    with pytest.raises(ConflictError, match="the name is taken"), Undo() as undo:
+        create_machine(service.cloud(tmp_path), Ledger(tmp_path / "ledger"), undo, SPEC)
+    assert [key for key in service.asked if key.startswith("DELETE")] == [f"DELETE {RULE}"]
 
 
 def test_undo_of_a_launch_whose_machine_is_absent_removes_only_rules_of_its_own_token(tmp_path: Path) -> None:

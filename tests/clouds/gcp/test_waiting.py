@@ -19,10 +19,10 @@ from clouds.gcp import machines
 from clouds.gcp.calls import Answer, retry_after_s, sender
 from clouds.gcp.driver import GoogleCloud
 from clouds.ledger import Ledger
-from clouds.lifecycle import create_machine, settle
+from clouds.lifecycle import create_image, create_machine, settle
 from clouds.undo import Undo
 from clouds.waiter import until
-from tests.clouds.gcp.stub import NETWORK, NOW_S, SPEC, Stub, absent, instance, operation, refusal
+from tests.clouds.gcp.stub import BASE, NETWORK, NOW_S, SPEC, Stub, absent, instance, operation, refusal
 
 ZONE = "zones/us-central1-a"
 LAB = f"{ZONE}/instances/lab"
@@ -173,3 +173,55 @@ def test_machine_that_comes_after_ctrl_c_is_found_and_removed(tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt), Undo() as undo:
         create_machine(service.cloud(tmp_path), Ledger(tmp_path / "ledger"), undo, replace(SPEC, ports=()))
     assert deleted
+
+
+def test_machine_of_another_that_comes_instead_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "GRACE_S", 0.1)
+    monkeypatch.setattr(lifecycle, "POLL_S", 0.005)
+    theirs = instance("lab", labels={"token": "t-theirs"})
+
+    def press() -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    service = Stub(
+        {
+            "GET global/networks/bakehouse": NETWORK,
+            f"POST {ZONE}/instances": press,
+            "GET aggregated/instances": [{"items": {}}, {"items": {}}, {"items": {ZONE: {"instances": [theirs]}}}],
+            f"GET {LAB}": theirs,
+            "GET global/firewalls": {},
+        }
+    )
+    with pytest.raises(KeyboardInterrupt), Undo() as undo:
+        create_machine(service.cloud(tmp_path), Ledger(tmp_path / "ledger"), undo, replace(SPEC, ports=()))
+    assert f"GET {LAB}" in service.asked
+    assert f"DELETE {LAB}" not in service.asked
+
+
+@pytest.mark.parametrize(("bake", "is_deleted"), [("bake-1", True), ("bake-2", False)])
+def test_image_that_comes_after_ctrl_c_is_removed_if_it_is_that_of_the_bake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bake: str, *, is_deleted: bool
+) -> None:
+    monkeypatch.setattr(machines, "GRACE_S", 0.1)
+    monkeypatch.setattr(lifecycle, "POLL_S", 0.005)
+    image = "global/images/tiny-0-1-0-1"
+    gone = absent(image)
+    found = {"name": "tiny-0-1-0-1", "status": "PENDING", "labels": {"bake": bake, "name": "tiny-0_1_0-1"}}
+    disks = [{"boot": True, "source": f"{BASE}{ZONE}/disks/lab"}]
+    deleted = operation("go", image, scope="global")
+
+    def press() -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    service = Stub(
+        {
+            "GET aggregated/instances": {"items": {ZONE: {"instances": [instance("lab", status="TERMINATED", disks=disks)]}}},
+            "POST global/images": press,
+            f"GET {image}": [gone, found],
+            f"DELETE {image}": [gone, deleted],
+            "POST global/operations/go/wait": deleted,
+        }
+    )
+    with pytest.raises(KeyboardInterrupt), Undo() as undo:
+        create_image(service.cloud(tmp_path), Ledger(tmp_path / "ledger"), undo, "lab", "tiny-0.1.0-1", {"bake": "bake-1"})
+    assert (service.asked.count(f"DELETE {image}") == 2) == is_deleted
