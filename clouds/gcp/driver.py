@@ -78,9 +78,8 @@ class GoogleCloud:
             if ticket.verb == "boot":
                 self._machines.explain(ticket.name, error)
             raise
-        if ticket.verb != "delete":
-            return True
-        return self._image_is_gone(ticket.name) if ticket.kind is Kind.IMAGE else self._is_gone(ticket.name)
+        gone = {Kind.MACHINE: self._is_gone, Kind.IMAGE: self._image_is_gone}
+        return ticket.verb != "delete" or ticket.kind not in gone or gone[ticket.kind](ticket.name)
 
     def _is_gone(self, machine: str) -> bool:
         """Say whether a machine is gone for good: one that was asked for without an answer may come late, and goes then."""

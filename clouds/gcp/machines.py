@@ -65,8 +65,9 @@ class Machines:
         self._tokens[spec.name] = spec.token
         source = network.source_range(self.places, self.calls) if spec.ports else ""
         rules = list(network.rules(spec, self.places, source))
-        operations = network.make_rules(self.calls, spec, rules, lambda: self._is_taken(spec.name, zone))
-        try:
+        operations: list[dict[str, Any]] = []
+        try:  # those that were asked for before an error are in the list
+            operations += network.make_rules(self.calls, spec, rules, lambda: self._is_taken(spec.name, zone))
             return [*operations, *self._insert(spec, zone, [rule["name"] for rule in rules])]
         except ConflictError as error:
             network.delete_made(self.calls, spec.name, operations, error)

@@ -59,21 +59,19 @@ def _rule(spec: BootSpec, places: Places, access: str, priority: int) -> dict[st
 
 def make_rules(
     calls: Calls, spec: BootSpec, wanted: Iterable[Mapping[str, Any]], is_taken: Callable[[], bool]
-) -> list[dict[str, Any]]:
-    """Ask for rules and return the operations; one of the same token, from an earlier try, serves.
+) -> Iterator[dict[str, Any]]:
+    """Ask for rules and yield their operations; one of the same token, from an earlier try, serves.
 
     One that a dead command left is replaced. ConflictError: it belongs to another machine; `is_taken` says whether there is one of
     the name that is asked for.
     """
-    operations = []
     for rule in wanted:
         what = f"machine {spec.name}: firewall rule {rule['name']}"
         try:
-            operations.append(_make_rule(calls, spec, rule, what, try_=""))
+            yield _make_rule(calls, spec, rule, what, try_="")
         except ConflictError:
             if _must_replace(calls, spec, what, str(rule["name"]), is_taken):
-                operations.append(_make_rule(calls, spec, rule, what, try_="again"))
-    return operations
+                yield _make_rule(calls, spec, rule, what, try_="again")
 
 
 def _make_rule(calls: Calls, spec: BootSpec, rule: Mapping[str, Any], what: str, *, try_: str) -> dict[str, Any]:

@@ -179,6 +179,14 @@ def test_rule_that_was_made_for_a_name_that_turns_out_to_be_taken_is_removed(tmp
     assert service.asked.count(f"DELETE {RULE}") == 1
 
 
+def test_first_rule_goes_when_the_second_one_is_another_machine_s(tmp_path: Path) -> None:
+    https, theirs = "global/firewalls/bakehouse-lab-https", {"description": "machine=lab token=t-theirs"}
+    service = stub(**{RULES: [operation("rule", RULE, **GLOBAL), RULE_TAKEN], f"GET {https}": theirs, THERE: instance("lab")})
+    with pytest.raises(ConflictError):
+        service.cloud(tmp_path).boot(replace(SPEC, wishes=Wishes(https_port=443)))
+    assert [key for key in service.asked if key.startswith("DELETE")] == [f"DELETE {RULE}"]
+
+
 def test_rule_that_cannot_be_removed_then_is_told(tmp_path: Path) -> None:
     denied = refusal(403, "forbidden", "Required 'compute.firewalls.delete' permission")
     service = stub(**{INSERT: TAKEN, THERE: instance("lab", labels={}), f"DELETE {RULE}": denied})
