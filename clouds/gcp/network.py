@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from clouds import names
 from clouds.driver import BootSpec
-from clouds.errors import BakehouseError, CloudError, ConflictError, InvalidError, NotFoundError, UsageError
+from clouds.errors import BakehouseError, CloudError, ConflictError, InvalidError, NotFoundError, TimedOutError, UsageError
 from clouds.gcp import naming
 from clouds.gcp.calls import Calls
 from clouds.gcp.operations import finish
@@ -166,14 +166,18 @@ def make_own_network(calls: Calls, region: str) -> None:
 
 def _await_part(calls: Calls, what: str, region: str) -> None:
     """Wait until our own network, which somebody else is making, has its part in a region."""
-    until(
-        lambda: _has_part(calls.get(what, f"global/networks/{OWN_NETWORK}"), region),
-        what=what,
-        timeout_s=_MADE_S,
-        poll_max_s=5,
-        sleep=calls.sleep,
-        clock=calls.clock,
-    )
+    try:
+        until(
+            lambda: _has_part(calls.get(what, f"global/networks/{OWN_NETWORK}"), region),
+            what=f"{what}: its part in {region}",
+            timeout_s=_MADE_S,
+            poll_max_s=5,
+            sleep=calls.sleep,
+            clock=calls.clock,
+        )
+    except TimedOutError as error:
+        error.next_step = f"Look: gcloud compute networks subnets list --network {OWN_NETWORK}; or choose another --region."
+        raise
 
 
 def _has_part(network: Mapping[str, Any], region: str) -> bool:

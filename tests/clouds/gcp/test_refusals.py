@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clouds.driver import Wishes
-from clouds.errors import CapacityError, CloudError, ConflictError, InvalidError, NotFoundError, UnreachableError
+from clouds.errors import CapacityError, CloudError, ConflictError, InvalidError, NotFoundError, TimedOutError, UnreachableError
 from clouds.gcp import failures
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_machine
@@ -78,6 +78,20 @@ def test_network_that_is_deleted_meanwhile_is_made_again(tmp_path: Path) -> None
     service = stub(**{"GET global/networks/bakehouse": there, INSERT: [NO_NETWORK, operation("make", "x")]})
     service.cloud(tmp_path).boot(BUILDER)
     assert service.asked.count("POST global/networks") == 1
+
+
+def test_network_that_another_command_is_making_is_waited_for(tmp_path: Path) -> None:
+    half: Reply = {**NETWORK, "subnetworks": []}
+    service = stub(**{"GET global/networks/bakehouse": [half, half, NETWORK]})
+    service.cloud(tmp_path).boot(BUILDER)
+    assert service.asked == ["GET global/networks/bakehouse"] * 3 + [INSERT]
+
+
+def test_network_that_never_comes_to_a_region_is_told_with_where_to_look(tmp_path: Path) -> None:
+    service = stub(**{"GET global/networks/bakehouse": {**NETWORK, "subnetworks": []}})
+    with pytest.raises(TimedOutError, match="its part in us-central1: not within 180 s") as late:
+        service.cloud(tmp_path).boot(BUILDER)
+    assert "gcloud compute networks subnets list --network bakehouse" in late.value.next_step
 
 
 def test_network_of_the_user_is_never_made(tmp_path: Path) -> None:
