@@ -99,7 +99,7 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
     candidate that failed its tests, or the builder when `options.keep` asks for it.
     """
     began, layers_bytes = time.monotonic(), limit_bytes()
-    wishes = Wishes(machine_type=options.machine_type)
+    wishes = Wishes(machine_type=options.machine_type, no_public_ip=options.no_public_ip)
     check_granted(cloud, wishes)
     order = place_order(cloud, recipe, options, home, lambda line: on_event(Note(line)))
     is_anew = options.force or bool(order.reuse.why)

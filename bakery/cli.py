@@ -10,7 +10,7 @@ from clouds.home import home
 from launcher.cli import CLOUD, JSON
 from launcher.flags import Flag, Values, Verb, positive
 from launcher.terminal import Terminal, table
-from launcher.wishes import PLACE_FLAGS, SERVICE_ACCOUNT, TYPE, check_type, given
+from launcher.wishes import NO_PUBLIC_IP, PLACE_FLAGS, SERVICE_ACCOUNT, TYPE, check_type, given
 
 RECIPE = Flag("recipe", "the recipe: a name in images/, or the path of a TOML file (default: jupyter)", default="jupyter")
 
@@ -32,6 +32,7 @@ def _bake(values: Values, terminal: Terminal) -> int:
         cpus=values["cpus"],
         memory_mb=values["memory_mb"],
         machine_type=values["type"] or "",
+        no_public_ip=values["no_public_ip"],
     )
     cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SERVICE_ACCOUNT)))
     stream = terminal.stdout if values["json"] else terminal.stderr
@@ -96,6 +97,7 @@ VERBS = (
             Flag("cpus", "processors of the builder (default: as the recipe says)", positive),
             Flag("memory-mb", "memory of the builder (default: as the recipe says)", positive),
             TYPE,
+            NO_PUBLIC_IP,
             *PLACE_FLAGS,
             SERVICE_ACCOUNT,
             CLOUD,

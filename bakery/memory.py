@@ -8,7 +8,7 @@ from bakery.record import Record
 from bakery.trial import NOT_THE_IMAGE, blaming
 from clouds import names
 from clouds.abilities import KeepsMemory
-from clouds.driver import BootSpec, End, Launcher
+from clouds.driver import BootSpec, End, Launcher, Wishes
 from clouds.errors import CloudError, TimedOutError
 from clouds.ledger import Ledger
 from clouds.lifecycle import settle
@@ -49,4 +49,5 @@ def _spec(cloud: Launcher, order: Order, image: str) -> BootSpec:
         at_deadline=End.DELETE,
         facts={"NONCE": names.new_nonce(), "FREEZE": "1"},
         freezes=True,
+        wishes=Wishes(no_public_ip=order.no_public_ip),
     )

@@ -21,7 +21,8 @@ from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, State, Tell
 class BakeOptions:
     """What a user may ask of a bake; sizes of the builder override the recipe's, and a `machine_type` stands for both.
 
-    With `no_cache`, and from the step `from_step` on, everything is done anew, also when nothing has changed.
+    With `no_public_ip` neither the builder nor the machine that tests the image has a public address. With `no_cache`, and from
+    the step `from_step` on, everything is done anew, also when nothing has changed.
     """
 
     force: bool = False
@@ -32,6 +33,7 @@ class BakeOptions:
     cpus: int | None = None
     memory_mb: int | None = None
     machine_type: str = ""
+    no_public_ip: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,7 @@ class Order:
     deadline_s: float
     silence_s: float
     labels: Mapping[str, str]
+    no_public_ip: bool = False
 
     @property
     def shape(self) -> Shape:
@@ -86,6 +89,7 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
         disk_gb=max(recipe.builder.disk_gb, base.disk_gb),
         deadline_s=deadline_s,
         silence_s=recipe.builder.silence_min * 60 * cloud.slowness,
+        no_public_ip=options.no_public_ip,
         labels=names.client_labels()
         | {
             "recipe": recipe.name,

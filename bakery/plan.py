@@ -98,8 +98,8 @@ def describe_start(cloud: Cloud, image: Resource | None) -> list[str]:
 
 
 def _images(cloud: Cloud, recipe: Recipe) -> list[Resource]:
-    owned = cloud.owned({"project": names.PROJECT, "recipe": recipe.name})
-    found = [image for image in owned if image.kind is Kind.IMAGE and image.state is State.READY and "version" in image.labels]
+    owned = cloud.owned({"project": names.PROJECT, "recipe": recipe.name}, {Kind.IMAGE})
+    found = [image for image in owned if image.state is State.READY and "version" in image.labels]
     return sorted(found, key=lambda image: names.parse_version(image.labels["version"]).key)
 
 

@@ -13,25 +13,38 @@ from bakery.seal import search
 from bakery.watch import Watch, Watched
 from clouds import names
 from clouds.abilities import ReadsDisks
-from clouds.driver import End, Launcher
+from clouds.driver import End, Launcher, Wishes
 from clouds.errors import (
     BakeError,
     BakehouseError,
     CapacityError,
     DeniedError,
+    FailedError,
+    ForeignError,
     HostFullError,
     MissingToolError,
     NotSealedError,
     QuotaError,
     TestsFailedError,
     ThrottledError,
+    UnreachableError,
 )
 from clouds.ledger import Ledger
 from clouds.undo import Undo
 from launcher.launch import Launched, LaunchOptions, launch
 from launcher.notebook import check_login
 
-NOT_THE_IMAGE = (CapacityError, DeniedError, HostFullError, MissingToolError, QuotaError, ThrottledError)
+NOT_THE_IMAGE = (
+    CapacityError,
+    DeniedError,
+    FailedError,
+    ForeignError,
+    HostFullError,
+    MissingToolError,
+    QuotaError,
+    ThrottledError,
+    UnreachableError,
+)
 """What says nothing about the image that was to be tested."""
 
 
@@ -84,6 +97,7 @@ def _options(order: Order, image: str) -> LaunchOptions:
         at_deadline=End.DELETE,
         lifetime_h=order.deadline_s / 3600,
         labels={"role": "test", "bake": order.id},
+        wishes=Wishes(no_public_ip=order.no_public_ip),
     )
 
 

@@ -173,6 +173,9 @@ class Cloud(Protocol):
     poll_max_s: float
     """How far apart questions may grow while nothing happens: a request to a remote cloud counts against a quota."""
 
+    deadlines_s: Mapping[str, float]
+    """How long its operations may take, in seconds by the verb of their ticket, where that is longer than its caller would wait."""
+
     @property
     def slowness(self) -> float:
         """How many times slower a guest runs than on hardware of its own; deadlines are multiplied by it."""
@@ -205,10 +208,13 @@ class Cloud(Protocol):
         """Return what the serial console printed from offset `since` (bytes) on."""
 
     def find(self, kind: Kind, name: str) -> Resource | None:
-        """Return one resource, or None when it is absent."""
+        """Return one resource, or None when it is absent. UnreachableError: a part of the cloud that did not answer may have it."""
 
     def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
-        """Return every resource of these kinds that carries all these labels, oldest first, half-made ones too."""
+        """Return every resource of these kinds that carries all these labels, oldest first, half-made ones too.
+
+        UnreachableError: a part of the cloud did not answer; `found` is the list of what the rest holds.
+        """
 
     def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
         """Lay labels over those that a resource has. NotFoundError when it is absent."""

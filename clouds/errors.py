@@ -11,6 +11,9 @@
     │   ├── NotFoundError          the named thing is not there
     │   ├── ConflictError          the name is taken
     │   ├── InvalidError           the request itself is wrong
+    │   ├── UnreachableError       part of the cloud did not answer: `found` is what the rest holds
+    │   ├── FailedError            the cloud accepted a request and then failed it by a fault of its own
+    │   ├── ForeignError           something between us and the cloud has answered in its place
     │   ├── HostFullError          the local cloud's own disk is full
     │   ├── RestoreError           a machine did not go on from the memory of its image
     │   └── MissingToolError       a program is not installed; next_step holds the command
@@ -30,7 +33,8 @@ Anything else that reaches the top is our bug: exit 3, with a log file. Interrup
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class BakehouseError(Exception):
@@ -79,7 +83,11 @@ class QuotaError(CloudError):
 
 
 class ThrottledError(CloudError):
-    """Too many requests; the same request may work later."""
+    """Too many requests; the same request may work later: after `retry_after_s` seconds (0: the cloud does not say when)."""
+
+    def __init__(self, message: str, *, next_step: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(message, next_step=next_step)
+        self.retry_after_s = retry_after_s
 
 
 class DeniedError(CloudError):
@@ -96,6 +104,27 @@ class ConflictError(CloudError):
 
 class InvalidError(CloudError):
     """The request itself is wrong; it will not work later either."""
+
+
+class UnreachableError(CloudError):
+    """A cloud could not ask all of its zones: nothing may be concluded about what is in `scopes`.
+
+    `found` is what the other zones hold, as the call that raises it would have returned it.
+    """
+
+    def __init__(self, message: str, *, scopes: Iterable[str], found: Sequence[Any] = (), next_step: str = "") -> None:
+        self.scopes = tuple(sorted(set(scopes)))
+        where = ", ".join(self.scopes)
+        super().__init__(f"{message}: could not reach {where}", next_step=next_step or "Try again in a few minutes.")
+        self.found = list(found)
+
+
+class FailedError(CloudError):
+    """A cloud accepted a request and then failed it by a fault of its own; the operation has ended."""
+
+
+class ForeignError(CloudError):
+    """The answer is not the cloud's, such as the log-in page of a network. Whether the request has arrived is unknown."""
 
 
 class HostFullError(CloudError):

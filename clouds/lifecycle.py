@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from clouds.driver import BootSpec, Cloud, Kind, State, Tell, Ticket
-from clouds.errors import CapacityError
+from clouds.errors import CapacityError, TimedOutError
 from clouds.ledger import Ledger
 from clouds.undo import Undo
 from clouds.waiter import until
@@ -21,15 +21,25 @@ SHUTDOWN_S = 60
 """How long a guest may take to shut down in order; multiplied by the cloud's slowness."""
 
 
+_LATE = "It may still finish: look with ./inv machines or ./inv images in a few minutes; ./inv gc removes what was left over."
+
+
 def settle(cloud: Cloud, ticket: Ticket, *, timeout_s: float = ACCEPT_S) -> None:
-    """Wait until an operation has ended; raises its error, or TimedOutError."""
-    until(
-        lambda: cloud.check(ticket),
-        what=f"{ticket.verb} {ticket.kind} {ticket.name}",
-        timeout_s=timeout_s * cloud.slowness,
-        poll_s=POLL_S if cloud.poll_max_s else QUICK_S,
-        poll_max_s=cloud.poll_max_s or POLL_S,
-    )
+    """Wait until an operation has ended: `timeout_s`, or longer where the cloud says that it may take longer.
+
+    Raises the operation's error, or TimedOutError.
+    """
+    try:
+        until(
+            lambda: cloud.check(ticket),
+            what=f"{ticket.verb} {ticket.kind} {ticket.name}",
+            timeout_s=max(timeout_s, cloud.deadlines_s.get(ticket.verb, 0)) * cloud.slowness,
+            poll_s=POLL_S if cloud.poll_max_s else QUICK_S,
+            poll_max_s=cloud.poll_max_s or POLL_S,
+        )
+    except TimedOutError as error:
+        error.next_step = error.next_step or _LATE
+        raise
 
 
 def create_machine(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, tell: Tell = lambda _line: None) -> None:

@@ -11,6 +11,8 @@ from clouds.errors import ThrottledError, TimedOutError
 T = TypeVar("T")
 _GROWTH = 1.5
 _THROTTLED_S = 5.0
+_RETRY_AFTER_MAX_S = 60.0
+"""How long a cloud may keep us waiting by its header Retry-After, in seconds."""
 
 
 def until(
@@ -26,7 +28,8 @@ def until(
 ) -> T:
     """Call `probe` every `poll_s` seconds until it returns something true, and return that.
 
-    With a `poll_max_s` the calls grow apart up to that; while the cloud throttles us they are 5 s apart at least.
+    With a `poll_max_s` the calls grow apart up to that; while the cloud throttles us they are 5 s apart at least, and as far apart
+    as it asks for: a minute at most, and never past the deadline.
     Raises TimedOutError after `timeout_s`, naming `what` was awaited and what was seen last; it deletes
     nothing, since what is slow may still finish. Whatever else `probe` raises passes through at once.
     """
@@ -36,7 +39,8 @@ def until(
         try:
             found = probe()
         except ThrottledError as error:
-            found, wait_s, throttled = None, max(poll_s, _THROTTLED_S), error
+            asked_s = min(error.retry_after_s, _RETRY_AFTER_MAX_S)
+            found, wait_s, throttled = None, max(poll_s, _THROTTLED_S, min(asked_s, deadline - clock())), error
         if found:
             return found
         if clock() >= deadline:

@@ -24,6 +24,7 @@ CLOUD = Flag("cloud", "the cloud to work in (default: the one of your settings, 
 CLOUDS = Flag("cloud", "the cloud to work in, or all (default: the one of your settings, else local)")
 RECIPE = Flag("recipe", "the recipe of the image (default: jupyter)", default="jupyter")
 LIFETIME = Flag("lifetime-h", "hours until the machine stops itself (default: 24; 0: never)", hours, default=24.0)
+NEW_LIFETIME = Flag("lifetime-h", "hours until the machine stops itself again (default: 24; 0: never)", hours)
 PASSWORD_FILE = Flag("password-file", "a file whose first line is the password to set; '-' asks on the terminal")
 SUSPEND = Flag("suspend", "keep its memory too, so that it goes on where it was (where the cloud can)", parse=None)
 COLD = Flag("cold", "boot from the disk, although the image has the memory of a machine that has booted", parse=None)
@@ -77,30 +78,39 @@ def _launch(values: Values, terminal: Terminal) -> int:
 def _machines(values: Values, terminal: Terminal) -> int:
     from launcher.machines import machines
 
-    lists, well = visit(values["cloud"], machines, terminal.tell)
+    late: list[str] = []
+    lists, well = visit(values["cloud"], machines, late.append)
     found = [machine for one in lists for machine in one]
     if values["json"]:
         terminal.out_json([machine.to_json() for machine in found])
-        return 0 if well else 1
-    if not found:
+        return _told(late, terminal, well=well)
+    if not found and well:
         terminal.tell("no machines; to launch one: ./inv launch")
     for line in table([machine_row(machine) for machine in found]):
         terminal.out(line)
-    return 0 if well else 1
+    return _told(late, terminal, well=well)
 
 
 def _images(values: Values, terminal: Terminal) -> int:
     from launcher.images import images
 
-    lists, well = visit(values["cloud"], images, terminal.tell)
+    late: list[str] = []
+    lists, well = visit(values["cloud"], images, late.append)
     found = [image for one in lists for image in one if values["recipe"] in (None, image.recipe)]
     if values["json"]:
         terminal.out_json([image.to_json() for image in found])
-        return 0 if well else 1
-    if not found:
+        return _told(late, terminal, well=well)
+    if not found and well:
         terminal.tell("no images; to bake one: ./inv bake")
     for line in table([image_row(image) for image in found]):
         terminal.out(line)
+    return _told(late, terminal, well=well)
+
+
+def _told(late: list[str], terminal: Terminal, *, well: bool) -> int:
+    """Print what went wrong below the rows that were found, and return the exit code."""
+    for line in late:
+        terminal.tell(line)
     return 0 if well else 1
 
 
@@ -250,7 +260,7 @@ VERBS = (
     ),
     Verb("password", "Give a machine a new password and print it.", _password, (NAME,), (PASSWORD_FILE, CLOUD)),
     Verb("stop", "Shut a machine down; its disk stays.", _stop, (NAME,), (SUSPEND, CLOUD)),
-    Verb("start", "Start a machine that was stopped or suspended.", _start, (NAME,), (LIFETIME, CLOUD)),
+    Verb("start", "Start a machine that was stopped or suspended.", _start, (NAME,), (NEW_LIFETIME, CLOUD)),
     Verb("delete", "Delete a machine with its disk, after asking.", _delete, (NAME,), (YES, CLOUD)),
     Verb("delete-image", "Delete an image, after asking.", _delete_image, (Positional("image", "the image"),), (YES, CLOUD)),
     Verb(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import clouds
-from clouds.errors import BakehouseError
+from clouds.errors import BakehouseError, UnreachableError
 
 if TYPE_CHECKING:  # the records cost 10 ms, which `./inv --list` need not spend
     from clouds.driver import Launcher, Tell
@@ -18,16 +18,24 @@ T = TypeVar("T")
 def visit(name: str | None, action: Callable[[Launcher], T], tell: Tell) -> tuple[list[T], bool]:
     """Do something on a cloud, or with `all` on each that is configured; return what came of it, and whether all went well.
 
-    With `all` a cloud that fails is told of, and left out; on a single one its error is raised.
+    With `all` a cloud that fails is told of, and left out; on a single one its error is raised. Where only a part of a cloud
+    could not be reached, that is told, and what the rest holds is returned.
     """
     if name != ALL:
-        return [action(clouds.connect(name))], True
+        try:
+            return [action(clouds.connect(name))], True
+        except UnreachableError as error:
+            tell(f"error: {error.message}")
+            tell(f"next: {error.next_step}")
+            return [error.found], False  # type: ignore[list-item]  # it is what the action would have returned
     done: list[T] = []
     failed: list[str] = []
     for one in clouds.configured():
         try:
             done.append(action(clouds.connect(one)))
         except BakehouseError as error:
+            if isinstance(error, UnreachableError):
+                done.append(error.found)  # type: ignore[arg-type]
             failed.append(one)
             tell(f"{one}: {error.message}" + (f" ({error.next_step})" if error.next_step else ""))
     return done, not failed

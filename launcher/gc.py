@@ -16,13 +16,15 @@ Between the judgement and the removal a user may think for hours: each thing is 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clouds import names
 from clouds.driver import Cloud, Kind, Resource, State
-from clouds.errors import BakehouseError, LeftoverError
+from clouds.errors import BakehouseError, LeftoverError, UnreachableError
+from clouds.incomplete import partly, whole
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove, stop_machine
 from clouds.partial import sweep
@@ -51,10 +53,14 @@ class Waste:
 
 
 def find(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> list[Waste]:
-    """Return the waste of this owner, machines before the images that they use. `now` is in seconds since the epoch."""
-    found = [(resource, _judge(resource, now, is_dead)) for resource in _ours(cloud, ledger)]
+    """Return the waste of this owner, machines before the images that they use. `now` is in seconds since the epoch.
+
+    UnreachableError: a part of the cloud did not answer; `found` is the waste in the rest.
+    """
+    ours, missing = _ours(cloud, ledger)
+    found = [(resource, _judge(resource, now, is_dead)) for resource in ours]
     waste = [Waste(resource, reason, _is_kept_work(resource)) for resource, reason in found if reason]
-    return sorted(waste, key=lambda one: one.resource.kind is not Kind.MACHINE)
+    return whole(f"resources of {cloud.name}", sorted(waste, key=lambda one: one.resource.kind is not Kind.MACHINE), missing)
 
 
 def collect(cloud: Cloud, ledger: Ledger, wastes: Iterable[Waste]) -> list[Waste]:
@@ -78,10 +84,11 @@ def collect(cloud: Cloud, ledger: Ledger, wastes: Iterable[Waste]) -> list[Waste
 
 
 def forget_absent(cloud: Cloud, ledger: Ledger, *, is_dead: IsDead = names.client_is_dead) -> None:
-    """Drop from the ledger what a dead client asked for and what is not there."""
+    """Drop from the ledger what a dead client asked for and what is not there; what may be out of reach stays noted."""
     for entry in ledger.entries(cloud.name):
-        if is_dead(entry.labels) and cloud.find(entry.kind, entry.name) is None:
-            ledger.forget(cloud.name, entry.kind, entry.name)
+        with suppress(UnreachableError):
+            if is_dead(entry.labels) and cloud.find(entry.kind, entry.name) is None:
+                ledger.forget(cloud.name, entry.kind, entry.name)
 
 
 def prune_logs(home: Path, *, now: float) -> list[str]:
@@ -107,17 +114,24 @@ def sweep_scratch(home: Path) -> None:
         sweep(bake)
 
 
-def _ours(cloud: Cloud, ledger: Ledger) -> Iterator[Resource]:
-    """Yield what the cloud lists as this owner's, then what only the ledger knows to be."""
+def _ours(cloud: Cloud, ledger: Ledger) -> tuple[list[Resource], set[str]]:
+    """Return what the cloud lists as this owner's, what only the ledger knows to be, and the zones that could not be reached."""
     mine = {"project": names.PROJECT, "owner": names.client_labels()["owner"]}
-    listed = cloud.owned(mine)
-    yield from listed
+    listed, scopes = partly(lambda: cloud.owned(mine))
+    ours, missing = list(listed), set(scopes)
     known = {(resource.kind, resource.name) for resource in listed}
     for entry in ledger.entries(cloud.name):
-        if (entry.kind, entry.name) not in known and (found := cloud.find(entry.kind, entry.name)):
-            whole = replace(found, labels={**entry.labels, **found.labels})
-            if mine.items() <= whole.labels.items():
-                yield whole
+        if (entry.kind, entry.name) in known:
+            continue
+        try:
+            found = cloud.find(entry.kind, entry.name)
+        except UnreachableError as error:
+            missing.update(error.scopes)
+            continue
+        labels = {**entry.labels, **found.labels} if found else {}
+        if found and mine.items() <= labels.items():
+            ours.append(replace(found, labels=labels))
+    return ours, missing
 
 
 def _judge(resource: Resource, now: float, is_dead: IsDead) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from clouds import names
 from clouds.driver import Endpoint, Kind, Launcher
 from clouds.errors import CloudError, MissingToolError
 from clouds.home import write_private
+from clouds.incomplete import partly
 from clouds.waiter import until
 
 SSH_PORT = 22
@@ -80,16 +82,30 @@ def check_known(home: Path, cloud: str, machine: str) -> None:
 
 
 def sync(home: Path, cloud: Launcher) -> Path:
-    """Write the ssh config anew from the machines that a cloud has, forget the host keys of those it has not; return its path."""
+    """Write the ssh config anew from the machines that a cloud has, forget the host keys of those it has not; return its path.
+
+    Where a part of the cloud cannot be reached, what is known of machines that were not found stays.
+    """
     config = home / "ssh" / "config"
     with locked(home / "ssh"):
-        machines = {found.name for found in cloud.owned({"project": names.PROJECT}, {Kind.MACHINE})}
-        _forget_others(home, cloud.name, machines)
+        found, missing = partly(lambda: cloud.owned({"project": names.PROJECT}, {Kind.MACHINE}))
+        machines = {machine.name for machine in found}
         parts = config.parent / "config.d"
         parts.mkdir(mode=0o700, exist_ok=True)
-        write_private(parts / cloud.name, "".join(_block(home, cloud, machine) for machine in sorted(machines)))
+        blocks = {machine: _block(home, cloud, machine) for machine in machines}
+        if missing:
+            blocks = _blocks(parts / cloud.name) | blocks
+        else:
+            _forget_others(home, cloud.name, machines)
+        write_private(parts / cloud.name, "".join(blocks[machine] for machine in sorted(blocks)))
         write_private(config, _HEAD + "".join(part.read_text(encoding="utf-8") for part in sorted(parts.iterdir())))
     return config
+
+
+def _blocks(part: Path) -> dict[str, str]:
+    """Return what a part of the config says, by machine."""
+    text = part.read_text(encoding="utf-8") if part.exists() else ""
+    return {block.partition("\n")[0]: f"Host {block}" for block in re.split(r"^Host ", text, flags=re.MULTILINE) if block}
 
 
 def _keep(home: Path, path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from clouds import names
 from clouds.driver import BootSpec, End, Kind, Launcher, Tell, Wishes
-from clouds.errors import ConflictError, UsageError
+from clouds.errors import ConflictError, UnreachableError, UsageError
 from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.undo import Undo
@@ -162,7 +162,14 @@ def _free_name(cloud: Launcher, options: LaunchOptions, recipe: str) -> str:
     if "role" in options.labels:
         return name
     names.check_machine_name(name)
-    if cloud.find(Kind.MACHINE, name) is not None:
+    try:
+        found = cloud.find(Kind.MACHINE, name)
+    except UnreachableError as error:
+        if options.name is not None:
+            error.next_step = "Leave --name out: a name is made up then that no machine has. Or try again in a few minutes."
+            raise
+        found = None
+    if found is not None:
         raise ConflictError(
             f"machine {name}: there is one of this name", next_step=f"Choose another --name, or remove it: ./inv delete {name}"
         )

@@ -54,7 +54,7 @@ def _attached(cloud: Launcher, bake_id: str, file: str) -> Path | None:
     """Return the log that lies beside the image of a bake, where the cloud keeps files there."""
     if not isinstance(cloud, KeepsFiles):
         return None
-    images = [found.name for found in cloud.owned({"project": names.PROJECT, "bake": bake_id}) if found.kind is Kind.IMAGE]
+    images = [found.name for found in cloud.owned({"project": names.PROJECT, "bake": bake_id}, {Kind.IMAGE})]
     return cloud.attached(images[0], file) if images else None
 
 

@@ -11,6 +11,7 @@ from clouds import names
 from clouds.driver import Kind, Launcher, Resource, State
 from clouds.errors import CloudError, NotFoundError, UsageError
 from clouds.home import home
+from clouds.incomplete import partly, whole
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from clouds.near import did_you_mean
@@ -51,15 +52,23 @@ class MachineView:
 
 
 def machines(cloud: Launcher) -> list[MachineView]:
-    """Return every machine, oldest first; also those that bake and test (their label `role` says so): they too are paid for."""
-    return [_view(cloud, found) for found in _machines(cloud)]
+    """Return every machine, oldest first; also those that bake and test (their label `role` says so): they too are paid for.
+
+    UnreachableError: a part of the cloud did not answer; `found` is the list of what the rest holds.
+    """
+    found, missing = partly(lambda: _machines(cloud))
+    return whole(f"machines of {cloud.name}", [_view(cloud, machine) for machine in found], missing)
 
 
 def find_machine(cloud: Launcher, name: str) -> MachineView:
-    """Return a machine. NotFoundError, with the names that come near: there is none."""
+    """Return a machine. NotFoundError, with the names that come near: there is none.
+
+    UnreachableError: a part of the cloud that did not answer may have it.
+    """
     found = cloud.find(Kind.MACHINE, name)
     if found is None:
-        next_step = did_you_mean(name, [machine.name for machine in _machines(cloud)], otherwise="See: ./inv machines")
+        others, _ = partly(lambda: _machines(cloud))
+        next_step = did_you_mean(name, [machine.name for machine in others], otherwise="See: ./inv machines")
         raise NotFoundError(f"machine {name}: there is none on {cloud.name}", next_step=next_step)
     return _view(cloud, found)
 

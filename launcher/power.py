@@ -14,6 +14,8 @@ from launcher.boot import Boot, bring_up
 from launcher.machines import MachineView, backstop_s, expiry, find_machine, running_machine
 from launcher.ssh import run
 
+LIFETIME_H = 24.0
+"""The lifetime of a machine that is started, unless another is given."""
 SUSPEND_S = 600
 """How long a cloud may take to write a machine's memory away, or to read it again; multiplied by its slowness."""
 
@@ -54,15 +56,19 @@ def suspend(cloud: Launcher, name: str) -> None:
     tunnel.close(cloud, name)
 
 
-def start(cloud: Launcher, name: str, *, lifetime_h: float = 24.0, tell: Tell = lambda _line: None) -> MachineView:
+def start(cloud: Launcher, name: str, *, lifetime_h: float | None = None, tell: Tell = lambda _line: None) -> MachineView:
     """Start a machine that was stopped or suspended, with a new lifetime and its old password; returns when it answers again.
 
-    A machine that is on already stays as it is; one that its cloud has paused goes on. Raises what keeps it from coming up; it is
-    not deleted then.
+    Without a `lifetime_h` it is LIFETIME_H. A machine that is on already stays as it is, its lifetime included; one that its cloud
+    has paused goes on. UsageError: a lifetime was given for a machine that is on. Raises what keeps it from coming up; it is not
+    deleted then.
     """
+    given, lifetime_h = lifetime_h, LIFETIME_H if lifetime_h is None else lifetime_h
     nonce, expires = names.new_nonce(), expiry(lifetime_h)
     view = find_machine(cloud, name)
     if view.state in (State.STARTING, State.RUNNING):
+        if given is not None:
+            raise _keeps_its_lifetime(name, given)
         settle(cloud, cloud.start(name, deadline_s=backstop_s(cloud, lifetime_h), facts={}), timeout_s=SUSPEND_S)
         return find_machine(cloud, name)
     if view.state == State.STOPPING:
@@ -81,6 +87,18 @@ def start(cloud: Launcher, name: str, *, lifetime_h: float = 24.0, tell: Tell = 
     boot = bring_up(lambda: begin(seen), lambda failed: begin(failed.at), tell)
     reach.await_answer(cloud, boot, view.labels)
     return find_machine(cloud, name)
+
+
+def _keeps_its_lifetime(name: str, lifetime_h: float) -> UsageError:
+    """Return the refusal of a new lifetime for a machine that is on.
+
+    The cloud enforces it, too, and may take a new one only of a machine that is off (instances.setScheduling of Compute Engine:
+    "You can only call this method on a stopped instance", discovery document of compute v1).
+    """
+    return UsageError(
+        f"--lifetime-h: machine {name} is on already; its lifetime can be set only when it starts",
+        next_step=f"Stop it and start it again: ./inv stop {name}, ./inv start {name} --lifetime-h {lifetime_h:g}",
+    )
 
 
 def _resume(cloud: Launcher, view: MachineView, expires: int, deadline_s: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from clouds.abilities import KeepsLayers, Layer
 from clouds.driver import Launcher
 from clouds.home import home
+from clouds.incomplete import partly
 from clouds.ledger import Ledger
 from launcher import identity, tunnel
 from launcher.everywhere import ALL, visit
@@ -18,11 +19,12 @@ from launcher.terminal import Terminal
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a cloud holds that may go."""
+    """What a cloud holds that may go, and which of its zones could not be reached."""
 
     cloud: str
     wastes: list[Waste]
     layers: list[Layer]
+    missing: tuple[str, ...]
 
     def lines(self, keep_gb: float | None) -> list[str]:
         """Return what the user is told of it."""
@@ -53,7 +55,7 @@ class _Done:
 def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: float | None, yes: bool) -> int:
     """Remove what is left over, and layers down to a size (None: none of them); return the exit code."""
     now = time.time()
-    found, well = visit(name, lambda cloud: _Found(cloud.name, find(cloud, ledger, now=now), _layers(cloud)), terminal.tell)
+    found, well = visit(name, lambda cloud: _find(cloud, ledger, now), terminal.tell)
     for one in found:
         for line in one.lines(keep_gb):
             terminal.tell(f"{one.cloud}: {line}" if name == ALL else line)
@@ -68,13 +70,23 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
         for line in end.lines():
             terminal.tell(f"{end.cloud}: {line}" if name == ALL else line)
         count -= len(end.changed)
-    if removed:
+    is_whole = not any(one.missing for one in found)
+    if removed and (count or is_whole):
         terminal.tell(f"{count} left over and removed" if count else "nothing is left over")
     if layers := [layer for end in done for layer in end.layers]:
         terminal.tell(f"{_shown(layers)} removed")
     if logs:
         terminal.tell(f"{len(logs)} old logs of bakes removed")
-    return 0 if well and removed else 1
+    for one in found:
+        if one.missing:
+            terminal.tell(f"error: {one.cloud}: could not reach {', '.join(one.missing)}; what was left over there stays")
+            terminal.tell("next: Run ./inv gc again in a few minutes.")
+    return 0 if well and removed and is_whole else 1
+
+
+def _find(cloud: Launcher, ledger: Ledger, now: float) -> _Found:
+    wastes, missing = partly(lambda: find(cloud, ledger, now=now))
+    return _Found(cloud.name, list(wastes), _layers(cloud), missing)
 
 
 def _layers(cloud: Launcher) -> list[Layer]:

@@ -20,6 +20,7 @@ from clouds import names
 from clouds.driver import Endpoint, Kind, Launcher, State
 from clouds.errors import CloudError, TimedOutError
 from clouds.home import home, write_private
+from clouds.incomplete import partly
 from clouds.undo import Undo
 from clouds.waiter import until
 from launcher import identity
@@ -101,9 +102,13 @@ def forget(cloud: Launcher, machine: str) -> None:
 
 def sweep(cloud: Launcher) -> None:
     """End the tunnels to machines that are off, and forget those to machines that are gone."""
-    found = cloud.owned({"project": names.PROJECT}, {Kind.MACHINE}) if any(_folder(cloud).glob("*.json")) else []
+    if not any(_folder(cloud).glob("*.json")):
+        return
+    found, missing = partly(lambda: cloud.owned({"project": names.PROJECT}, {Kind.MACHINE}))
     states = {resource.name: resource.state for resource in found}
     for record in sorted(_folder(cloud).glob("*.json")):
+        if record.stem not in states and missing:
+            continue
         if record.stem not in states:
             forget(cloud, record.stem)
         elif states[record.stem] not in (State.STARTING, State.RUNNING):

@@ -26,13 +26,14 @@ PLACE_FLAGS = (
 SOURCE = Flag("source", "the addresses that may reach the machine, such as 203.0.113.7/32 (default: as your settings say)")
 SERVICE_ACCOUNT = Flag("service-account", "the account that the builder acts as (default: as your settings say)")
 TYPE = Flag("type", "the cloud's machine type, in place of --cpus and --memory-mb")
+NO_PUBLIC_IP = Flag("no-public-ip", "give it no public address; it is reached from inside the network", parse=None)
 WISH_FLAGS = (
     TYPE,
     Flag("spot", "take spare capacity: cheap, but the cloud may take it back at any time", parse=None),
     Flag("on-preempt", "what becomes of a --spot machine when it is taken back: stop or delete (default: stop)", end),
     Flag("disk-type", "the cloud's type of disk"),
     Flag("static-ip", "the name of an address that is reserved once and stays, also when the machine is deleted"),
-    Flag("no-public-ip", "give it no public address; it is reached from inside the network", parse=None),
+    NO_PUBLIC_IP,
     Flag("https", "open its notebook to your address, with TLS and a pinned certificate, in place of a tunnel", parse=None),
     Flag("port", f"the port of --https (default: {HTTPS_PORT})", port),
 )

@@ -15,9 +15,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
 from clouds.errors import ConflictError, InvalidError, NotFoundError
+from clouds.incomplete import whole
 from tests import fake_services
 from tests.fake_guest import Guest, Played, play
 from tests.fake_world import Image, Machine, World
@@ -106,6 +108,7 @@ class FakeCloud:
     name = "fake"
     grants: frozenset[str] = frozenset()
     poll_max_s = 0.0
+    deadlines_s: Mapping[str, float] = MappingProxyType({})
     is_remote = False
     stopped_costs = ""
     slowness = 1.0
@@ -115,6 +118,8 @@ class FakeCloud:
     def __init__(self, world: World) -> None:
         self.world = world
         self.calls: list[str] = []
+        self.unreachable: set[str] = set()
+        """The zones whose machines cannot be asked after."""
         self._faults: list[_Fault] = []
         self._dead = False
 
@@ -188,12 +193,14 @@ class FakeCloud:
 
     def find(self, kind: Kind, name: str) -> Resource | None:
         with self._operation("find", name):
-            return next((found for found in self._resources() if (found.kind, found.name) == (kind, name)), None)
+            found = [one for one in self._reachable() if (one.kind, one.name) == (kind, name)]
+            return next(iter(found or whole(f"{kind} {name}", (), self.unreachable if kind is Kind.MACHINE else ())), None)
 
     def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
         with self._operation("owned", ""):
-            found = [one for one in self._resources() if one.kind in kinds and labels.items() <= one.labels.items()]
-            return sorted(found, key=lambda resource: resource.created_at)
+            found = [one for one in self._reachable() if one.kind in kinds and labels.items() <= one.labels.items()]
+            found.sort(key=lambda resource: resource.created_at)
+            return whole(f"resources of {self.name}", found, self.unreachable if Kind.MACHINE in kinds else ())
 
     def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
         with self._operation("label", name):
@@ -281,6 +288,9 @@ class FakeCloud:
 
     def _thing(self, kind: Kind, name: str) -> Machine | Image:
         return self._machine(name) if kind is Kind.MACHINE else self._image(name)
+
+    def _reachable(self) -> Iterator[Resource]:
+        return (one for one in self._resources() if one.kind is not Kind.MACHINE or one.zone not in self.unreachable)
 
     def _resources(self) -> Iterator[Resource]:
         for name, machine in self.world.machines.items():

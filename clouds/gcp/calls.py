@@ -14,7 +14,8 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies
 
@@ -33,8 +34,17 @@ _SCOPE = "https://www.googleapis.com/auth/compute"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PAGE_SIZE = 500
 
-Send = Callable[[str, str, str, "bytes | None", float], "tuple[int, bytes]"]
-"""Sends (what it is about, method, URL, body, patience in seconds); returns status and body. Raises CloudError."""
+
+class Answer(NamedTuple):
+    """An HTTP answer; `retry_after_s` is what its header Retry-After asks for, 0 without one."""
+
+    status: int
+    content: bytes
+    retry_after_s: float = 0.0
+
+
+Send = Callable[[str, str, str, "bytes | None", float], Answer]
+"""Sends (what it is about, method, URL, body, patience in seconds); returns the answer. Raises CloudError."""
 
 
 @dataclass(slots=True)
@@ -46,6 +56,7 @@ class Calls:
     retry_s: float = RETRY_S
     sleep: Callable[[float], None] = time.sleep
     send: Send | None = None
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         where = urlsplit(self.endpoint)
@@ -59,9 +70,9 @@ class Calls:
         """Return a resource. `what` is what errors say it was about; `path` is the part of the URL behind the project."""
         return self._ask(what, "GET", path, None, query, project=project)
 
-    def pages(self, what: str, path: str, expression: str) -> Iterator[dict[str, Any]]:
-        """Yield the pages of what a filter lists."""
-        query = {"maxResults": str(_PAGE_SIZE)} | ({"filter": expression} if expression else {})
+    def pages(self, what: str, path: str, expression: str, **more: str) -> Iterator[dict[str, Any]]:
+        """Yield the pages of what a filter lists; `more` is the rest of the query."""
+        query = {"maxResults": str(_PAGE_SIZE), **more} | ({"filter": expression} if expression else {})
         while True:
             page = self._ask(what, "GET", path, None, query)
             yield page
@@ -108,20 +119,33 @@ class Calls:
                 raise
 
         try:
-            return until(attempt, what=what, timeout_s=self.retry_s, sleep=self.sleep)[0]
+            return until(attempt, what=what, timeout_s=self.retry_s, sleep=self.sleep, clock=self.clock)[0]
         except TimedOutError:
             raise busy[-1] from None
 
 
-def _answer(what: str, status: int, content: bytes) -> dict[str, Any]:
-    """Return the JSON of a success; raise the error behind anything else."""
+def _answer(what: str, status: int, content: bytes, retry_after_s: float = 0.0) -> dict[str, Any]:
+    """Return the JSON of a success; raise the error behind anything else. ForeignError: somebody else has answered."""
     try:
-        body = json.loads(content or b"{}")
+        body = json.loads(content)
     except ValueError:
-        body = {}
+        body = None
     if 200 <= status < 300 and isinstance(body, dict):
         return body
-    raise failures.of_answer(what, status, body if isinstance(body, dict) else {})
+    error = failures.of_answer(what, status, body if isinstance(body, dict) else None)
+    if isinstance(error, ThrottledError):
+        error.retry_after_s = retry_after_s
+    raise error
+
+
+def retry_after_s(header: str, now: float) -> float:
+    """Return the seconds that a header Retry-After asks for: a number, or a date (RFC 9110, 10.2.3). 0: it asks for nothing."""
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - now)
+    except ValueError:
+        return 0.0
 
 
 def sender(*, anonymous: bool) -> Send:
@@ -133,11 +157,11 @@ def sender(*, anonymous: bool) -> Send:
     manager = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
     http: Any = manager if anonymous else _authorized(manager)
 
-    def send(what: str, method: str, url: str, body: bytes | None, timeout_s: float) -> tuple[int, bytes]:
+    def send(what: str, method: str, url: str, body: bytes | None, timeout_s: float) -> Answer:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
             answer = http.urlopen(method, url, body=body, headers=headers, timeout=timeout_s, retries=False)
-            return int(answer.status), bytes(answer.data)
+            return Answer(int(answer.status), bytes(answer.data), retry_after_s(answer.headers.get("Retry-After", ""), time.time()))
         except (urllib3.exceptions.HTTPError, TransportError, OSError) as error:
             raise ThrottledError(
                 f"{what}: no answer from Compute Engine ({type(error).__name__})",

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
-from clouds.errors import CapacityError, CloudError, InvalidError, NotFoundError, QuotaError
-from clouds.gcp import instances, network, operations
+from clouds.errors import CapacityError, CloudError, ForeignError, InvalidError, NotFoundError, QuotaError, ThrottledError
+from clouds.gcp import instances, machines, network, operations
 from clouds.gcp.calls import Calls
 from clouds.gcp.failures import NotReadyError
 from clouds.gcp.images import Images
 from clouds.gcp.leftovers import addresses, disks, orphan_rules
 from clouds.gcp.machines import Machines
 from clouds.gcp.places import Places
+from clouds.incomplete import partly, whole
 
 
 class GoogleCloud:
@@ -23,6 +26,9 @@ class GoogleCloud:
     name = "gcp"
     grants = frozenset({"machine_type", "spot", "on_preempt", "disk_type", "static_ip", "no_public_ip", "https_port"})
     poll_max_s = 5.0
+    deadlines_s = MappingProxyType({"boot": 300, "start": 300, "stop": 300, "suspend": 600, "delete": 300, "snapshot": 1800})
+    """A guest has 120 s to shut down before its power goes, also when it is deleted (Scheduling.skipGuestOsShutdown in the
+    discovery document of compute v1). What comes on top of that, and the other figures, are guesses."""
     is_remote = True
     stopped_costs = "its disk, and a reserved address, which costs more than while the machine runs"
 
@@ -31,6 +37,7 @@ class GoogleCloud:
         self._places = places
         self._images = images
         self._machines = Machines(calls, places)
+        self._unconfirmed: dict[str, tuple[float, str]] = {}
         self.slowness = slowness
 
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
@@ -56,7 +63,11 @@ class GoogleCloud:
     def snapshot(self, machine: str, image: str, labels: Mapping[str, str]) -> Ticket:
         """Make an image of the boot disk of an instance that is off."""
         instance = self._machines.require_off(machine)
-        return Ticket("snapshot", Kind.IMAGE, image, self._images.snapshot(instance, image, labels))
+        try:
+            return Ticket("snapshot", Kind.IMAGE, image, self._images.snapshot(instance, image, labels))
+        except (ThrottledError, ForeignError, KeyboardInterrupt):  # the request may have arrived all the same
+            self._unconfirmed[image] = (time.monotonic(), labels.get("bake", ""))
+            raise
 
     def check(self, ticket: Ticket) -> bool:
         """Return whether all operations of a ticket have ended."""
@@ -67,14 +78,27 @@ class GoogleCloud:
             if ticket.verb == "boot":
                 self._machines.explain(ticket.name, error)
             raise
-        return ticket.verb != "delete" or ticket.kind is not Kind.MACHINE or self._is_gone(ticket.name)
+        gone = {Kind.MACHINE: self._is_gone, Kind.IMAGE: self._image_is_gone}
+        return ticket.verb != "delete" or ticket.kind not in gone or gone[ticket.kind](ticket.name)
 
     def _is_gone(self, machine: str) -> bool:
         """Say whether a machine is gone for good: one that was asked for without an answer may come late, and goes then."""
         if not self._machines.may_still_come(machine):
             return True
-        if self._machines.find(machine):
+        found = self._machines.find(machine)
+        if found and self._machines.is_own(found):
             operations.have_ended(self._calls, f"machine {machine}", self._machines.delete(machine))
+        return False
+
+    def _image_is_gone(self, image: str) -> bool:
+        """Say the same of an image; one of this name that another bake has made stays."""
+        asked_at, bake = self._unconfirmed.get(image, (-machines.GRACE_S, ""))
+        if time.monotonic() - asked_at >= machines.GRACE_S:
+            return True
+        found = self._images.find(image)
+        if found and found.labels.get("bake") == bake:
+            del self._unconfirmed[image]
+            operations.have_ended(self._calls, f"image {image}", self._images.delete(image))
         return False
 
     def console(self, machine: str, since: int) -> ConsoleText:
@@ -93,10 +117,17 @@ class GoogleCloud:
             return self._machines.find(name)
         if kind is Kind.IMAGE:
             return self._images.find(name)
-        return next((found for found in self.owned({}, {kind}) if found.name == name), None)
+        found, missing = partly(lambda: self.owned({}, {kind}))
+        if named := [one for one in found if one.name == name]:
+            return named[0]
+        whole(f"{kind} {name}", (), missing)
+        return None
 
     def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
-        """Return all that carries these labels, in every zone; disks and rules only where their machine is gone."""
+        """Return all that carries these labels, in every zone; disks and rules only where their machine is gone.
+
+        UnreachableError: a zone could not be reached; it carries what the others hold.
+        """
         listers: dict[Kind, Callable[[], list[Resource]]] = {
             Kind.MACHINE: lambda: self._machines.resources(labels),
             Kind.IMAGE: lambda: self._images.resources(labels),
@@ -104,8 +135,10 @@ class GoogleCloud:
             Kind.RULE: lambda: orphan_rules(self._calls, labels, self._machines),
             Kind.ADDRESS: lambda: addresses(self._calls, labels),
         }
-        found = chain.from_iterable(lister() for kind, lister in listers.items() if kind in kinds)
-        return sorted(found, key=lambda resource: resource.created_at)
+        asked = [partly(lister) for kind, lister in listers.items() if kind in kinds]
+        found = chain.from_iterable(resources for resources, _ in asked)
+        missing = {scope for _, scopes in asked for scope in scopes}
+        return whole("resources of gcp", sorted(found, key=lambda resource: resource.created_at), missing)
 
     def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
         """Lay labels over those of a machine or an image."""

@@ -14,11 +14,14 @@ from clouds.errors import (
     CloudError,
     ConflictError,
     DeniedError,
+    FailedError,
+    ForeignError,
     InvalidError,
     NotFoundError,
     QuotaError,
     ThrottledError,
 )
+from clouds.gcp.advice import advice
 
 Json = Mapping[str, Any]
 
@@ -44,11 +47,14 @@ _BY_STATUS = {401: DeniedError, 403: DeniedError, 404: NotFoundError, 409: Confl
 _NEXT_STEPS = {
     QuotaError: f"Ask for more at {_QUOTA_PAGE}, delete what you no longer need, or take a smaller --type.",
     DeniedError: "See that you are logged in (gcloud auth application-default login), that the project is right, that it has "
-    "Compute Engine (gcloud services enable compute.googleapis.com), and that you have the role Compute Instance Admin (v1).",
+    "Compute Engine (gcloud services enable compute.googleapis.com), and that you have the permissions in docs/clouds.md.",
     ThrottledError: "Try again in a minute.",
     NotFoundError: "See: ./inv machines --cloud all; ./inv images --cloud all",
     CapacityError: "Try later, another --zone or --region, or another --type.",
+    FailedError: "Try again; if it fails again, try another --zone, and see https://status.cloud.google.com.",
 }
+_OF_THE_SERVICE_ALONE = frozenset({404, 409, 412})
+"""Statuses by which the service states a fact, always with JSON; without any a proxy or a portal has answered."""
 
 
 class ChangedError(InvalidError):
@@ -59,18 +65,33 @@ class NotReadyError(InvalidError):
     """The thing is there, but in a state in which it cannot do this."""
 
 
-def of_answer(what: str, status: int, body: Json) -> CloudError:
-    """Return the error behind an answer that is no success: `what` was asked about; `body` is its JSON, or empty."""
-    error = body.get("error") or {}
+_OF_VALUES = (InvalidError, ChangedError, NotFoundError)
+"""The refusals that may be due to a value of the user's: a policy's arrives as conditionNotMet."""
+
+
+def of_answer(what: str, status: int, body: Json | None) -> CloudError:
+    """Return the error behind an answer that is no success: `what` was asked about; `body` is its JSON, None without any."""
+    if body is None and (status < 400 or status in _OF_THE_SERVICE_ALONE):
+        return ForeignError(
+            f"{what}: the answer (HTTP status {status}) is not from Compute Engine: it is not JSON",
+            next_step="See whether this network wants you to log in (open any web page), and what HTTPS_PROXY is; try again.",
+        )
+    error = (body or {}).get("error") or {}
     first: Json = next(iter(error.get("errors") or ()), {})
     return _of_code(what, first.get("reason", ""), first.get("message") or error.get("message") or f"HTTP status {status}", status)
 
 
 def of_operation(what: str, operation: Json, zone: str = "") -> CloudError:
-    """Return the error with which an operation has ended; the one that says most, when there are several."""
+    """Return the error with which an operation has ended; the one that says most, when there are several.
+
+    An operation that has ended stays as it is, so no error of one is worth another question: what would be throttling in an
+    answer is FailedError here (INTERNAL_ERROR comes with httpErrorStatusCode 503: ubicloud/ubicloud#5495).
+    """
     errors = sorted(operation["error"]["errors"], key=lambda error: error.get("code", "") not in CAPACITY | QUOTA)
     status = int(operation.get("httpErrorStatusCode") or 400)
     found = _of_code(what, errors[0].get("code", ""), errors[0].get("message", ""), status)
+    if isinstance(found, ThrottledError):
+        found = FailedError(found.message, next_step=_NEXT_STEPS[FailedError])
     if isinstance(found, CapacityError):
         found.zone, found.zones = zone, tuple(_zones_available(errors[0]))
     return found
@@ -79,7 +100,7 @@ def of_operation(what: str, operation: Json, zone: str = "") -> CloudError:
 def _of_code(what: str, code: str, message: str, status: int) -> CloudError:
     kind = _kind(code, status)
     told = f"{what}: {message.strip()}" + (f" ({code})" if code and code not in message else "")
-    return kind(told, next_step=_NEXT_STEPS.get(kind, ""))
+    return kind(told, next_step=(advice(message) if kind in _OF_VALUES else "") or _NEXT_STEPS.get(kind, ""))
 
 
 def _kind(code: str, status: int) -> type[CloudError]:

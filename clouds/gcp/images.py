@@ -10,11 +10,11 @@ from typing import Any
 
 from clouds import names
 from clouds.driver import Base, BaseImage, Kind, Resource, State
-from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError
+from clouds.errors import ConflictError, InvalidError, NotFoundError
 from clouds.gcp import naming
 from clouds.gcp.calls import Calls
-from clouds.gcp.failures import ChangedError
 from clouds.gcp.instances import seconds
+from clouds.gcp.labelling import lay
 from clouds.gcp.operations import finish, refer
 from clouds.home import write_private
 
@@ -23,7 +23,6 @@ _BASES = {
     ("noble", "amd64"): ("ubuntu-os-cloud", "ubuntu-2404-lts-amd64"),
 }
 """Suite and architecture: the project that owns the image, and its family (cloud.google.com/compute/docs/images/os-details)."""
-_LABEL_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,21 +88,14 @@ class Images:
 
         What was read of it before serves, however old it is: the fingerprint tells whether its labels are still those.
         """
-        what = f"image {name}"
-        for _ in range(_LABEL_TRIES):
+
+        def read() -> dict[str, Any]:
             image = self._seen.get(name) or self.get(name)
             del self._seen[name]
-            wanted = {
-                "labels": {**image.get("labels", {}), **naming.to_labels(labels)},
-                "labelFingerprint": image["labelFingerprint"],
-            }
-            try:
-                operation = self.calls.relabel(what, _path(name), wanted)
-                finish(self.calls, what, operation)
-            except ChangedError:
-                continue
-            return self._set_family(name, image, wanted["labels"])
-        raise CloudError(f"{what}: its labels are changed by others all the time", next_step="Try again.")
+            return image
+
+        image, now = lay(self.calls, f"image {name}", _path(name), labels, read)
+        self._set_family(name, image, now)
 
     def _set_family(self, name: str, image: Mapping[str, Any], labels: Mapping[str, str]) -> None:
         wanted = naming.family(labels.get("recipe", "")) if labels.get("state") == names.STABLE and labels.get("recipe") else ""

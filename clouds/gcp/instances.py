@@ -10,7 +10,7 @@ from typing import Any
 from clouds.driver import BootSpec, End, Kind, Resource, State
 from clouds.errors import InvalidError
 from clouds.gcp import naming
-from clouds.gcp.machine_types import choose
+from clouds.gcp.machine_types import choose, disk_type
 from clouds.gcp.places import Places, region_of
 
 FACTS = "bakehouse-facts"
@@ -37,13 +37,14 @@ _STATES = {
 def body(spec: BootSpec, places: Places, *, zone: str, tags: list[str], address: str) -> dict[str, Any]:
     """Return the instance to ask for; `address` is a reserved one, or ""."""
     labels = naming.to_labels(spec.labels)
+    machine_type = spec.wishes.machine_type or choose(spec.cpus, spec.memory_mb)
     accounts = [{"email": places.service_account, "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}]
     return {
         "name": spec.name,
-        "machineType": f"zones/{zone}/machineTypes/{spec.wishes.machine_type or choose(spec.cpus, spec.memory_mb)}",
+        "machineType": f"zones/{zone}/machineTypes/{machine_type}",
         "labels": labels,
         "tags": {"items": tags},
-        "disks": [_disk(spec, zone, labels)],
+        "disks": [_disk(spec, zone, labels, spec.wishes.disk_type or disk_type(machine_type))],
         "networkInterfaces": [_interface(spec, places, zone, address)],
         "metadata": {"items": _metadata(spec)},
         "scheduling": scheduling(spec),
@@ -52,10 +53,10 @@ def body(spec: BootSpec, places: Places, *, zone: str, tags: list[str], address:
     }
 
 
-def _disk(spec: BootSpec, zone: str, labels: Mapping[str, str]) -> dict[str, Any]:
+def _disk(spec: BootSpec, zone: str, labels: Mapping[str, str], kind: str) -> dict[str, Any]:
     parameters = {"sourceImage": source_link(spec.source), "diskSizeGb": str(spec.disk_gb), "labels": dict(labels)}
-    if spec.wishes.disk_type:
-        parameters["diskType"] = f"zones/{zone}/diskTypes/{spec.wishes.disk_type}"
+    if kind:
+        parameters["diskType"] = f"zones/{zone}/diskTypes/{kind}"
     return {"boot": True, "autoDelete": True, "initializeParams": parameters}
 
 

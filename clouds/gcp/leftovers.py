@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from clouds.driver import Kind, Resource, State
+from clouds.errors import NotFoundError, UnreachableError
 from clouds.gcp import naming, network
 from clouds.gcp.calls import Calls
 from clouds.gcp.instances import seconds, zone_of
 from clouds.gcp.machines import Machines
+from clouds.gcp.scopes import everywhere
+from clouds.incomplete import partly, whole
 
 
 def disks(calls: Calls, labels: Mapping[str, str]) -> list[Resource]:
     """Return the disks that carry all these labels and that no machine uses."""
-    pages = calls.pages("disks", "aggregated/disks", naming.label_filter(labels))
-    found = (disk for page in pages for scope in page.get("items", {}).values() for disk in scope.get("disks", ()))
-    return [
+    found, missing = partly(lambda: everywhere(calls, "disks", naming.label_filter(labels)))
+    resources = [
         Resource(
             kind=Kind.DISK,
             name=disk["name"],
@@ -28,14 +30,27 @@ def disks(calls: Calls, labels: Mapping[str, str]) -> list[Resource]:
         for disk in found
         if not disk.get("users")
     ]
+    return whole("disks of gcp", resources, missing)
 
 
 def orphan_rules(calls: Calls, labels: Mapping[str, str], machines: Machines) -> list[Resource]:
-    """Return the firewall rules that carry all these labels and whose machine is not there."""
+    """Return the firewall rules that carry all these labels and that no machine uses: theirs is gone, or has not their tag.
+
+    UnreachableError: the machine of some may be in a zone that could not be reached; those are left out.
+    """
     found = [_rule(rule) for rule in network.our_rules(calls)]
     ours = [rule for rule in found if labels.items() <= rule.labels.items()]
-    gone = {machine for machine in {rule.labels.get("machine", "") for rule in ours} if machines.find(machine) is None}
-    return [rule for rule in ours if rule.labels.get("machine", "") in gone]
+    missing: set[str] = set()
+    tags: dict[str, Collection[str]] = {}
+    for machine in {rule.labels.get("machine", "") for rule in ours}:
+        try:
+            tags[machine] = machines.get(machine).get("tags", {}).get("items", ())
+        except NotFoundError:
+            tags[machine] = ()
+        except UnreachableError as error:
+            missing.update(error.scopes)
+    orphans = [rule for rule in ours if rule.name not in tags.get(rule.labels.get("machine", ""), (rule.name,))]
+    return whole("firewall rules of gcp", orphans, missing)
 
 
 def _rule(rule: Mapping[str, str]) -> Resource:
@@ -50,8 +65,8 @@ def _rule(rule: Mapping[str, str]) -> Resource:
 
 def addresses(calls: Calls, labels: Mapping[str, str]) -> list[Resource]:
     """Return the addresses that we have reserved and that carry all these labels."""
-    pages = calls.pages("addresses", "aggregated/addresses", 'description="project=bakehouse role=address"')
-    found = (one for page in pages for scope in page.get("items", {}).values() for one in scope.get("addresses", ()))
+    expression = 'description="project=bakehouse role=address"'
+    found, missing = partly(lambda: everywhere(calls, "addresses", expression))
     resources = [
         Resource(
             kind=Kind.ADDRESS,
@@ -63,4 +78,4 @@ def addresses(calls: Calls, labels: Mapping[str, str]) -> list[Resource]:
         )
         for address in found
     ]
-    return [resource for resource in resources if labels.items() <= resource.labels.items()]
+    return whole("addresses of gcp", [resource for resource in resources if labels.items() <= resource.labels.items()], missing)

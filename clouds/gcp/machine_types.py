@@ -23,6 +23,19 @@ _TYPES = (
 )
 """Name, processors, memory in MB; the cheapest that fits comes first."""
 
+_SLOW_BY_DEFAULT = frozenset(["a2", "c2", "c2d", "custom", "e2", "f1", "g1", "g2", "m1", "m2", "n1", "n2", "n2d", "t2a", "t2d"])
+"""The machine series of the first and second generation, whose default is pd-standard, the slowest.
+
+C3, C3D and M3 have pd-balanced by default, all newer ones hyperdisk-balanced, and many of these take nothing else
+(AttachedDiskInitializeParams.diskType in the discovery document of compute v1). Types such as `custom-2-4096` are N1.
+That each series of the first two generations takes pd-balanced is a guess.
+"""
+
+
+def disk_type(machine_type: str) -> str:
+    """Return the type of disk to ask for with a machine type; "" where the series' own default is no slower."""
+    return "pd-balanced" if machine_type.partition("-")[0] in _SLOW_BY_DEFAULT else ""
+
 
 def choose(cpus: int, memory_mb: int) -> str:
     """Return the smallest current type with at least so many processors and so much memory. InvalidError: there is none."""

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from clouds.driver import BootSpec, Resource, State
-from clouds.errors import CapacityError, CloudError, ConflictError, InvalidError, NotFoundError, QuotaError, ThrottledError
-from clouds.gcp import instances, naming, network
+from clouds.errors import (
+    CapacityError,
+    CloudError,
+    ConflictError,
+    ForeignError,
+    InvalidError,
+    NotFoundError,
+    QuotaError,
+    ThrottledError,
+)
+from clouds.gcp import instances, naming, network, refusals
 from clouds.gcp.calls import Calls
-from clouds.gcp.failures import ChangedError, NotReadyError
+from clouds.gcp.labelling import lay, lay_over_disks
 from clouds.gcp.operations import finish, refer
 from clouds.gcp.places import OWN_NETWORK, Places, region_of
+from clouds.gcp.scopes import everywhere
+from clouds.incomplete import partly, whole
 
 GRACE_S = 10.0
 """For how long a machine whose creation was never confirmed is looked for before it counts as absent."""
 FRESH_S = 2.0
 """For how long what was read of a machine tells its address and its labels, so that one look at it is one request."""
-_LABEL_TRIES = 5
 
 
 @dataclass(slots=True)
@@ -31,6 +41,8 @@ class Machines:
     places: Places
     _zones: dict[str, str] = field(default_factory=dict)
     _unconfirmed: dict[str, float] = field(default_factory=dict)
+    _tokens: dict[str, str] = field(default_factory=dict)
+    _networked: set[str] = field(default_factory=set)
     _asked: dict[str, str] = field(default_factory=dict)
     _usable_zones: list[str] = field(default_factory=list)
     _seen: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
@@ -38,59 +50,69 @@ class Machines:
     def create(self, spec: BootSpec) -> str:
         """Ask for a machine with its firewall rules, and return the operations; the same token is the same machine."""
         zone = spec.zone or self.places.zone
+        if self.places.is_own_network and region_of(zone) not in self._networked:
+            network.ensure_own_network(self.calls, region_of(zone))
+            self._networked.add(region_of(zone))
         try:
             return refer(self._ask(spec, zone))
-        except (NotFoundError, NotReadyError) as error:
+        except (NotFoundError, InvalidError) as error:  # somebody has deleted it meanwhile
             if not self.places.is_own_network or f"networks/{OWN_NETWORK}" not in error.message:
                 raise
-        network.make_own_network(self.calls, region_of(zone))
+        network.ensure_own_network(self.calls, region_of(zone))
         return refer(self._ask(spec, zone))
 
     def _ask(self, spec: BootSpec, zone: str) -> list[dict[str, Any]]:
+        self._tokens[spec.name] = spec.token
         source = network.source_range(self.places, self.calls) if spec.ports else ""
         rules = list(network.rules(spec, self.places, source))
-        operations = network.make_rules(self.calls, spec, rules)
+        operations: list[dict[str, Any]] = []
+        try:  # those that were asked for before an error are in the list
+            operations += network.make_rules(self.calls, spec, rules, lambda: self._is_taken(spec.name, zone))
+            return [*operations, *self._insert(spec, zone, [rule["name"] for rule in rules])]
+        except ConflictError as error:
+            network.delete_made(self.calls, spec.name, operations, error)
+            raise
+
+    def _is_taken(self, name: str, zone: str) -> bool:
+        """Say whether there is a machine of a name: in a zone, else in any."""
+        with suppress(NotFoundError):
+            return bool(self._see(self.calls.get(f"machine {name}", f"zones/{zone}/instances/{name}")))
+        return self.find(name) is not None
+
+    def _insert(self, spec: BootSpec, zone: str, tags: list[str]) -> list[dict[str, Any]]:
         address = spec.wishes.static_ip and network.reserved_address(
             self.calls, spec.wishes.static_ip, region_of(zone), {"project": spec.labels.get("project", ""), "role": "address"}
         )
-        tags = [rule["name"] for rule in rules]
         body = instances.body(spec, self.places, zone=zone, tags=tags, address=address)
-        return [*operations, *self._insert(spec, zone, body)]
-
-    def _insert(self, spec: BootSpec, zone: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         what, request_id = f"machine {spec.name}", naming.request_id(spec.token, zone)
-        self._asked[spec.name] = machine_type = str(body["machineType"])
+        self._asked[spec.name] = str(body["machineType"])
         try:
             operation = self.calls.change(what, f"zones/{zone}/instances", body, request_id=request_id)
         except ConflictError:
-            if naming.from_labels(self.get(spec.name).get("labels", {})).get("token") != spec.labels.get("token", spec.token):
-                raise ConflictError(
-                    f"machine {spec.name}: the name is taken", next_step="Choose another name, or delete that machine."
-                ) from None
-            return []
+            return self._same(spec, zone)
         except (NotFoundError, InvalidError) as error:
-            if instances.source_link(spec.source) in error.message and isinstance(error, NotFoundError):
-                raise NotFoundError(f"image {spec.source}: there is none", next_step="See: ./inv images --cloud gcp") from error
-            if spec.zone and machine_type in error.message:
-                raise self._lacks_type(spec.name, zone) from error
-            raise
+            raise refusals.of_insert(self.calls, spec, zone, self._asked[spec.name], error) from error
         except (CapacityError, QuotaError) as error:
             if isinstance(error, CapacityError):
                 error.zone = zone
             self.explain(spec.name, error)
             raise
-        except ThrottledError:
+        except (ThrottledError, ForeignError, KeyboardInterrupt):  # the request may have arrived all the same
             self._unconfirmed[spec.name] = time.monotonic()
             raise
         self._zones[spec.name] = zone
         return [operation]
 
-    def _lacks_type(self, name: str, zone: str) -> CapacityError:
-        """Return the refusal of a zone that we chose, the user's being full, and that does not offer the type of machine."""
-        error = CapacityError(f"machine {name}: zone {zone} has no such machine type", zone=zone)
-        error.next_step = "Try later, or another --type."
-        self.explain(name, error)
-        return error
+    def _same(self, spec: BootSpec, zone: str) -> list[dict[str, Any]]:
+        """Accept a name that is taken by the very machine that is asked for. ConflictError: it is another one.
+
+        It is looked at in the zone that refused: a list over all zones may leave that one out.
+        """
+        with suppress(NotFoundError):
+            there = self._see(self.calls.get(f"machine {spec.name}", f"zones/{zone}/instances/{spec.name}"))
+            if naming.from_labels(there.get("labels", {})).get("token") == spec.labels.get("token", spec.token):
+                return []
+        raise ConflictError(f"machine {spec.name}: the name is taken", next_step="Choose another name, or delete that machine.")
 
     def explain(self, name: str, error: CapacityError | QuotaError) -> None:
         """Add to the refusal of a machine what Google leaves out: how much was asked for; in which zones there may be room."""
@@ -116,16 +138,18 @@ class Machines:
         return tuple(other for other in self._usable_zones if region_of(other) == region_of(zone) and other != zone)
 
     def get(self, name: str) -> dict[str, Any]:
-        """Return an instance. NotFoundError: there is none in any zone."""
+        """Return an instance. NotFoundError: no zone has it. UnreachableError: a zone that could not be reached may have it."""
         what = f"machine {name}"
         if name in self._zones:
             try:
                 return self._see(self.calls.get(what, f"zones/{self._zones[name]}/instances/{name}"))
             except NotFoundError:
                 self._forget(name)
-        for instance in self._list(f'name="{name}"'):
-            return instance
-        raise NotFoundError(f"{what}: there is none", next_step="See: ./inv machines --cloud gcp")
+        found, missing = partly(lambda: self._list(f'name="{name}"'))
+        if not found:
+            whole(what, (), missing)
+            raise NotFoundError(f"{what}: not found on gcp", next_step="See: ./inv machines --cloud gcp")
+        return found[0]
 
     def glance(self, name: str) -> dict[str, Any]:
         """Return an instance as it was read a moment ago, or as it is now. NotFoundError: there is none in any zone."""
@@ -161,12 +185,12 @@ class Machines:
 
     def resources(self, labels: Mapping[str, str]) -> list[Resource]:
         """Return the machines that carry all these labels."""
-        return [instances.resource(instance) for instance in self._list(naming.label_filter(labels))]
+        found, missing = partly(lambda: self._list(naming.label_filter(labels)))
+        return whole("machines of gcp", map(instances.resource, found), missing)
 
-    def _list(self, expression: str) -> Iterator[dict[str, Any]]:
-        for page in self.calls.pages("machines", "aggregated/instances", expression):
-            for scope in page.get("items", {}).values():
-                yield from map(self._see, scope.get("instances", ()))
+    def _list(self, expression: str) -> list[dict[str, Any]]:
+        found, missing = partly(lambda: everywhere(self.calls, "instances", expression))
+        return whole("machines of gcp", map(self._see, found), missing)
 
     def start(self, name: str, *, deadline_s: int, facts: Mapping[str, str]) -> str:
         """Start a machine that is off, or wake one that is suspended, and return the operation; "" when it is on."""
@@ -221,28 +245,27 @@ class Machines:
         return self._change(instance, "suspend")
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
-        """Lay labels over those of a machine; once more when somebody else changed them meanwhile."""
-        what = f"machine {name}"
-        for _ in range(_LABEL_TRIES):
+        """Lay labels over those of a machine and of its disk."""
+        path = instances.path(self.glance(name))
+
+        def read() -> dict[str, Any]:
             instance = self.glance(name)
             self._seen.pop(name, None)
-            wanted = {
-                "labels": {**instance.get("labels", {}), **naming.to_labels(labels)},
-                "labelFingerprint": instance["labelFingerprint"],
-            }
-            try:
-                operation = self.calls.relabel(what, instances.path(instance), wanted)
-                return finish(self.calls, what, operation)
-            except ChangedError:
-                continue
-        raise CloudError(f"{what}: its labels are changed by others all the time", next_step="Try again.")
+            return instance
+
+        instance, _ = lay(self.calls, f"machine {name}", path, labels, read)
+        lay_over_disks(self.calls, instance, labels)
 
     def delete(self, name: str) -> str:
-        """Ask for the removal of a machine and its firewall rules, and return the operations; what is gone is gone."""
+        """Ask for the removal of a machine and its firewall rules, and return the operations; what is gone is gone.
+
+        Of a machine that is absent only the rules go that this process has made for it.
+        """
         try:
             instance, operation = self._remove(name)
         except NotFoundError:
-            left = [rule["name"] for rule in network.our_rules(self.calls, name)]
+            token = self._tokens.get(name)
+            left = network.rules_of_token(self.calls, name, token) if token else []
             return refer(network.delete_rules(self.calls, left))
         self._unconfirmed.pop(name, None)
         tags = [tag for tag in instance.get("tags", {}).get("items", ()) if naming.machine_of_rule(tag) == name]
@@ -260,6 +283,10 @@ class Machines:
     def may_still_come(self, name: str) -> bool:
         """Say whether a machine that is absent was asked for so lately, without an answer, that it may yet appear."""
         return time.monotonic() - self._unconfirmed.get(name, -GRACE_S) < GRACE_S
+
+    def is_own(self, found: Resource) -> bool:
+        """Say whether a machine is the one that this process has asked for by this name."""
+        return found.labels.get("token") == self._tokens.get(found.name, "")
 
     def require_off(self, name: str) -> dict[str, Any]:
         """Return a machine that is off. InvalidError: it is on."""

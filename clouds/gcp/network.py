@@ -7,13 +7,15 @@ world in (the default network opens port 22); there a rule of higher priority th
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from clouds import names
 from clouds.driver import BootSpec
-from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
+from clouds.errors import BakehouseError, CloudError, ConflictError, InvalidError, NotFoundError, TimedOutError, UsageError
 from clouds.gcp import naming
 from clouds.gcp.calls import Calls
 from clouds.gcp.operations import finish
@@ -25,6 +27,8 @@ _ALLOW_PRIORITY, _DENY_PRIORITY = 800, 900
 """Before the 65534 of the default network's own rules, and before the 1000 that a rule has unless told otherwise."""
 _WHO_AM_I = "https://checkip.amazonaws.com"
 _WHO_AM_I_S = 10
+_ADDRESS_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
+"""The pattern of Address.name in the discovery document of compute v1."""
 _MADE_S = 180
 """How long a network that another command makes may take."""
 
@@ -53,17 +57,44 @@ def _rule(spec: BootSpec, places: Places, access: str, priority: int) -> dict[st
     }
 
 
-def make_rules(calls: Calls, spec: BootSpec, wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Ask for rules and return the operations; one that is there already, from an earlier try, serves."""
-    operations = []
+def make_rules(
+    calls: Calls, spec: BootSpec, wanted: Iterable[Mapping[str, Any]], is_taken: Callable[[], bool]
+) -> Iterator[dict[str, Any]]:
+    """Ask for rules and yield their operations; one of the same token, from an earlier try, serves.
+
+    One that a dead command left is replaced. ConflictError: it belongs to another machine; `is_taken` says whether there is one of
+    the name that is asked for.
+    """
     for rule in wanted:
         what = f"machine {spec.name}: firewall rule {rule['name']}"
         try:
-            request_id = naming.request_id(spec.token, str(rule["name"]))
-            operations.append(calls.change(what, "global/firewalls", rule, request_id=request_id))
+            yield _make_rule(calls, spec, rule, what, try_="")
         except ConflictError:
-            continue
-    return operations
+            if _must_replace(calls, spec, what, str(rule["name"]), is_taken):
+                yield _make_rule(calls, spec, rule, what, try_="again")
+
+
+def _make_rule(calls: Calls, spec: BootSpec, rule: Mapping[str, Any], what: str, *, try_: str) -> dict[str, Any]:
+    request_id = naming.request_id(spec.token, str(rule["name"]), *([try_] if try_ else []))
+    return calls.change(what, "global/firewalls", rule, request_id=request_id)
+
+
+def _must_replace(calls: Calls, spec: BootSpec, what: str, rule: str, is_taken: Callable[[], bool]) -> bool:
+    """Say whether a rule whose name was taken must be made anew, the old one being gone. ConflictError: it is another's."""
+    try:
+        labels = naming.from_description(calls.get(what, f"global/firewalls/{rule}").get("description", ""))
+    except NotFoundError:
+        return True
+    if labels.get("token") == spec.token:
+        return False
+    if is_taken() or not names.client_is_dead(labels):
+        raise ConflictError(
+            f"machine {spec.name}: the name is taken: firewall rule {rule} belongs to another machine of that name",
+            next_step="Choose another name. If there is no such machine, ./inv gc removes the rule.",
+        )
+    for operation in delete_rules(calls, [rule]):
+        finish(calls, what, operation)
+    return True
 
 
 def delete_rules(calls: Calls, rule_names: Iterable[str]) -> list[dict[str, Any]]:
@@ -77,12 +108,45 @@ def delete_rules(calls: Calls, rule_names: Iterable[str]) -> list[dict[str, Any]
     return operations
 
 
+def delete_made(calls: Calls, machine: str, operations: Iterable[dict[str, Any]], cause: Exception) -> None:
+    """Remove the rules that these operations make, once they are made, and no other. `cause` is told of one that stays."""
+    for operation in operations:
+        rule = str(operation["targetLink"]).rpartition("/")[2]
+        try:
+            finish(calls, f"machine {machine}: firewall rule {rule}", operation)
+            delete_rules(calls, [rule])
+        except BakehouseError as error:
+            cause.add_note(f"left behind: firewall rule {rule} ({error.message}); to remove it: ./inv gc")
+
+
+def rules_of_token(calls: Calls, machine: str, token: str) -> list[str]:
+    """Return the names of the rules that one launch made for its machine: another of the same name may have its own there."""
+    found = our_rules(calls, machine)
+    return [rule["name"] for rule in found if naming.from_description(rule.get("description", "")).get("token") == token]
+
+
 def our_rules(calls: Calls, machine: str = "") -> list[dict[str, Any]]:
     """Return the firewall rules that we made, of one machine or of all."""
     expression = f"name eq {naming.PREFIX}{machine + '-' if machine else ''}.*"
     pages = calls.pages("firewall rules", "global/firewalls", expression)
     found = [rule for page in pages for rule in page.get("items", ())]
     return [rule for rule in found if not machine or naming.machine_of_rule(rule["name"]) == machine]
+
+
+def ensure_own_network(calls: Calls, region: str) -> None:
+    """Make our own network where it is absent, and wait until a region has its part of one that another command makes.
+
+    It is asked for before it is needed: a firewall rule in a network that does not exist is refused with 404, an instance with 400
+    `invalid` ("The referenced network resource cannot be found": google/anthos-microk8s#1), as other faults of an instance are.
+    """
+    what = f"network {OWN_NETWORK}"
+    try:
+        found = calls.get(what, f"global/networks/{OWN_NETWORK}")
+    except NotFoundError:
+        return make_own_network(calls, region)
+    if found.get("autoCreateSubnetworks") and not _has_part(found, region):
+        _await_part(calls, what, region)
+    return None
 
 
 def make_own_network(calls: Calls, region: str) -> None:
@@ -97,18 +161,37 @@ def make_own_network(calls: Calls, region: str) -> None:
     try:
         finish(calls, what, calls.change(what, "global/networks", network))
     except ConflictError:
-        until(lambda: _is_in(calls, region), what=what, timeout_s=_MADE_S, poll_max_s=5, sleep=calls.sleep)
+        _await_part(calls, what, region)
 
 
-def _is_in(calls: Calls, region: str) -> bool:
-    """Say whether our own network, which somebody else is making, has its part in a region."""
-    found = calls.get(f"network {OWN_NETWORK}", f"global/networks/{OWN_NETWORK}")
-    return any(f"/regions/{region}/" in link for link in found.get("subnetworks", ()))
+def _await_part(calls: Calls, what: str, region: str) -> None:
+    """Wait until our own network, which somebody else is making, has its part in a region."""
+    try:
+        until(
+            lambda: _has_part(calls.get(what, f"global/networks/{OWN_NETWORK}"), region),
+            what=f"{what}: its part in {region}",
+            timeout_s=_MADE_S,
+            poll_max_s=5,
+            sleep=calls.sleep,
+            clock=calls.clock,
+        )
+    except TimedOutError as error:
+        error.next_step = f"Look: gcloud compute networks subnets list --network {OWN_NETWORK}; or choose another --region."
+        raise
+
+
+def _has_part(network: Mapping[str, Any], region: str) -> bool:
+    return any(f"/regions/{region}/" in link for link in network.get("subnetworks", ()))
 
 
 def reserved_address(calls: Calls, name: str, region: str, labels: Mapping[str, str]) -> str:
     """Return the reserved address of this name, reserved now when it is not there. ConflictError: a machine has it."""
     what, path = f"address {name}", f"regions/{region}/addresses"
+    if not _ADDRESS_NAME.fullmatch(name):
+        raise InvalidError(
+            f"{what}: not a name for an address of Google Cloud",
+            next_step="Give --static-ip lowercase letters, digits and hyphens, a letter first, such as notebook-1.",
+        )
     try:
         found = calls.get(what, f"{path}/{name}")
     except NotFoundError:

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from clouds.errors import TimedOutError
 from clouds.gcp import failures
 from clouds.gcp.calls import Calls
 from clouds.waiter import until
 
-_FINISH_S = 180
+_FINISH_S = 300
+"""How long an operation may take that the next request depends on. A guess: the service names no time."""
 
 
 def refer(operations: Iterable[dict[str, Any]]) -> str:
@@ -21,7 +23,8 @@ def refer(operations: Iterable[dict[str, Any]]) -> str:
 def have_ended(calls: Calls, what: str, references: str) -> bool:
     """Ask about each operation, for as long as Google keeps us waiting; raise the error of one that has failed.
 
-    `wait` answers when an operation ends, or within two minutes: fewer requests than asking again and again.
+    `wait` answers when an operation ends, or within two minutes: fewer requests than asking again and again. When the service is
+    overloaded it may answer at once (so its description in the discovery document): whoever asks again keeps an interval.
     """
     return all(_has_ended(calls, what, reference) for reference in references.split())
 
@@ -29,7 +32,19 @@ def have_ended(calls: Calls, what: str, references: str) -> bool:
 def finish(calls: Calls, what: str, operation: dict[str, Any]) -> None:
     """Wait for an operation that the next request depends on."""
     reference = refer([operation])
-    until(lambda: have_ended(calls, what, reference), what=what, timeout_s=_FINISH_S, poll_s=0.1, poll_max_s=5, sleep=calls.sleep)
+    try:
+        until(
+            lambda: have_ended(calls, what, reference),
+            what=what,
+            timeout_s=_FINISH_S,
+            poll_s=0.1,
+            poll_max_s=5,
+            sleep=calls.sleep,
+            clock=calls.clock,
+        )
+    except TimedOutError as error:
+        error.next_step = "Try again in a few minutes; see https://status.cloud.google.com."
+        raise
 
 
 def _has_ended(calls: Calls, what: str, reference: str) -> bool:

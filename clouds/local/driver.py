@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from clouds.abilities import Layer
 from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, Tell, Ticket
@@ -33,6 +34,7 @@ class LocalCloud:
     name = "local"
     grants: frozenset[str] = frozenset()
     poll_max_s = 0.0
+    deadlines_s: Mapping[str, float] = MappingProxyType({})
     is_remote = False
     stopped_costs = ""
 

@@ -67,6 +67,17 @@ def test_a_bake_asks_for_the_machine_type_of_its_builder_where_there_are_such(cl
     assert types == ["big-8"]
 
 
+def test_no_machine_of_a_bake_has_a_public_address_where_none_is_wanted(cloud: FakeCloud, world: World) -> None:
+    code, _, stderr = run("bake", recipe="minimal", no_public_ip=True)
+    assert (code, cloud.calls) == (2, [])
+    assert "--no-public-ip: the cloud fake has no public addresses" in stderr
+    asked: list[bool] = []
+    cloud.grants = frozenset({"no_public_ip"})
+    cloud.fault("boot", when="after", nth=None, error=lambda: asked.append([*world.machines.values()][-1].spec.wishes.no_public_ip))
+    assert run("bake", recipe="minimal", no_public_ip=True)[0] == 0
+    assert asked == [True, True]  # the builder, and the machine that tests the image
+
+
 def test_a_bake_can_be_told_what_to_repeat(cloud: FakeCloud) -> None:
     run("bake", recipe="minimal")
     for typed in ({"no_cache": True}, {"from_": "prepare"}):

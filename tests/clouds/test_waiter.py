@@ -1,6 +1,6 @@
 import pytest
 
-from clouds.errors import CloudError, TimedOutError
+from clouds.errors import CloudError, ThrottledError, TimedOutError
 from clouds.waiter import until
 
 
@@ -55,6 +55,19 @@ def test_probe_is_asked_once_more_at_the_deadline() -> None:
 def test_probe_is_asked_at_least_once_even_without_time() -> None:
     clock = Clock()
     assert until(lambda: True, what="it", timeout_s=0, clock=clock, sleep=clock.sleep)
+
+
+@pytest.mark.parametrize(("asked_s", "slept_s"), [(0, 5), (17, 17), (3600, 60)])
+def test_cloud_that_throttles_says_how_long_to_wait_a_minute_at_most(asked_s: float, slept_s: float) -> None:
+    clock, answers = Clock(), iter([ThrottledError("busy", retry_after_s=asked_s)])
+
+    def probe() -> bool:
+        for error in answers:
+            raise error
+        return True
+
+    until(probe, what="it", timeout_s=100, clock=clock, sleep=clock.sleep)
+    assert clock.slept == [slept_s]
 
 
 def test_error_of_the_probe_passes_at_once() -> None:

@@ -118,7 +118,16 @@ def test_start_pins_the_host_key_again(fake: FakeCloud, jupyter: str) -> None:
 def test_starting_what_is_on_changes_nothing(fake: FakeCloud, jupyter: str) -> None:
     launch_one(fake, "one")
     before = dict(fake.world.machines["one"].labels)
-    assert start(fake, "one", lifetime_h=1).state == "running"
+    assert start(fake, "one").state == "running"
+    assert fake.world.machines["one"].labels == before
+
+
+def test_new_lifetime_of_what_is_on_is_refused_with_how_to_set_it(fake: FakeCloud, jupyter: str) -> None:
+    launch_one(fake, "one")
+    before = dict(fake.world.machines["one"].labels)
+    with pytest.raises(UsageError, match="machine one is on already") as refused:
+        start(fake, "one", lifetime_h=1)
+    assert refused.value.next_step.endswith("./inv stop one, ./inv start one --lifetime-h 1")
     assert fake.world.machines["one"].labels == before
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from bakery.bake import Baked, bake
 from bakery.events import Event, Note, OnEvent
@@ -47,7 +48,7 @@ class Wire:
     seen: Counter[str] = field(default_factory=Counter)
     is_dead: bool = False
 
-    def __call__(self, what: str, verb: str, url: str, body: bytes | None, patience_s: float) -> tuple[int, bytes]:
+    def __call__(self, what: str, verb: str, url: str, body: bytes | None, patience_s: float) -> calls.Answer:
         if self.is_dead:
             raise Killed
         path = url.removeprefix(self.server.url + SERVICE_PATH).partition("?")[0]
@@ -69,6 +70,7 @@ class Cloud(GoogleCloud):
     """The driver; SSH answers although the machines are scripted, and their disks can be read, and hold nothing."""
 
     poll_max_s = 0.005
+    deadlines_s = MappingProxyType(dict.fromkeys(GoogleCloud.deadlines_s, 30))
 
     def address(self, machine: str, port: int) -> Endpoint:
         super().address(machine, port)

@@ -9,6 +9,7 @@ from clouds.errors import (
     CloudError,
     ConflictError,
     DeniedError,
+    FailedError,
     InvalidError,
     NotFoundError,
     QuotaError,
@@ -56,7 +57,9 @@ def test_an_answer_is_told_by_its_reason_before_its_status(status: int, reason: 
         ("QUOTA_EXCEEDED", QuotaError),
         ("RESOURCE_ALREADY_EXISTS", ConflictError),
         ("RESOURCE_NOT_FOUND", NotFoundError),
-        ("SOMETHING_NEW", ThrottledError),
+        ("SOMETHING_NEW", FailedError),
+        ("INTERNAL_ERROR", FailedError),
+        ("RESOURCE_OPERATION_RATE_EXCEEDED", FailedError),
     ],
 )
 def test_an_operation_is_told_by_its_code(code: str, kind: type[CloudError]) -> None:

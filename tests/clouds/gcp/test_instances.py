@@ -51,6 +51,24 @@ def test_a_type_that_is_named_is_taken() -> None:
     assert body(replace(SPEC, wishes=Wishes(machine_type="c3-standard-4")))["machineType"].endswith("/c3-standard-4")
 
 
+@pytest.mark.parametrize(
+    ("machine_type", "disk"),
+    [
+        ("", "pd-balanced"),
+        ("n1-standard-1", "pd-balanced"),
+        ("custom-2-4096", "pd-balanced"),
+        ("c3-standard-4", None),
+        ("n4-standard-2", None),
+    ],
+)
+def test_disk_is_never_of_the_slowest_type_unless_asked_for(machine_type: str, disk: str | None) -> None:
+    spec = replace(SPEC, wishes=Wishes(machine_type=machine_type))
+    found = body(spec)["disks"][0]["initializeParams"].get("diskType")
+    assert found == (f"zones/us-central1-a/diskTypes/{disk}" if disk else None)
+    chosen = body(replace(spec, wishes=replace(spec.wishes, disk_type="pd-standard")))["disks"][0]["initializeParams"]
+    assert chosen["diskType"].endswith("/pd-standard")
+
+
 def test_nobody_but_the_owner_s_key_lets_anybody_in() -> None:
     told = metadata(replace(SPEC, facts={"AUTHORIZED_KEY": "ssh-ed25519 AAAA me"}))
     assert told["block-project-ssh-keys"] == "TRUE"

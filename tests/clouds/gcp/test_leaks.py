@@ -45,10 +45,13 @@ BAKE = {
     "instances.getSerialPortOutput",
     "instances.insert",
     "instances.stop",
+    "networks.get",
     "networks.insert",
     "zoneOperations.wait",
 }
 LAUNCH = {
+    "disks.get",
+    "disks.setLabels",
     "firewalls.insert",
     "globalOperations.wait",
     "images.list",
@@ -56,6 +59,7 @@ LAUNCH = {
     "instances.getSerialPortOutput",
     "instances.insert",
     "instances.setLabels",
+    "networks.get",
     "zoneOperations.wait",
 }
 CLEANING = {

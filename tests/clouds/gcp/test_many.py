@@ -80,7 +80,7 @@ def test_bake_that_meets_a_network_in_the_making_waits_for_it(new_stage: NewStag
             is_begun.set()
 
     def meets(method: str, nth: int, when: str) -> None:
-        if (method, when) == ("instances.insert", "before"):
+        if (method, when) == ("networks.get", "before"):
             is_begun.wait(timeout=20)
 
     assert len(bake_at_once(stage, [Wire(stage.server, makes), Wire(stage.server, meets)])) == 2

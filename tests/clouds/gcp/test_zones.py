@@ -16,8 +16,8 @@ from tests.servers.gce.operations import OperationError
 from tests.servers.vm import silent
 
 INSERT, LIST_ZONES = "compute.instances.insert", "compute.zones.list"
-BUILDER, TEST_MACHINE = 2, 3
-"""Which request for a machine is theirs in a new project: the first one finds that our network is missing."""
+BUILDER, TEST_MACHINE = 1, 2
+"""Which request for a machine is theirs."""
 
 
 def fill(stage: Stage, zone: str, *, nth: int | None = 1, available: str = "", is_plain: bool = True) -> None:

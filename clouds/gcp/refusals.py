@@ -1,0 +1,58 @@
+"""Why Compute Engine refuses a machine whose request it calls wrong: an image that is gone, a type that the zone does not offer."""
+
+from __future__ import annotations
+
+from clouds.driver import BootSpec
+from clouds.errors import CapacityError, CloudError, NotFoundError
+from clouds.gcp import instances
+from clouds.gcp.calls import Calls
+from clouds.gcp.places import region_of
+from clouds.gcp.scopes import everywhere
+from clouds.incomplete import partly
+
+
+def of_insert(calls: Calls, spec: BootSpec, zone: str, machine_type: str, error: CloudError) -> CloudError:
+    """Return what a refusal means. A message that names the image or the type leads to one more question, whose answer decides.
+
+    CapacityError: other zones of the region offer the machine type. NotFoundError: the image is gone, which arrives as 404 or as
+    400 `invalid` (docker-archive/infrakit.gcp#1).
+    """
+    source = instances.source_link(spec.source)
+    if source in error.message and _is_gone(calls, source):
+        return _image_is_gone(spec, source)
+    if machine_type in error.message:
+        return _lacks_type(calls, spec, zone, machine_type.rpartition("/")[2], error)
+    return error
+
+
+def _is_gone(calls: Calls, source: str) -> bool:
+    owner, _, path = source.removeprefix("projects/").partition("/") if source.startswith("projects/") else ("", "", source)
+    try:
+        calls.get(f"image {source}", path, project=owner)
+    except NotFoundError:
+        return True
+    except CloudError:
+        return False
+    return False
+
+
+def _image_is_gone(spec: BootSpec, source: str) -> NotFoundError:
+    is_base = source.startswith("projects/")
+    next_step = "Take the newest base: ./inv bake --refresh" if is_base else "See: ./inv images --cloud gcp"
+    return NotFoundError(f"image {spec.source}: not found on gcp", next_step=next_step)
+
+
+def _lacks_type(calls: Calls, spec: BootSpec, zone: str, kind: str, error: CloudError) -> CloudError:
+    """Return what to do about a type that a zone does not offer: try the region's other zones that do, as after a stock-out."""
+    try:
+        offers, _ = partly(lambda: everywhere(calls, "machineTypes", f'name="{kind}"'))
+    except CloudError:
+        return error
+    zones = sorted({instances.zone_of(offer) for offer in offers})
+    near = [other for other in zones if region_of(other) == region_of(zone) and other != zone]
+    told = f"machine {spec.name}: zone {zone} has no such machine type"
+    if near:
+        return CapacityError(told, zone=zone, zones=near, next_step="Try another --type.")
+    if zones:
+        error.next_step = f"Choose another --zone: {kind} is offered in {', '.join(zones[:5])}."
+    return error
