@@ -31,6 +31,11 @@ _WHY = "to build and run virtual machines"
 _INSTALL_S = 900
 
 
+def is_root() -> bool:
+    """Say whether we may do anything on this computer."""
+    return os.geteuid() == 0
+
+
 def missing_packages() -> list[str]:
     """Return the Debian packages that the local cloud lacks on this computer, sorted."""
     needless = {"newuidmap"} if os.geteuid() == 0 else set()

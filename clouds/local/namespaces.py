@@ -1,0 +1,104 @@
+"""Check that this user may have user namespaces with a range of ids, which building a base without root takes.
+
+mmdebstrap reads the range from /etc/subuid and /etc/subgid by user name; see subuid(5) and user_namespaces(7).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from clouds.errors import CloudError, DeniedError
+from clouds.local.command import run
+from clouds.local.mirrors import read_text
+
+NAMESPACE = ("unshare", "--map-auto", "--map-root-user", "--mount")
+"""Runs a command as root of a namespace: our own id is root there, and the ids of our range are all others."""
+
+_IDS = 65536
+"""A tree of Debian has owners up to 65534 (nobody)."""
+
+_FIRST = 100000
+_CHECK_S = 60
+_SWITCHES = {
+    # Ubuntu 23.10 and newer: https://discourse.ubuntu.com/t/spec-unprivileged-user-namespace-restrictions-via-apparmor-in-ubuntu-23-10/37626
+    "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),
+    # Debian's own switch (its kernels up to Debian 10 have it off): https://wiki.debian.org/UserNamespace
+    "kernel.unprivileged_userns_clone": ("0", "1"),
+    # user_namespaces(7)
+    "user.max_user_namespaces": ("0", "10000"),
+}
+"""Kernel settings that forbid namespaces: the value that does, and one that does not."""
+
+
+def check_namespaces() -> None:
+    """Raise DeniedError, with the command that changes it, where this user may not build a base."""
+    problem, fix = lacking_ranges()
+    if problem:
+        raise DeniedError(f"cannot build a base: {problem}", next_step=f"Run: {fix}")
+    try:
+        run([*NAMESPACE, "true"], timeout_s=_CHECK_S)
+    except CloudError as error:
+        problem, fix = forbidding_switch(_switches())
+        advice = f"Run: {fix}" if problem else "Bake on a computer or in a container that permits user namespaces, or as root."
+        raise DeniedError(
+            f"cannot build a base: this user may not create user namespaces ({problem or error.message})", next_step=advice
+        ) from error
+
+
+def lacking_ranges() -> tuple[str, str]:
+    """Return what is wrong with this user's ranges of ids, and the command to run; two empty texts where all is well."""
+    try:
+        user = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"user id {os.geteuid()} has no name in /etc/passwd", "a command of your system that adds the user"
+    return missing_ranges(user, read_text(Path("/etc/subuid")), read_text(Path("/etc/subgid")))
+
+
+def missing_ranges(user: str, subuid: str, subgid: str) -> tuple[str, str]:
+    """Return problem and command for a user and the texts of /etc/subuid and /etc/subgid (`name:first:count` per line)."""
+    texts = {"/etc/subuid": subuid, "/etc/subgid": subgid}
+    lacking = [name for name, text in texts.items() if not any(count >= _IDS for _, count in _ranges(text, user)[:1])]
+    if not lacking:
+        return "", ""
+    options = {"/etc/subuid": "--add-subuids", "/etc/subgid": "--add-subgids"}
+    words = [f"{options[name]} {_free_range(texts[name])}" for name in lacking]
+    return f"user {user} has no range of {_IDS} ids in {' and '.join(lacking)}", f"sudo usermod {' '.join(words)} {user}"
+
+
+def forbidding_switch(values: Mapping[str, str]) -> tuple[str, str]:
+    """Return the kernel setting that forbids namespaces and the command that changes it; two empty texts for none."""
+    for name, (forbids, allows) in _SWITCHES.items():
+        if values.get(name) == forbids:
+            return f"{name} is {forbids}", f"sudo sysctl {name}={allows}"
+    return "", ""
+
+
+def may_unshare() -> bool:
+    """Say whether this user may create a user namespace at all; this needs no range and no newuidmap."""
+    argv = ["unshare", "--map-root-user", "--mount", "true"]
+    return subprocess.run(argv, capture_output=True, timeout=_CHECK_S, check=False).returncode == 0
+
+
+def _switches() -> dict[str, str]:
+    return {name: read_text(Path("/proc/sys") / name.replace(".", "/")).strip() for name in _SWITCHES}
+
+
+def _ranges(text: str, user: str = "") -> list[tuple[int, int]]:
+    """Return (first, count) of each range in a text, or of one user's."""
+    found = []
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        first, _, count = rest.partition(":")
+        if first.isdigit() and count.strip().isdigit() and user in ("", name):
+            found.append((int(first), int(count)))
+    return found
+
+
+def _free_range(text: str) -> str:
+    """Return a range behind all that are given away: `first-last`."""
+    first = max([_FIRST, *(start + count for start, count in _ranges(text))])
+    return f"{first}-{first + _IDS - 1}"
