@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from clouds.errors import CloudError, DeniedError
-from clouds.local.command import run
+from clouds.errors import DeniedError
 from clouds.local.mirrors import read_text
 
 NAMESPACE = ("unshare", "--map-auto", "--map-root-user", "--mount")
@@ -35,26 +34,47 @@ _SWITCHES = {
 
 
 def check_namespaces() -> None:
-    """Raise DeniedError, with the command that changes it, where this user may not build a base."""
-    problem, fix = lacking_ranges()
-    if problem:
-        raise DeniedError(f"cannot build a base: {problem}", next_step=f"Run: {fix}")
-    try:
-        run([*NAMESPACE, "true"], timeout_s=_CHECK_S)
-    except CloudError as error:
-        problem, fix = forbidding_switch(_switches())
-        advice = f"Run: {fix}" if problem else "Bake on a computer or in a container that permits user namespaces, or as root."
+    """Raise DeniedError, with the commands that change it, where this user may not build a base."""
+    found = obstacles() or _failed([*NAMESPACE, "true"])
+    if found:
         raise DeniedError(
-            f"cannot build a base: this user may not create user namespaces ({problem or error.message})", next_step=advice
-        ) from error
+            f"cannot build a base without root: {'; '.join(problem for problem, _ in found)}",
+            next_step=advice([fix for _, fix in found]),
+        )
 
 
-def lacking_ranges() -> tuple[str, str]:
-    """Return what is wrong with this user's ranges of ids, and the command to run; two empty texts where all is well."""
+def obstacles() -> list[tuple[str, str]]:
+    """Return what keeps this user from building a base, each with the command that changes it ("" where none is known).
+
+    This needs no newuidmap, so it holds before the package uidmap is installed too.
+    """
+    return [found for found in (_lacking_ranges(), *_failed(["unshare", "--map-root-user", "--mount", "true"])) if found[0]]
+
+
+def advice(commands: Sequence[str]) -> str:
+    """Return the next step: commands to run, or another computer where one of them is not known."""
+    if all(commands):
+        return f"Run: {' && '.join(commands)}"
+    return "Bake on a computer or in a container that permits user namespaces, or bake as root."
+
+
+def _failed(argv: Sequence[str]) -> list[tuple[str, str]]:
+    """Return why a command in a namespace fails, with the command that changes it; an empty list when it works."""
     try:
-        user = pwd.getpwuid(os.geteuid()).pw_name
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=_CHECK_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [(str(error), "")]
+    if done.returncode == 0:
+        return []
+    problem, fix = forbidding_switch({name: _switch(name) for name in _SWITCHES})
+    return [(f"this user may not create user namespaces ({problem or done.stderr.strip()})", fix)]
+
+
+def _lacking_ranges() -> tuple[str, str]:
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        return f"user id {os.geteuid()} has no name in /etc/passwd", "a command of your system that adds the user"
+        return f"user id {os.getuid()} has no name in /etc/passwd", ""
     return missing_ranges(user, read_text(Path("/etc/subuid")), read_text(Path("/etc/subgid")))
 
 
@@ -77,14 +97,8 @@ def forbidding_switch(values: Mapping[str, str]) -> tuple[str, str]:
     return "", ""
 
 
-def may_unshare() -> bool:
-    """Say whether this user may create a user namespace at all; this needs no range and no newuidmap."""
-    argv = ["unshare", "--map-root-user", "--mount", "true"]
-    return subprocess.run(argv, capture_output=True, timeout=_CHECK_S, check=False).returncode == 0
-
-
-def _switches() -> dict[str, str]:
-    return {name: read_text(Path("/proc/sys") / name.replace(".", "/")).strip() for name in _SWITCHES}
+def _switch(name: str) -> str:
+    return read_text(Path("/proc/sys") / name.replace(".", "/")).strip()
 
 
 def _ranges(text: str, user: str = "") -> list[tuple[int, int]]:
