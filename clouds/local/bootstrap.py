@@ -204,7 +204,7 @@ def without_passwords(text: str, settings: HostSettings) -> str:
     urls = (settings.mirrors.debian, settings.mirrors.security, *settings.apt.values(), *settings.proxies.values())
     passwords = {password for url in urls if (password := _password(url))}
     for password in sorted(passwords | set(map(unquote, passwords)), key=len, reverse=True):
-        text = text.replace(password, "***")
+        text = text.replace(f":{password}@", ":***@")
     return text
 
 
