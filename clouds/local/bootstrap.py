@@ -56,7 +56,7 @@ def bootstrap(definition: Definition, scratch: Path, settings: HostSettings, say
             next_step="Set BAKEHOUSE_HOME to another folder.",
         )
     pack_setup(definition, settings, scratch / SETUP)
-    _pack(definition, scratch / INPUT)
+    pack_tree(definition, scratch / INPUT)
     _follow(command(definition, scratch), variables(), settings, say)
 
 
@@ -130,7 +130,7 @@ def _apt_user() -> int:
         return 0
 
 
-def _pack(definition: Definition, target: Path) -> None:
+def pack_tree(definition: Definition, target: Path) -> None:
     """Pack our own files for the tree, owned by root whoever we are and whatever our umask is."""
     with tarfile.open(target, "w") as tar:
         root = definition.templates / "root"
@@ -156,12 +156,17 @@ def _candidates() -> list[Path]:
 
 
 def temporary_folder(candidates: Sequence[Path]) -> Path:
-    """Return the first folder in which a tree can be built: everybody may enter it, programs in it run, and it has space.
+    """Return the first folder in which a tree can be built: everybody may enter it, programs in it run, it has space.
 
     Raises CloudError when there is no such folder.
     """
-    for folder in candidates:
-        if _is_open(folder) and not os.statvfs(folder).f_flag & os.ST_NOEXEC and free_bytes(folder) >= _TREE_BYTES:
+    for folder in map(Path.resolve, candidates):
+        if (
+            '"' not in str(folder)
+            and _is_open(folder)
+            and not os.statvfs(folder).f_flag & os.ST_NOEXEC
+            and free_bytes(folder) >= _TREE_BYTES
+        ):
             return folder
     raise CloudError(
         f"no folder for the temporary files of a base: {', '.join(map(str, candidates))} (each must be open to all users, not"

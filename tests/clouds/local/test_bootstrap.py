@@ -100,6 +100,15 @@ def test_apt_and_dpkg_get_our_options_whatever_our_umask_is(definition: Definiti
         assert (entry.mode, entry.uid) == (0o644, 0)
 
 
+def test_files_of_a_closed_checkout_are_open_in_the_tree(definition: Definition, umask: None, tmp_path: Path) -> None:
+    bootstrap.pack_tree(definition, tmp_path / "before")
+    subprocess.run(["chmod", "-R", "go=", definition.templates], check=True)
+    bootstrap.pack_tree(definition, tmp_path / "after")
+    modes = [{name: entry.mode for name, (entry, _) in members(tmp_path / tar).items()} for tar in ("before", "after")]
+    assert modes[0] == modes[1]
+    assert set(modes[0].values()) == {0o644, 0o755}
+
+
 def test_certificates_come_with_the_tree_and_are_named_by_their_place_there(definition: Definition, tmp_path: Path) -> None:
     bootstrap.pack_setup(definition, settings(tmp_path), tmp_path / "tar")
     root = tmp_path / "a root"
