@@ -66,11 +66,10 @@ def _missing(packages: list[str]) -> MissingToolError:
 
     message, step = f"not installed: {', '.join(packages)} (needed {_WHY})", _advice(packages)
     found = [] if is_root() else namespaces.obstacles()
-    if not found:
-        return MissingToolError(message, next_step=step)
-    more = namespaces.advice([fix for _, fix in found])
-    commands = f"{step} && {more.removeprefix('Run: ')}" if more.startswith("Run: ") and which("apt-get") else f"{step} {more}"
-    return MissingToolError("; ".join([message, *(problem for problem, _ in found)]), next_step=commands)
+    fixes = [fix for _, fix in found]
+    if found:
+        step += f" && {' && '.join(fixes)}" if all(fixes) and which("apt-get") else f" {namespaces.advice(fixes)}"
+    return MissingToolError("; ".join([message, *(problem for problem, _ in found)]), next_step=step)
 
 
 def install_command(packages: list[str] | None = None) -> str:

@@ -54,7 +54,7 @@ def obstacles() -> list[tuple[str, str]]:
 def advice(commands: Sequence[str]) -> str:
     """Return the next step: commands to run, or another computer where one of them is not known."""
     if all(commands):
-        return f"Run: {' && '.join(commands)}"
+        return " && ".join(commands)
     return "Bake on a computer or in a container that permits user namespaces, or bake as root."
 
 

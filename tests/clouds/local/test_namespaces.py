@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from clouds.errors import DeniedError
+from clouds.local import namespaces
 from clouds.local.namespaces import forbidding_switch, missing_ranges
 
 ME = "me:100000:65536\n"
@@ -39,3 +41,21 @@ def test_kernel_setting_that_forbids_namespaces_is_named_with_the_command() -> N
 def test_kernel_settings_that_allow_namespaces_are_not_named() -> None:
     allowed = {"kernel.apparmor_restrict_unprivileged_userns": "", "kernel.unprivileged_userns_clone": "1"}
     assert forbidding_switch(allowed) == ("", "")
+
+
+def test_user_who_may_not_build_is_told_everything_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(namespaces, "_lacking_ranges", lambda: ("user me has no range", "sudo usermod me"))
+    monkeypatch.setattr(namespaces, "_failed", lambda _: [("kernel.x is 0", "sudo sysctl kernel.x=1")])
+    with pytest.raises(DeniedError, match=r"user me has no range; kernel\.x is 0") as raised:
+        namespaces.check_namespaces()
+    assert raised.value.next_step == "sudo usermod me && sudo sysctl kernel.x=1"
+
+
+def test_where_no_command_is_known_another_computer_is_named() -> None:
+    assert "container that permits user namespaces" in namespaces.advice(["sudo usermod me", ""])
+
+
+def test_command_that_fails_in_a_namespace_is_reported_with_its_message() -> None:
+    [(problem, _)] = namespaces._failed(["sh", "-c", "echo no such luck >&2; exit 1"])
+    assert "no such luck" in problem or "kernel." in problem or "user." in problem
+    assert namespaces._failed(["true"]) == []
