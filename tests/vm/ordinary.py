@@ -71,11 +71,11 @@ class OrdinaryUser:
         return path
 
     def processes(self) -> list[str]:
-        """Return the processes of this user that have to do with the folder, or all of a user that was made for the tests."""
+        """Return the processes of a user that was made for the tests, or those of ours that work in the folder."""
         return [f"{pid}: {command}" for pid, command in self._processes()]
 
     def end_processes(self) -> None:
-        """Kill what is left of a user that was made for the tests."""
+        """Kill what is left of the tests, process by process."""
         for pid, _ in self._processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -86,9 +86,10 @@ class OrdinaryUser:
             try:
                 command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 ours = entry.stat().st_uid == self.uid
+                here = ours and (str(self.folder) in command or (entry / "cwd").readlink().is_relative_to(self.folder))
             except OSError:
                 continue
-            if ours and (self.become or str(self.folder) in command) and int(entry.name) != os.getpid():
+            if ours and (self.become or here) and int(entry.name) != os.getpid():
                 yield int(entry.name), command
 
 
@@ -120,18 +121,23 @@ def ordinary_user() -> Iterator[OrdinaryUser]:
     """
     folder = Path(tempfile.mkdtemp(prefix="bakehouse-user-", dir="/var/tmp"))  # pytest's own folder is closed to other users
     try:
-        if os.geteuid() == 0:
-            folder.chmod(0o711)
-            with _made_user(folder) as user:
+        with _made_user(folder) if os.geteuid() == 0 else _we_ourselves(folder) as user:
+            try:
                 yield user
-        else:
-            yield OrdinaryUser(pwd.getpwuid(os.getuid()).pw_name, os.getuid(), folder)
+            finally:
+                user.end_processes()
     finally:
         shutil.rmtree(folder)
 
 
 @contextlib.contextmanager
+def _we_ourselves(folder: Path) -> Iterator[OrdinaryUser]:
+    yield OrdinaryUser(pwd.getpwuid(os.getuid()).pw_name, os.getuid(), folder)
+
+
+@contextlib.contextmanager
 def _made_user(folder: Path) -> Iterator[OrdinaryUser]:
+    folder.chmod(0o711)
     name = f"bakehouse-{secrets.token_hex(4)}"
     home = folder / "home"
     _install_what_root_does_not_need()
@@ -142,11 +148,7 @@ def _made_user(folder: Path) -> Iterator[OrdinaryUser]:
         if command:
             subprocess.run(shlex.split(command.removeprefix("sudo ")), check=True)
         become = ("setpriv", f"--reuid={name}", f"--regid={name}", "--init-groups", "--inh-caps=-all", "--")
-        user = OrdinaryUser(name, pwd.getpwnam(name).pw_uid, home, become)
-        try:
-            yield user
-        finally:
-            user.end_processes()
+        yield OrdinaryUser(name, pwd.getpwnam(name).pw_uid, home, become)
     finally:
         subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
 

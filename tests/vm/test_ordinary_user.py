@@ -1,7 +1,8 @@
 """All that a user does, by a user without root whose home folder is closed (0700) to everybody else.
 
 One user, one checkout and one machine for the whole file. It costs about five minutes on two cores without KVM: half a minute
-for `.venv`, one or two for a base of its own, two for the bake of `minimal`, a quarter for the machine.
+for `.venv`, one or two for a base of its own, two for the bake of `minimal`, a quarter for the machine. The bake runs with umask
+077, all other commands with 002.
 """
 
 from __future__ import annotations
@@ -64,11 +65,11 @@ class Commands:
     user: OrdinaryUser
     clone: Path
 
-    def must(self, *words: str | Path, timeout_s: float = 600) -> str:
-        return self.user.must(self.clone / "inv", *words, timeout_s=timeout_s)
+    def must(self, *words: str | Path, timeout_s: float = 600, umask: int = 0o002) -> str:
+        return self.user.must(self.clone / "inv", *words, timeout_s=timeout_s, umask=umask)
 
-    def result(self, *words: str, timeout_s: float = 600) -> Any:
-        return json.loads(self.must(*words, "--json", timeout_s=timeout_s).splitlines()[-1])
+    def result(self, *words: str, timeout_s: float = 600, umask: int = 0o002) -> Any:
+        return json.loads(self.must(*words, "--json", timeout_s=timeout_s, umask=umask).splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def inv(user: OrdinaryUser, clone: Path) -> Commands:
 @pytest.fixture(scope="module")
 def baked(inv: Commands) -> dict[str, Any]:
     """Give the result of a bake, which builds the base first."""
-    result: dict[str, Any] = inv.result("bake", "--recipe", "minimal", timeout_s=3000)
+    result: dict[str, Any] = inv.result("bake", "--recipe", "minimal", timeout_s=3000, umask=0o077)
     return result
 
 
