@@ -23,11 +23,12 @@ _IDS = 65536
 _FIRST = 100000
 _CHECK_S = 60
 _SWITCHES = {
-    # Ubuntu 23.10 and newer: https://discourse.ubuntu.com/t/spec-unprivileged-user-namespace-restrictions-via-apparmor-in-ubuntu-23-10/37626
+    # Ubuntu, on by default since 24.04: https://ubuntu.com/blog/ubuntu-23-10-restricted-unprivileged-user-namespaces;
+    # unshare then fails to write uid_map: https://github.com/gominimal/minimal/issues/610
     "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),
-    # Debian's own switch (its kernels up to Debian 10 have it off): https://wiki.debian.org/UserNamespace
+    # Debian: https://security.stackexchange.com/questions/209529/what-does-enabling-kernel-unprivileged-userns-clone-do
     "kernel.unprivileged_userns_clone": ("0", "1"),
-    # user_namespaces(7)
+    # namespaces(7); how many are enough is a guess, the kernel's default depends on the memory
     "user.max_user_namespaces": ("0", "10000"),
 }
 """Kernel settings that forbid namespaces: the value that does, and one that does not."""
