@@ -82,7 +82,7 @@ def _lacking_ranges() -> tuple[str, str]:
 def missing_ranges(user: str, subuid: str, subgid: str) -> tuple[str, str]:
     """Return problem and command for a user and the texts of /etc/subuid and /etc/subgid (`name:first:count` per line)."""
     texts = {"/etc/subuid": subuid, "/etc/subgid": subgid}
-    lacking = [name for name, text in texts.items() if not any(count >= _IDS for _, count in _ranges(text, user)[:1])]
+    lacking = [name for name, text in texts.items() if not any(count >= _IDS for _, count in ranges(text, user)[:1])]
     if not lacking:
         return "", ""
     options = {"/etc/subuid": "--add-subuids", "/etc/subgid": "--add-subgids"}
@@ -102,7 +102,7 @@ def _switch(name: str) -> str:
     return read_text(Path("/proc/sys") / name.replace(".", "/")).strip()
 
 
-def _ranges(text: str, user: str = "") -> list[tuple[int, int]]:
+def ranges(text: str, user: str = "") -> list[tuple[int, int]]:
     """Return (first, count) of each range in a text, or of one user's."""
     found = []
     for line in text.splitlines():
@@ -115,5 +115,5 @@ def _ranges(text: str, user: str = "") -> list[tuple[int, int]]:
 
 def _free_range(text: str) -> str:
     """Return a range behind all that are given away: `first-last`."""
-    first = max([_FIRST, *(start + count for start, count in _ranges(text))])
+    first = max([_FIRST, *(start + count for start, count in ranges(text))])
     return f"{first}-{first + _IDS - 1}"

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clouds.local.namespaces import missing_ranges
+from clouds.local.namespaces import missing_ranges, ranges
 from clouds.waiter import until
 
 PROJECT = Path(__file__).parents[2]
@@ -73,6 +73,12 @@ class OrdinaryUser:
     def processes(self) -> list[str]:
         """Return the processes of a user that was made for the tests, or those of ours that work in the folder."""
         return [f"{pid}: {command}" for pid, command in self._processes()]
+
+    def trees(self) -> list[Path]:
+        """Return the trees that builds of this user have left: they belong to the user, or to an id of the user's range."""
+        [(first, count)] = ranges(Path("/etc/subuid").read_text(), self.name)[:1]
+        ids = {self.uid, *range(first, first + count)}
+        return [path for path in Path("/tmp").glob("mmdebstrap.*") if path.exists() and path.stat().st_uid in ids]
 
     def end_processes(self) -> None:
         """Kill what is left of the tests, process by process."""
@@ -148,7 +154,10 @@ def _made_user(folder: Path) -> Iterator[OrdinaryUser]:
         if command:
             subprocess.run(shlex.split(command.removeprefix("sudo ")), check=True)
         become = ("setpriv", f"--reuid={name}", f"--regid={name}", "--init-groups", "--inh-caps=-all", "--")
-        yield OrdinaryUser(name, pwd.getpwnam(name).pw_uid, home, become)
+        user = OrdinaryUser(name, pwd.getpwnam(name).pw_uid, home, become)
+        yield user
+        for tree in user.trees():
+            shutil.rmtree(tree)
     finally:
         subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
 

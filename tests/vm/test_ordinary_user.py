@@ -138,7 +138,7 @@ def test_nothing_is_left_of_machines_and_builds(inv: Commands, user: OrdinaryUse
     store = user.folder / STORE
     patterns = ("local/machines/*", "local/**/.partial-*", "bakes/*/.partial-*", "local/bases/*/input.*")
     assert [str(path) for pattern in patterns for path in store.glob(pattern)] == []
-    assert [path.name for path in Path("/tmp").glob("mmdebstrap.*") if path.stat().st_uid == user.uid] == []
+    assert user.trees() == []
 
 
 # The servers
