@@ -155,9 +155,11 @@ def _made_user(folder: Path) -> Iterator[OrdinaryUser]:
             subprocess.run(shlex.split(command.removeprefix("sudo ")), check=True)
         become = ("setpriv", f"--reuid={name}", f"--regid={name}", "--init-groups", "--inh-caps=-all", "--")
         user = OrdinaryUser(name, pwd.getpwnam(name).pw_uid, home, become)
-        yield user
-        for tree in user.trees():
-            shutil.rmtree(tree)
+        try:
+            yield user
+        finally:
+            for tree in user.trees():
+                shutil.rmtree(tree)
     finally:
         subprocess.run(["userdel", "--remove", name], check=True, capture_output=True)
 
