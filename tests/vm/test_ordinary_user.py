@@ -1,8 +1,8 @@
 """All that a user does, by a user without root whose home folder is closed (0700) to everybody else.
 
-One user, one checkout and one machine for the whole file. It costs about five minutes on two cores without KVM: half a minute
-for `.venv`, one or two for a base of its own, two for the bake of `minimal`, a quarter for the machine. The bake runs with umask
-077, all other commands with 002.
+One user, one checkout and one machine for the whole file. It costs two minutes on two cores without KVM: ten seconds for `.venv`,
+forty for a base of its own, forty for the bake of `minimal`, twenty for the machine; twice that on a busy computer. The bake runs
+with umask 077, all other commands with 002.
 """
 
 from __future__ import annotations
