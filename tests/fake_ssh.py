@@ -7,6 +7,7 @@ where a test wants it to fail, `refusal`, with what it is to say. Run as a progr
 
 import asyncio
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pathlib import Path
 def install(folder: Path, forwards: Path) -> Path:
     """Put an `ssh` into a folder, which finds where the notebooks answer in another; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "ssh").write_text(f'#!/bin/sh\nexec {sys.executable} -ISE {__file__} "$0" "$@"\n')
+    (folder / "ssh").write_text(f'#!/bin/sh\nexec {shlex.join([sys.executable, "-ISE", __file__])} "$0" "$@"\n')
     (folder / "sudo").write_text('#!/bin/sh\necho "$*" >>"$0.calls"\n')  # never the computer's own
     for name in ("ssh", "sudo"):
         (folder / name).chmod(0o755)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from clouds.local.host import TOOLS as NEEDED
+
 ROOT = Path(__file__).parents[1]
-TOOLS = ("sh", "cat", "cmp", "cp", "dirname", "env", "grep", "id", "mkdir", "readlink", "rm", "sleep")
+TOOLS = ("sh", "cat", "cmp", "cp", "dirname", "env", "grep", "id", "mkdir", "readlink", "rm", "sleep", "true")
 
 UV = """#!/bin/sh
 echo "uv $*" >>"$CALLS"
@@ -78,6 +80,8 @@ def project(tmp_path: Path) -> Project:
     folder.mkdir()
     path.mkdir()
     shutil.copy(ROOT / "inv", folder)
+    (folder / "clouds/local").mkdir(parents=True)
+    shutil.copy(ROOT / "clouds/local/tools", folder / "clouds/local")
     for lock in ("requirements.lock", "requirements-dev.lock"):
         (folder / lock).write_text(f"# {lock}\n")
     for tool in TOOLS:
@@ -199,6 +203,49 @@ def test_without_python_and_apt_get_it_says_what_to_install(project: Project) ->
     done = project.run()
     assert (done.returncode, done.stdout) == (1, "")
     assert "Python 3.11 or newer" in done.stderr
+
+
+ORDINARY_USER = "#!/bin/sh\necho 1000\n"
+
+
+@pytest.mark.parametrize("sudo", ["", "#!/bin/sh\nexit 1\n"], ids=["no sudo", "not in sudoers"])
+def test_without_root_and_python_all_packages_that_are_missing_are_named_at_once(project: Project, sudo: str) -> None:
+    (project.bin / "python3").unlink()
+    (project.bin / "id").unlink()
+    project.put("id", ORDINARY_USER)
+    project.put("apt-get", APT)
+    if sudo:
+        project.put("sudo", sudo)
+    done = project.run("bake", PATH=f"{project.bin}")
+    command = done.stderr.splitlines()[-1].partition("apt-get install --no-install-recommends ")[2].partition(";")[0].split()
+    assert done.returncode == 1
+    assert command[:2] == ["python3", "python3-venv"]
+    assert set(command[2:]) == {package for tool, package in NEEDED.items() if not _is_on_this_computer(tool)}
+    assert len(set(command)) == len(command)
+    assert project.called() == []
+    assert not project.venv.exists()
+
+
+def test_without_root_a_python_without_venv_is_named_by_its_own_package(project: Project) -> None:
+    for name in ("uv", "id"):
+        (project.bin / name).unlink()
+    project.put("id", ORDINARY_USER)
+    project.put("apt-get", APT)
+    project.put("python3", '#!/bin/sh\necho "$BIN/python3.11"\n')
+    project.put("python3.11", "#!/bin/sh\nexit 1\n")  # it has no ensurepip
+    done = project.run("bake")
+    assert (done.returncode, project.called()) == (1, [])
+    assert "python3.11-venv" in done.stderr
+    assert "python3 " not in done.stderr.splitlines()[-1]
+
+
+def _is_on_this_computer(tool: str) -> bool:
+    """Say whether `inv` with the PATH of the tests finds a tool, which it looks for in the folders for administrators too."""
+    return (
+        Path(tool).exists()
+        if tool.startswith("/")
+        else any((Path(folder) / tool).exists() for folder in ("/usr/local/sbin", "/usr/sbin", "/sbin"))
+    )
 
 
 def test_a_python_that_is_too_old_is_passed_over(project: Project) -> None:

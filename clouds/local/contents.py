@@ -41,7 +41,7 @@ class DiskContents:
     def read(self, paths: Iterable[str], limit_bytes: int = 65536) -> Mapping[str, bytes]:
         """Return the start of each of these files, by path; a path without a file is left out."""
         wanted = {path: self._scratch / f"file-{number}" for number, path in enumerate(paths) if path in self._files}
-        self._debugfs([f'dump <{self._files[path].inode}> "{copy}"' for path, copy in wanted.items()])
+        self._debugfs([f"dump <{self._files[path].inode}> {copy.name}" for path, copy in wanted.items()])
         contents = {}
         for path, copy in wanted.items():
             with copy.open("rb") as file:
@@ -68,9 +68,10 @@ class DiskContents:
         return found
 
     def _debugfs(self, commands: Sequence[str]) -> str:
+        """Run commands of debugfs in the scratch folder: no quoting protects a path with a double quote in a command."""
         script = self._scratch / "commands"
         script.write_text("".join(f"{command}\n" for command in commands), encoding="utf-8")
-        return run(["debugfs", "-f", str(script), str(self._raw)], timeout_s=_DEBUGFS_S)
+        return run(["debugfs", "-f", script.name, self._raw.name], timeout_s=_DEBUGFS_S, cwd=self._scratch)
 
 
 def listings(printed: str) -> Iterator[list[Entry]]:

@@ -13,30 +13,32 @@ from clouds.errors import MissingToolError
 
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
-TOOLS = {
-    "qemu-system-x86_64": "qemu-system-x86",
-    "qemu-img": "qemu-utils",
-    "mmdebstrap": "mmdebstrap",
-    "newuidmap": "uidmap",
-    "sfdisk": "fdisk",
-    "mke2fs": "e2fsprogs",
-    "debugfs": "e2fsprogs",
-    "mformat": "mtools",
-    "ssh": "openssh-client",
-}
-"""Each program, and the Debian package that holds it."""
 
-_KEYRING = (Path("/usr/share/keyrings/debian-archive-keyring.gpg"), "debian-archive-keyring")
+def _read_tools() -> dict[str, str]:
+    lines = Path(__file__).with_name("tools").read_text(encoding="utf-8").splitlines()
+    return dict(line.split() for line in lines if line and not line.startswith("#"))
+
+
+TOOLS = _read_tools()
+"""Each program (or file, by its full path) that is needed, and the Debian package that holds it; `inv` reads the same list."""
+
 _WHY = "to build and run virtual machines"
 _INSTALL_S = 900
 
 
+def is_root() -> bool:
+    """Say whether we may do anything on this computer."""
+    return os.geteuid() == 0
+
+
 def missing_packages() -> list[str]:
     """Return the Debian packages that the local cloud lacks on this computer, sorted."""
-    needless = {"newuidmap"} if os.geteuid() == 0 else set()
-    lacking = {package for tool, package in TOOLS.items() if tool not in needless and which(tool) is None}
-    keyring, package = _KEYRING
-    return sorted(lacking | (set() if keyring.exists() else {package}))
+    needless = {"newuidmap"} if is_root() else set()
+    return sorted({package for tool, package in TOOLS.items() if tool not in needless and not _is_there(tool)})
+
+
+def _is_there(tool: str) -> bool:
+    return Path(tool).exists() if tool.startswith("/") else which(tool) is not None
 
 
 def which(tool: str) -> str | None:
@@ -52,16 +54,28 @@ def ensure_tools(tell: Tell) -> None:
         return
     prefix = _as_root()
     if prefix is None or which("apt-get") is None:
-        raise MissingToolError(f"not installed: {', '.join(packages)} (needed {_WHY})", next_step=_advice(packages))
+        raise _missing(packages)
     tell(f"installing {', '.join(packages)} with apt-get, {_WHY}")
     _apt_get([*prefix, "apt-get", "--quiet", "update"], packages)
     _apt_get([*prefix, "apt-get", "--quiet", "--yes", "--no-install-recommends", "install", *packages], packages)
 
 
+def _missing(packages: list[str]) -> MissingToolError:
+    """Return the error that names all that is missing at once, with one command for it: packages, and the right to namespaces."""
+    from clouds.local import namespaces
+
+    message, step = f"not installed: {', '.join(packages)} (needed {_WHY})", _advice(packages)
+    found = [] if is_root() else namespaces.obstacles()
+    fixes = [fix for _, fix in found]
+    if found:
+        step += f" && {' && '.join(fixes)}" if all(fixes) and which("apt-get") else f" {namespaces.advice(fixes)}"
+    return MissingToolError("; ".join([message, *(problem for problem, _ in found)]), next_step=step)
+
+
 def install_command(packages: list[str] | None = None) -> str:
     """Return the command by which a user installs packages (all that we need, when none are named)."""
     chosen = sorted(set(TOOLS.values())) if packages is None else packages
-    sudo = "" if os.geteuid() == 0 else "sudo "
+    sudo = "" if is_root() else "sudo "
     return f"{sudo}apt-get install --no-install-recommends {' '.join(chosen)}"
 
 
@@ -76,7 +90,7 @@ def _check_computer() -> None:
 
 def _as_root() -> list[str] | None:
     """Return what to put before a command to run it as root, or None when that would ask for a password."""
-    if os.geteuid() == 0:
+    if is_root():
         return []
     if which("sudo") is None:
         return None

@@ -24,7 +24,7 @@ GATEWAY = "10.0.2.2"
 _DEFAULT_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _GUEST = "/run/bakehouse/build"
 _BUNDLE = "ca.crt"
-_PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
+PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
 _CERTIFICATES = (
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
@@ -52,7 +52,7 @@ def host_settings() -> HostSettings:
     index, extra = pip_indexes(os.environ, _pip_files())
     return HostSettings(
         mirrors=host_mirrors(),
-        proxies={key: value for key in _PROXIES if (value := os.environ.get(key) or os.environ.get(key.upper()))},
+        proxies={key: value for key in PROXIES if (value := os.environ.get(key) or os.environ.get(key.upper()))},
         apt=apt_options(apt_config()),
         index=index,
         extra_indexes=extra,

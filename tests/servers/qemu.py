@@ -7,6 +7,7 @@ machine is one of the loopback network (127.x.y.z), at which only those ports an
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -165,7 +166,7 @@ class QemuVms:
         boot = boot_arguments(folder)
         initrd = ["-initrd", boot["initrd"]] if "initrd" in boot else []
         guest = "net=169.254.0.0/16,host=169.254.0.2,dns=169.254.0.3,dhcpstart=169.254.0.15"
-        forward = f"guestfwd=tcp:169.254.169.254:80-cmd:{sys.executable} {_RELAY} {metadata_port}"
+        forward = f"guestfwd=tcp:169.254.169.254:80-cmd:{shlex.join([sys.executable, str(_RELAY), str(metadata_port)])}"
         drive = f"if=none,id=root,file={self._disk(vm.drives[0].id)},format=qcow2,cache=unsafe,discard=unmap,detect-zeroes=unmap"
         return [
             *("qemu-system-x86_64", "-name", vm.name, "-nodefaults", "-no-user-config", "-display", "none"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 from clouds import names
 from clouds.driver import Base, BootSpec, Kind
@@ -19,6 +22,7 @@ from tests.servers.gce.server import Gce, serve
 from tests.servers.qemu import QemuVms
 from tests.vm.bakehouse import Bakehouse
 
+SSH_PORT = 22
 _MAKE_S = 120
 
 
@@ -49,6 +53,7 @@ class Google(Bakehouse):
 @contextmanager
 def google(store: Path, folder: Path) -> Iterator[Google]:
     """Run the server, with real machines, until the block ends; `store` is one of the local cloud."""
+    check_ssh_port()
     local = connect(store, {})
     home = folder / "home"
     home.mkdir(mode=0o700)
@@ -59,6 +64,20 @@ def google(store: Path, folder: Path) -> Iterator[Google]:
     with serve(vms=vms) as server:
         yield Google(home, server, vms)
         assert server.crashes == []
+
+
+def check_ssh_port() -> None:
+    """Fail with what to do where this user may not listen on port 22, as the machines behind the server do on 127.x.y.z."""
+    with socket.socket() as listener:
+        try:
+            listener.bind(("127.255.255.254", SSH_PORT))
+        except PermissionError:
+            pytest.fail(
+                "this user may not listen on port 22 of loopback addresses, as the machines of these tests do:"
+                f" run the tests as root, or run: sudo sysctl net.ipv4.ip_unprivileged_port_start={SSH_PORT}"
+            )
+        except OSError:
+            pass  # something listens on port 22 of all addresses; the test that needs the port reports it
 
 
 def make_base(local: LocalCloud, store: Path, disk: Path) -> Path:

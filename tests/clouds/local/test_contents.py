@@ -36,7 +36,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> DiskContents:
     """Give a disk with a few odd files."""
     if missing_packages():
         pytest.skip("the programs of the local cloud are not installed")
-    folder = tmp_path_factory.mktemp("disk")
+    folder = tmp_path_factory.mktemp("disk") / '-it\'s "q"'
     tree = folder / "tree"
     (tree / "etc/deep er/x").mkdir(parents=True)
     (tree / "etc/passwd").write_text("root:x:0:0\n")

@@ -1,9 +1,12 @@
 """The programs that the local cloud needs, and what is said where they are missing."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from clouds.errors import MissingToolError
-from clouds.local import host
+from clouds.local import host, namespaces
 
 
 @pytest.fixture
@@ -25,6 +28,24 @@ def test_without_apt_get_it_says_what_to_install(bare: None) -> None:
         host.ensure_tools(told.append)
     assert "qemu-system-x86_64" in raised.value.next_step
     assert told == []
+
+
+def test_right_to_namespaces_that_is_missing_too_is_reported_with_the_packages(
+    bare: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "apt-get").write_text("#!/bin/sh")
+    (tmp_path / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(host, "is_root", lambda: False)
+    monkeypatch.setattr(namespaces, "obstacles", lambda: [("user me has no range", "sudo usermod --add-subuids 1-2 me")])
+    with pytest.raises(MissingToolError, match=r"uidmap.*; user me has no range") as raised:
+        host.ensure_tools(lambda _: None)
+    assert re.fullmatch(r"Install it: sudo apt-get install .*uidmap && sudo usermod --add-subuids 1-2 me", raised.value.next_step)
+
+
+def test_root_needs_no_namespaces(bare: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "is_root", lambda: True)
+    assert "uidmap" not in host.missing_packages()
 
 
 def test_command_installs_without_what_is_merely_recommended() -> None:
