@@ -165,6 +165,7 @@ def test_machine_survives_a_reboot_and_a_stop_and_starts_the_kernel_it_installed
     assert found["fact"] == "renamed"
 
 
+@pytest.mark.matrix(sample=0, edges=["virtio-blk-pci"])
 @pytest.mark.parametrize("device", ["nvme,serial=root", "virtio-blk-pci"])
 def test_disk_starts_by_itself_with_firmware_and_boot_loader(cloud: LocalCloud, tmp_path: Path, device: str, vm_home: Path) -> None:
     base = Store(vm_home / "local").source(cloud.resolve_base(Base("trixie", "amd64")).id)

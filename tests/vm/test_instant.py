@@ -163,10 +163,15 @@ def run_in_kernel(bakehouse: Bakehouse, name: str, code: str) -> str:
     return bakehouse.must("ssh", name, "--", *command, timeout_s=300).stdout
 
 
-def test_a_stopped_machine_boots_and_keeps_its_identity(bakehouse: Bakehouse, machines: list[dict[str, Any]]) -> None:
+def test_a_stopped_machine_boots_and_keeps_its_identity_and_its_files(bakehouse: Bakehouse, machines: list[dict[str, Any]]) -> None:
     machine = machines[2]
+    bakehouse.must("ssh", machine["name"], "--", "sh", "-c", "echo kept > kept.txt")
     bakehouse.must("stop", machine["name"])
+    assert not answers(machine["url"], timeout_s=1)
+    [listed] = [row for row in bakehouse.must("machines", "--json").result if row["name"] == machine["name"]]
+    assert listed["state"] == "stopped"
     bakehouse.must("start", machine["name"])
+    assert bakehouse.must("ssh", machine["name"], "--", "cat", "kept.txt").stdout.strip() == "kept"
     after = who(bakehouse, machine["name"])
     for what in ("machine-id", "hostname", "mac", "host-key", "password-hash", "cookie-secret"):
         assert after[what] == machine["said"][what]

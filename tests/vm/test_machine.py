@@ -147,16 +147,6 @@ def test_a_new_password_holds_at_once_and_ends_old_sessions(bakehouse: Bakehouse
     assert old.get("/api/kernelspecs").status != http.client.OK
 
 
-def test_files_survive_stop_and_start(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
-    inside(bakehouse, "sh", "-c", "echo kept > kept.txt")
-    bakehouse.must("stop", NAME)
-    assert not answers(machine["url"], timeout_s=1)
-    [listed] = [row for row in bakehouse.must("machines", "--json").result if row["name"] == NAME]
-    assert listed["state"] == "stopped"
-    bakehouse.must("start", NAME)
-    assert inside(bakehouse, "cat", "kept.txt").strip() == "kept"
-
-
 def test_a_second_machine_of_the_same_name_is_refused(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
     assert machine["name"]
     refused = bakehouse.run("launch", "--name", NAME)
