@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-from clouds.errors import BakehouseError, LeftoverError
+from clouds.errors import BakehouseError, LeftoverError, UnreachableError
 
 
 class Undo:
@@ -48,6 +48,8 @@ class Undo:
             what, by_hand, undo = self._undos.pop()
             try:
                 undo()
+            except UnreachableError as failure:  # what was not seen may be another's of that name, which gc would not remove
+                yield what, "./inv gc", failure.message
             except BakehouseError as failure:
                 yield what, by_hand, failure.message
             except Exception as failure:  # an undo must never keep the others from running

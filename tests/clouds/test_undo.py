@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from clouds.errors import CapacityError, CloudError, LeftoverError
+from clouds.errors import CapacityError, CloudError, LeftoverError, UnreachableError
 from clouds.undo import Undo
 
 
@@ -89,6 +89,13 @@ def test_interrupt_while_cleaning_up_after_a_good_end_comes_after_the_cleaning()
     with pytest.raises(KeyboardInterrupt), Undo() as undo:
         undo.add("a", lambda: (signal.raise_signal(signal.SIGINT), done.append("a")), by_hand="rm a")
     assert done == ["a"]
+
+
+def test_what_was_not_seen_is_never_told_to_be_deleted_by_its_name() -> None:
+    with pytest.raises(CapacityError) as raised, Undo() as undo:
+        undo.add("machine a", lambda: fail(UnreachableError("machines", scopes=["z-1"])), by_hand="./inv delete a --yes")
+        raise CapacityError("full")
+    assert raised.value.__notes__ == ["left behind: machine a (machines: could not reach z-1); to remove it: ./inv gc"]
 
 
 def test_interrupt_while_cleaning_up_still_tells_what_is_left() -> None:
