@@ -1,0 +1,110 @@
+"""Driver and strict server together, where each was changed to what the real service does."""
+
+from __future__ import annotations
+
+import pytest
+
+from bakery.order import BakeOptions
+from clouds.driver import Kind
+from clouds.errors import CloudError, UnreachableError
+from launcher.launch import LaunchOptions
+from tests.clouds.gcp.stage import NewStage, Stage, bake_tiny, launch_tiny
+from tests.servers.asking import ask
+from tests.servers.gce import Page
+
+ZONE = "us-central1-a"
+INSERT = "compute.instances.insert"
+
+
+@pytest.fixture
+def stage(new_stage: NewStage) -> Stage:
+    """Give a cloud with an image and a machine `mine`."""
+    made = new_stage("launch")
+    made.play(launch_tiny)
+    assert made.error is None
+    return made
+
+
+def test_first_bake_of_a_project_makes_the_network_and_asks_for_one_builder(new_stage: NewStage) -> None:
+    stage = new_stage()
+    stage.bake()
+    assert stage.error is None
+    assert stage.server.count("compute.networks.insert") == 1
+    assert stage.server.count(INSERT) == 2  # the builder, and the machine that tests the image
+    assert stage.left() == []
+
+
+def test_zone_out_of_reach_loses_nothing(stage: Stage) -> None:
+    before = stage.server.inventory()
+    stage.server.switches.unreachable_zones.add(ZONE)
+    with pytest.raises(UnreachableError, match=ZONE):
+        stage.connect().find(Kind.MACHINE, "mine")
+    with pytest.raises(CloudError, match=ZONE):
+        stage.collect()
+    stage.server.switches.unreachable_zones.clear()
+    assert stage.server.inventory() == before
+    assert stage.connect().find(Kind.MACHINE, "mine")
+
+
+def test_name_that_may_be_taken_in_a_zone_that_a_list_left_out_is_refused_and_harms_nobody(stage: Stage) -> None:
+    before = stage.server.inventory()
+    stage.server.switches.unlisted_zones.add(ZONE)
+    stage.play(launch_tiny)
+    stage.server.switches.unlisted_zones.clear()
+    assert ZONE in stage.told
+    assert stage.server.inventory() == before
+
+
+def test_kept_disk_of_a_machine_that_was_deleted_elsewhere_is_not_removed_before_it_expires(stage: Stage) -> None:
+    [name] = [line for line in stage.there("instances") if "/mine" in line]
+    assert name.startswith(ZONE)
+    place = f"zones/{ZONE}/instances/mine"
+    device = stage.server.instance("mine")["disks"][0]["deviceName"]
+    kept = ask(stage.server, "POST", f"{place}/setDiskAutoDelete", None, autoDelete="false", deviceName=device)
+    assert kept.status == 200
+    assert ask(stage.server, "DELETE", place, None).status == 200
+    stage.server.advance(300)
+    [disk] = [thing for line, thing in stage.server.things().items() if line.startswith("disks ")]
+    assert disk["labels"]["role"] == "machine"
+
+
+def test_policy_that_forbids_addresses_names_the_flag_with_which_the_same_bake_works(new_stage: NewStage) -> None:
+    stage = new_stage()
+    stage.server.switches.forbids_external_addresses = True
+    stage.bake()
+    assert "--no-public-ip" in stage.told
+    assert stage.left() == []
+    stage.error = None
+    stage.play(lambda cloud, home: bake_tiny(cloud, home, options=BakeOptions(no_public_ip=True)))
+    assert stage.error is None
+
+
+def test_machine_type_that_a_zone_lacks_is_taken_in_another_zone_of_the_region(new_stage: NewStage) -> None:
+    stage, told = new_stage("launch"), list[str]()
+    stage.play(lambda cloud, home: launch_tiny(cloud, home, options=LaunchOptions(recipe="tiny", name="mine"), told=told))
+    machine_type = stage.server.instance("mine")["machineType"].rpartition("/")[2]
+    other, told = new_stage("launch"), list[str]()
+    other.server.withdraw(f"zones/{ZONE}/machineTypes/{machine_type}")
+    other.play(lambda cloud, home: launch_tiny(cloud, home, options=LaunchOptions(recipe="tiny", name="mine"), told=told))
+    assert other.error is None, other.told
+    assert "trying us-central1-" in told[0]
+    assert not other.there("instances")[0].startswith(f"{ZONE}/")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_page_in_place_of_an_answer_is_no_success_and_leaves_nothing(new_stage: NewStage, when: str) -> None:
+    stage = new_stage("launch")
+    stage.server.fault(INSERT, when=when, error=Page())
+    stage.play(launch_tiny)
+    assert isinstance(stage.error, CloudError)
+    stage.collect()
+    assert stage.left() == []
+
+
+def test_wait_that_answers_at_once_is_no_end_of_an_operation(new_stage: NewStage) -> None:
+    stage = new_stage()
+    stage.server.switches.wait_returns_at_once = True
+    stage.server.switches.guest_shutdown_s = 0.3
+    stage.bake()
+    assert stage.error is None, stage.told
+    assert stage.left() == []
