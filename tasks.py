@@ -30,7 +30,8 @@ from launcher.terminal import Terminal
 ROOT = Path(__file__).parent
 SLOW = "vm or install or server"
 """The tests (by pytest's markers) that start virtual machines or fill environments."""
-_IN_PROCESSES = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
+# Fast tests mostly wait, for a file, a socket or a process: three at a time keep two cores busy. Virtual machines do not wait.
+_BY_FILE = ("--dist=loadfile", "--no-loadscope-reorder")
 _SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")
 
 
@@ -42,7 +43,7 @@ def _check(values: Values, terminal: Terminal) -> int:
         (*python, "ruff", "check", "."),
         (*python, "mypy"),
         ("shellcheck", *map(str, _shell_files())),
-        (*python, "pytest", *_IN_PROCESSES, *_matrices(values), "--timeout=60", "-m", f"not ({SLOW})"),
+        (*python, "pytest", "--numprocesses=3", *_BY_FILE, *_matrices(values), "--timeout=60", "-m", f"not ({SLOW})"),
     )
     return max([_run(terminal, command) for command in commands])  # all of them, also past one that fails
 
@@ -52,7 +53,7 @@ def _test(values: Values, terminal: Terminal) -> int:
         return _check(values, terminal)
     clouds.prepare_local(terminal.tell)  # first: some of the fast tests run its programs, and are skipped where they are not
     _need(terminal, {"chromium": "chromium", "ss": "iproute2", "ps": "procps", "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf"})
-    slow = (*_IN_PROCESSES, *_matrices(values), "--by-file", "--timeout=3600", "-m", SLOW)
+    slow = ("--numprocesses=2", *_BY_FILE, *_matrices(values), "--by-file", "--timeout=3600", "-m", SLOW)
     return _check(values, terminal) or _run(terminal, (sys.executable, "-m", "pytest", *slow))
 
 
