@@ -7,8 +7,10 @@ import pytest
 from bakery.order import BakeOptions
 from clouds.driver import Kind
 from clouds.errors import CloudError, UnreachableError
+from clouds.ledger import Ledger
 from launcher.launch import LaunchOptions
-from tests.clouds.gcp.stage import NewStage, Stage, bake_tiny, launch_tiny
+from launcher.machines import delete
+from tests.clouds.gcp.stage import NewStage, Stage, Wire, bake_tiny, launch_tiny
 from tests.servers.asking import ask
 from tests.servers.gce import Page
 
@@ -39,6 +41,8 @@ def test_zone_out_of_reach_loses_nothing(stage: Stage) -> None:
     stage.server.switches.unreachable_zones.add(ZONE)
     with pytest.raises(UnreachableError, match=ZONE):
         stage.connect().find(Kind.MACHINE, "mine")
+    with pytest.raises(UnreachableError, match=ZONE):
+        delete(stage.connect(), Ledger(stage.home / "ledger.sqlite3"), "mine")
     with pytest.raises(CloudError, match=ZONE):
         stage.collect()
     stage.server.switches.unreachable_zones.clear()
@@ -55,7 +59,7 @@ def test_name_that_may_be_taken_in_a_zone_that_a_list_left_out_is_refused_and_ha
     assert stage.server.inventory() == before
 
 
-def test_kept_disk_of_a_machine_that_was_deleted_elsewhere_is_not_removed_before_it_expires(stage: Stage) -> None:
+def test_kept_disk_of_a_machine_that_was_deleted_elsewhere_is_not_removed_by_gc(stage: Stage) -> None:
     [name] = [line for line in stage.there("instances") if "/mine" in line]
     assert name.startswith(ZONE)
     place = f"zones/{ZONE}/instances/mine"
@@ -64,6 +68,8 @@ def test_kept_disk_of_a_machine_that_was_deleted_elsewhere_is_not_removed_before
     assert kept.status == 200
     assert ask(stage.server, "DELETE", place, None).status == 200
     stage.server.advance(300)
+    stage.collect()
+    assert stage.there("instances") == []
     [disk] = [thing for line, thing in stage.server.things().items() if line.startswith("disks ")]
     assert disk["labels"]["role"] == "machine"
 
@@ -108,3 +114,24 @@ def test_wait_that_answers_at_once_is_no_end_of_an_operation(new_stage: NewStage
     stage.bake()
     assert stage.error is None, stage.told
     assert stage.left() == []
+
+
+def test_guest_that_shuts_down_slowly_is_waited_for_by_the_clock_of_the_cloud(new_stage: NewStage) -> None:
+    """Its clock stands still, but for 30 s at each look at an operation: a machine is not gone before 100 s."""
+    stage = new_stage("launch", clock=lambda: 1_800_000_000.0)
+    stage.server.switches.wait_returns_at_once = True
+    stage.server.switches.guest_shutdown_s = 100
+    waits: list[str] = []
+
+    def pass_time(method: str, nth: int, when: str) -> None:
+        if when == "before" and method.endswith("Operations.wait"):
+            waits.append(method)
+            stage.server.advance(30)
+
+    wire = Wire(stage.server, pass_time)
+    stage.play(launch_tiny, wire)
+    assert stage.error is None, stage.told
+    waits.clear()
+    delete(stage.connect(wire), Ledger(stage.home / "ledger.sqlite3"), "mine")
+    assert waits.count("zoneOperations.wait") >= 4
+    assert stage.there("instances") == []
