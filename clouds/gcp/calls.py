@@ -84,11 +84,11 @@ class Calls:
         self, what: str, path: str, body: Mapping[str, Any] | None = None, *, method: str = "POST", request_id: str = ""
     ) -> dict[str, Any]:
         """Ask for a change and return its operation; `request_id` says that an earlier request was the same."""
-        return self._ask(what, method, path, body, {"requestId": request_id or str(uuid.uuid4())})
+        return _operation(what, self._ask(what, method, path, body, {"requestId": request_id or str(uuid.uuid4())}))
 
     def relabel(self, what: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask for new labels and return the operation; their fingerprint tells a repetition, and images take no request id."""
-        return self._ask(what, "POST", f"{path}/setLabels", body, {})
+        return _operation(what, self._ask(what, "POST", f"{path}/setLabels", body, {}))
 
     def wait(self, what: str, operation: str) -> dict[str, Any]:
         """Return an operation when it ends, or after two minutes."""
@@ -136,6 +136,13 @@ def _answer(what: str, status: int, content: bytes, retry_after_s: float = 0.0) 
     if isinstance(error, ThrottledError):
         error.retry_after_s = retry_after_s
     raise error
+
+
+def _operation(what: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the operation that an accepted change is answered with. ForeignError: the answer is JSON, but not an operation."""
+    if "selfLink" not in answer:
+        raise failures.foreign(what, 200, "it is not an operation")
+    return answer
 
 
 def retry_after_s(header: str, now: float) -> float:

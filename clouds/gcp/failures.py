@@ -70,15 +70,25 @@ _OF_VALUES = (InvalidError, ChangedError, NotFoundError)
 
 
 def of_answer(what: str, status: int, body: Json | None) -> CloudError:
-    """Return the error behind an answer that is no success: `what` was asked about; `body` is its JSON, None without any."""
-    if body is None and (status < 400 or status in _OF_THE_SERVICE_ALONE):
-        return ForeignError(
-            f"{what}: the answer (HTTP status {status}) is not from Compute Engine: it is not JSON",
-            next_step="See whether this network wants you to log in (open any web page), and what HTTPS_PROXY is; try again.",
-        )
-    error = (body or {}).get("error") or {}
-    first: Json = next(iter(error.get("errors") or ()), {})
+    """Return the error behind an answer that is no success: `what` was asked about; `body` is its JSON, None without any.
+
+    The service puts an object into `error`; JSON without one, such as a gateway's {"error": "access_denied"}, is not its own.
+    """
+    error = (body or {}).get("error")
+    if not isinstance(error, dict):
+        if status < 400 or status in _OF_THE_SERVICE_ALONE:
+            return foreign(what, status, "it is not JSON" if body is None else "it has not the form of its answers")
+        error = {}
+    first: Json = next((one for one in error.get("errors") or () if isinstance(one, dict)), {})
     return _of_code(what, first.get("reason", ""), first.get("message") or error.get("message") or f"HTTP status {status}", status)
+
+
+def foreign(what: str, status: int, why: str) -> ForeignError:
+    """Return the error of an answer that something else has sent in the place of Compute Engine; `why` is how that shows."""
+    return ForeignError(
+        f"{what}: the answer (HTTP status {status}) is not from Compute Engine: {why}",
+        next_step="See whether this network wants you to log in (open any web page), and what HTTPS_PROXY is; try again.",
+    )
 
 
 def of_operation(what: str, operation: Json, zone: str = "") -> CloudError:
@@ -87,13 +97,15 @@ def of_operation(what: str, operation: Json, zone: str = "") -> CloudError:
     An operation that has ended stays as it is, so no error of one is worth another question: what would be throttling in an
     answer is FailedError here (INTERNAL_ERROR comes with httpErrorStatusCode 503: ubicloud/ubicloud#5495).
     """
-    errors = sorted(operation["error"]["errors"], key=lambda error: error.get("code", "") not in CAPACITY | QUOTA)
+    errors = sorted(operation["error"].get("errors", ()), key=lambda error: error.get("code", "") not in CAPACITY | QUOTA)
     status = int(operation.get("httpErrorStatusCode") or 400)
-    found = _of_code(what, errors[0].get("code", ""), errors[0].get("message", ""), status)
+    first: Json = next(iter(errors), {})
+    message = first.get("message") or operation.get("httpErrorMessage") or f"the operation failed with HTTP status {status}"
+    found = _of_code(what, first.get("code", ""), message, status)
     if isinstance(found, ThrottledError):
         found = FailedError(found.message, next_step=_NEXT_STEPS[FailedError])
     if isinstance(found, CapacityError):
-        found.zone, found.zones = zone, tuple(_zones_available(errors[0]))
+        found.zone, found.zones = zone, tuple(_zones_available(first))
     return found
 
 

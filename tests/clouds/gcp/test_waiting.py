@@ -14,7 +14,7 @@ import pytest
 
 from clouds import lifecycle
 from clouds.driver import Kind, Ticket
-from clouds.errors import FailedError, ForeignError, ThrottledError, TimedOutError
+from clouds.errors import DeniedError, FailedError, ForeignError, ThrottledError, TimedOutError
 from clouds.gcp import machines
 from clouds.gcp.calls import Answer, retry_after_s, sender
 from clouds.gcp.driver import GoogleCloud
@@ -74,18 +74,46 @@ def test_operation_that_ended_with_an_internal_error_fails_at_once(tmp_path: Pat
     assert "another --zone" in raised.value.next_step
 
 
+def test_operation_that_failed_without_a_cause_is_told_as_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Stub({WAIT: operation("go", LAB, httpErrorStatusCode=503, error={"errors": []})})
+    with pytest.raises(FailedError, match="HTTP status 503"):
+        settled(service, tmp_path, monkeypatch, "boot")
+
+
 # Answers that are not the service's
 
 
 @pytest.mark.parametrize(
     "answer",
-    [Answer(200, PORTAL), Answer(200, b""), Answer(200, b"[]"), Answer(302, b""), Answer(404, PORTAL), Answer(409, PORTAL)],
+    [
+        Answer(200, PORTAL),
+        Answer(200, b""),
+        Answer(200, b"[]"),
+        Answer(302, b""),
+        Answer(404, PORTAL),
+        Answer(404, b'{"error": "no such route"}'),
+        Answer(404, b'{"message": "no Route matched with those values"}'),
+        Answer(409, PORTAL),
+    ],
 )
 def test_answer_that_is_not_the_service_s_is_an_error_and_neither_success_nor_absence(tmp_path: Path, answer: Answer) -> None:
     service = Stub({"GET aggregated/instances": answer})
     with pytest.raises(ForeignError, match="not from Compute Engine") as raised:
         service.cloud(tmp_path).find(Kind.MACHINE, "lab")
     assert "HTTPS_PROXY" in raised.value.next_step
+
+
+@pytest.mark.parametrize("content", [b'{"error": "access_denied"}', b'{"error": {"errors": ["access_denied"]}}'])
+def test_refusal_of_a_gateway_is_told_as_a_refusal(tmp_path: Path, content: bytes) -> None:
+    service = Stub({"GET aggregated/instances": Answer(403, content)})
+    with pytest.raises(DeniedError, match="HTTP status 403"):
+        service.cloud(tmp_path).find(Kind.MACHINE, "lab")
+
+
+def test_change_that_is_not_answered_with_an_operation_was_not_accepted(tmp_path: Path) -> None:
+    service = Stub({"DELETE global/images/tiny": Answer(200, b'{"login": "https://portal.example"}')})
+    with pytest.raises(ForeignError, match="not an operation"):
+        service.cloud(tmp_path).delete(Kind.IMAGE, "tiny")
 
 
 def test_server_that_fails_without_json_is_asked_again(tmp_path: Path) -> None:
