@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from clouds.errors import TimedOutError
+from clouds.errors import NotFoundError, TimedOutError
 from clouds.gcp import failures
 from clouds.gcp.calls import Calls
 from clouds.waiter import until
@@ -51,9 +51,12 @@ def _has_ended(calls: Calls, what: str, reference: str) -> bool:
     operation = calls.wait(what, reference)
     if operation.get("status") != "DONE":
         return False
-    if "error" in operation:
-        raise failures.of_operation(what, operation, zone=reference.split("/")[1])
-    return True
+    if "error" not in operation:
+        return True
+    error = failures.of_operation(what, operation, zone=reference.split("/")[1])
+    if isinstance(error, NotFoundError) and operation.get("operationType") == "delete":
+        return True  # it was removed meanwhile: hashicorp/terraform-provider-google#8422, cloudfoundry/bosh-google-cpi-release#298
+    raise error
 
 
 def _path(link: str) -> str:

@@ -13,6 +13,7 @@ from launcher.machines import delete
 from tests.clouds.gcp.stage import NewStage, Stage, Wire, bake_tiny, launch_tiny
 from tests.servers.asking import ask
 from tests.servers.gce import Page
+from tests.servers.gce.operations import OperationError
 
 ZONE = "us-central1-a"
 INSERT = "compute.instances.insert"
@@ -135,3 +136,13 @@ def test_guest_that_shuts_down_slowly_is_waited_for_by_the_clock_of_the_cloud(ne
     delete(stage.connect(wire), Ledger(stage.home / "ledger.sqlite3"), "mine")
     assert waits.count("zoneOperations.wait") >= 4
     assert stage.there("instances") == []
+
+
+def test_machine_that_is_gone_before_its_deletion_ends_was_deleted(stage: Stage) -> None:
+    """As seen in hashicorp/terraform-provider-google#8422 and cloudfoundry/bosh-google-cpi-release#298."""
+    error = OperationError("RESOURCE_NOT_FOUND", f"The resource 'projects/demo/zones/{ZONE}/instances/mine' was not found", 404)
+    stage.server.fault("compute.instances.delete", when="after", error=error)
+    ledger = Ledger(stage.home / "ledger.sqlite3")
+    delete(stage.connect(), ledger, "mine")
+    assert stage.left() == []
+    assert [entry.name for entry in ledger.entries("gcp") if entry.name == "mine"] == []
