@@ -12,6 +12,7 @@
     │   ├── ConflictError          the name is taken
     │   ├── InvalidError           the request itself is wrong
     │   ├── UnreachableError       part of the cloud did not answer: `found` is what the rest holds
+    │   ├── UnseenError            a thing could not be looked at: one of its name may be another's
     │   ├── FailedError            the cloud accepted a request and then failed it by a fault of its own
     │   ├── ForeignError           something between us and the cloud has answered in its place
     │   ├── HostFullError          the local cloud's own disk is full
@@ -117,6 +118,10 @@ class UnreachableError(CloudError):
         where = ", ".join(self.scopes)
         super().__init__(f"{message}: could not reach {where}", next_step=next_step or "Try again in a few minutes.")
         self.found = list(found)
+
+
+class UnseenError(CloudError):
+    """A thing could not be looked at before its removal: the one of its name may be another's, and stays."""
 
 
 class FailedError(CloudError):

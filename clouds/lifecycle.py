@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from clouds.driver import BootSpec, Cloud, Kind, State, Tell, Ticket
-from clouds.errors import CapacityError, TimedOutError
+from clouds.errors import CapacityError, CloudError, TimedOutError, UnseenError
 from clouds.ledger import Ledger
 from clouds.undo import Undo
 from clouds.waiter import until
@@ -91,9 +91,15 @@ def create_image(cloud: Cloud, ledger: Ledger, undo: Undo, machine: str, image: 
 
 
 def _remove_own(cloud: Cloud, ledger: Ledger, kind: Kind, name: str, own: tuple[str, str]) -> None:
-    """Remove what carries our own label; a name that was taken when we asked for it is somebody else's."""
+    """Remove what carries our own label; a name that was taken when we asked for it is somebody else's.
+
+    UnseenError: it could not be looked at.
+    """
     key, value = own
-    found = cloud.find(kind, name)
+    try:
+        found = cloud.find(kind, name)
+    except CloudError as error:
+        raise UnseenError(error.message, next_step=error.next_step) from error
     if found is None or found.labels.get(key) == value:
         remove(cloud, ledger, kind, name)
 

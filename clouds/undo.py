@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-from clouds.errors import BakehouseError, LeftoverError, UnreachableError
+from clouds.errors import BakehouseError, LeftoverError, UnreachableError, UnseenError
 
 
 class Undo:
@@ -48,7 +48,10 @@ class Undo:
             what, by_hand, undo = self._undos.pop()
             try:
                 undo()
-            except UnreachableError as failure:  # what was not seen may be another's of that name, which gc would not remove
+            except (
+                UnreachableError,
+                UnseenError,
+            ) as failure:  # what was not seen may be another's of that name, which gc would not remove
                 yield what, "./inv gc", failure.message
             except BakehouseError as failure:
                 yield what, by_hand, failure.message

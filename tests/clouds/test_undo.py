@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from clouds.errors import CapacityError, CloudError, LeftoverError, UnreachableError
+from clouds.errors import CapacityError, CloudError, LeftoverError, UnreachableError, UnseenError
 from clouds.undo import Undo
 
 
@@ -96,6 +96,13 @@ def test_what_was_not_seen_is_never_told_to_be_deleted_by_its_name() -> None:
         undo.add("machine a", lambda: fail(UnreachableError("machines", scopes=["z-1"])), by_hand="./inv delete a --yes")
         raise CapacityError("full")
     assert raised.value.__notes__ == ["left behind: machine a (machines: could not reach z-1); to remove it: ./inv gc"]
+
+
+def test_what_could_not_be_looked_at_is_never_told_to_be_deleted_by_its_name() -> None:
+    with pytest.raises(CapacityError) as raised, Undo() as undo:
+        undo.add("machine a", lambda: fail(UnseenError("no network")), by_hand="./inv delete a --yes")
+        raise CapacityError("full")
+    assert raised.value.__notes__ == ["left behind: machine a (no network); to remove it: ./inv gc"]
 
 
 def test_interrupt_while_cleaning_up_still_tells_what_is_left() -> None:

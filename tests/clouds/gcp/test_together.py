@@ -13,6 +13,8 @@ from launcher.machines import delete
 from tests.clouds.gcp.stage import NewStage, Stage, Wire, bake_tiny, launch_tiny
 from tests.servers.asking import ask
 from tests.servers.gce import Page
+from tests.servers.gce.errors import forbidden
+from tests.servers.gce.faults import not_compatible
 from tests.servers.gce.operations import OperationError
 
 ZONE = "us-central1-a"
@@ -146,3 +148,14 @@ def test_machine_that_is_gone_before_its_deletion_ends_was_deleted(stage: Stage)
     delete(stage.connect(), ledger, "mine")
     assert stage.left() == []
     assert [entry.name for entry in ledger.entries("gcp") if entry.name == "mine"] == []
+
+
+def test_machine_that_could_not_be_looked_at_is_not_told_to_be_deleted_by_its_name(new_stage: NewStage) -> None:
+    """Its name may be another's: `./inv gc` goes by the label alone."""
+    stage = new_stage("launch")
+    stage.server.fault(INSERT, when="before", error=not_compatible("pd-balanced", "e2-small"))
+    stage.server.fault("compute.instances.aggregatedList", nth=2, error=forbidden("compute.instances.list", "projects/demo"))
+    stage.play(launch_tiny)
+    assert "left behind: machine mine" in stage.told
+    assert "to remove it: ./inv gc" in stage.told
+    assert "./inv delete mine" not in stage.told
