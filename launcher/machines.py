@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from clouds import names
 from clouds.driver import Kind, Launcher, Resource, State
-from clouds.errors import CloudError, NotFoundError, UsageError
+from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
 from clouds.home import home
 from clouds.incomplete import partly, whole
 from clouds.ledger import Ledger
@@ -61,7 +61,7 @@ def machines(cloud: Launcher) -> list[MachineView]:
 
 
 def find_machine(cloud: Launcher, name: str) -> MachineView:
-    """Return a machine. NotFoundError, with the names that come near: there is none.
+    """Return a machine. NotFoundError, with the names that come near: there is none. ConflictError: Bakehouse did not make it.
 
     UnreachableError: a part of the cloud that did not answer may have it.
     """
@@ -70,6 +70,11 @@ def find_machine(cloud: Launcher, name: str) -> MachineView:
         others, _ = partly(lambda: _machines(cloud))
         next_step = did_you_mean(name, [machine.name for machine in others], otherwise="See: ./inv machines")
         raise NotFoundError(f"machine {name}: there is none on {cloud.name}", next_step=next_step)
+    if found.labels.get("project") != names.PROJECT:
+        raise ConflictError(
+            f"machine {name} on {cloud.name} was not made by Bakehouse",
+            next_step="Use the cloud's own tools for it. To list the machines of Bakehouse: ./inv machines",
+        )
     return _view(cloud, found)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from clouds import names
 from clouds.driver import BootSpec, End, Kind, Resource, State
 from clouds.errors import InvalidError
 from clouds.gcp import naming
@@ -125,6 +126,11 @@ def metadata_of(instance: Mapping[str, Any]) -> dict[str, str]:
 def zone_of(thing: Mapping[str, Any]) -> str:
     """Return the zone that an instance or disk is in."""
     return str(thing["zone"]).rpartition("/")[2]
+
+
+def is_ours(instance: Mapping[str, Any]) -> bool:
+    """Say whether Bakehouse made an instance."""
+    return naming.from_labels(instance.get("labels", {})).get("project") == names.PROJECT
 
 
 def path(instance: Mapping[str, Any]) -> str:

@@ -138,7 +138,10 @@ class Machines:
         return tuple(other for other in self._usable_zones if region_of(other) == region_of(zone) and other != zone)
 
     def get(self, name: str) -> dict[str, Any]:
-        """Return an instance. NotFoundError: no zone has it. UnreachableError: a zone that could not be reached may have it."""
+        """Return an instance: ours, where another zone has one of the same name that we did not make.
+
+        NotFoundError: no zone has it. UnreachableError: a zone that could not be reached may have it.
+        """
         what = f"machine {name}"
         if name in self._zones:
             try:
@@ -149,7 +152,7 @@ class Machines:
         if not found:
             whole(what, (), missing)
             raise NotFoundError(f"{what}: not found on gcp", next_step="See: ./inv machines --cloud gcp")
-        return found[0]
+        return self._see(next(filter(instances.is_ours, found), found[0]))  # names are unique in a zone alone
 
     def glance(self, name: str) -> dict[str, Any]:
         """Return an instance as it was read a moment ago, or as it is now. NotFoundError: there is none in any zone."""

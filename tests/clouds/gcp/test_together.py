@@ -6,12 +6,12 @@ import pytest
 
 from bakery.order import BakeOptions
 from clouds.driver import Kind
-from clouds.errors import CloudError, UnreachableError
+from clouds.errors import CloudError, ConflictError, UnreachableError
 from clouds.ledger import Ledger
 from launcher.launch import LaunchOptions
 from launcher.machines import delete
 from tests.clouds.gcp.stage import NewStage, Stage, Wire, bake_tiny, launch_tiny
-from tests.servers.asking import ask
+from tests.servers.asking import BASE, ask
 from tests.servers.gce import Page
 from tests.servers.gce.errors import forbidden
 from tests.servers.gce.faults import not_compatible
@@ -159,3 +159,31 @@ def test_machine_that_could_not_be_looked_at_is_not_told_to_be_deleted_by_its_na
     assert "left behind: machine mine" in stage.told
     assert "to remove it: ./inv gc" in stage.told
     assert "./inv delete mine" not in stage.told
+
+
+@pytest.mark.parametrize("zone", ["us-central1-b", "us-east1-b"])
+def test_machine_of_the_same_name_in_another_zone_that_is_not_ours_stays(stage: Stage, zone: str) -> None:
+    """Names of instances are unique in a zone alone."""
+    _insert_foreign(stage, zone, "mine")
+    delete(stage.connect(), Ledger(stage.home / "ledger.sqlite3"), "mine")
+    assert stage.there("instances") == [f"{zone}/mine RUNNING"]
+
+
+def test_machine_that_bakehouse_did_not_make_is_not_deleted(stage: Stage) -> None:
+    _insert_foreign(stage, ZONE, "other")
+    before = stage.server.inventory()
+    with pytest.raises(ConflictError, match="not made by Bakehouse"):
+        delete(stage.connect(), Ledger(stage.home / "ledger.sqlite3"), "other")
+    assert stage.server.inventory() == before
+
+
+def _insert_foreign(stage: Stage, zone: str, name: str) -> None:
+    """Make an instance as somebody else would, by the API alone."""
+    body = {
+        "name": name,
+        "machineType": f"zones/{zone}/machineTypes/e2-small",
+        "disks": [{"boot": True, "autoDelete": True, "initializeParams": {"sourceImage": BASE}}],
+        "networkInterfaces": [{"network": "global/networks/default"}],
+    }
+    assert ask(stage.server, "POST", f"zones/{zone}/instances", body).status == 200
+    stage.server.advance(60)
