@@ -48,10 +48,7 @@ class Undo:
             what, by_hand, undo = self._undos.pop()
             try:
                 undo()
-            except (
-                UnreachableError,
-                UnseenError,
-            ) as failure:  # what was not seen may be another's of that name, which gc would not remove
+            except (UnreachableError, UnseenError) as failure:  # a thing of that name may be another's, which gc would not remove
                 yield what, "./inv gc", failure.message
             except BakehouseError as failure:
                 yield what, by_hand, failure.message
