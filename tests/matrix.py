@@ -53,8 +53,8 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the cases that are not drawn; a case that is asked for by name always runs."""
-    if config.option.all or any("[" in argument for argument in config.args):
+    """Leave out the cases that are not drawn; a case that is asked for by name (an argument, or `-k`) always runs."""
+    if config.option.all or config.option.keyword or any("[" in argument for argument in config.args):
         return
     matrices: dict[str, list[pytest.Function]] = {}
     for item in items:

@@ -11,7 +11,7 @@ CASES = [f"case-{number}" for number in range(20)]
 FILE = """
 import pytest
 
-@pytest.mark.matrix(sample=3)
+@pytest.mark.matrix(sample=3, edges=["0", "19"])
 @pytest.mark.parametrize("number", range(20))
 def test_number(number):
     pass
@@ -54,3 +54,4 @@ def test_pytest_runs_the_sample_or_every_case_or_the_case_that_is_named(pytester
     sampled.stdout.fnmatch_lines(["*test_number: 5 of 20 (0, *19*)"])
     pytester.runpytest_inprocess(*plugin, "--all").assert_outcomes(passed=21)
     pytester.runpytest_inprocess(*plugin, f"{path.name}::test_number[7]").assert_outcomes(passed=1)
+    pytester.runpytest_inprocess(*plugin, "-k", "7 and number").assert_outcomes(passed=2, deselected=19)  # 7 and 17
