@@ -1,4 +1,4 @@
-"""Which of two processes runs which test file: files that need the same costly image run in one process, the longest first."""
+"""Which of two processes runs which test file: files that need the same image, layers or machines run in one process."""
 
 from __future__ import annotations
 
@@ -6,26 +6,42 @@ from typing import Any
 
 import pytest
 
-TOGETHER = {"tests/vm/test_instant.py": "jupyter", "tests/vm/test_machine.py": "jupyter"}
-"""What the files of one process share: an image of `jupyter` takes minutes to bake without KVM."""
-LONGEST_FIRST = ("instant", "machine", "gcp", "failures", "kill", "layers")
-"""Files of tests/vm that keep a process busy for longest, so that both processes end at about the same time."""
+GROUPS = {
+    "an image of jupyter": ("vm/test_instant", "vm/test_machine"),
+    "a base of its own, while the other process makes the one that all others share": ("vm/test_ordinary_user",),
+    "the server with real machines": ("vm/test_gcp",),
+    "layers and images of the shape of minimal": (
+        *("vm/test_failures", "vm/test_bake", "vm/test_kill", "vm/test_seal", "vm/test_saved_memory", "vm/test_layers"),
+    ),
+    "machines of the contract": (
+        "contract/test_contract",
+        "contract/test_layers",
+        "contract/test_memory",
+        "contract/test_suspends",
+    ),
+    "machines of the base": ("vm/test_base",),
+}
+"""What the files of a group share. A free process takes the next group, so the longest are first; other files come last.
+
+Within a group the order matters: the failures keep the layers from which both bakes of test_bake start, whose image the others use.
+"""
+FILES = {f"tests/{file}.py": group for group, files in GROUPS.items() for file in files}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first."""
-    place = {f"tests/vm/test_{name}.py": number for number, name in enumerate(LONGEST_FIRST)}
+    """Put the groups first, in their order."""
+    place = {file: number for number, file in enumerate(FILES)}
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Return xdist's scheduler of whole files, for which files that run together are one."""
+    """Return xdist's scheduler of whole files, for which the files of a group are one."""
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = super()._split_scope(nodeid)
-            return TOGETHER.get(file, file)
+            return FILES.get(file, file)
 
     return Scheduling(config, log)

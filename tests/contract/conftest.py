@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from tests.servers.gce.server import Gce
 
 
-@pytest.fixture(scope="module", params=["fake", "faraway", "gcp", pytest.param("local", marks=pytest.mark.vm)])
+@pytest.fixture(scope="session", params=["fake", "faraway", "gcp", pytest.param("local", marks=pytest.mark.vm)])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """Give each cloud in turn, and leave nothing on it."""
+    """Give each cloud in turn, the same to all files of the contract, and leave nothing on it."""
     with ExitStack() as stack:
         cloud = CLOUDS[request.param](request, stack, tmp_path_factory.mktemp("cloud"))
         made = Bench(cloud, {"project": names.PROJECT, "role": "test", "contract": names.new_nonce()})
@@ -79,13 +79,13 @@ def check_clean(server: Gce) -> None:
     assert [line for line in server.inventory() if "networks" not in line] == []
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def cloud(bench: Bench) -> Launcher:
     """Give the driver itself."""
     return bench.cloud
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def running(bench: Bench) -> BootSpec:
     """Give a machine that runs and has told so."""
     nonce = names.new_nonce()
@@ -94,7 +94,7 @@ def running(bench: Bench) -> BootSpec:
     return spec
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stopped(bench: Bench) -> tuple[BootSpec, str]:
     """Give a machine that has run and was stopped, and its nonce."""
     nonce = names.new_nonce()
@@ -104,7 +104,7 @@ def stopped(bench: Bench) -> tuple[BootSpec, str]:
     return spec, nonce
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def image(bench: Bench, stopped: tuple[BootSpec, str]) -> str:
     """Give an image of the machine that was stopped."""
     name = f"contract-1.0-{int(bench.labels['contract'][:6], 16)}"

@@ -22,7 +22,7 @@ from tests.contract.bench import Bench
 from tests.fake_guest import CONTENT
 
 KEEPING = ["layered", pytest.param("local", marks=pytest.mark.vm)]
-pytestmark = pytest.mark.parametrize("bench", KEEPING, indirect=True, scope="module")
+pytestmark = pytest.mark.parametrize("bench", KEEPING, indirect=True, scope="session")
 
 ABSENT = "layer-000000000000-00000000"
 
@@ -108,9 +108,11 @@ class Yard:
 def yard(bench: Bench) -> Iterator[Yard]:
     """Give the cloud, and leave no layer on it."""
     assert isinstance(bench.cloud, KeepsLayers)
-    made = Yard(bench, bench.cloud, bench.cloud, bench.labels["contract"])
+    run = names.new_nonce()
+    own = replace(bench, labels={**bench.labels, "layers": run})
+    made = Yard(own, own.cloud, own.cloud, run)
     yield made
-    bench.remove_all()
+    own.remove_all()
     while any(made.keeper.remove_layer(layer.id) for layer in made.layers()):
         continue
     assert made.layers() == []

@@ -2,7 +2,6 @@
 
 import pytest
 
-from clouds import names
 from clouds.abilities import Suspends
 from clouds.driver import BootSpec, Kind, Launcher, State
 from clouds.errors import NotFoundError
@@ -11,18 +10,15 @@ from launcher.power import SUSPEND_S
 from tests.contract.bench import Bench
 
 SUSPENDING = ["faraway", "keeping", "gcp", pytest.param("local", marks=pytest.mark.vm)]
-pytestmark = pytest.mark.parametrize("bench", SUSPENDING, indirect=True, scope="module")
+pytestmark = pytest.mark.parametrize("bench", SUSPENDING, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="module")
-def suspended(bench: Bench) -> BootSpec:
-    """Give a machine that has run and was suspended."""
-    nonce = names.new_nonce()
-    spec = bench.spec(nonce=nonce)
-    bench.run(spec, nonce)
+def suspended(bench: Bench, running: BootSpec) -> BootSpec:
+    """Give a machine that has run and was suspended; the last test starts it again."""
     assert isinstance(bench.cloud, Suspends)
-    settle(bench.cloud, bench.cloud.suspend(spec.name), timeout_s=SUSPEND_S)
-    return spec
+    settle(bench.cloud, bench.cloud.suspend(running.name), timeout_s=SUSPEND_S)
+    return running
 
 
 def test_machine_that_was_suspended_is_off_and_keeps_its_labels(cloud: Launcher, suspended: BootSpec) -> None:

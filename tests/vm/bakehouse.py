@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -9,10 +10,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 PROJECT = Path(__file__).parents[2]
 RECIPES = Path(__file__).parent / "recipes"
+_PIECE = 1 << 24
+"""How many bytes of a file are searched at a time."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +111,28 @@ def finish(process: subprocess.Popen[str], *, timeout_s: float = 600) -> Finishe
 
 
 def holds(path: Path, needles: Sequence[bytes]) -> bool:
-    """Say whether a file holds one of some texts, reading it in pieces."""
+    """Return whether a file contains one of some texts; it is read in pieces, its holes (all zeros) are not."""
     keep = max(map(len, needles))
-    tail = b""
     with path.open("rb") as file:
-        while piece := file.read(1 << 24):
-            tail += piece
-            if any(needle in tail for needle in needles):
-                return True
-            tail = tail[-keep:]
+        for start, end in extents(file):
+            tail = b""
+            for offset in range(start, end, _PIECE):
+                tail += os.pread(file.fileno(), min(_PIECE, end - offset), offset)
+                if any(needle in tail for needle in needles):
+                    return True
+                tail = tail[-keep:]
     return False
+
+
+def extents(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Yield where the data of a file begins and ends, in bytes, and skip its holes."""
+    end = 0
+    while True:
+        try:
+            start = os.lseek(file.fileno(), end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # no data behind this offset
+                return
+            raise
+        end = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+        yield start, end

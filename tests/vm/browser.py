@@ -15,14 +15,14 @@ SCREENSHOTS = Path(os.environ.get("BAKEHOUSE_TEST_RESULTS", PROJECT / "test-resu
 PATIENCE_MS = 240_000
 """An emulated machine takes a minute to import scikit-learn."""
 PLOT = """\
-import matplotlib.pyplot as plt
+from IPython.display import SVG
 
-points = [(angle, angle**2) for angle in range(150)]
-plt.plot(*zip(*points))
-plt.title("A parabola")
+points = [(x, 150 - x**2 / 150) for x in range(150)]
 print("points:", len(points))
+line = " ".join(f"{2 * x},{2 * y:.0f}" for x, y in points)
+SVG(f'<svg xmlns="http://www.w3.org/2000/svg" width="300" height="300"><polyline points="{line}" fill="none" stroke="blue"/></svg>')
 """
-"""A cell for a machine with nothing but matplotlib."""
+"""A cell for a machine with nothing but JupyterLab."""
 IRIS = """\
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_iris

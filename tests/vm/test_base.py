@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +73,13 @@ def cloud(vm_home: Path) -> Iterator[LocalCloud]:
 @pytest.fixture
 def order(cloud: LocalCloud) -> Iterator[Callable[[str], BootSpec]]:
     """Give what orders machines from the base; they are removed afterwards."""
+    with ordering(cloud) as new:
+        yield new
+
+
+@contextmanager
+def ordering(cloud: LocalCloud) -> Iterator[Callable[[str], BootSpec]]:
+    """Give what orders machines from the base; they are removed when the block ends."""
     ordered: list[BootSpec] = []
 
     def new(script: str) -> BootSpec:
@@ -92,9 +100,30 @@ def order(cloud: LocalCloud) -> Iterator[Callable[[str], BootSpec]]:
         ordered.append(spec)
         return spec
 
-    yield new
-    for spec in ordered:
-        settle(cloud, cloud.delete(Kind.MACHINE, spec.name))
+    try:
+        yield new
+    finally:
+        for spec in ordered:
+            settle(cloud, cloud.delete(Kind.MACHINE, spec.name))
+
+
+@pytest.fixture(scope="module")
+def rebooted(cloud: LocalCloud) -> Iterator[tuple[BootSpec, str]]:
+    """Give a machine that has booted, has installed a kernel and has rebooted; and its console."""
+    with ordering(cloud) as new:
+        spec = new(f"{LOOK}\n{NEW_KERNEL_AND_REBOOT}")
+        settle(cloud, cloud.boot(spec))
+        await_text(cloud, spec.name, "looked=yes")
+        yield spec, await_text(cloud, spec.name, "boots=2[^\0]*looked=yes")
+
+
+@pytest.fixture(scope="module")
+def builder(cloud: LocalCloud) -> Iterator[tuple[BootSpec, dict[str, str]]]:
+    """Give a machine that has the settings of this computer, as builders do; and what it says of itself."""
+    with ordering(cloud) as new:
+        spec = replace(new(LOOK), build_settings=True)
+        settle(cloud, cloud.boot(spec))
+        yield spec, said(await_text(cloud, spec.name, "looked=yes"))
 
 
 def await_text(cloud: LocalCloud, machine: str, pattern: str, *, since: int = 0) -> str:
@@ -116,18 +145,13 @@ def said(text: str) -> dict[str, str]:
     return dict(re.findall(r"^([a-z_]+)=(.*)$", text, re.MULTILINE))
 
 
-def boot(cloud: LocalCloud, spec: BootSpec) -> dict[str, str]:
-    """Boot a machine and return what it says of itself."""
-    settle(cloud, cloud.boot(spec))
-    return said(await_text(cloud, spec.name, "looked=yes"))
-
-
 # The base
 
 
-def test_base_starts_and_holds_what_it_should(cloud: LocalCloud, order: Callable[[str], BootSpec]) -> None:
-    spec = order(LOOK)
-    found = boot(cloud, spec)
+def test_base_starts_and_holds_what_it_should(rebooted: tuple[BootSpec, str]) -> None:
+    spec, text = rebooted
+    found = said(text.partition("looked=yes")[0])
+    assert found["boots"] == "1"
     assert (found["state"], found["failed"]) == ("running", "")
     assert found["root"] == "/dev/vda2"
     assert int(found["cpus"]) == 2
@@ -142,19 +166,17 @@ def test_base_starts_and_holds_what_it_should(cloud: LocalCloud, order: Callable
     assert (found["build"], found["apt"]) == ("", "0")
 
 
-def test_settings_of_the_host_lie_in_memory_only(cloud: LocalCloud, order: Callable[[str], BootSpec]) -> None:
-    found = boot(cloud, replace(order(LOOK), build_settings=True))
+def test_settings_of_the_host_lie_in_memory_only(builder: tuple[BootSpec, dict[str, str]]) -> None:
+    found = builder[1]
     assert {"apt.conf", "env", "sources.list"} <= set(found["build"].split())
     assert found["apt"] == "0"
     assert all("/debian" in url for url in found["sources"].split())
 
 
 def test_machine_survives_a_reboot_and_a_stop_and_starts_the_kernel_it_installed(
-    cloud: LocalCloud, order: Callable[[str], BootSpec]
+    cloud: LocalCloud, rebooted: tuple[BootSpec, str]
 ) -> None:
-    spec = order(f"{LOOK}\n{NEW_KERNEL_AND_REBOOT}")
-    settle(cloud, cloud.boot(spec))
-    text = await_text(cloud, spec.name, "boots=2[^\0]*looked=yes")
+    spec, text = rebooted
     assert "again=1" not in said(text)["cmdline"]
     stop_machine(cloud, spec.name)
     end = cloud.console(spec.name, 0).next_offset
@@ -248,11 +270,10 @@ def test_machine_whose_port_is_taken_meanwhile_gets_another(cloud: LocalCloud, o
         assert is_running(cloud, spec.name)
 
 
-def test_owner_gets_a_shell_in_a_builder(cloud: LocalCloud, order: Callable[[str], BootSpec], tmp_path: Path) -> None:
+def test_owner_gets_a_shell_in_a_builder(cloud: LocalCloud, builder: tuple[BootSpec, dict[str, str]], tmp_path: Path) -> None:
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    spec = order("echo looked=yes >/dev/ttyS0")
-    boot(cloud, spec)
+    spec = builder[0]
     way = cloud.open_shell(spec.name, key.with_suffix(".pub").read_text().strip())
     assert way == cloud.open_shell(spec.name, key.with_suffix(".pub").read_text().strip())
     options = ["-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path / 'known'}", "-o", "BatchMode=yes"]
