@@ -111,7 +111,7 @@ class Orders(_Line):
     def is_waiting(self) -> bool:
         """Say whether the guest waits, its disk at rest; one that does not is silent until it does."""
         number = f"{secrets.randbits(31)}".encode()
-        self._send(b"ping " + number + b"\n")
+        self._send(b"\nping " + number + b"\n")
         try:
             while self._line() != b"waiting " + number:
                 continue
@@ -121,10 +121,13 @@ class Orders(_Line):
 
     def send(self, order: Mapping[str, object]) -> None:
         """Give an order to a guest that waits, and return once it has taken it. CloudError: it refuses, and why."""
-        self._send(json.dumps(order).encode() + b"\n")
-        while (line := self._line()) != b"taken":
-            if line.startswith(b"refused"):
-                raise CloudError(f"the guest has {line.decode(errors='replace')}", next_step="See its console: ./inv log NAME.")
+        number = f"{secrets.randbits(31)}"
+        self._send(f"\norder {number} {json.dumps(order)}\n".encode())
+        taken, refused = f"taken {number}", f"refused {number} "
+        while (line := self._line().decode(errors="replace")) != taken:  # what others are told who have gone is none of ours
+            if line.startswith(refused):
+                words = line.removeprefix(refused)
+                raise CloudError(f"the guest refused its order: {words}", next_step="See its console: ./inv log NAME.")
 
 
 class Agent(_Line):

@@ -63,6 +63,7 @@ class Host:
         self._socket.settimeout(10)
         self._lines = self._socket.makefile("r")
         self._status: list[int] = []
+        self._orders = 0
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def _serve(self) -> None:
@@ -79,9 +80,12 @@ class Host:
         self._socket.sendall(f"{line}\n".encode())
 
     def order(self, **values: object) -> str:
-        """Give an order; return the guest's answer."""
-        self.say(json.dumps({**ORDER, **values}))
-        return self.heard()
+        """Give an order; return the guest's answer, without the number of the order."""
+        self._orders += 1
+        self.say(f"\norder {self._orders} {json.dumps({**ORDER, **values})}")
+        word, number, *more = self.heard().split(" ", 2)
+        assert int(number) == self._orders
+        return " ".join([word, *more])
 
     def heard(self) -> str:
         """Return the next line of the guest."""
@@ -191,10 +195,12 @@ def test_a_script_of_megabytes_arrives(host: Host) -> None:
     assert host.status() == 4
 
 
-def test_what_is_no_order_is_refused_and_the_next_one_is_heard(host: Host) -> None:
+def test_what_is_no_order_is_ignored_or_refused_and_the_next_one_is_heard(host: Host) -> None:
     host.power_on()
-    host.say("go on!")
-    assert host.heard().startswith("refused ")
+    for line in ("go on!", json.dumps(ORDER), "order", "order x {}", "ping", "", "rder 7 {}"):
+        host.say(line)
+    host.say("order 7 {")
+    assert host.heard().startswith("refused 7 Expecting")
     assert host.order(seed="").startswith("refused seed: 0 bytes")
     assert host.kernel.asked == [["frozen"]]
     assert host.order(script="exit 0") == "taken"
@@ -289,18 +295,29 @@ def test_what_ends_the_wait_thaws_the_disk(host: Host) -> None:
     assert host.kernel.asked == [["frozen"], "thawed"]
 
 
-def test_what_a_host_had_begun_to_say_that_has_gone_is_forgotten(code: ModuleType, tmp_path: Path) -> None:
+def test_nothing_of_a_line_is_lost_when_the_kernel_says_late_that_another_host_has_gone(code: ModuleType, tmp_path: Path) -> None:
     """At its end a file reads as a port does that nobody is connected to."""
     (tmp_path / "port").write_text("ping 1\npi")
 
-    def host_comes_back(_seconds: float) -> None:
+    def more_comes(_seconds: float) -> None:
         with (tmp_path / "port").open("a") as port:
-            port.write("ping 2\n")
+            port.write("ng 2\n")
 
-    code.time = SimpleNamespace(sleep=host_comes_back)
+    code.time = SimpleNamespace(sleep=more_comes)
     with (tmp_path / "port").open("rb") as port:
         lines = code.Port(port.fileno()).lines()
         assert [next(lines), next(lines)] == [b"ping 1", b"ping 2"]
+
+
+def test_what_a_host_had_begun_to_say_that_has_gone_is_ignored(host: Host) -> None:
+    host.power_on()
+    host._socket.sendall(b'order 99 {"clock": 1')
+    host.say(f"\norder 5 {json.dumps({**ORDER, 'script': 'exit 75'})}")
+    assert host.heard().startswith("refused 99 ")  # which the next host does not take for its answer: the number is another
+    assert host.heard() == "taken 5"
+    host._socket.sendall(b"pi")
+    assert host.order(script="exit 0") == "taken"
+    assert host.status() == 0
 
 
 def test_a_port_that_never_comes_is_told(code: ModuleType, tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import secrets
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +23,14 @@ from clouds.lifecycle import is_running, settle, stop_machine
 from clouds.local import accelerator, qemu
 from clouds.local.accelerator import TCG, kvm_works, runs_guests
 from clouds.local.driver import LocalCloud
+from clouds.local.sockets import Orders
 from clouds.local.store import Store
 from clouds.waiter import until
 
 pytestmark = pytest.mark.vm
 
 BOOT_S = 60
-LABELS = {"project": names.PROJECT, "role": "test"}
+LABELS = {"project": names.PROJECT, "role": "test", "of": "base"}
 FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 LOOK = """
 say() { echo "$1=$2" >/dev/ttyS0; }
@@ -119,9 +122,9 @@ def rebooted(cloud: LocalCloud) -> Iterator[tuple[BootSpec, str]]:
 
 @pytest.fixture(scope="module")
 def builder(cloud: LocalCloud) -> Iterator[tuple[BootSpec, dict[str, str]]]:
-    """Give a machine that has the settings of this computer, as builders do; and what it says of itself."""
+    """Give a machine that has the settings of this computer, as builders do, and waits for orders; and what it says of itself."""
     with ordering(cloud) as new:
-        spec = replace(new(LOOK), build_settings=True)
+        spec = replace(new(f"{LOOK}\nexit 75\n"), build_settings=True)  # 75: it waits for an order
         settle(cloud, cloud.boot(spec))
         yield spec, said(await_text(cloud, spec.name, "looked=yes"))
 
@@ -270,15 +273,28 @@ def test_machine_whose_port_is_taken_meanwhile_gets_another(cloud: LocalCloud, o
         assert is_running(cloud, spec.name)
 
 
-def test_owner_gets_a_shell_in_a_builder(cloud: LocalCloud, builder: tuple[BootSpec, dict[str, str]], tmp_path: Path) -> None:
+def test_owner_gets_a_shell_in_a_builder(cloud: LocalCloud, rebooted: tuple[BootSpec, str], tmp_path: Path) -> None:
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    spec = builder[0]
+    spec = rebooted[0]
     way = cloud.open_shell(spec.name, key.with_suffix(".pub").read_text().strip())
     assert way == cloud.open_shell(spec.name, key.with_suffix(".pub").read_text().strip())
     options = ["-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path / 'known'}", "-o", "BatchMode=yes"]
     argv = ["ssh", *options, "-i", str(key), "-p", str(way.port), f"root@{way.host}", "id --user; ls /root/.ssh 2>&1 | wc --lines"]
     assert subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120).stdout.split()[0] == "0"
+
+
+def test_an_order_arrives_whole_right_behind_hosts_that_hung_up(builder: tuple[BootSpec, dict[str, str]], vm_home: Path) -> None:
+    folder = vm_home / "local/machines" / builder[0].name
+    with Orders(folder, timeout_s=60) as orders:
+        assert orders.is_waiting()
+    for number in range(20):
+        with suppress(OSError), Orders(folder, timeout_s=0.01) as orders:
+            orders.is_waiting()
+        script = f"echo {number} >>/root/orders\nexit 75\n" + "# a long comment\n" * 20_000
+        seed = base64.b64encode(secrets.token_bytes(64)).decode()
+        with Orders(folder, timeout_s=60) as orders:
+            orders.send({"clock": time.time(), "seed": seed, "facts": None, "script": script, "build": None, "grow": False})
 
 
 def test_deleting_leaves_no_process_no_file_and_no_port(cloud: LocalCloud, order: Callable[[str], BootSpec], vm_home: Path) -> None:
