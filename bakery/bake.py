@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bakery.cache import Start, discard, keeper, starts, tidy
 from bakery.events import Event, Note, OnEvent, StepEnded, StepStarted
-from bakery.memory import keep_memory
+from bakery.memory import keep_memory, misfit, users
 from bakery.order import BakeOptions, Order, find_equal, place_order, taken_versions
 from bakery.recipe import Recipe
 from bakery.record import Record, open_record
@@ -20,7 +20,7 @@ from bakery.seal import search
 from bakery.trial import try_image
 from bakery.watch import Watch, Watched
 from clouds import names
-from clouds.abilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks
+from clouds.abilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks, RunsHere
 from clouds.driver import BootSpec, End, Kind, Launcher, Wishes
 from clouds.errors import (
     BakeError,
@@ -104,8 +104,12 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
     order = place_order(cloud, recipe, options, home, lambda line: on_event(Note(line)))
     is_anew = options.force or bool(order.reuse.why)
     if not is_anew and (equal := find_equal(cloud, order)):
+        if why := misfit(cloud, equal):
+            _renew_memory(cloud, order, equal.name, why, home, on_event)
         return _baked(cloud, equal.labels["bake"], recipe, equal.name, equal.labels["version"], began, reused=True)
     on_event(Note(f"{order.id}: baking {recipe.name} on {cloud.name}"))
+    for line in cloud.notices() if isinstance(cloud, RunsHere) else []:
+        on_event(Note(line))
     run = _Run(cloud, Ledger(home / "ledger.sqlite3"), order, open_record(home, order.id), options.keep, wishes, on_event)
     try:
         version = _bake(run)
@@ -117,6 +121,19 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
         raise
     tidy(cloud, layers_bytes, run.tell)
     return _baked(cloud, order.id, recipe, names.image_name(recipe.name, version), str(version), began, reused=False)
+
+
+def _renew_memory(cloud: Launcher, order: Order, image: str, why: str, home: Path, on_event: OnEvent) -> None:
+    """Save the memory of an image once more: since it was saved, QEMU, the processor or Bakehouse has changed."""
+    if machines := users(cloud, image):
+        line = f"image {image}: {why}; to save it anew, delete {', '.join(machines)} and bake again, or bake with --force"
+        on_event(Note(line))
+        return
+    on_event(Note(f"image {image}: {why}; saving it anew"))
+    run = _Run(cloud, Ledger(home / "ledger.sqlite3"), order, open_record(home, order.id), False, Wishes(), on_event)
+    with run.stage("memory"):
+        keep_memory(cloud, run.ledger, order, image, run.record, on_event)
+    run.record.finish({"id": order.id, "recipe": order.recipe.name, "cloud": cloud.name, "image": image, "seconds": run.seconds})
 
 
 def _bake(run: _Run) -> names.ImageVersion:

@@ -10,7 +10,7 @@ from clouds.home import home
 from launcher.cli import CLOUD, JSON
 from launcher.flags import Flag, Values, Verb, positive
 from launcher.terminal import Terminal, table
-from launcher.wishes import NO_PUBLIC_IP, PLACE_FLAGS, SERVICE_ACCOUNT, TYPE, check_type, given
+from launcher.wishes import ACCELERATOR, NO_PUBLIC_IP, PLACE_FLAGS, SERVICE_ACCOUNT, TYPE, check_type, given
 
 RECIPE = Flag("recipe", "the recipe: a name in images/, or the path of a TOML file (default: jupyter)", default="jupyter")
 
@@ -34,7 +34,7 @@ def _bake(values: Values, terminal: Terminal) -> int:
         machine_type=values["type"] or "",
         no_public_ip=values["no_public_ip"],
     )
-    cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SERVICE_ACCOUNT)))
+    cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SERVICE_ACCOUNT, ACCELERATOR)))
     stream = terminal.stdout if values["json"] else terminal.stderr
     with choose_view(stream, as_json=values["json"], verbose=values["verbose"]) as view:
         baked = bake(cloud, recipe, options, home=home(), on_event=view.show)
@@ -100,6 +100,7 @@ VERBS = (
             NO_PUBLIC_IP,
             *PLACE_FLAGS,
             SERVICE_ACCOUNT,
+            ACCELERATOR,
             CLOUD,
         ),
     ),

@@ -8,7 +8,7 @@ from bakery.record import Record
 from bakery.trial import NOT_THE_IMAGE, blaming
 from clouds import names
 from clouds.abilities import KeepsMemory
-from clouds.driver import BootSpec, End, Launcher, Wishes
+from clouds.driver import BootSpec, Cloud, End, Kind, Launcher, Resource, Wishes
 from clouds.errors import CloudError, TimedOutError
 from clouds.ledger import Ledger
 from clouds.lifecycle import settle
@@ -32,6 +32,29 @@ def keep_memory(cloud: Launcher, ledger: Ledger, order: Order, image: str, recor
             raise
         except (CloudError, TimedOutError) as error:  # the machine has come up: that is what the image owes
             on_event(Note(f"image {image}: its memory is not kept, so that its machines boot: {error.message}"))
+
+
+def misfit(cloud: Cloud, image: Resource) -> str:
+    """Return why machines of an image, in the shape of its recipe, cannot be restored from its saved memory; "" when they can."""
+    if not isinstance(cloud, KeepsMemory):
+        return ""
+    cpus, memory_mb, disk_gb = (int(image.labels[label]) for label in ("cpus", "memory-mb", "disk-gb"))
+    order = BootSpec(
+        name=image.name,
+        token="",
+        source=image.name,
+        cpus=cpus,
+        memory_mb=memory_mb,
+        disk_gb=disk_gb,
+        labels={},
+        deadline_s=0,
+    )
+    return cloud.unfit(order)
+
+
+def users(cloud: Cloud, image: str) -> list[str]:
+    """Return the machines that were made from an image: the disks of those that were restored depend on its saved memory."""
+    return [found.name for found in cloud.owned({"project": names.PROJECT, "image": image}, {Kind.MACHINE})]
 
 
 def _spec(cloud: Launcher, order: Order, image: str) -> BootSpec:

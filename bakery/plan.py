@@ -7,11 +7,12 @@ from pathlib import Path
 
 from bakery.cache import find_start
 from bakery.layers import Outlook
+from bakery.memory import misfit
 from bakery.order import BakeOptions, place_order, taken_versions
 from bakery.recipe import Recipe
 from clouds import names
-from clouds.abilities import KeepsLayers, KeepsMemory
-from clouds.driver import BaseImage, BootSpec, Cloud, Kind, Resource, State
+from clouds.abilities import KeepsLayers, KeepsMemory, RunsHere
+from clouds.driver import BaseImage, Cloud, Kind, Resource, State
 
 BASE_LABEL_LENGTH = 32
 
@@ -31,7 +32,9 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     version = str(names.next_version(names.release(), taken_versions(cloud, recipe.name)))
     baked = [] if equal else describe_bake(recipe, cloud.name, version, steps, keeps_memory=isinstance(cloud, KeepsMemory))
     launched = describe_launch(recipe, equal or newest, version, is_baked=equal is not None)
-    return [f"bake: {reason}", *baked, *launched, *describe_start(cloud, equal or newest)]
+    if equal and (misfitting := misfit(cloud, equal)):
+        reason = f"it would save the memory of {equal.name} anew: {misfitting}"
+    return [f"bake: {reason}", *baked, *launched, *describe_start(cloud, equal or newest), *describe_computer(cloud)]
 
 
 def _shown(step: Outlook) -> str:
@@ -82,19 +85,15 @@ def describe_start(cloud: Cloud, image: Resource | None) -> list[str]:
     """Return whether the machine would go on from the memory of its image or boot, and why, where a cloud keeps memory."""
     if image is None or not isinstance(cloud, KeepsMemory):
         return []
-    cpus, memory_mb, disk_gb = (int(image.labels[label]) for label in ("cpus", "memory-mb", "disk-gb"))
-    spec = BootSpec(
-        name=image.name,
-        token="",
-        source=image.name,
-        cpus=cpus,
-        memory_mb=memory_mb,
-        disk_gb=disk_gb,
-        labels={},
-        deadline_s=0,
-    )
-    reason = cloud.unfit(spec)
+    reason = misfit(cloud, image)
     return [f"  it boots from its disk: {reason}" if reason else "  at once: it goes on from the memory that the image carries"]
+
+
+def describe_computer(cloud: Cloud) -> list[str]:
+    """Return what machines of this computer run on, and why it is not KVM."""
+    if not isinstance(cloud, RunsHere):
+        return []
+    return [f"accelerator: {cloud.accelerator_name}", *(f"  {line}" for line in cloud.notices())]
 
 
 def _images(cloud: Cloud, recipe: Recipe) -> list[Resource]:

@@ -43,6 +43,18 @@ class Suspends(Protocol):
 
 
 @runtime_checkable
+class RunsHere(Protocol):
+    """A cloud whose machines run on this computer, as fast as it lets them."""
+
+    @property
+    def accelerator_name(self) -> str:
+        """What machines run on: kvm, or tcg, which emulates."""
+
+    def notices(self) -> list[str]:
+        """Return why machines are slower than they could be and what to do, one line; nothing where they are not."""
+
+
+@runtime_checkable
 class KeepsMemory(Protocol):
     """A cloud whose images can carry the memory of a machine that has booted; a launch goes on from it and boots nothing."""
 

@@ -13,7 +13,7 @@ from launcher.everywhere import launches_elsewhere, visit
 from launcher.flags import Flag, Positional, Values, Verb, gigabytes, hours, positive
 from launcher.rows import hours_shown, image_row, machine_row
 from launcher.terminal import Terminal, table
-from launcher.wishes import PLACE_FLAGS, SOURCE, WISH_FLAGS, given, wishes
+from launcher.wishes import ACCELERATOR, PLACE_FLAGS, SOURCE, WISH_FLAGS, given, wishes
 
 if TYPE_CHECKING:
     from clouds.ledger import Ledger
@@ -48,7 +48,7 @@ def _launch(values: Values, terminal: Terminal) -> int:
         wishes=wishes(values),
         cold=values["cold"],
     )
-    cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SOURCE)))
+    cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SOURCE, ACCELERATOR)))
     try:
         launched = launch(cloud, _ledger(), options, tell=terminal.tell)
     except NoImageError as error:
@@ -231,6 +231,7 @@ VERBS = (
             *WISH_FLAGS,
             *PLACE_FLAGS,
             SOURCE,
+            ACCELERATOR,
             JSON,
             CLOUD,
         ),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from clouds import names
+from clouds.abilities import RunsHere
 from clouds.driver import BootSpec, End, Kind, Launcher, Tell, Wishes
 from clouds.errors import ConflictError, UnreachableError, UsageError
 from clouds.home import home
@@ -52,7 +53,7 @@ class LaunchOptions:
 class Launched:
     """A machine that answers. `url` and `password` are None without a notebook; `nonce` is that of its markers.
 
-    `certificate` is the SHA-256 fingerprint of the one behind an https URL.
+    `certificate` is the SHA-256 fingerprint of the one behind an https URL; `accelerator` is kvm or tcg on this computer, else "".
     """
 
     name: str
@@ -63,11 +64,14 @@ class Launched:
     seconds: float
     nonce: str
     certificate: str = ""
+    accelerator: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return what programs are shown."""
         shown = ("name", "url", "password", "image", "cloud", "seconds")
-        return {key: getattr(self, key) for key in (*shown, *(("certificate",) if self.certificate else ()))}
+        return {key: getattr(self, key) for key in shown} | {
+            key: value for key in ("certificate", "accelerator") if (value := getattr(self, key))
+        }
 
 
 def launch(
@@ -98,7 +102,10 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
     nonce = options.nonce or names.new_nonce()
     spec = _spec(cloud, options, image, name=name, nonce=nonce, password=password)
     undo.add(f"ssh settings of {name}", lambda: _forget(cloud, name), by_hand="./inv gc")
-    restored = None if options.cold else restore(cloud, ledger, undo, spec, tell)
+    if "role" not in options.labels and isinstance(cloud, RunsHere):
+        for line in cloud.notices():
+            tell(line)
+    restored = None if options.cold else restore(cloud, ledger, undo, spec, image, tell)
     url = restored.url if restored else reach.await_answer(cloud, boot_machine(cloud, ledger, undo, spec, tell), spec.labels)
     if "role" not in options.labels:
         cloud.label(Kind.MACHINE, name, {"role": "machine"})
@@ -111,6 +118,7 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
         seconds=round(time.monotonic() - began, 3),
         nonce=nonce,
         certificate=reach.fingerprint(cloud, name, spec.labels),
+        accelerator=cloud.accelerator_name if isinstance(cloud, RunsHere) else "",
     )
 
 

@@ -16,6 +16,7 @@ from clouds.lifecycle import announce, remove_machine, settle
 from clouds.undo import Undo
 from launcher import identity, reach
 from launcher.boot import Boot
+from launcher.images import ImageView
 
 RESTORE_S = 20
 """How long a machine may take to come to itself, and then to answer: where it takes that long, a boot is the shorter way."""
@@ -30,7 +31,7 @@ class Restored:
     url: str | None
 
 
-def restore(cloud: Launcher, ledger: Ledger, undo: Undo, spec: BootSpec, tell: Tell) -> Restored | None:
+def restore(cloud: Launcher, ledger: Ledger, undo: Undo, spec: BootSpec, image: ImageView, tell: Tell) -> Restored | None:
     """Make a machine that goes on from the memory of its image, if it can; None: it is still to be made, and `tell` has heard why.
 
     Its removal is registered with `undo`. What says nothing about the memory is raised: a name that is taken, a disk that is full.
@@ -39,7 +40,8 @@ def restore(cloud: Launcher, ledger: Ledger, undo: Undo, spec: BootSpec, tell: T
         return None
     if why := cloud.unfit(spec):
         if cloud.memory_bytes(spec.source):
-            tell(f"machine {spec.name}: booting from its disk: {why}")
+            advice = f"; to save it anew: ./inv bake --recipe {image.recipe}" if cloud.unfit(_in_shape_of(image, spec)) else ""
+            tell(f"machine {spec.name}: booting from its disk: {why}{advice}")
         return None
     own = replace(spec, token=names.new_nonce(), facts={**spec.facts, **own_facts(spec.name)})
     limit_s = RESTORE_S * min(1.0, SLOWNESS_MAX / cloud.slowness)  # whoever waits multiplies it by the slowness
@@ -55,6 +57,10 @@ def restore(cloud: Launcher, ledger: Ledger, undo: Undo, spec: BootSpec, tell: T
         tell(f"{_first_line(error)}; booting it from its disk")
     remove_machine(cloud, ledger, own)
     return None
+
+
+def _in_shape_of(image: ImageView, spec: BootSpec) -> BootSpec:
+    return replace(spec, cpus=image.cpus, memory_mb=image.memory_mb)
 
 
 def own_facts(machine: str) -> dict[str, str]:

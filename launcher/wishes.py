@@ -23,6 +23,7 @@ PLACE_FLAGS = (
     Flag("network", "the cloud's network (default: as your settings say)"),
     Flag("subnet", "the part of the network (default: as your settings say)"),
 )
+ACCELERATOR = Flag("accelerator", "what local machines run on: kvm, or tcg, which emulates (default: KVM where it works)")
 SOURCE = Flag("source", "the addresses that may reach the machine, such as 203.0.113.7/32 (default: as your settings say)")
 SERVICE_ACCOUNT = Flag("service-account", "the account that the builder acts as (default: as your settings say)")
 TYPE = Flag("type", "the cloud's machine type, in place of --cpus and --memory-mb")

@@ -10,20 +10,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from clouds.settings import Setting
+
 if TYPE_CHECKING:
     from clouds.driver import Tell
     from clouds.local.driver import LocalCloud
-    from clouds.settings import Setting
 
-SETTINGS: Mapping[str, Setting] = {}
-"""What it wants to know of its user: nothing."""
+SETTINGS: Mapping[str, Setting] = {
+    "accelerator": Setting(
+        "what machines run on: kvm, or tcg, which emulates (default: KVM where it works)", ("BAKEHOUSE_ACCELERATOR",)
+    ),
+}
+"""What it wants to know of its user."""
 
 
 def connect(home: Path, settings: Mapping[str, str] = {}) -> LocalCloud:
     """Return the local cloud that keeps its things below `home`; nothing is started or looked for yet."""
     from clouds.local.driver import LocalCloud
 
-    return LocalCloud(home / "local")
+    return LocalCloud(home / "local", settings.get("accelerator", ""))
 
 
 def prepare(tell: Tell) -> None:

@@ -1,29 +1,30 @@
-"""Which accelerator virtual machines really run on here: found out by running one, since /dev/kvm alone promises nothing.
+"""Which accelerator virtual machines run on here, and why it is not KVM where it is not.
 
-On some nested hosts a guest hangs on KVM without a word, or QEMU aborts; such a host has to do without.
+/dev/kvm alone promises nothing: on some nested hosts a guest hangs on KVM without a word, or QEMU aborts. So a guest is run once
+(`probe`), and the answer is cached until this computer, its kernel or its QEMU changes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
-import select
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from clouds.errors import UsageError
+from clouds.errors import MissingToolError, UsageError
 from clouds.local import files
 from clouds.local.host import which
 
-VARIABLE = "BAKEHOUSE_ACCELERATOR"
-_PROBE_S = 3
-_SIGN = b"alive"
-_DISK_BYTES = 2**20  # the BIOS does not start from a disk of a single sector
-_PROBE = ("-nodefaults", "-no-user-config", "-display", "none", "-machine", "q35", "-m", "64", "-smp", "2", "-serial", "stdio")
+PROGRAM = "qemu-system-x86_64"
+OLDEST = (7, 0)
+"""The oldest QEMU that knows every option of `qemu.arguments`: `i8042=off` came with 7.0 (QEMU's commit 4ccd5fe22f)."""
+
+_AGAIN_S = 600
+"""When KVM is probed again after it failed for a reason that may pass, such as a busy computer."""
+_VERSION_S = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,10 @@ class Accelerator:
 
 
 KVM = Accelerator("kvm", 1.0, ("-accel", "kvm", "-cpu", "host"))
+# On nested hosts QEMU may abort on a register of these features, none of which a guest of ours needs: 0x38d and 0x345 of the
+# performance counters, 0x480 to 0x491 of VMX. https://github.com/GNS3/gns3-server/issues/1512,
+# https://github.com/LabNConsulting/munet/issues/38, https://github.com/coreos/coreos-assembler/pull/199
+KVM_NESTED = Accelerator("kvm", 1.0, ("-accel", "kvm", "-cpu", "host,vmx=off,svm=off,pmu=off"))
 # 5-level page tables cost a tenth of a boot; nested virtualization makes the guest load drivers for nothing; without it
 # the sizes of the caches would be out of reach, for which OpenBLAS warns in every notebook, hence xlevel.
 # With ERMS the kernel and libc copy and clear memory byte by byte (`rep movsb`, `rep stosb`), each of which is emulated.
@@ -49,76 +54,93 @@ TCG = Accelerator(
     ("-accel", "tcg,thread=multi", "-cpu", "max,la57=off,svm=off,erms=off,xlevel=0x8000001d"),
     cmdline="tsc=reliable mitigations=off",
 )
-_BY_NAME = {accelerator.name: accelerator for accelerator in (KVM, TCG)}
+_WISHES = {accelerator.name: accelerator for accelerator in (KVM, TCG)}
+_CACHED = {"kvm": KVM, "kvm-nested": KVM_NESTED, "tcg": TCG}
 
 
-def accelerator(cache: Path, *, probe: Callable[[], bool] | None = None) -> Accelerator:
-    """Return the one to use; the answer is kept in `cache` for this boot, this kernel and this QEMU."""
-    if chosen := os.environ.get(VARIABLE):
-        if chosen not in _BY_NAME:
-            raise UsageError(
-                f"{VARIABLE}={chosen}: not an accelerator", next_step=f"Set it to {' or '.join(_BY_NAME)}, or not at all."
-            )
-        return _BY_NAME[chosen]
-    if which("qemu-system-x86_64") is None:
-        return TCG  # nothing to keep: it is installed when it is first needed
-    host = _host()
-    kept = files.read_json(cache)
-    if kept and kept.get("host") == host and kept.get("accelerator") in _BY_NAME:
-        return _BY_NAME[kept["accelerator"]]
-    found = KVM if (probe or kvm_works)() else TCG
-    cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files.write_json(cache, {"host": host, "accelerator": found.name})
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What guests run on. Where that is not KVM, though the user did not ask for emulation: why, and what to do about it.
+
+    `is_final`: the reason holds until this computer changes; else KVM is probed again after ten minutes.
+    """
+
+    accelerator: Accelerator
+    reason: str = ""
+    fix: str = ""
+    is_final: bool = True
+
+
+def choose(
+    cache: Path,
+    wanted: str = "",
+    *,
+    probe: Callable[[], Choice] | None = None,
+    version: Callable[[], str] | None = None,
+    now: Callable[[], float] = time.time,
+) -> Choice:
+    """Return what guests run on, as the user wants it (kvm, tcg, or "" for the best that works); the answer is kept in `cache`.
+
+    Raises UsageError for another word, MissingToolError for a QEMU that is too old.
+    """
+    if wanted not in ("", *_WISHES):
+        raise UsageError(
+            f"unknown accelerator {wanted!r}",
+            next_step=f"Choose {' or '.join(_WISHES)}, or leave --accelerator and its setting out.",
+        )
+    if which(PROGRAM) is None:
+        return Choice(_WISHES.get(wanted, TCG))  # nothing to keep: it is installed when it is first needed
+    host, kept = _host(), files.read_json(cache) or {}
+    if kept.get("host") != host:
+        check_version((version or printed_version)())
+        kept = {"host": host}
+    if wanted:
+        _keep(cache, kept)
+        return Choice(_WISHES[wanted])
+    if kept.get("accelerator") in _CACHED and now() < kept.get("again_at", float("inf")):
+        return Choice(_CACHED[kept["accelerator"]], kept.get("reason", ""), kept.get("fix", ""))
+    from clouds.local.probe import find_kvm
+
+    found = (probe or find_kvm)()
+    name = next(name for name, accelerator in _CACHED.items() if accelerator is found.accelerator)
+    again = {} if found.is_final else {"again_at": now() + _AGAIN_S}
+    _keep(cache, {"host": host, "accelerator": name, "reason": found.reason, "fix": found.fix, **again})
     return found
 
 
-def kvm_works() -> bool:
-    """Say whether guests really run on KVM here."""
-    return os.access("/dev/kvm", os.R_OK | os.W_OK) and runs_guests(KVM)
+def printed_version() -> str:
+    """Return what `qemu --version` prints."""
+    command = [PROGRAM, "--version"]
+    return subprocess.run(
+        command, executable=which(PROGRAM), capture_output=True, text=True, timeout=_VERSION_S, check=False
+    ).stdout
 
 
-def runs_guests(found: Accelerator) -> bool:
-    """Run a guest of one disk sector on an accelerator and say whether it spoke within seconds."""
-    qemu = which("qemu-system-x86_64")
-    if qemu is None:
-        return False
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory() as folder:
-        disk = Path(folder) / "disk"
-        disk.write_bytes(boot_sector(_SIGN).ljust(_DISK_BYTES, b"\0"))
-        return _speaks([qemu, *_PROBE, *found.arguments, "-drive", f"file={disk},format=raw,if=virtio,readonly=on"])
+def check_version(printed: str) -> None:
+    """Raise MissingToolError where QEMU, by what it prints as its version, is too old to start our machines."""
+    version = parse_version(printed)
+    if version and version < OLDEST:
+        found, needed = (".".join(map(str, number)) for number in (version, OLDEST))
+        raise MissingToolError(
+            f"QEMU {found} is too old: Bakehouse needs {needed} or newer",
+            next_step="Upgrade to Debian 12, Ubuntu 24.04 or newer (docs/hosts.md), or work in a cloud: --cloud gcp",
+        )
 
 
-def boot_sector(sign: bytes) -> bytes:
-    """Return a disk sector whose program writes a sign to the first serial port and halts."""
-    program = bytes.fromhex("fa31c08ed8be1a7cbaf803ac84c07403eeebf8f4ebfd").ljust(0x1A, b"\x90") + sign + b"\0"
-    return program.ljust(510, b"\0") + b"\x55\xaa"
+def parse_version(text: str) -> tuple[int, int] | None:
+    """Return major and minor number in what `qemu --version` prints, or None where it prints something else."""
+    words = text.removeprefix("QEMU emulator version ").split(".")
+    return (int(words[0]), int(words[1])) if len(words) > 1 and words[0].isdigit() and words[1].isdigit() else None
 
 
-def _speaks(argv: list[str]) -> bool:
-    """Say whether the guest writes its sign within seconds; it is killed either way."""
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout
-    said, deadline = b"", time.monotonic() + _PROBE_S
-    try:
-        while _SIGN not in said and (left_s := deadline - time.monotonic()) > 0:
-            ready, _, _ = select.select([process.stdout], [], [], left_s)
-            piece = os.read(process.stdout.fileno(), 4096) if ready else b""
-            if not piece:
-                break
-            said += piece
-    finally:
-        process.kill()
-        process.stdout.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_PROBE_S)
-    return _SIGN in said
+def _keep(cache: Path, record: dict[str, object]) -> None:
+    cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.write_json(cache, record)
 
 
 def _host() -> str:
     """Return what the answer depends on; the boot's id stands for modules and their parameters."""
-    qemu = Path(which("qemu-system-x86_64") or "/nonexistent")
+    qemu = Path(which(PROGRAM) or "/nonexistent")
     stamp = f"{qemu.stat().st_mtime_ns} {qemu.stat().st_size}" if qemu.exists() else "none"
     boot = Path("/proc/sys/kernel/random/boot_id")
     device = os.access("/dev/kvm", os.R_OK | os.W_OK)

@@ -13,7 +13,7 @@ from clouds.abilities import Layer
 from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, Tell, Ticket
 from clouds.errors import NotFoundError
 from clouds.local import console, memory, qemu
-from clouds.local.accelerator import Accelerator, accelerator
+from clouds.local.accelerator import Accelerator, Choice, choose
 from clouds.local.command import as_cloud_errors
 from clouds.local.contents import DiskContents
 from clouds.local.host import ensure_tools
@@ -38,8 +38,9 @@ class LocalCloud:
     is_remote = False
     stopped_costs = ""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, accelerator: str = "") -> None:
         self._store = Store(folder)
+        self._wanted = accelerator
         self._machines = Machines(self._store)
         self._images = Images(self._store)
         self._layers = Layers(self._store)
@@ -47,12 +48,24 @@ class LocalCloud:
     @property
     def accelerator(self) -> Accelerator:
         """What guests run on here."""
-        return accelerator(self._store.folder / "accelerator.json")
+        return self._choice.accelerator
 
     @property
     def slowness(self) -> float:
         """How many times slower than real hardware guests run here."""
         return self.accelerator.slowness
+
+    @property
+    def accelerator_name(self) -> str:
+        """What machines run on: kvm, or tcg, which emulates."""
+        return self.accelerator.name
+
+    def notices(self) -> list[str]:
+        """Return a line that says why machines are emulated, where the user did not ask for that."""
+        choice = self._choice
+        if not choice.reason:
+            return []
+        return [f"KVM is not used: {choice.reason}; machines are emulated, about {self.slowness:.0f} times slower. {choice.fix}"]
 
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
         """Return the base that is kept, or build one."""
@@ -226,6 +239,10 @@ class LocalCloud:
     def attached(self, image: str, file: str) -> Path | None:
         """Return where such a file lies, or None."""
         return self._images.attached(image, file)
+
+    @property
+    def _choice(self) -> Choice:
+        return choose(self._store.folder / "accelerator.json", self._wanted)
 
     def _serve(self, ticket: Ticket) -> bool:
         """Do what a guest was waited for to wait for."""

@@ -63,18 +63,29 @@ class Images:
         folder = partial_folder(image, f"new-{MEMORY}")  # another name than that of the old one as it goes
         try:
             qmp(machine, "stop")
-            memory.save(machine, folder, is_mapped=True)
+            machine_type = memory.save(machine, folder, is_mapped=True)
             qmp(machine, "quit")
             until(lambda: not qemu.is_alive(machine), what=f"the end of QEMU of {record.name}", timeout_s=_END_S)
             (machine / record.disk).rename(folder / qemu.DISK)
             put_on(folder / qemu.DISK, f"../{qemu.DISK}")
             (folder / qemu.DISK).chmod(0o444)
-            memory.seal(folder, memory.shape(record, accelerator), is_hashed=True)
+            memory.seal(folder, memory.shape(record, accelerator), machine_type, is_hashed=True)
             files.keep(folder)
-            files.discard(image / MEMORY)
-            folder.rename(image / MEMORY)
+            with self.store.locked():
+                self._check_unused(image, besides=record.name)
+                files.discard(image / MEMORY)
+                folder.rename(image / MEMORY)
         finally:
             files.remove_folder(folder)
+
+    def _check_unused(self, image: Path, *, besides: str) -> None:
+        """Raise ConflictError while the disk of a machine depends on the memory that an image has."""
+        others = [user for user in self.store.users(image.name) if user != f"machine {besides}"]
+        if others and (image / MEMORY).is_dir():
+            raise ConflictError(
+                f"image {image.name}: {', '.join(others)} depends on its saved memory",
+                next_step="Delete it, then bake again: the memory is saved anew.",
+            )
 
     def remove(self, name: str) -> None:
         """Remove an image. ConflictError while something overlays it."""

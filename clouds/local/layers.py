@@ -70,7 +70,7 @@ class Layers:
                 os.link(machine / name, folder / name)
             qmp(machine, "stop")
             try:
-                memory.save(machine, folder)
+                machine_type = memory.save(machine, folder)
             finally:
                 qmp(machine, "cont")
             # QEMU let go of the disk when it had saved the memory, and took it again with `cont`. The guest's root filesystem is
@@ -79,7 +79,7 @@ class Layers:
             with _at_all_costs(record.name):
                 qmp(machine, "blockdev-snapshot-sync", snapshot)
                 os.link(machine / record.disk, folder / qemu.DISK)
-                memory.seal(folder, memory.shape(record, accelerator))
+                memory.seal(folder, memory.shape(record, accelerator), machine_type)
                 shape = {"cpus": record.cpus, "memory_mb": record.memory_mb}
                 kept = {"key": key, "parent": parent, "step": step, "own": own, "source": record.source, "used_at": time.time()}
                 files.write_json(folder / LAYER, {**kept, **shape})

@@ -84,7 +84,7 @@ class Machines:
                 return
             (folder / _STOPPING).unlink(missing_ok=True)
             asleep = folder / SUSPENDED if (folder / SUSPENDED).is_dir() else None
-            if asleep and (why := memory.difference(asleep, memory.shape(record, accelerator))):
+            if asleep and (why := memory.difference(asleep, memory.shape(record, accelerator), any_qemu=True)):
                 raise InvalidError(
                     f"machine {name}: it cannot go on from its memory: {why}",
                     next_step=boot_anyway(name),

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from clouds.errors import CloudError, RestoreError
 from clouds.local import files, qemu
@@ -28,6 +31,9 @@ _LOAD_S = 60
 _POLL_S = 0.005
 _BLOCK_BYTES = 2**16
 _UNLIMITED_BYTES_PER_S = 2**40
+_FILE_SINCE = (8, 2)
+"""The first QEMU with the migration URI `file:` (commit 2a9e2e595f). QEMU 11.0 refuses a regular file behind `fd:` (f1fcc1c101):
+"fd: migration to a file is not supported. Use file: instead." """
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +60,11 @@ def shape(record: MachineRecord, accelerator: Accelerator) -> Shape:
     )
 
 
-def difference(folder: Path, wanted: Shape) -> str:
-    """Return in a few words why a machine of this shape cannot go on from a memory; "" when it can."""
+def difference(folder: Path, wanted: Shape, *, any_qemu: bool = False) -> str:
+    """Return in a few words why a machine of this shape cannot go on from a memory; "" when it can.
+
+    With `any_qemu` that of another QEMU is no reason: it may load what another one saved, or refuse it.
+    """
     kept = files.read_json(folder / RECORD)
     if kept is None:
         return "no memory is kept of it"
@@ -65,33 +74,38 @@ def difference(folder: Path, wanted: Shape) -> str:
         f"{wanted.memory_mb} MB, and its memory was frozen with {frozen.memory_mb} MB": wanted.memory_mb != frozen.memory_mb,
         f"its memory was frozen under {frozen.accelerator}, and this is {wanted.accelerator}": wanted.accelerator
         != frozen.accelerator,
-        "its memory was frozen by another QEMU": wanted.qemu != frozen.qemu,
+        "its memory was frozen by another QEMU": wanted.qemu != frozen.qemu and not any_qemu,
         "its memory was frozen on another processor": wanted.processor != frozen.processor,
         "its memory was frozen by another Bakehouse": wanted.devices != frozen.devices,
     }
     return next((reason for reason, is_so in reasons.items() if is_so), "")
 
 
-def save(machine: Path, target: Path, *, is_mapped: bool = False) -> None:
-    """Write RAM and devices of a machine that is paused into a folder; with `seal` and the disk they are a memory."""
+def save(machine: Path, target: Path, *, is_mapped: bool = False) -> str:
+    """Write RAM and devices of a machine that is paused into a folder; with `seal` and the disk they are a memory.
+
+    Returns the machine type that QEMU emulates, such as pc-q35-7.2: only a machine of that type can load it.
+    """
     with (target / STATE).open("wb") as file, Monitor(machine, timeout_s=_SAVE_S) as monitor:
         os.fchmod(file.fileno(), 0o600)
+        machine_type: str = monitor.execute("qom-get", {"path": "/machine", "property": "type"})
         monitor.execute("migrate-set-parameters", {"max-bandwidth": _UNLIMITED_BYTES_PER_S})
         _set_capability(monitor, is_mapped=is_mapped)
-        monitor.execute("getfd", {"fdname": STATE}, file=file.fileno())
-        monitor.execute("migrate", {"uri": f"fd:{STATE}"})
-        until(lambda: _is_saved(monitor), what="the memory of the machine", timeout_s=_SAVE_S, poll_s=_POLL_S)
+        with _lent(monitor, file) as uri:
+            monitor.execute("migrate", {"uri": uri})
+            until(lambda: _is_saved(monitor), what="the memory of the machine", timeout_s=_SAVE_S, poll_s=_POLL_S)
     if is_mapped:
         run(["cp", "--sparse=always", str(machine / qemu.RAM), str(target / qemu.RAM)], timeout_s=_SAVE_S)
         (target / qemu.RAM).chmod(0o600)
+    return machine_type.removesuffix("-machine")
 
 
-def seal(folder: Path, kept: Shape, *, is_hashed: bool = False) -> None:
+def seal(folder: Path, kept: Shape, machine_type: str, *, is_hashed: bool = False) -> None:
     """Write down what a memory fits and what its files are: this makes it one. Only a hashed one can be moved."""
     names = [name for name in (STATE, qemu.RAM, qemu.DISK) if (folder / name).exists()]
     hashes = {name: _sparse_sha256(folder / name) if is_hashed else "" for name in names}
     stamps = {name: {"stamp": _stamp(folder / name), "sha256": hashes[name]} for name in names}
-    files.write_json(folder / RECORD, {"shape": asdict(kept), "files": stamps})
+    files.write_json(folder / RECORD, {"shape": asdict(kept), "machine_type": machine_type, "files": stamps})
 
 
 def check(folder: Path) -> None:
@@ -141,9 +155,27 @@ def load(machine: Path, folder: Path) -> None:
 def _read(monitor: Monitor, folder: Path) -> None:
     with (folder / STATE).open("rb") as file:
         _set_capability(monitor, is_mapped=(folder / qemu.RAM).exists())
+        with _lent(monitor, file) as uri:
+            monitor.execute("migrate-incoming", {"uri": uri})
+            until(lambda: _is_loaded(monitor), what="the memory of the machine", timeout_s=_LOAD_S, poll_s=_POLL_S)
+
+
+@contextmanager
+def _lent(monitor: Monitor, file: BinaryIO) -> Iterator[str]:
+    """Pass an open file (at its start) to QEMU, and give the migration URI that reads or writes it.
+
+    QEMU 8.1 answers success to a URI that it does not know (its commit 908927db28), so its version decides, not a try.
+    """
+    if monitor.version < _FILE_SINCE:
         monitor.execute("getfd", {"fdname": STATE}, file=file.fileno())
-        monitor.execute("migrate-incoming", {"uri": f"fd:{STATE}"})
-        until(lambda: _is_loaded(monitor), what="the memory of the machine", timeout_s=_LOAD_S, poll_s=_POLL_S)
+        yield f"fd:{STATE}"
+        return
+    number = monitor.execute("add-fd", file=file.fileno())["fdset-id"]
+    try:
+        yield f"file:/dev/fdset/{number}"
+    finally:
+        with suppress(OSError):  # QEMU may have ended, and the file with it
+            monitor.execute("remove-fd", {"fdset-id": number})
 
 
 def size_bytes(folder: Path) -> int:

@@ -21,6 +21,9 @@ _IDS = 65536
 """A tree of Debian has owners up to 65534 (nobody)."""
 
 _FIRST = 100000
+_SYSCTL = "/etc/sysctl.d/60-bakehouse.conf"
+"""Read at each boot, after what distributions set in 10-*.conf (sysctl.d(5))."""
+
 _CHECK_S = 60
 _SWITCHES = {
     # Ubuntu, on by default since 24.04: https://ubuntu.com/blog/ubuntu-23-10-restricted-unprivileged-user-namespaces;
@@ -32,6 +35,13 @@ _SWITCHES = {
     "user.max_user_namespaces": ("0", "10000"),
 }
 """Kernel settings that forbid namespaces: the value that does, and one that does not."""
+
+
+_PROFILE = Path("/etc/apparmor.d/unshare-userns-restrict")
+"""Loaded on Ubuntu 25.04, in Ubuntu's extra profiles before; whether later releases load it is not known."""
+
+_DISABLE = f"sudo ln -s {_PROFILE} /etc/apparmor.d/disable/ && sudo apparmor_parser -R {_PROFILE}"
+"""aa-disable(8) does the same; that it suffices for this profile is a guess."""
 
 
 def check_namespaces() -> None:
@@ -49,7 +59,10 @@ def obstacles() -> list[tuple[str, str]]:
 
     This needs no newuidmap, so it holds before the package uidmap is installed too.
     """
-    return [found for found in (_lacking_ranges(), *_failed(["unshare", "--map-root-user", "--mount", "true"])) if found[0]]
+    # A mount, and not `true`: a profile of AppArmor lets `unshare` make a namespace, and takes all rights from what it starts.
+    # https://github.com/rootless-containers/rootlesskit/issues/494
+    mount = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return [found for found in (_lacking_ranges(), *_failed(mount)) if found[0]]
 
 
 def advice(commands: Sequence[str]) -> str:
@@ -67,8 +80,17 @@ def _failed(argv: Sequence[str]) -> list[tuple[str, str]]:
         return [(str(error), "")]
     if done.returncode == 0:
         return []
-    problem, fix = forbidding_switch({name: _switch(name) for name in _SWITCHES})
-    return [(f"this user may not create user namespaces ({problem or done.stderr.strip()})", fix)]
+    switches = {name: _switch(name) for name in _SWITCHES}
+    problem, fix = explain(done.stderr.strip(), switches, has_profile=_PROFILE.exists())
+    return [(f"this user may not create user namespaces ({problem})", fix)]
+
+
+def explain(words: str, switches: Mapping[str, str], *, has_profile: bool) -> tuple[str, str]:
+    """Return why a command in a namespace failed (its words, unless a setting explains them) and the command that changes it."""
+    problem, fix = forbidding_switch(switches)
+    if not problem and has_profile and "permission denied" in words.lower():
+        return f"{words}: AppArmor's profile {_PROFILE.name} takes all rights from what `unshare` starts", _DISABLE
+    return problem or words, fix
 
 
 def _lacking_ranges() -> tuple[str, str]:
@@ -94,7 +116,7 @@ def forbidding_switch(values: Mapping[str, str]) -> tuple[str, str]:
     """Return the kernel setting that forbids namespaces and the command that changes it; two empty texts for none."""
     for name, (forbids, allows) in _SWITCHES.items():
         if values.get(name) == forbids:
-            return f"{name} is {forbids}", f"sudo sysctl {name}={allows}"
+            return f"{name} is {forbids}", f"echo {name}={allows} | sudo tee -a {_SYSCTL} && sudo sysctl --system"
     return "", ""
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from clouds.errors import CloudError, ConflictError
 from clouds.local import files
+from clouds.local.accelerator import PROGRAM as PROGRAM
 from clouds.local.accelerator import Accelerator
 from clouds.local.command import environment, failure, full_disk, missing
 from clouds.local.host import which
@@ -22,7 +23,6 @@ from clouds.local.record import DISK as DISK
 from clouds.local.record import MachineRecord
 from clouds.names import process_start
 
-PROGRAM = "qemu-system-x86_64"
 CONSOLE = "console.log"
 STEPS = "steps.log"
 QMP = "qmp.sock"
@@ -34,7 +34,7 @@ RAM = "ram"
 _LOG = "qemu.log"
 _PROCESS = "process.json"
 # Devices that nobody needs, each of which costs the guest's kernel time to find.
-_MACHINE = "q35,sata=off,smbus=off,usb=off,vmport=off,i8042=off,hpet=off,memory-backend=ram"
+_OPTIONS = "sata=off,smbus=off,usb=off,vmport=off,i8042=off,hpet=off,memory-backend=ram"
 # Not NVMe, whose driver is built into Debian's cloud kernel: QEMU cannot keep the state of such a device.
 _DISK_DEVICE = f"virtio-blk-pci,drive={DRIVE},serial=root"
 # A layer keeps a builder's memory: what a step was told, a proxy's password say, is not to be in what is free of it.
@@ -55,17 +55,20 @@ def arguments(record: MachineRecord, accelerator: Accelerator, boot: Mapping[str
         *_boot(boot, accelerator.cmdline, *([_FORGETS] if record.has_build_settings else [])),
         *_disk(record.disk, cache="unsafe" if record.has_build_settings else "writeback"),
         *_network({} if record.memory else record.forwards, record.facts.get("MAC", "")),
-        *devices(),
+        *devices(record.machine_type),
         *(word for name, there in told.items() if there for word in ("-fw_cfg", f"name=opt/bakehouse/{name},file={name}")),
         *(("-fw_cfg", "name=opt/bakehouse/await,string=1") if record.waits else ()),
         *(("-incoming", "defer") if record.memory else ()),
     ]
 
 
-def devices() -> list[str]:
-    """Return those of the arguments that are the same for all machines; a memory fits only where they are as they were."""
+def devices(machine_type: str = "") -> list[str]:
+    """Return those of the arguments that are the same for all machines; a memory fits only where they are as they were.
+
+    `machine_type` is that of a saved memory, such as pc-q35-7.2; without one it is the newest that this QEMU has.
+    """
     return [
-        *("-machine", _MACHINE, "-device", _DISK_DEVICE),
+        *("-machine", f"{machine_type or 'q35'},{_OPTIONS}", "-device", _DISK_DEVICE),
         *("-device", "virtio-rng-pci", "-device", "vmgenid,guid=auto", "-device", "virtio-serial-pci"),
         *("-chardev", f"file,id=console,path={CONSOLE},append=on", "-serial", "chardev:console"),
         *("-chardev", f"file,id=steps,path={STEPS},append=on"),

@@ -23,7 +23,8 @@ class MachineRecord:
     `disk` is the file of its disk: not renamed while QEMU has it, which may open it again by its name.
 
     `memory` is the folder, relative to the machine's, of the memory from which its next start goes on ("" = it boots);
-    `maps_memory` says that its RAM lies there in a file. One that `waits` takes orders (see `sockets.Orders`).
+    `maps_memory` says that its RAM lies there in a file, `machine_type` what QEMU emulated as it was saved.
+    One that `waits` takes orders (see `sockets.Orders`).
     """
 
     name: str
@@ -44,6 +45,7 @@ class MachineRecord:
     waits: bool = False
     memory: str = ""
     maps_memory: bool = False
+    machine_type: str = ""
     spawns: int = 0
 
 
@@ -92,5 +94,11 @@ def with_facts(record: MachineRecord, facts: Mapping[str, str], *, deadline_s: i
 def from_memory(record: MachineRecord, folder: Path, memory: Path | None) -> MachineRecord:
     """Return the record of a machine in `folder` that goes on from a memory at its next start; without one it boots."""
     if memory is None:
-        return replace(record, memory="", maps_memory=False)
-    return replace(record, memory=os.path.relpath(memory, folder), maps_memory=(memory / "ram").exists())
+        return replace(record, memory="", maps_memory=False, machine_type="")
+    saved = files.read_json(memory / "memory.json") or {}
+    return replace(
+        record,
+        memory=os.path.relpath(memory, folder),
+        maps_memory=(memory / "ram").exists(),
+        machine_type=saved.get("machine_type", ""),
+    )

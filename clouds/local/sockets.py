@@ -69,7 +69,12 @@ class _Line:
 
 
 class Monitor(_Line):
-    """A conversation with QEMU in its machine protocol (qemu.org/docs/master/interop/qmp-spec.html)."""
+    """A conversation with QEMU in its machine protocol (qemu.org/docs/master/interop/qmp-spec.html).
+
+    `version` is QEMU's: major and minor number.
+    """
+
+    version = (0, 0)
 
     def __init__(self, folder: Path, *, timeout_s: float = _QMP_S) -> None:
         super().__init__(folder, QMP, timeout_s=timeout_s)
@@ -89,7 +94,8 @@ class Monitor(_Line):
                 raise ConnectionError(f"QMP {command}: {reply['error']['desc']}")
 
     def _greet(self) -> None:
-        self._line()
+        version = json.loads(self._line())["QMP"]["version"]["qemu"]
+        self.version = (version["major"], version["minor"])
         self.execute("qmp_capabilities")
 
 

@@ -91,8 +91,8 @@ def suspend(folder: Path, record: MachineRecord, kept: memory.Shape) -> None:
     scratch = partial_folder(folder, _SCRATCH)
     try:
         qmp(folder, "stop")
-        memory.save(folder, scratch)
-        memory.seal(scratch, kept)
+        machine_type = memory.save(folder, scratch)
+        memory.seal(scratch, kept, machine_type)
         scratch.rename(folder / SUSPENDED)
     except BaseException:
         go_on(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from bakery.order import BakeOptions
 from bakery.recipe import Recipe, Step, Test
 from clouds.errors import CloudError, HostFullError, TestsFailedError
 from clouds.home import home
+from clouds.ledger import Ledger
+from launcher.launch import LaunchOptions, launch
 from tests.fake_cloud import FakeCloud
 from tests.fake_guest import OK, Guest, dies_at, panics_at
 from tests.fake_memory import MemoryCloud
@@ -109,3 +112,34 @@ def test_machine_under_test_that_does_not_go_on_is_booted_and_that_is_a_note(kee
     baked = bake_tiny(keeping, told)
     assert keeping.world.images[baked.image].labels["state"] == "stable"
     assert any(line.endswith("has not come to itself; booting it from its disk") for line in told)
+
+
+def other_qemu(cloud: MemoryCloud, image: str) -> None:
+    """Let the memory of an image be one that fits no machine of this computer."""
+    memory_of = cloud.world.images[image].memory_of
+    assert memory_of
+    cloud.world.images[image].memory_of = replace(memory_of, cpus=memory_of.cpus + 1)
+
+
+def test_memory_that_fits_no_more_is_saved_anew_and_nothing_is_baked(keeping: MemoryCloud) -> None:
+    first, told = bake_tiny(keeping), list[str]()
+    other_qemu(keeping, first.image)
+    keeping.calls.clear()
+    again = bake_tiny(keeping, told)
+    assert (again.image, again.reused) == (first.image, True)
+    assert made(keeping) == ["boot test", "freeze tiny"]
+    assert any("was frozen with 3; saving it anew" in line for line in told)
+    keeping.calls.clear()
+    bake_tiny(keeping)
+    assert made(keeping) == []
+    assert keeping.world.inventory() == [f"image {first.image} ready"]
+
+
+def test_memory_on_which_a_machine_depends_is_left_alone(keeping: MemoryCloud) -> None:
+    first, told = bake_tiny(keeping), list[str]()
+    launch(keeping, Ledger(home() / "ledger.sqlite3"), LaunchOptions(recipe="tiny", name="lab"))
+    other_qemu(keeping, first.image)
+    keeping.calls.clear()
+    bake_tiny(keeping, told)
+    assert made(keeping) == []
+    assert any("delete lab and bake again" in line for line in told)

@@ -158,3 +158,16 @@ def test_interrupt_while_falling_back_leaves_nothing(keeping: MemoryCloud, ledge
     assert keeping.world.machines == {}
     assert ledger.entries("fake") == []
     assert not known_hosts(home(), "fake", "one").exists()
+
+
+def test_memory_that_fits_no_machine_is_told_with_the_command_that_saves_it_anew(
+    keeping: MemoryCloud, ledger: Ledger, frozen: str
+) -> None:
+    image = keeping.world.images[frozen]
+    assert image.memory_of
+    image.memory_of = replace(image.memory_of, cpus=4)
+    told: list[str] = []
+    launch(keeping, ledger, ONE, tell=told.append)
+    assert made(keeping) == ["boot one"]
+    (line,) = told
+    assert line.endswith("frozen with 4; to save it anew: ./inv bake --recipe jupyter")

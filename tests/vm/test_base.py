@@ -20,9 +20,10 @@ import pytest
 from clouds import names
 from clouds.driver import Base, BootSpec, Kind
 from clouds.lifecycle import is_running, settle, stop_machine
-from clouds.local import accelerator, qemu
-from clouds.local.accelerator import TCG, kvm_works, runs_guests
+from clouds.local import qemu
+from clouds.local.accelerator import OLDEST, TCG, parse_version, printed_version
 from clouds.local.driver import LocalCloud
+from clouds.local.probe import GUEST_S, find_kvm, run_guest
 from clouds.local.sockets import Orders
 from clouds.local.store import Store
 from clouds.waiter import until
@@ -310,17 +311,29 @@ def test_deleting_leaves_no_process_no_file_and_no_port(cloud: LocalCloud, order
 # The accelerator
 
 
-def test_probe_hears_a_guest_where_one_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accelerator, "_PROBE_S", 60)
-    assert runs_guests(TCG)
+def test_installed_qemu_is_new_enough() -> None:
+    version = parse_version(printed_version())
+    assert version
+    assert version >= OLDEST
 
 
-def test_probe_of_kvm_answers_within_seconds_and_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probe_sees_a_guest_where_one_runs() -> None:
+    ran = run_guest(TCG, timeout_s=60)
+    assert ran.is_alive, ran.words
+
+
+def test_probe_that_gives_up_says_so_and_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ran = run_guest(TCG, timeout_s=0.001)
+    assert (ran.is_alive, ran.timed_out) == (False, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_probe_of_kvm_answers_and_says_why_not() -> None:
     started = time.monotonic()
-    kvm_works()
-    assert time.monotonic() - started < 20
-    until_gone(f"file={tmp_path}")
+    found = find_kvm()
+    assert time.monotonic() - started < 3 * GUEST_S
+    assert (found.accelerator is TCG) == bool(found.reason) == bool(found.fix)
 
 
 def until_gone(word: str) -> None:

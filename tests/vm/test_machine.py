@@ -40,7 +40,7 @@ def inside(bakehouse: Bakehouse, *command: str) -> str:
 
 
 def test_a_launch_tells_programs_all_they_need(machine: dict[str, Any], jupyter: dict[str, Any]) -> None:
-    assert machine.keys() == {"name", "url", "password", "image", "cloud", "seconds"}
+    assert machine.keys() == {"name", "url", "password", "image", "cloud", "seconds", "accelerator"}
     assert (machine["name"], machine["image"], machine["cloud"]) == (NAME, jupyter["image"], "local")
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/?.*", machine["url"])
 

@@ -33,7 +33,7 @@ def put_layer(store: Store, name: str, source: str, *, parent: str = "", used_at
     link_boot_files(store.source(source), folder)
     (folder / memory.STATE).write_bytes(b"state")
     os.utime(folder / memory.STATE, (0, 0))  # long ago: the clock of files may stand still for some milliseconds
-    memory.seal(folder, memory.shape(new_record(order("one"), created_at=0), TCG))
+    memory.seal(folder, memory.shape(new_record(order("one"), created_at=0), TCG), "pc-q35-7.2")
     record = {
         "key": f"key-{name}",
         "parent": parent,
@@ -126,7 +126,7 @@ def test_builder_whose_disk_is_lost_on_the_way_to_a_layer_ends_its_bake(store: S
     def answer(message: dict[str, Any]) -> dict[str, Any]:
         if message["execute"] == "blockdev-snapshot-sync":
             return {"error": {"class": "GenericError", "desc": "no room"}}
-        return {"return": {"status": "completed"}}
+        return {"return": "pc-q35-7.2-machine" if message["execute"] == "qom-get" else {"status": "completed"}}
 
     record = read_record(folder)
     assert record
@@ -141,7 +141,7 @@ def test_builder_whose_disk_is_lost_on_the_way_to_a_layer_ends_its_bake(store: S
 def test_layer_that_goes_while_it_is_looked_at_is_none(store: Store, cloud: LocalCloud) -> None:
     stays, goes = put_layer(store, "a", BASE), put_layer(store, "b", BASE)
     (store.layers / goes / qemu.DISK).unlink()
-    memory.seal(store.layers / goes, memory.shape(new_record(order("one"), created_at=0), TCG))
+    memory.seal(store.layers / goes, memory.shape(new_record(order("one"), created_at=0), TCG), "pc-q35-7.2")
     assert [layer.id for layer in cloud.layers()] == [stays]
 
 

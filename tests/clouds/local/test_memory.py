@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from clouds.errors import RestoreError
-from clouds.local import files, memory
+from clouds.local import files, memory, qemu
 from clouds.local.accelerator import KVM, TCG
-from clouds.local.record import new_record
+from clouds.local.record import from_memory, new_record
 from tests.clouds.local.small import order
 
 SHAPE = memory.shape(new_record(order("one"), created_at=0), TCG)
@@ -30,7 +30,7 @@ def kept(tmp_path: Path) -> Path:
         file.write(b"what a guest had in mind")
     for path in folder.iterdir():
         os.utime(path, (0, 0))  # long ago: the clock of files may stand still for some milliseconds
-    memory.seal(folder, SHAPE, is_hashed=True)
+    memory.seal(folder, SHAPE, "pc-q35-7.2", is_hashed=True)
     return folder
 
 
@@ -52,6 +52,19 @@ def test_machine_of_the_same_shape_can_go_on(kept: Path) -> None:
 )
 def test_what_keeps_a_machine_from_going_on_is_told(kept: Path, wanted: memory.Shape, reason: str) -> None:
     assert reason in memory.difference(kept, wanted)
+
+
+def test_memory_of_another_qemu_may_be_tried(kept: Path) -> None:
+    assert memory.difference(kept, replace(SHAPE, qemu="8.0"), any_qemu=True) == ""
+    assert "another processor" in memory.difference(kept, replace(SHAPE, qemu="8.0", processor="x"), any_qemu=True)
+
+
+def test_machine_has_the_type_with_which_its_memory_was_saved(kept: Path, tmp_path: Path) -> None:
+    record = from_memory(new_record(order("one"), created_at=0), tmp_path / "machine", kept)
+    argv = " ".join(qemu.arguments(record, TCG, {"vmlinuz": "v", "initrd": "i", "cmdline": "c"}))
+    assert "-machine pc-q35-7.2,sata=off" in argv
+    booted = from_memory(record, tmp_path / "machine", None)
+    assert "-machine q35,sata=off" in " ".join(qemu.arguments(booted, TCG, {"vmlinuz": "v", "initrd": "i", "cmdline": "c"}))
 
 
 def test_memory_that_goes_while_it_is_looked_at_is_not_whole(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,6 +112,6 @@ def test_damage_cannot_be_hidden_behind_the_old_time(kept: Path) -> None:
 
 
 def test_memory_that_was_not_hashed_is_not_trusted_elsewhere(kept: Path, tmp_path: Path) -> None:
-    memory.seal(kept, SHAPE)
+    memory.seal(kept, SHAPE, "pc-q35-7.2")
     assert memory.is_whole(kept)
     assert not memory.is_whole(Path(shutil.copytree(kept, tmp_path / "moved")))

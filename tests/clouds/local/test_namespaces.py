@@ -35,12 +35,30 @@ def test_line_that_gives_too_little_is_none(line: str) -> None:
 def test_kernel_setting_that_forbids_namespaces_is_named_with_the_command() -> None:
     problem, fix = forbidding_switch({"kernel.apparmor_restrict_unprivileged_userns": "1", "user.max_user_namespaces": "9"})
     assert problem == "kernel.apparmor_restrict_unprivileged_userns is 1"
-    assert fix == "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+    line = "kernel.apparmor_restrict_unprivileged_userns=0"
+    assert fix == f"echo {line} | sudo tee -a /etc/sysctl.d/60-bakehouse.conf && sudo sysctl --system"  # also after a reboot
 
 
 def test_kernel_settings_that_allow_namespaces_are_not_named() -> None:
     allowed = {"kernel.apparmor_restrict_unprivileged_userns": "", "kernel.unprivileged_userns_clone": "1"}
     assert forbidding_switch(allowed) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "switch", "has_profile", "problem", "fix"),
+    [
+        ("mount: /tmp: permission denied.", "0", True, "unshare-userns-restrict", "apparmor_parser -R"),
+        ("mount: /tmp: permission denied.", "1", True, "userns is 1", "sysctl --system"),
+        ("mount: /tmp: permission denied.", "0", False, "mount: /tmp: permission denied.", ""),
+        ("unshare: write failed", "0", True, "unshare: write failed", ""),
+    ],
+)
+def test_refused_mount_is_explained(words: str, switch: str, has_profile: bool, problem: str, fix: str) -> None:
+    switches = {"kernel.apparmor_restrict_unprivileged_userns": switch}
+    found = namespaces.explain(words, switches, has_profile=has_profile)
+    assert problem in found[0]
+    assert fix in found[1]
+    assert bool(found[1]) == bool(fix)
 
 
 def test_user_who_may_not_build_is_told_everything_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,13 @@ def _messages(client: socket.socket) -> Iterator[dict[str, Any]]:
                 yield message
 
 
-GREETING = b'{"QMP": {"version": {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}, "capabilities": []}}\n'
+def greeting(major: int, minor: int) -> bytes:
+    """Return what a QEMU of this version says first."""
+    version = {"qemu": {"micro": 0, "minor": minor, "major": major}, "package": ""}
+    return json.dumps({"QMP": {"version": version, "capabilities": []}}).encode() + b"\n"
+
+
+GREETING = greeting(7, 2)
 
 
 def status(text: str) -> Answer:
