@@ -16,7 +16,7 @@ from clouds.local import console, memory, qemu
 from clouds.local.accelerator import Accelerator, Choice, choose
 from clouds.local.command import as_cloud_errors
 from clouds.local.contents import DiskContents
-from clouds.local.host import ensure_tools
+from clouds.local.host import ensure_tools, which
 from clouds.local.images import MEMORY, Images
 from clouds.local.layers import Layers
 from clouds.local.machines import Machines
@@ -41,6 +41,7 @@ class LocalCloud:
     def __init__(self, folder: Path, accelerator: str = "") -> None:
         self._store = Store(folder)
         self._wanted = accelerator
+        self._chosen: Choice | None = None
         self._machines = Machines(self._store)
         self._images = Images(self._store)
         self._layers = Layers(self._store)
@@ -242,7 +243,13 @@ class LocalCloud:
 
     @property
     def _choice(self) -> Choice:
-        return choose(self._store.folder / "accelerator.json", self._wanted)
+        """What was chosen first, once QEMU is there: another answer in the middle of a bake would fit none of its machines."""
+        if self._chosen:
+            return self._chosen
+        found = choose(self._store.folder / "accelerator.json", self._wanted)
+        if which(qemu.PROGRAM):
+            self._chosen = found
+        return found
 
     def _serve(self, ticket: Ticket) -> bool:
         """Do what a guest was waited for to wait for."""
