@@ -155,8 +155,10 @@ def _stop(values: Values, terminal: Terminal) -> int:
         power.suspend(cloud, name)
         state, costs = "suspended; its disk and its memory stay", f"{cloud.stopped_costs}, the memory that is kept"
     else:
-        power.stop(cloud, name)
+        was_suspended = power.stop(cloud, name)
         state, costs = "off; its disk stays", cloud.stopped_costs
+        if was_suspended:
+            state += ", and the memory that was saved is discarded, with what ran in it"
     paid = f" What still costs: {costs}." if cloud.stopped_costs else ""
     terminal.tell(f"{name} is {state}.{paid} To start it again: ./inv start {name}")
     return 0

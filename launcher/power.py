@@ -23,9 +23,12 @@ _TIMER = "bakehouse-expiry"
 """The timer in the guest that ends it; templates/machine/identity.py.j2 starts it at each boot."""
 
 
-def stop(cloud: Launcher, name: str) -> None:
-    """Shut a machine down in order; its disk stays. TimedOutError: it does not obey, and what to do then."""
-    find_machine(cloud, name)
+def stop(cloud: Launcher, name: str) -> bool:
+    """Shut a machine down in order; its disk stays. Return whether it was suspended: then its saved memory is discarded.
+
+    Raises TimedOutError where it does not obey, with what to do then.
+    """
+    was_suspended = find_machine(cloud, name).state == State.SUSPENDED
     try:
         stop_machine(cloud, name)
     except TimedOutError as error:
@@ -36,6 +39,7 @@ def stop(cloud: Launcher, name: str) -> None:
         )
         raise
     tunnel.close(cloud, name)
+    return was_suspended
 
 
 def suspend(cloud: Launcher, name: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _SCRATCH = f"new-{SUSPENDED}"
 """The name under which that folder is written; another one than that of the old one as it goes."""
 _TAKES_S = 60
 """How long a guest may take to take its order; it takes a tenth of a second, and on a busy computer seconds."""
+_SYNC_S = 30
 _SEED_BYTES = 64
 _PORT_TRIES = 5
 _GROW = "/usr/lib/bakehouse/grow"
@@ -89,6 +91,8 @@ def check_not_being_suspended(folder: Path) -> None:
 def suspend(folder: Path, record: MachineRecord, kept: memory.Shape) -> None:
     """Write the memory of a machine that is on beside its disk, and end its QEMU. Until all is written it just stands still."""
     scratch = partial_folder(folder, _SCRATCH)
+    with suppress(OSError, BakehouseError), Agent(folder, timeout_s=_SYNC_S) as agent:
+        agent.execute("sync")  # its memory may be discarded one day, and the disk alone is left then
     try:
         qmp(folder, "stop")
         machine_type = memory.save(folder, scratch)

@@ -143,6 +143,14 @@ def test_stop_says_so_when_a_machine_is_suspended(far: RemoteCloud) -> None:
     assert "suspended" in run("machines")[1]
 
 
+def test_stop_of_a_suspended_machine_says_that_its_memory_is_discarded(far: RemoteCloud) -> None:
+    run("stop", name="one", suspend=True)
+    code, _, stderr = run("stop", name="one")
+    assert code == 0
+    assert "its disk stays, and the memory that was saved is discarded" in stderr
+    assert "discarded" not in run("stop", name="one")[2]
+
+
 def test_memory_that_is_kept_here_costs_nothing(
     keeping: MemoryCloud, far_ssh: Path, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
