@@ -9,6 +9,10 @@ from clouds.driver import Endpoint
 from clouds.errors import CloudError
 
 
+class EndedError(CloudError):
+    """An SSH server has ended the connection before anybody was let in: it may be starting, or going off."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Reason:
     """What OpenSSH writes, what that means, and what to do about it; `far` where a remote cloud has another remedy."""
@@ -17,6 +21,7 @@ class _Reason:
     cause: str
     next_step: str
     far: str = ""
+    kind: type[CloudError] = CloudError
 
 
 _REASONS = (
@@ -63,6 +68,7 @@ _REASONS = (
         r"Connection (?:closed|reset)|Connection to \S+ closed by|Broken pipe",
         "its SSH server at {where} has ended the connection",
         "It may be starting or going off: wait a moment, and look at its console with ./inv log {machine}",
+        kind=EndedError,
     ),
 )
 """The first that fits holds: OpenSSH 9.2's own words (sshconnect.c, sshconnect2.c, packet.c), which no locale changes."""
@@ -75,5 +81,5 @@ def explain(said: str, *, machine: str, endpoint: Endpoint, is_remote: bool) -> 
         if re.search(reason.said, said):
             next_step = reason.far if is_remote and reason.far else reason.next_step
             cause = reason.cause.format(where=where, machine=machine)
-            return CloudError(f"machine {machine}: {cause}", next_step=next_step.format(machine=machine))
+            return reason.kind(f"machine {machine}: {cause}", next_step=next_step.format(machine=machine))
     return None

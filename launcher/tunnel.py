@@ -24,16 +24,17 @@ from clouds.incomplete import partly
 from clouds.undo import Undo
 from clouds.waiter import until
 from launcher import identity
+from launcher.boot import ssh_answers
 from launcher.identity import SSH_PORT
 from launcher.log import clean
 from launcher.notebook import NOTEBOOK_PORT
-from launcher.refusal import explain
+from launcher.refusal import EndedError, explain
 
 OPEN_S = 60
 """How long a tunnel may take to come up; multiplied by the cloud's slowness."""
 END_S = 5
-PORT_TRIES = 3
-"""How often somebody may take the chosen port from under us."""
+TRIES = 3
+"""How often somebody may take the chosen port from under us, or the SSH server of a machine that boots end the connection."""
 
 _LOOPBACK = "127.0.0.1"
 _PORT_TAKEN = "Could not request local forwarding"
@@ -71,15 +72,22 @@ def open_tunnel(cloud: Launcher, machine: str, config: Path) -> Endpoint:
     `config` is the ssh config that knows the machine. Raises CloudError, which says why SSH does not get in.
     """
     identity.check_known(home(), cloud.name, machine)
-    for _ in range(PORT_TRIES):
+    ended: EndedError | None = None
+    for _ in range(TRIES):
+        if ended:
+            _await_ssh(cloud, machine)
         with Undo() as undo:
             undo.add(f"tunnel to {machine}", lambda: close(cloud, machine), by_hand=f"./inv stop {machine}")
             with identity.locked(_folder(cloud)):
                 tunnel = _living(cloud, machine) or _begin(cloud, machine, config)
-            if _comes_up(cloud, machine, tunnel):
+            try:
+                is_up = _comes_up(cloud, machine, tunnel)
+            except EndedError as error:
+                is_up, ended = False, error
+            if is_up:
                 undo.release()
                 return Endpoint(_LOOPBACK, tunnel.port)
-    raise CloudError(f"machine {machine}: {PORT_TRIES} ports in a row were taken by others", next_step="Try again.")
+    raise ended or CloudError(f"machine {machine}: {TRIES} ports in a row were taken by others", next_step="Try again.")
 
 
 def close(cloud: Launcher, machine: str) -> None:
@@ -158,6 +166,11 @@ def _comes_up(cloud: Launcher, machine: str, tunnel: Tunnel) -> bool:
     explained = explain(said, machine=machine, endpoint=cloud.address(machine, SSH_PORT), is_remote=cloud.is_remote)
     next_step = f"Look at its console: ./inv log {machine}"
     raise explained or CloudError(f"machine {machine}: the tunnel to its notebook has ended\n{said}", next_step=next_step)
+
+
+def _await_ssh(cloud: Launcher, machine: str) -> None:
+    endpoint, timeout_s = cloud.address(machine, SSH_PORT), OPEN_S * cloud.slowness
+    until(lambda: ssh_answers(endpoint), what=f"machine {machine}: an answer of its SSH server", timeout_s=timeout_s, poll_s=1)
 
 
 def _end(tunnel: Tunnel, machine: str, number: signal.Signals) -> None:

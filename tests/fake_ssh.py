@@ -2,7 +2,8 @@
 """ssh(1) as far as the launcher uses it, on this computer alone: `-L` forwards to a fake notebook, a command runs in a shell here.
 
 Beside it lie `ssh.calls` and `sudo.calls`, the arguments of each call; `forwards`, a link to what tests.fake_remote writes; and,
-where a test wants it to fail, `refusal`, with what it is to say. Run as a program of its own; `install` puts it into a folder.
+where a test wants it to fail, `refusal`, with what it is to say, or `refusals`, a folder of files each of which is said once.
+Run as a program of its own; `install` puts it into a folder.
 """
 
 import asyncio
@@ -30,6 +31,10 @@ def main(here: Path, words: list[str]) -> int:
     said = Path(words[words.index("-E") + 1]) if "-E" in words else None
     if (here / "refusal").exists():
         return say((here / "refusal").read_text(), said)
+    for once in sorted(here.glob("refusals/*")):
+        text = once.read_text()
+        once.unlink()
+        return say(text, said)
     if "-L" in words:
         return forward(int(words[words.index("-L") + 1].split(":")[1]), here / "forwards" / words[-1])
     return os.execvp("sh", ["sh", "-c", " ".join(words[words.index("--") + 1 :])])

@@ -212,6 +212,23 @@ def test_ssh_that_does_not_get_in_is_explained_and_leaves_nothing(
     assert (remote.world.machines, what_is_left()) == ({}, [])
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_ssh_server_that_ends_the_connection_is_tried_again(
+    remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path, times: int
+) -> None:
+    (far_ssh / "refusals").mkdir()
+    for number in range(times):
+        (far_ssh / f"refusals/{number}").write_text("kex_exchange_identification: Connection closed by remote host\n")
+    if times < 3:
+        launched = launch(remote, ledger, LaunchOptions(name="one"))
+        assert launched.url and launched.password
+        check_login(launched.url, launched.password)
+    else:
+        with pytest.raises(CloudError, match="has ended the connection"):
+            launch(remote, ledger, LaunchOptions(name="one"))
+        assert (remote.world.machines, what_is_left()) == ({}, [])
+
+
 def test_what_ssh_says_is_told_when_nobody_knows_what_it_means(one: RemoteCloud, far_ssh: Path) -> None:
     tunnel.close(one, "one")
     (far_ssh / "refusal").write_text("something \x1b[31mnew\n")
