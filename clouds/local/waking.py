@@ -90,9 +90,9 @@ def check_not_being_suspended(folder: Path) -> None:
 
 def suspend(folder: Path, record: MachineRecord, kept: memory.Shape) -> None:
     """Write the memory of a machine that is on beside its disk, and end its QEMU. Until all is written it just stands still."""
-    scratch = partial_folder(folder, _SCRATCH)
     with suppress(OSError, BakehouseError), Agent(folder, timeout_s=_SYNC_S) as agent:
         agent.execute("sync")  # its memory may be discarded one day, and the disk alone is left then
+    scratch = partial_folder(folder, _SCRATCH)
     try:
         qmp(folder, "stop")
         machine_type = memory.save(folder, scratch)
