@@ -63,7 +63,7 @@ def test_a_larger_disk_is_grown_while_the_machine_is_on(bakehouse: Bakehouse, sm
     assert not boots(bakehouse, "small-grown")
 
 
-@pytest.mark.matrix(sample=1)
+@pytest.mark.matrix(sample=1, edges=["unnoticed"])
 @pytest.mark.parametrize("way", ["flipped", "cut", "gone", "unnoticed"])
 def test_a_damaged_memory_never_gives_a_half_dead_machine(bakehouse: Bakehouse, small: Path, way: str) -> None:
     state, record = small / "state", small / "memory.json"
