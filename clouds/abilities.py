@@ -53,6 +53,9 @@ class RunsHere(Protocol):
     def notices(self) -> list[str]:
         """Return why machines are slower than they could be and what to do, one line; nothing where they are not."""
 
+    def logout_notices(self) -> list[str]:
+        """Return that a machine started now ends when you log out and what to do, one line; nothing where it keeps running."""
+
 
 @runtime_checkable
 class KeepsMemory(Protocol):

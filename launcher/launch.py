@@ -103,7 +103,7 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
     spec = _spec(cloud, options, image, name=name, nonce=nonce, password=password)
     undo.add(f"ssh settings of {name}", lambda: _forget(cloud, name), by_hand="./inv gc")
     if "role" not in options.labels and isinstance(cloud, RunsHere):
-        for line in cloud.notices():
+        for line in (*cloud.notices(), *cloud.logout_notices()):
             tell(line)
     restored = None if options.cold else restore(cloud, ledger, undo, spec, image, tell)
     url = restored.url if restored else reach.await_answer(cloud, boot_machine(cloud, ledger, undo, spec, tell), spec.labels)

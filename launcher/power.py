@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clouds import names
-from clouds.abilities import Suspends
+from clouds.abilities import RunsHere, Suspends
 from clouds.driver import Kind, Launcher, State, Tell
 from clouds.errors import CloudError, TimedOutError, UsageError
 from clouds.home import home
@@ -77,6 +77,8 @@ def start(cloud: Launcher, name: str, *, lifetime_h: float | None = None, tell: 
         return find_machine(cloud, name)
     if view.state == State.STOPPING:
         stop(cloud, name)
+    for line in cloud.logout_notices() if isinstance(cloud, RunsHere) else []:
+        tell(line)
     cloud.label(Kind.MACHINE, name, {"expires": str(expires)})  # before it is on: gc must not meet an expired one running
     if view.state == State.SUSPENDED:
         _resume(cloud, view, expires, backstop_s(cloud, lifetime_h))

@@ -21,6 +21,7 @@ from clouds.local.images import MEMORY, Images
 from clouds.local.layers import Layers
 from clouds.local.machines import Machines
 from clouds.local.record import new_record, read_record
+from clouds.local.scope import logout_notices
 from clouds.local.store import Store
 from clouds.local.waking import give_order, order
 
@@ -38,11 +39,11 @@ class LocalCloud:
     is_remote = False
     stopped_costs = ""
 
-    def __init__(self, folder: Path, accelerator: str = "") -> None:
+    def __init__(self, folder: Path, accelerator: str = "", root: Path = Path("/")) -> None:
         self._store = Store(folder)
         self._wanted = accelerator
         self._chosen: Choice | None = None
-        self._machines = Machines(self._store)
+        self._machines = Machines(self._store, root)
         self._images = Images(self._store)
         self._layers = Layers(self._store)
 
@@ -67,6 +68,10 @@ class LocalCloud:
         if not choice.reason:
             return []
         return [f"KVM is not used: {choice.reason}; machines are emulated, about {self.slowness:.0f} times slower. {choice.fix}"]
+
+    def logout_notices(self) -> list[str]:
+        """Return a line that says that a machine ends at the logout, where it does."""
+        return logout_notices(self._machines.root)
 
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
         """Return the base that is kept, or build one."""

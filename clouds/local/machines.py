@@ -16,6 +16,7 @@ from clouds.local.accelerator import Accelerator
 from clouds.local.disks import make_overlay
 from clouds.local.esp import boot_arguments, link_boot_files, take_boot_files
 from clouds.local.record import MachineRecord, from_memory, new_record, read_record, with_facts, write_facts, write_record
+from clouds.local.scope import scope_command
 from clouds.local.settings import build_archive, build_files, host_settings
 from clouds.local.sockets import Agent, Orders, qmp
 from clouds.local.store import Store, visible
@@ -36,6 +37,8 @@ class Machines:
     """The machines of a store."""
 
     store: Store
+    root: Path = Path("/")
+    """Where the files of the computer lie by which `scope` decides; a test has its own."""
 
     def create(self, spec: BootSpec, accelerator: Accelerator, asleep: Path | None = None) -> None:
         """Prepare a machine and start it, from a memory if one is given; the same name and token are the same machine."""
@@ -256,7 +259,8 @@ class Machines:
             return replace(record, forwards=dict(zip(record.forwards, ports, strict=True)), spawns=record.spawns + 1)
 
         record = self._change(folder, choose_ports)
-        qemu.spawn(folder, qemu.arguments(record, accelerator, boot_arguments(folder)), deadline_s=record.deadline_s)
+        argv = qemu.arguments(record, accelerator, boot_arguments(folder))
+        qemu.spawn(folder, argv, deadline_s=record.deadline_s, scope=scope_command(record.name, self.root))
 
     def _change(self, folder: Path, change: Callable[[MachineRecord], MachineRecord]) -> MachineRecord:
         """Change a machine's record, such that no other command's change is lost."""

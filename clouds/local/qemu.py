@@ -21,6 +21,7 @@ from clouds.local.command import environment, failure, full_disk, missing
 from clouds.local.host import which
 from clouds.local.record import DISK as DISK
 from clouds.local.record import MachineRecord
+from clouds.local.scope import start_in_scope
 from clouds.names import process_start
 
 CONSOLE = "console.log"
@@ -134,16 +135,27 @@ def _hold(port: int) -> socket.socket:
     raise ConflictError("no port of this computer is free", next_step="Delete machines that you no longer need.")
 
 
-def spawn(folder: Path, argv: Sequence[str], *, deadline_s: int) -> None:
-    """Start QEMU in a machine's folder as a session of its own, which outlives us; `timeout` ends it at the deadline."""
+def spawn(folder: Path, argv: Sequence[str], *, deadline_s: int, scope: Sequence[str] = ()) -> None:
+    """Start QEMU in a machine's folder as a session of its own, which outlives us; `timeout` ends it at the deadline.
+
+    `scope`: the command that gives it a systemd scope of its own (`scope_command`); where systemd refuses, it starts without.
+    """
     program = which(PROGRAM)
     if program is None:
         raise missing(PROGRAM)
     watchdog = ["timeout", f"--kill-after={_KILL_AFTER_S}", str(deadline_s)] if deadline_s else []
+    command = [*watchdog, program, *argv]
     (folder / _PROCESS).unlink(missing_ok=True)
+    (folder / _LOG).write_bytes(b"")
+    process = start_in_scope(scope, command, folder, _LOG, environment()) if scope else None
+    process = process or _start(folder, command)
+    files.write_json(folder / _PROCESS, {"pid": process.pid, "start": process_start(process.pid)})
+
+
+def _start(folder: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
     with (folder / _LOG).open("wb") as log:
-        process = subprocess.Popen(
-            [*watchdog, program, *argv],
+        return subprocess.Popen(
+            command,
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -151,7 +163,6 @@ def spawn(folder: Path, argv: Sequence[str], *, deadline_s: int) -> None:
             start_new_session=True,
             env=environment(),
         )
-    files.write_json(folder / _PROCESS, {"pid": process.pid, "start": process_start(process.pid)})
 
 
 def is_alive(folder: Path) -> bool:

@@ -1,0 +1,52 @@
+"""What a cloud whose machines run on this computer says before one is launched or started."""
+
+import pytest
+
+from clouds.ledger import Ledger
+from launcher.launch import LaunchOptions, launch
+from launcher.power import start, stop
+from tests.fake_cloud import FakeCloud
+from tests.fake_world import World
+
+SLOW = "KVM is not used"
+LOGOUT = "the machine ends at your logout"
+
+
+class HereCloud(FakeCloud):
+    """A cloud of this computer (clouds.abilities.RunsHere)."""
+
+    accelerator_name = "tcg"
+
+    def notices(self) -> list[str]:
+        return [SLOW]
+
+    def logout_notices(self) -> list[str]:
+        return [LOGOUT]
+
+
+@pytest.fixture
+def here(fake: FakeCloud, world: World) -> FakeCloud:
+    return HereCloud(world)
+
+
+def test_launch_says_what_ends_the_machine_at_the_logout(here: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    told: list[str] = []
+    launch(here, ledger, LaunchOptions(name="one"), tell=told.append)
+    assert told[:2] == [SLOW, LOGOUT]
+
+
+def test_machines_of_a_bake_are_launched_without_notices(here: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    told: list[str] = []
+    options = LaunchOptions(name="test-abc", image=jupyter, labels={"role": "test", "bake": "bake-abc"}, nonce="a" * 32)
+    launch(here, ledger, options, tell=told.append)
+    assert not {SLOW, LOGOUT} & set(told)
+
+
+def test_start_says_it_too_but_not_of_a_machine_that_runs(here: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    told: list[str] = []
+    launch(here, ledger, LaunchOptions(name="one"))
+    start(here, "one", tell=told.append)
+    assert told == []
+    stop(here, "one")
+    start(here, "one", tell=told.append)
+    assert told == [LOGOUT]
