@@ -32,6 +32,7 @@ OLD_CGROUPS = f"5:memory:/user.slice\n1:name=systemd:{DESKTOP.removeprefix('0::'
 ANOTHERS = "0::/user.slice/user-4242.slice/user@4242.service/app.slice/x.scope\n"
 PASSES = r"""#!/bin/sh
 printf '%s\n' "$XDG_RUNTIME_DIR" "$@" >"$0.asked"
+echo 'a warning of systemd-run' >&2
 while [ "$1" != -- ]; do shift; done
 shift
 exec "$@"
@@ -167,6 +168,7 @@ def test_qemu_starts_in_the_scope_as_the_process_that_is_noted(computer: Path, p
     words = Path(f"/proc/{noted['pid']}/cmdline")
     until(lambda: words.read_bytes().startswith(b"timeout\0"), what="QEMU's watchdog", timeout_s=30, poll_s=0.01)
     assert files.read_json(folder / "process.json") == {"pid": noted["pid"], "start": process_start(noted["pid"])}
+    assert qemu.death(folder) is None, "a warning of systemd-run is not taken for QEMU's last words"
 
 
 def test_words_of_qemu_in_a_scope_are_its_log(computer: Path, programs: Path, folder: Path) -> None:
