@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import calendar
 import os
 import re
 import secrets
 import socket
+import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +25,9 @@ CANDIDATE = "candidate"
 STABLE = "stable"
 DEPRECATED = "deprecated"
 """The states of an image, in its label `state`; the last is what a cloud says of one that its owner has put out of use there."""
+
+_PROC = Path("/proc")
+_PS_S = 30
 
 _MACHINE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _RESERVED = ("bake-", "test-")
@@ -149,14 +154,30 @@ def process_start(pid: int) -> int:
     """Return when a process started, in clock ticks since boot (proc_pid_stat(5), field 22); 0 when it is gone or a zombie.
 
     While threads of a zombie live (field 20), its files and ports are still open: it is not gone yet.
+    Where there is no /proc (macOS) it is seconds since the epoch, as ps(1) prints them.
     """
     try:
-        with Path(f"/proc/{pid}/stat").open(encoding="ascii", errors="replace") as stat:
+        with (_PROC / f"{pid}/stat").open(encoding="ascii", errors="replace") as stat:
             fields = stat.read().rpartition(")")[2].split()
     except OSError:
-        return 0
+        return 0 if (_PROC / "self").exists() else _start_by_ps(pid)
     is_gone = fields[0] in "ZX" and int(fields[17]) <= 1
     return 0 if is_gone else int(fields[19])
+
+
+def _start_by_ps(pid: int) -> int:
+    """Return when a process started, in seconds since the epoch; 0 when it is gone or a zombie.
+
+    The ps(1) of the BSDs, macOS and procps have both keywords; `lstart` is written as by asctime(3) in the locale C.
+    """
+    environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
+    command = ["ps", "-p", str(pid), "-o", "stat=", "-o", "lstart="]
+    try:
+        printed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PS_S, check=False).stdout
+        state, *words = printed.split()
+        return 0 if state.startswith("Z") else calendar.timegm(time.strptime(" ".join(words), "%a %b %d %H:%M:%S %Y"))
+    except (OSError, ValueError, subprocess.TimeoutExpired):  # ValueError: ps has printed no process
+        return 0
 
 
 def _login() -> str:

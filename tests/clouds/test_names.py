@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -135,6 +136,25 @@ def test_killed_client_is_dead_even_before_its_parent_has_waited_for_it() -> Non
     os.waitid(os.P_PID, client.pid, os.WEXITED | os.WNOWAIT)
     assert names.client_is_dead(labels)
     client.wait()
+
+
+def test_without_proc_the_start_of_a_process_comes_from_ps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS; the ps here is that of Linux."""
+    monkeypatch.setattr(names, "_PROC", Path("/nonexistent"))
+    client = subprocess.Popen(["sleep", "60"])
+    assert names.process_start(client.pid) > 1_700_000_000
+    assert not names.client_is_dead(names.client_labels())
+    client.kill()
+    os.waitid(os.P_PID, client.pid, os.WEXITED | os.WNOWAIT)
+    assert names.process_start(client.pid) == 0  # a zombie
+    client.wait()
+    assert names.process_start(client.pid) == 0
+
+
+def test_without_proc_and_ps_no_process_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "_PROC", Path("/nonexistent"))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert names.process_start(os.getpid()) == 0
 
 
 def test_client_whose_pid_now_belongs_to_another_process_is_dead() -> None:
