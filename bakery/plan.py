@@ -11,14 +11,19 @@ from bakery.memory import misfit
 from bakery.order import BakeOptions, place_order, taken_versions
 from bakery.recipe import Recipe
 from clouds import names
-from clouds.abilities import KeepsLayers, KeepsMemory, RunsHere
+from clouds.abilities import ChecksComputer, KeepsLayers, KeepsMemory, RunsHere
 from clouds.driver import BaseImage, Cloud, Kind, Resource, State
 
 BASE_LABEL_LENGTH = 32
 
 
 def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
-    """Return lines that say what a bake would create in a cloud, or why it would not run, and what a launch would."""
+    """Return lines that say what a bake would create in a cloud, or why it would not run, and what a launch would.
+
+    Raises MissingToolError where the machines of that cloud cannot run on this computer.
+    """
+    if isinstance(cloud, ChecksComputer):
+        cloud.check_computer()
     images = _images(cloud, recipe)
     reason = "it would run: there is no image yet"
     equal, steps = None, []

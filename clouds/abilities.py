@@ -43,6 +43,17 @@ class Suspends(Protocol):
 
 
 @runtime_checkable
+class ChecksComputer(Protocol):
+    """A cloud whose machines cannot run on every computer.
+
+    It is no part of RunsHere: before Python 3.12 isinstance() reads the properties of that one, which may start QEMU.
+    """
+
+    def check_computer(self) -> None:
+        """Raise MissingToolError, which says what to use instead, where machines cannot run on this computer."""
+
+
+@runtime_checkable
 class RunsHere(Protocol):
     """A cloud whose machines run on this computer, as fast as it lets them."""
 

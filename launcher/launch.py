@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from clouds import names
-from clouds.abilities import RunsHere
+from clouds.abilities import ChecksComputer, RunsHere
 from clouds.driver import BootSpec, End, Kind, Launcher, Tell, Wishes
 from clouds.errors import ConflictError, UnreachableError, UsageError
 from clouds.home import home
@@ -94,6 +94,8 @@ def launch(
 def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo, tell: Tell) -> Launched:
     began = time.monotonic()
     check_granted(cloud, options.wishes)
+    if isinstance(cloud, ChecksComputer):
+        cloud.check_computer()
     image = find_image(cloud, recipe=options.recipe, version=options.version, name=options.image)
     has_notebook = image.labels.get("notebook") == "1"
     _check_https(options, has_notebook=has_notebook)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clouds.errors import CloudError, HostFullError, MissingToolError
-from clouds.local.host import install_command
+from clouds.local.host import advice
 
 _FULL = ("No space left on device", "Disk quota exceeded")
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -84,7 +84,7 @@ def free_bytes(folder: Path) -> int:
 
 def missing(program: str) -> MissingToolError:
     """Return the error for a program that is not installed."""
-    return MissingToolError(f"{program}: not installed", next_step=f"Install it: {install_command()}")
+    return MissingToolError(f"{program}: not installed", next_step=advice())
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -16,7 +16,7 @@ from clouds.local import console, memory, qemu
 from clouds.local.accelerator import Accelerator, Choice, choose
 from clouds.local.command import as_cloud_errors
 from clouds.local.contents import DiskContents
-from clouds.local.host import ensure_tools, which
+from clouds.local.host import check_computer, ensure_tools, which
 from clouds.local.images import MEMORY, Images
 from clouds.local.layers import Layers
 from clouds.local.machines import Machines
@@ -61,6 +61,10 @@ class LocalCloud:
     def accelerator_name(self) -> str:
         """What machines run on: kvm, or tcg, which emulates."""
         return self.accelerator.name
+
+    def check_computer(self) -> None:
+        """Raise MissingToolError where machines cannot run on this computer."""
+        check_computer()
 
     def notices(self) -> list[str]:
         """Return a line that says why machines are emulated, where the user did not ask for that."""

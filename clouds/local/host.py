@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 from pathlib import Path
 
 from clouds.driver import Tell
 from clouds.errors import MissingToolError
+from clouds.local import computer
+from clouds.local.computer import Computer, this_computer
 
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -33,8 +34,13 @@ def is_root() -> bool:
 
 def missing_packages() -> list[str]:
     """Return the Debian packages that the local cloud lacks on this computer, sorted."""
+    return sorted({TOOLS[tool] for tool in missing_tools()})
+
+
+def missing_tools() -> list[str]:
+    """Return the programs and files that the local cloud lacks on this computer, in the order of the list."""
     needless = {"newuidmap"} if is_root() else set()
-    return sorted({package for tool, package in TOOLS.items() if tool not in needless and not _is_there(tool)})
+    return [tool for tool in TOOLS if tool not in needless and not _is_there(tool)]
 
 
 def _is_there(tool: str) -> bool:
@@ -48,7 +54,7 @@ def which(tool: str) -> str | None:
 
 def ensure_tools(tell: Tell) -> None:
     """Install what is missing. Raises MissingToolError, with the command, where we may not or cannot."""
-    _check_computer()
+    check_computer()
     packages = missing_packages()
     if not packages:
         return
@@ -64,7 +70,7 @@ def _missing(packages: list[str]) -> MissingToolError:
     """Return the error that names all that is missing at once, with one command for it: packages, and the right to namespaces."""
     from clouds.local import namespaces
 
-    message, step = f"not installed: {', '.join(packages)} (needed {_WHY})", _advice(packages)
+    message, step = f"not installed: {', '.join(packages)} (needed {_WHY})", advice(packages)
     found = [] if is_root() else namespaces.obstacles()
     fixes = [fix for _, fix in found]
     if found:
@@ -79,13 +85,18 @@ def install_command(packages: list[str] | None = None) -> str:
     return f"{sudo}apt-get install --no-install-recommends {' '.join(chosen)}"
 
 
-def _check_computer() -> None:
-    system, machine = platform.system(), platform.machine()
-    if system != "Linux" or machine != "x86_64":
-        raise MissingToolError(
-            f"the local cloud runs on Linux on x86-64 only, and this is {system} on {machine}",
-            next_step="Use a Debian or Ubuntu PC, or a virtual machine in a cloud, to bake and launch.",
-        )
+def check_computer(this: Computer | None = None) -> None:
+    """Raise MissingToolError where the local cloud cannot run on this computer, nor install what would make it run.
+
+    The installation of Debian's packages is left to `ensure_tools`: nothing is changed here.
+    """
+    this = this or this_computer()
+    if found := computer.misfit(this):
+        raise MissingToolError(found[0], next_step=found[1])
+    missing = [] if this.has_debian_packages else missing_tools()
+    if missing:
+        message = f"not installed: {', '.join(missing)} (needed {_WHY}); Bakehouse cannot install them on {this.distribution}"
+        raise MissingToolError(message, next_step=computer.advice(this, missing))
 
 
 def _as_root() -> list[str] | None:
@@ -112,13 +123,17 @@ def _apt_get(argv: list[str], packages: list[str]) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise MissingToolError(f"apt-get did not end within {_INSTALL_S} s", next_step=_advice(packages)) from error
+        raise MissingToolError(f"apt-get did not end within {_INSTALL_S} s", next_step=advice(packages)) from error
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise MissingToolError(f"apt-get could not install {', '.join(packages)}: {''.join(last)}", next_step=_advice(packages))
+        raise MissingToolError(f"apt-get could not install {', '.join(packages)}: {''.join(last)}", next_step=advice(packages))
 
 
-def _advice(packages: list[str]) -> str:
+def advice(packages: list[str] | None = None) -> str:
+    """Return how a user installs packages (all that we need, when none are named)."""
+    this = this_computer()
+    if not this.has_debian_packages:
+        return computer.advice(this, missing_tools())
     if which("apt-get"):
         return f"Install it: {install_command(packages)}"
     return f"Install QEMU and these programs with your system's packages: {', '.join(sorted(TOOLS))}."

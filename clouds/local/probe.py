@@ -18,7 +18,9 @@ from clouds.errors import TimedOutError
 from clouds.local import qemu
 from clouds.local.accelerator import KVM, KVM_NESTED, TCG, Accelerator, Choice
 from clouds.local.command import environment
+from clouds.local.computer import KERNEL, is_wsl
 from clouds.local.host import which
+from clouds.local.mirrors import read_text
 from clouds.waiter import until
 
 DEVICE = Path("/dev/kvm")
@@ -28,6 +30,12 @@ _SIGN = b"alive"
 _DISK_BYTES = 2**20  # the BIOS does not start from a disk of a single sector
 _MEMORY_MB = 64
 _POLL_S = 0.02
+# On by default, Windows 11 on x86-64 only; on Windows 10 it is overridden without a word, on Arm it has no effect.
+# https://learn.microsoft.com/windows/wsl/wsl-config, https://github.com/microsoft/WSL/issues/40735, .../issues/13796
+_WSL = (
+    "On Windows 11 write nestedVirtualization=true below [wsl2] in %UserProfile%\\.wslconfig, then run in Windows: wsl --shutdown "
+    "(Windows 10 cannot)."
+)
 _ABORTS = ("failed to set MSR", "kvm_msr_buf->nmsrs")
 
 
@@ -41,13 +49,17 @@ class Ran:
 
 
 def find_kvm(
-    device: Path = DEVICE, cpuinfo: Path = Path("/proc/cpuinfo"), run: Callable[[Accelerator], Ran] | None = None
+    device: Path = DEVICE,
+    cpuinfo: Path = Path("/proc/cpuinfo"),
+    run: Callable[[Accelerator], Ran] | None = None,
+    *,
+    kernel: Path = KERNEL,
 ) -> Choice:
     """Return KVM, in the form that works here, or emulation with the reason why KVM does not work and what to do."""
     if not device.exists():
-        return Choice(TCG, *_absent(cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""))
+        return Choice(TCG, *_absent(read_text(cpuinfo), is_wsl=is_wsl(read_text(kernel))))
     if not os.access(device, os.R_OK | os.W_OK):
-        return _not_permitted()
+        return _not_permitted(is_wsl=is_wsl(read_text(kernel)))
     ran = Ran(False)
     for accelerator in (KVM, KVM_NESTED):
         ran = (run or run_guest)(accelerator)
@@ -58,19 +70,23 @@ def find_kvm(
     return _failure(ran)
 
 
-def _absent(cpuinfo: str) -> tuple[str, str]:
+def _absent(cpuinfo: str, *, is_wsl: bool) -> tuple[str, str]:
     """Return why there is no /dev/kvm, by the flags of the processor, and what to do."""
     flags = {flag for line in cpuinfo.splitlines() if line.startswith("flags") for flag in line.partition(":")[2].split()}
     for flag, module in {"vmx": "kvm_intel", "svm": "kvm_amd"}.items():
         if flag in flags:
             return "/dev/kvm not found", f"Run: sudo modprobe {module} (in a container: start it with --device /dev/kvm)"
+    if is_wsl:
+        return "/dev/kvm not found in WSL", _WSL
     if "hypervisor" in flags:
         return "/dev/kvm not found in this virtual machine", "Turn on nested virtualization where the machine is managed."
     return "/dev/kvm not found", "Turn on virtualization (Intel VT-x or AMD-V) in the computer's firmware (BIOS)."
 
 
-def _not_permitted() -> Choice:
-    return Choice(TCG, "you may not open /dev/kvm", f"Run: sudo adduser {_user()} kvm; then log out and in again")
+def _not_permitted(*, is_wsl: bool = False) -> Choice:
+    # A session of WSL has no log-out that counts: https://iii.dev/docs/troubleshooting
+    then = "run in Windows: wsl --shutdown" if is_wsl else "log out and in again"
+    return Choice(TCG, "you may not open /dev/kvm", f"Run: sudo adduser {_user()} kvm; then {then}")
 
 
 def _user() -> str:

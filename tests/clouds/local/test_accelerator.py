@@ -140,6 +140,22 @@ def test_missing_device_is_explained_by_the_processor(tmp_path: Path, flags: str
     assert step in found.fix
 
 
+@pytest.mark.parametrize(("flags", "step"), [("hypervisor", r"nestedVirtualization=true"), ("vmx", "modprobe kvm_intel")])
+def test_wsl_without_kvm_is_told_what_to_set_in_windows(tmp_path: Path, flags: str, step: str) -> None:
+    kernel = tmp_path / "version"
+    kernel.write_text("Linux version 6.6.87.2-microsoft-standard-WSL2 (root@439a258ad544)\n")
+    found = find_kvm(tmp_path / "nosuch", cpuinfo(tmp_path, flags), lambda _: pytest.fail("ran a guest"), kernel=kernel)
+    assert found.accelerator is TCG
+    assert step in found.fix
+
+
+def test_user_of_wsl_outside_of_the_group_restarts_wsl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "version").write_text("Linux version 6.6.87.2-microsoft-standard-WSL2\n")
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may open everything
+    found = find_kvm(readable(tmp_path), run=lambda _: pytest.fail("ran a guest"), kernel=tmp_path / "version")
+    assert found.fix.endswith("kvm; then run in Windows: wsl --shutdown")
+
+
 def test_user_outside_of_the_group_is_told_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)  # root may open everything
     found = find_kvm(readable(tmp_path), run=lambda _: pytest.fail("ran a guest"))

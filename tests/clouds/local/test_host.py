@@ -7,6 +7,7 @@ import pytest
 
 from clouds.errors import MissingToolError
 from clouds.local import host, namespaces
+from clouds.local.computer import Computer
 
 
 @pytest.fixture
@@ -56,8 +57,7 @@ def test_command_installs_without_what_is_merely_recommended() -> None:
 def test_computer_on_which_it_cannot_run_is_told_why_and_what_instead(
     monkeypatch: pytest.MonkeyPatch, system: str, machine: str
 ) -> None:
-    monkeypatch.setattr(host.platform, "system", lambda: system)
-    monkeypatch.setattr(host.platform, "machine", lambda: machine)
+    monkeypatch.setattr(host, "this_computer", lambda: Computer(system, machine))
     with pytest.raises(MissingToolError, match=machine) as raised:
         host.ensure_tools(lambda _: None)
     assert raised.value.next_step
