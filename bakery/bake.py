@@ -20,7 +20,7 @@ from bakery.seal import search
 from bakery.trial import try_image
 from bakery.watch import Watch, Watched
 from clouds import names
-from clouds.abilities import ChecksComputer, KeepsFiles, KeepsMemory, OpensShell, ReadsDisks, RunsHere
+from clouds.abilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks, RunsHere
 from clouds.driver import BootSpec, End, Kind, Launcher, Wishes
 from clouds.errors import (
     BakeError,
@@ -101,8 +101,6 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
     began, layers_bytes = time.monotonic(), limit_bytes()
     wishes = Wishes(machine_type=options.machine_type, no_public_ip=options.no_public_ip)
     check_granted(cloud, wishes)
-    if isinstance(cloud, ChecksComputer):
-        cloud.check_computer()
     order = place_order(cloud, recipe, options, home, lambda line: on_event(Note(line)))
     is_anew = options.force or bool(order.reuse.why)
     if not is_anew and (equal := find_equal(cloud, order)):

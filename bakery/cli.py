@@ -75,7 +75,8 @@ def _plan(values: Values, terminal: Terminal) -> int:
     from bakery.plan import plan
     from bakery.recipe import load
 
-    for line in plan(clouds.connect(values["cloud"]), load(values["recipe"]), home=home()):
+    cloud = clouds.connect(values["cloud"], given(values, (ACCELERATOR,)))
+    for line in plan(cloud, load(values["recipe"]), home=home()):
         terminal.out(line)
     return 0
 
@@ -110,6 +111,6 @@ VERBS = (
         "plan",
         "Say what a bake and a launch of a recipe (--recipe NAME) would do, and why; do nothing.",
         _plan,
-        flags=(RECIPE, CLOUD),
+        flags=(RECIPE, ACCELERATOR, CLOUD),
     ),
 )

@@ -14,6 +14,7 @@ from bakery.recipe import Recipe
 from bakery.render import Script, digest, render, render_tests
 from bakery.resolve import resolve
 from clouds import names
+from clouds.abilities import ChecksComputer
 from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, State, Tell
 
 
@@ -67,7 +68,12 @@ class Order:
 
 
 def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, tell: Tell) -> Order:
-    """Resolve and render a recipe for a cloud. Creates nothing in the cloud but, where it has to be built, the base."""
+    """Resolve and render a recipe for a cloud. Creates nothing in the cloud but, where it has to be built, the base.
+
+    Raises MissingToolError, before anything is resolved, where the machines of that cloud cannot run on this computer.
+    """
+    if isinstance(cloud, ChecksComputer):
+        cloud.check_computer()
     resolution = resolve(recipe, home / "resolved", refresh=options.refresh)
     script, tests = render(recipe, resolution), render_tests(recipe)
     reusable = reuse(script.checkpoints, no_cache=options.no_cache, from_step=options.from_step)

@@ -167,7 +167,8 @@ def _stop(values: Values, terminal: Terminal) -> int:
 def _start(values: Values, terminal: Terminal) -> int:
     from launcher.power import start
 
-    machine = start(clouds.connect(values["cloud"]), values["name"], lifetime_h=values["lifetime_h"], tell=terminal.tell)
+    cloud = clouds.connect(values["cloud"], given(values, (ACCELERATOR,)))
+    machine = start(cloud, values["name"], lifetime_h=values["lifetime_h"], tell=terminal.tell)
     terminal.tell(f"{machine.name} is on" + (f" for another {hours_shown(machine.left_s)}" if machine.left_s else ""))
     if machine.url:
         terminal.out(machine.url)
@@ -263,7 +264,7 @@ VERBS = (
     ),
     Verb("password", "Give a machine a new password and print it.", _password, (NAME,), (PASSWORD_FILE, CLOUD)),
     Verb("stop", "Shut a machine down; its disk stays.", _stop, (NAME,), (SUSPEND, CLOUD)),
-    Verb("start", "Start a machine that was stopped or suspended.", _start, (NAME,), (NEW_LIFETIME, CLOUD)),
+    Verb("start", "Start a machine that was stopped or suspended.", _start, (NAME,), (NEW_LIFETIME, ACCELERATOR, CLOUD)),
     Verb("delete", "Delete a machine with its disk, after asking.", _delete, (NAME,), (YES, CLOUD)),
     Verb("delete-image", "Delete an image, after asking.", _delete_image, (Positional("image", "the image"),), (YES, CLOUD)),
     Verb(
