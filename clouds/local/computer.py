@@ -91,7 +91,7 @@ def misfit(computer: Computer) -> tuple[str, str] | None:
     """Return why virtual machines of the local cloud cannot run on this computer, and what to use instead, or None."""
     name = {"Darwin": "macOS"}.get(computer.system, computer.system)
     problem = f"the local cloud needs Linux on x86-64, and this computer is {name} on {computer.machine}"
-    if computer.machine not in ("x86_64", "AMD64"):
+    if computer.machine not in ("x86_64", "AMD64", "amd64"):
         return problem, f"{_CLOUD}, or a Linux computer on x86-64: images are for amd64."
     if computer.system == "Darwin":
         # Lima: https://github.com/lima-vm/lima. That its VMs have no KVM on a Mac is a guess.

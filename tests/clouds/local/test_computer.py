@@ -51,7 +51,7 @@ def refused(this: Computer) -> tuple[str, str]:
         ("Darwin", "x86_64", "macOS on x86_64", "Lima"),
         ("Linux", "aarch64", "Linux on aarch64", "images are for amd64"),
         ("Linux", "riscv64", "Linux on riscv64", "images are for amd64"),
-        ("FreeBSD", "amd64", "FreeBSD on amd64", "--cloud gcp"),
+        ("FreeBSD", "amd64", "FreeBSD on amd64", "virtual machine"),
         ("Windows", "AMD64", "Windows on AMD64", "WSL 2"),
     ],
 )
