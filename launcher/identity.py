@@ -191,7 +191,8 @@ def openssh() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise MissingToolError(f"{error.filename}: not installed", next_step="sudo apt-get install openssh-client") from error
+        step = "Install OpenSSH's client (Debian, Ubuntu: sudo apt-get install openssh-client; Fedora: openssh-clients)."
+        raise MissingToolError(f"{error.filename}: not installed", next_step=step) from error
 
 
 @contextmanager

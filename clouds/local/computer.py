@@ -18,16 +18,30 @@ KERNEL = Path("/proc/version")
 _CLOUD = "Use a cloud: --cloud gcp (docs/clouds.md)"
 _DEBIAN = {"debian", "ubuntu"}
 
-# Only names with a source are listed; programs without one are named as programs.
-# mmdebstrap, qemu-img on Fedora: find_string "dnf install mmdebstrap" (four projects, all of one author);
-# github.com/systemd/mkosi, mkosi-tools/mkosi.conf.d/azure-centos-fedora/mkosi.conf.
-# Arch: https://archlinux.org/packages/extra/any/debian-archive-keyring/, https://archlinuxarm.org/packages/aarch64/mkosi.
-# mmdebstrap is in the AUR: https://aur.archlinux.org/packages/mmdebstrap-git
+# Only names with a source are listed; programs without one are named as programs. Both: the instructions of
+# github.com projects for Fedora and Arch side by side (QEMU with qemu-img, mtools, OpenSSH).
+# Fedora: mmdebstrap by the instructions of one project; that it finds apt and Debian's keys there has not been tried.
+# Arch: https://archlinux.org/packages/extra/any/debian-archive-keyring/, https://aur.archlinux.org/packages/mmdebstrap-git
 _PACKAGES: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "fedora": ("sudo dnf install", {"mmdebstrap": "mmdebstrap", "qemu-img": "qemu-img"}),
+    "fedora": (
+        "sudo dnf install",
+        {
+            "qemu-system-x86_64": "qemu-system-x86",
+            "qemu-img": "qemu-img",
+            "mmdebstrap": "mmdebstrap",
+            "mformat": "mtools",
+            "ssh": "openssh-clients",
+        },
+    ),
     "arch": (
         "sudo pacman -S",
-        {"/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring", "qemu-img": "qemu-img"},
+        {
+            "qemu-system-x86_64": "qemu-system-x86",
+            "qemu-img": "qemu-img",
+            "mformat": "mtools",
+            "ssh": "openssh",
+            "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+        },
     ),
 }
 """For each distribution (ID of os-release) its command and its package for each of our programs."""

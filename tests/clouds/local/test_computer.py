@@ -70,9 +70,13 @@ def test_debian_and_its_descendants_install_what_is_missing_later(bare: Path, re
 @pytest.mark.parametrize(
     ("release", "name", "command"),
     [
-        (FEDORA, "Fedora Linux 43 (Workstation Edition)", "Run: sudo dnf install mmdebstrap qemu-img; "),
-        (ARCH, "Arch Linux", "mmdebstrap, newuidmap, sfdisk"),
-        (MANJARO, "manjaro", "Run: sudo pacman -S qemu-img; "),
+        (
+            FEDORA,
+            "Fedora Linux 43 (Workstation Edition)",
+            "Run: sudo dnf install mmdebstrap mtools openssh-clients qemu-img qemu-system-x86; ",
+        ),
+        (ARCH, "Arch Linux", "Install with your system's packages: mmdebstrap, newuidmap, sfdisk, "),
+        (MANJARO, "manjaro", "Run: sudo pacman -S mtools openssh qemu-img qemu-system-x86; "),
         (SUSE, "openSUSE Tumbleweed", "Install with your system's packages: qemu-system-x86_64, qemu-img, mmdebstrap"),
     ],
 )
