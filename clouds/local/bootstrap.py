@@ -20,8 +20,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from clouds.driver import Tell
-from clouds.errors import CloudError, UsageError
-from clouds.local.command import environment, failure, free_bytes
+from clouds.errors import UsageError
+from clouds.local.command import environment, failure
 from clouds.local.definition import Definition
 from clouds.local.host import is_root
 from clouds.local.mirrors import apt_conf, sources_list
@@ -31,7 +31,6 @@ SETUP, INPUT = "input.setup.tar", "input.tar"
 """The two tars of input in the scratch folder: for apt before it starts, and our files for the finished tree."""
 
 _BUILD_S = 3600
-_TREE_BYTES = 1536 * 2**20
 _SOURCES = "etc/apt/sources.list.d/bakehouse-build.list"
 _OPTIONS = "etc/apt/apt.conf.d/98bakehouse-build"
 _CERTIFICATE_OPTIONS = "etc/apt/apt.conf.d/99bakehouse-build"
@@ -45,9 +44,10 @@ _NAME_CERTIFICATES = (
 )
 
 
-def bootstrap(definition: Definition, scratch: Path, settings: HostSettings, say: Tell) -> None:
+def bootstrap(definition: Definition, scratch: Path, temporary: Path | None, settings: HostSettings, say: Tell) -> None:
     """Install Debian into the folder `tree` of a scratch folder as root, else into `tree.tar` (its files have other owners).
 
+    `temporary` is where mmdebstrap builds the tree for the tar (see `room`); None as root, which builds it in place.
     Raises CloudError with the messages of mmdebstrap and apt, without passwords, and UsageError for a path that apt cannot use.
     """
     if is_root() and '"' in str(scratch):
@@ -57,7 +57,7 @@ def bootstrap(definition: Definition, scratch: Path, settings: HostSettings, say
         )
     pack_setup(definition, settings, scratch / SETUP)
     pack_tree(definition, scratch / INPUT)
-    _follow(command(definition, scratch), variables(), settings, say)
+    _follow(command(definition, scratch), variables(temporary), settings, say)
 
 
 def command(definition: Definition, scratch: Path) -> list[str]:
@@ -145,44 +145,10 @@ def pack_tree(definition: Definition, target: Path) -> None:
                 tar.addfile(entry, file)
 
 
-def variables() -> dict[str, str]:
+def variables(temporary: Path | None) -> dict[str, str]:
     """Return the variables for mmdebstrap: few, since others (PERL5LIB, TAR_OPTIONS) may name files in a closed home folder."""
     kept = {key: value for key, value in environment().items() if key in _KEPT}
-    return kept if is_root() else {**kept, "TMPDIR": str(temporary_folder(_candidates()))}
-
-
-def _candidates() -> list[Path]:
-    chosen = os.environ.get("TMPDIR")
-    return [*([Path(chosen).absolute()] if chosen else []), Path("/tmp"), Path("/var/tmp")]  # noqa: S108
-
-
-def temporary_folder(candidates: Sequence[Path]) -> Path:
-    """Return the first folder in which a tree can be built: everybody may enter it, programs in it run, it has space.
-
-    Raises CloudError when there is no such folder.
-    """
-    for folder in map(Path.resolve, candidates):
-        if (
-            '"' not in str(folder)
-            and _is_open(folder)
-            and not os.statvfs(folder).f_flag & os.ST_NOEXEC
-            and free_bytes(folder) >= _TREE_BYTES
-        ):
-            return folder
-    raise CloudError(
-        f"no folder for the temporary files of a base: {', '.join(map(str, candidates))} (each must be open to all users, not"
-        f" mounted noexec, and have {_TREE_BYTES // 2**20} MB free)",
-        next_step="Free some space, or set TMPDIR to such a folder.",
-    )
-
-
-def _is_open(folder: Path) -> bool:
-    """Say whether we may write in a folder and everybody may enter it."""
-    try:
-        open_to_all = all(path.stat().st_mode & 0o001 for path in (folder, *folder.parents))
-    except OSError:
-        return False
-    return open_to_all and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+    return {**kept, "TMPDIR": str(temporary)} if temporary else kept
 
 
 def _follow(argv: Sequence[str], environ: Mapping[str, str], settings: HostSettings, say: Tell) -> None:

@@ -1,6 +1,6 @@
 """Build a base: Debian by mmdebstrap, then one disk with an EFI system partition and a root filesystem.
 
-No step needs root where the host lets users have namespaces; in a bare chroot, which does not, root does it directly.
+No step needs root where mmdebstrap may make user namespaces; root needs no namespace and builds in the scratch folder.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from clouds.driver import Tell
 from clouds.local.bootstrap import bootstrap
 from clouds.local.command import free_bytes, full_disk, run
 from clouds.local.definition import Definition
-from clouds.local.esp import DISK_MB, ESP_MB, ESP_START_MB, ROOT_LABEL, ROOT_START_MB, format_esp, take_boot_files
+from clouds.local.esp import DISK_MB, ESP_MB, ESP_START_MB, ROOT_START_MB, format_esp, take_boot_files
 from clouds.local.host import is_root
-from clouds.local.namespaces import NAMESPACE, check_namespaces
+from clouds.local.namespaces import check_namespaces
+from clouds.local.room import tree_folder
+from clouds.local.rootfs import fill_from_folder, fill_from_tar
 from clouds.local.settings import host_settings
 
 _DISK_S = 600
 _NEEDED_BYTES = 2 * 2**30
-_FILESYSTEM = "lazy_itable_init=1,lazy_journal_init=1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +34,18 @@ class Built:
 
 def build(definition: Definition, scratch: Path, tell: Tell) -> Built:
     """Build a base in an empty folder: disk.qcow2 and the files for a direct start (see `esp`)."""
-    if free_bytes(scratch) < _NEEDED_BYTES:
-        raise full_disk(scratch, "building a base", _NEEDED_BYTES)
-    if not is_root():
-        check_namespaces()
+    temporary = _prepare(scratch)
     started = time.monotonic()
 
     def say(what: str) -> None:
         tell(f"base: {what} ({time.monotonic() - started:.0f} s)")
 
     say(f"building Debian {definition.base.suite}")
-    bootstrap(definition, scratch, host_settings(), say)
+    bootstrap(definition, scratch, temporary, host_settings(), say)
     say("making the disk")
     raw, disk = scratch / "disk.raw", scratch / "disk.qcow2"
     _partition(raw)
-    _fill_root(scratch, raw)
+    _fill_root(scratch, raw, temporary)
     format_esp(raw, scratch / "esp")
     run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(disk)], timeout_s=_DISK_S)
     disk.chmod(0o444)
@@ -60,6 +58,16 @@ def build(definition: Definition, scratch: Path, tell: Tell) -> Built:
     return Built(packages)
 
 
+def _prepare(scratch: Path) -> Path | None:
+    """Check room and rights before anything is downloaded; return where the tree is built, None for the scratch folder."""
+    if free_bytes(scratch) < _NEEDED_BYTES:
+        raise full_disk(scratch, "building a base", _NEEDED_BYTES)
+    if is_root():
+        return None
+    check_namespaces()
+    return tree_folder(scratch, _NEEDED_BYTES)
+
+
 def _partition(raw: Path) -> None:
     with raw.open("wb") as file:
         file.truncate(DISK_MB * 2**20)
@@ -70,19 +78,11 @@ start={ROOT_START_MB}MiB, size={DISK_MB - ROOT_START_MB - 1}MiB, type=linux, nam
     run(["sfdisk", "--quiet", str(raw)], timeout_s=_DISK_S, stdin=table)
 
 
-def _fill_root(scratch: Path, raw: Path) -> None:
+def _fill_root(scratch: Path, raw: Path, temporary: Path | None) -> None:
     """Make the root filesystem inside the raw disk, with the tree of Debian that mmdebstrap left."""
-    size_kb = (DISK_MB - ROOT_START_MB - 1) * 1024
-    options = f"{_FILESYSTEM},offset={ROOT_START_MB * 2**20},root_owner=0:0"
-    mke2fs = ["mke2fs", "-q", "-F", "-t", "ext4", "-L", ROOT_LABEL, "-m", "1", "-J", "size=32", "-E", options]
-    operands = ["-d", str(scratch / "tree"), str(raw), f"{size_kb}k"]
-    if is_root():
-        run([*mke2fs, *operands], timeout_s=_DISK_S)
+    if temporary is None:
+        fill_from_folder(scratch / "tree", raw)
         shutil.rmtree(scratch / "tree")
-        return
-    # The tree lies in memory, in a namespace in which its owners can be told apart; it goes with the namespace.
-    (scratch / "tree").mkdir()
-    script = 'mount -t tmpfs tmpfs "$1" && tar --extract --file "$1.tar" --directory "$1" --exclude "./dev/*" && shift && exec "$@"'
-    run([*NAMESPACE, "sh", "-c", script, "sh", str(scratch / "tree"), *mke2fs, *operands], timeout_s=_DISK_S)
-    (scratch / "tree").rmdir()
-    (scratch / "tree.tar").unlink()
+    else:
+        fill_from_tar(scratch / "tree.tar", raw, temporary)
+        (scratch / "tree.tar").unlink()

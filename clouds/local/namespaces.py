@@ -1,21 +1,27 @@
 """Check that this user may have user namespaces with a range of ids, which building a base without root takes.
 
 mmdebstrap reads the range from /etc/subuid and /etc/subgid by user name; see subuid(5) and user_namespaces(7).
+All namespaces of a build are made by mmdebstrap, also those of our own steps: Ubuntu restricts namespaces by AppArmor
+profiles, and its profile `mmdebstrap` permits them, with all rights, whatever kernel.apparmor_restrict_unprivileged_userns is.
+https://gitlab.com/apparmor/apparmor/-/blob/master/profiles/apparmor.d/mmdebstrap
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clouds.errors import DeniedError
+from clouds.local.command import environment
+from clouds.local.host import which
 from clouds.local.mirrors import read_text
 
-NAMESPACE = ("unshare", "--map-auto", "--map-root-user", "--mount")
-"""Runs a command as root of a namespace: our own id is root there, and the ids of our range are all others."""
+NAMESPACE = ("mmdebstrap", "--unshare-helper")
+"""Runs a command as root of a namespace whose ids are our range; our own id is not among them. See mmdebstrap(1)."""
 
 _IDS = 65536
 """A tree of Debian has owners up to 65534 (nobody)."""
@@ -36,17 +42,19 @@ _SWITCHES = {
 }
 """Kernel settings that forbid namespaces: the value that does, and one that does not."""
 
+_PROFILE = Path("/etc/apparmor.d/mmdebstrap")
+"""Of Ubuntu's package apparmor (24.04 and newer), which is there before mmdebstrap is."""
 
-_PROFILE = Path("/etc/apparmor.d/unshare-userns-restrict")
-"""Loaded on Ubuntu 25.04, in Ubuntu's extra profiles before; whether later releases load it is not known."""
+_MOUNT = [*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+"""A mount, since AppArmor may permit a namespace and then deny every right in it."""
 
-_DISABLE = f"sudo ln -s {_PROFILE} /etc/apparmor.d/disable/ && sudo apparmor_parser -R {_PROFILE}"
-"""aa-disable(8) does the same; that it suffices for this profile is a guess."""
+_HELPER = re.compile(r"E: (system failed: \d+|unshared command failed)")
+"""What mmdebstrap adds when a command in a namespace fails; the lines above say why."""
 
 
-def check_namespaces() -> None:
+def check_namespaces(profile: Path = _PROFILE) -> None:
     """Raise DeniedError, with the commands that change it, where this user may not build a base."""
-    found = obstacles() or _failed([*NAMESPACE, "true"])
+    found = obstacles(profile)
     if found:
         raise DeniedError(
             f"cannot build a base without root: {'; '.join(problem for problem, _ in found)}",
@@ -54,15 +62,17 @@ def check_namespaces() -> None:
         )
 
 
-def obstacles() -> list[tuple[str, str]]:
+def obstacles(profile: Path = _PROFILE) -> list[tuple[str, str]]:
     """Return what keeps this user from building a base, each with the command that changes it ("" where none is known).
 
-    This needs no newuidmap, so it holds before the package uidmap is installed too.
+    Where mmdebstrap can run, it makes a namespace and mounts in it. Where it cannot (not installed, no range of ids), a
+    namespace of `unshare` stands for it, unless a profile permits mmdebstrap what it may deny `unshare`.
     """
-    # A mount, and not `true`: a profile of AppArmor lets `unshare` make a namespace, and takes all rights from what it starts.
-    # https://github.com/rootless-containers/rootlesskit/issues/494
-    mount = ["unshare", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    return [found for found in (_lacking_ranges(), *_failed(mount)) if found[0]]
+    lacking, fix = _lacking_ranges()
+    if not lacking and all(map(which, (NAMESPACE[0], "newuidmap", "newgidmap"))):
+        return _failed(_MOUNT)
+    refused = [] if profile.exists() else _failed(["unshare", "--map-root-user", "true"])
+    return [(lacking, fix), *refused] if lacking else refused
 
 
 def advice(commands: Sequence[str]) -> str:
@@ -75,22 +85,22 @@ def advice(commands: Sequence[str]) -> str:
 def _failed(argv: Sequence[str]) -> list[tuple[str, str]]:
     """Return why a command in a namespace fails, with the command that changes it; an empty list when it works."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=_CHECK_S, check=False)
+        done = subprocess.run(
+            argv, capture_output=True, text=True, errors="replace", timeout=_CHECK_S, env=environment(), check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         return [(str(error), "")]
     if done.returncode == 0:
         return []
-    switches = {name: _switch(name) for name in _SWITCHES}
-    problem, fix = explain(done.stderr.strip(), switches, has_profile=_PROFILE.exists())
-    return [(f"this user may not create user namespaces ({problem})", fix)]
+    problem, fix = forbidding_switch({name: _switch(name) for name in _SWITCHES})
+    said = "; ".join(words(done.stderr).splitlines())
+    return [(f"this user may not create user namespaces ({problem or said})", fix)]
 
 
-def explain(words: str, switches: Mapping[str, str], *, has_profile: bool) -> tuple[str, str]:
-    """Return why a command in a namespace failed (its words, unless a setting explains them) and the command that changes it."""
-    problem, fix = forbidding_switch(switches)
-    if not problem and has_profile and "permission denied" in words.lower():
-        return f"{words}: AppArmor's profile {_PROFILE.name} takes all rights from what `unshare` starts", _DISABLE
-    return problem or words, fix
+def words(said: str) -> str:
+    """Return what a command in a namespace printed, without what mmdebstrap adds."""
+    lines = [line.strip() for line in said.splitlines()]
+    return "\n".join(line for line in lines if line and not _HELPER.fullmatch(line))
 
 
 def _lacking_ranges() -> tuple[str, str]:

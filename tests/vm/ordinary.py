@@ -15,12 +15,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clouds.local import rootfs
 from clouds.local.namespaces import missing_ranges, ranges
 from clouds.waiter import until
 
 PROJECT = Path(__file__).parents[2]
 KEPT = ("PIP_", "UV_", "SSL_CERT_", "BAKEHOUSE_ACCELERATOR")
 """How the names of the variables begin that the user's commands get from us, besides proxies and certificates."""
+
+TEMPORARY = (Path("/tmp"), Path("/var/tmp"))
+TREES = ("mmdebstrap.*", f"{rootfs.FOLDER}*")
+"""Where builds make their trees, and the names of those."""
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -78,7 +83,8 @@ class OrdinaryUser:
         """Return the trees that builds of this user have left: they belong to the user, or to an id of the user's range."""
         [(first, count)] = ranges(Path("/etc/subuid").read_text(), self.name)[:1]
         ids = {self.uid, *range(first, first + count)}
-        return [path for path in Path("/tmp").glob("mmdebstrap.*") if path.exists() and path.stat().st_uid in ids]
+        found = [path for folder in TEMPORARY for name in TREES for path in folder.glob(name)]
+        return [path for path in found if path.exists() and path.stat().st_uid in ids]
 
     def end_processes(self) -> None:
         """Kill what is left of the tests, process by process."""

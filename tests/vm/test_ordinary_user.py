@@ -39,7 +39,7 @@ given = eval(sys.stdin.read())
 settings = HostSettings(mirrors=Mirrors(*given["mirrors"]), apt=given["apt"])
 scratch = Path(sys.argv[1])
 scratch.mkdir()
-bootstrap(define(Base("trixie", "amd64")), scratch, settings, print)
+bootstrap(define(Base("trixie", "amd64")), scratch, Path("/var/tmp"), settings, print)
 """
 
 
@@ -196,7 +196,7 @@ def exposed() -> list[str]:
                 found.append(str(path))
         except OSError:
             continue
-    for path in Path("/tmp").glob("mmdebstrap.*/etc/apt/**/*"):
+    for path in Path("/var/tmp").glob("mmdebstrap.*/etc/apt/**/*"):
         try:
             if path.is_file() and path.stat().st_mode & 0o044 and SECRET in path.read_text():
                 found.append(str(path))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from clouds.driver import Base
-from clouds.errors import CloudError, UsageError
+from clouds.errors import UsageError
 from clouds.local import bootstrap
 from clouds.local.definition import TEMPLATES, Definition
 from clouds.local.mirrors import Mirrors
@@ -149,31 +149,20 @@ def test_path_that_apt_cannot_use_is_refused_before_anything_is_built(
 ) -> None:
     monkeypatch.setattr(bootstrap, "is_root", lambda: True)
     with pytest.raises(UsageError, match="double quote") as raised:
-        bootstrap.bootstrap(definition, tmp_path / 'a "q"', HostSettings(), print)
+        bootstrap.bootstrap(definition, tmp_path / 'a "q"', None, HostSettings(), print)
     assert "BAKEHOUSE_HOME" in raised.value.next_step
-
-
-# Where the tree is built
-
-
-def test_temporary_folder_that_is_closed_to_others_is_passed_over(tmp_path: Path) -> None:
-    closed = tmp_path / "closed"
-    below = closed / "below"
-    below.mkdir(parents=True)
-    closed.chmod(0o700)
-    assert bootstrap.temporary_folder([below, closed, Path("/tmp")]) == Path("/tmp")
-
-
-def test_without_an_open_temporary_folder_it_says_what_to_set(tmp_path: Path) -> None:
-    with pytest.raises(CloudError, match=str(tmp_path / "gone")) as raised:
-        bootstrap.temporary_folder([tmp_path / "gone"])
-    assert "TMPDIR" in raised.value.next_step
 
 
 @pytest.mark.parametrize("name", ["PERL5LIB", "TAR_OPTIONS", "SSL_CERT_FILE"])
 def test_variable_that_may_name_a_file_of_a_closed_home_is_not_handed_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "/home/me/x")
     monkeypatch.setenv("https_proxy", "http://p.example:3128")
-    variables = bootstrap.variables()
+    variables = bootstrap.variables(Path("/var/tmp"))
     assert name not in variables
     assert variables["https_proxy"] == "http://p.example:3128"
+
+
+@pytest.mark.parametrize("folder", [None, Path("/srv/space")])
+def test_tree_is_built_where_the_variable_tells_mmdebstrap(folder: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/home/me")
+    assert bootstrap.variables(folder).get("TMPDIR") == (str(folder) if folder else None)
