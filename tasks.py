@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -32,6 +33,9 @@ SLOW = "vm or install or server"
 """The tests (by pytest's markers) that start virtual machines or fill environments."""
 # Fast tests mostly wait, for a file, a socket or a process: three at a time keep two cores busy. Virtual machines do not wait.
 _BY_FILE = ("--dist=loadfile", "--no-loadscope-reorder")
+BROWSERS = ("google-chrome-stable", "google-chrome", "chromium", "chromium-browser")
+"""The programs by which Chrome and Chromium are called, the first that is found is taken; the last is Ubuntu's name of old."""
+_SCRIPT_BYTES = 8192
 _SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")
 
 
@@ -52,7 +56,8 @@ def _test(values: Values, terminal: Terminal) -> int:
     if values["fast"]:
         return _check(values, terminal)
     clouds.prepare_local(terminal.tell)  # first: some of the fast tests run its programs, and are skipped where they are not
-    _need(terminal, {"chromium": "chromium", "ss": "iproute2", "ps": "procps", "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf"})
+    _need_browser(terminal)
+    _need(terminal, {"ss": "iproute2", "ps": "procps", "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf"})
     slow = ("--numprocesses=2", *_BY_FILE, *_matrices(values), "--by-file", "--timeout=3600", "-m", SLOW)
     return _check(values, terminal) or _run(terminal, (sys.executable, "-m", "pytest", *slow))
 
@@ -83,6 +88,58 @@ def _need(terminal: Terminal, packages: Mapping[str, str]) -> None:
         environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         if subprocess.run(command, check=False, stdout=sys.stderr, env=environ).returncode:
             raise failed
+
+
+def find_browser(path: str | None = None, own: Path | None = None) -> str | None:
+    """Return the full path of a Chrome or Chromium that the tests can drive, or None. `own`: Playwright's, where it is installed.
+
+    A snap is passed over: it has a /tmp of its own and cannot read the profile that Playwright makes there
+    (https://github.com/SeleniumHQ/selenium/issues/7788).
+    """
+    found = [Path(program) for name in BROWSERS if (program := shutil.which(name, path=path))]
+    usable = [program for program in found if not _is_snap(program)]
+    usable += [own] if own and own.is_file() else []
+    return str(usable[0]) if usable else None
+
+
+def own_browser() -> Path | None:
+    """Return where Playwright would install its own Chromium; None without Playwright."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return None
+    with sync_playwright() as playwright:
+        return Path(playwright.chromium.executable_path)
+
+
+def no_browser() -> MissingToolError:
+    """Return the error for a computer without a browser, with what to install on each distribution."""
+    return MissingToolError(
+        "the tests need Chrome or Chromium (not a snap)",
+        next_step=(
+            "Debian: apt-get install chromium; Fedora: dnf install chromium; Arch: pacman -S chromium; "
+            "Ubuntu and others: .venv/bin/playwright install --with-deps chromium"
+        ),
+    )
+
+
+def _is_snap(program: Path) -> bool:
+    """Say whether a program is a snap, or the script by which Ubuntu's package chromium-browser starts or recommends one."""
+    real = program.resolve()
+    if real.name == "snap" or "/snap/" in f"{program} {real}":
+        return True
+    with real.open("rb") as file:
+        head = file.read(_SCRIPT_BYTES)
+    return head.startswith(b"#!") and (b"/snap/" in head or b"snap install" in head)
+
+
+def _need_browser(terminal: Terminal) -> None:
+    """Install Debian's Chromium where no browser is found; MissingToolError on another distribution."""
+    if find_browser() or find_browser(own=own_browser()):
+        return
+    if platform.freedesktop_os_release().get("ID") != "debian":
+        raise no_browser()
+    _need(terminal, {"chromium": "chromium"})
 
 
 def _shell_files() -> list[Path]:

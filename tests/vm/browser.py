@@ -9,6 +9,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tasks import find_browser, no_browser
 from tests.vm.bakehouse import PROJECT
 
 SCREENSHOTS = Path(os.environ.get("BAKEHOUSE_TEST_RESULTS", PROJECT / "test-results"))
@@ -39,9 +40,12 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 @contextmanager
 def chromium() -> Iterator[Page]:
-    """Give a page of Debian's Chromium."""
+    """Give a page of the Chrome or Chromium of this computer. MissingToolError where there is none."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS, timeout=PATIENCE_MS)
+        program = find_browser(own=Path(playwright.chromium.executable_path))
+        if program is None:
+            raise no_browser()
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS, timeout=PATIENCE_MS)
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.set_default_timeout(PATIENCE_MS)
         yield page
