@@ -173,8 +173,12 @@ class Cloud(Protocol):
     poll_max_s: float
     """How far apart questions may grow while nothing happens: a request to a remote cloud counts against a quota."""
 
-    deadlines_s: Mapping[str, float]
-    """How long its operations may take, in seconds by the verb of their ticket, where that is longer than its caller would wait."""
+    @property
+    def deadlines_s(self) -> Mapping[str, float]:
+        """How long its operations may take, in seconds by the verb of their ticket, where its caller would wait less.
+
+        Multiplied by `slowness`, as what the caller would wait is.
+        """
 
     @property
     def slowness(self) -> float:

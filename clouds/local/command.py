@@ -63,6 +63,8 @@ def as_cloud_errors(folder: Path) -> Iterator[None]:
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise full_disk(folder, what) from error
+        if isinstance(error, TimeoutError):
+            raise CloudError(what, next_step="Is the disk of this computer slow or busy? Try again.") from error
         raise CloudError(what, next_step=f"Can you write to {folder}? Try again.") from error
 
 

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
 from clouds.abilities import Layer
 from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, Tell, Ticket
@@ -22,11 +21,15 @@ from clouds.local.layers import Layers
 from clouds.local.machines import Machines
 from clouds.local.record import new_record, read_record
 from clouds.local.scope import logout_notices
+from clouds.local.sockets import DISK_S
 from clouds.local.store import Store
 from clouds.local.waking import give_order, order
 
 _LOOPBACK = "127.0.0.1"
 _SHELL_PORT = 2222
+_GUEST_SYNC_S = 300.0
+"""How long a guest that shuts down may take to write what it has cached; a longer one delays the report of one that hangs."""
+_DISK_DEADLINES_S = {"stop": _GUEST_SYNC_S} | dict.fromkeys(("delete", "freeze", "keep-layer", "go-on"), DISK_S)
 
 
 class LocalCloud:
@@ -35,7 +38,6 @@ class LocalCloud:
     name = "local"
     grants: frozenset[str] = frozenset()
     poll_max_s = 0.0
-    deadlines_s: Mapping[str, float] = MappingProxyType({})
     is_remote = False
     stopped_costs = ""
 
@@ -56,6 +58,11 @@ class LocalCloud:
     def slowness(self) -> float:
         """How many times slower than real hardware guests run here."""
         return self.accelerator.slowness
+
+    @property
+    def deadlines_s(self) -> Mapping[str, float]:
+        """How long what waits for the disk may take: the same with KVM and without, so the slowness is divided out."""
+        return {verb: limit_s / self.slowness for verb, limit_s in _DISK_DEADLINES_S.items()}
 
     @property
     def accelerator_name(self) -> str:

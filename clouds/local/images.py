@@ -17,7 +17,7 @@ from clouds.local.command import free_bytes, full_disk
 from clouds.local.disks import freeze, put_on
 from clouds.local.esp import take_boot_files
 from clouds.local.record import MachineRecord
-from clouds.local.sockets import qmp
+from clouds.local.sockets import DISK_S, qmp
 from clouds.local.store import MANIFEST, Store, visible
 from clouds.partial import partial_folder, sweep
 from clouds.waiter import until
@@ -26,7 +26,6 @@ MEMORY = "memory"
 """The folder, in that of an image, with the memory of a machine that has booted from it."""
 _SPARE_BYTES = 64 * 2**20
 _FILES = "files"
-_END_S = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class Images:
             qmp(machine, "stop")
             machine_type = memory.save(machine, folder, is_mapped=True)
             qmp(machine, "quit")
-            until(lambda: not qemu.is_alive(machine), what=f"the end of QEMU of {record.name}", timeout_s=_END_S)
+            until(lambda: not qemu.is_alive(machine), what=f"the end of QEMU of {record.name}", timeout_s=DISK_S)
             (machine / record.disk).rename(folder / qemu.DISK)
             put_on(folder / qemu.DISK, f"../{qemu.DISK}")
             (folder / qemu.DISK).chmod(0o444)

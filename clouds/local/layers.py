@@ -68,8 +68,8 @@ class Layers:
             make_overlay(machine / overlay, self.store.layers / layer / qemu.DISK, size_bytes=size_bytes)
             for name in BOOT_FILES:
                 os.link(machine / name, folder / name)
-            qmp(machine, "stop")
             try:
+                qmp(machine, "stop")
                 machine_type = memory.save(machine, folder)
             finally:
                 qmp(machine, "cont")

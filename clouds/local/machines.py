@@ -18,7 +18,7 @@ from clouds.local.esp import boot_arguments, link_boot_files, take_boot_files
 from clouds.local.record import MachineRecord, from_memory, new_record, read_record, with_facts, write_facts, write_record
 from clouds.local.scope import scope_command
 from clouds.local.settings import build_archive, build_files, host_settings
-from clouds.local.sockets import Agent, Orders, qmp
+from clouds.local.sockets import DISK_S, Agent, Orders, qmp
 from clouds.local.store import Store, visible
 from clouds.local.waking import SUSPENDED, advice, boot_anyway, check_not_being_suspended, go_on, open_ports, suspend, wake
 from clouds.partial import partial_folder, sweep
@@ -27,7 +27,6 @@ from clouds.waiter import until
 _STOPPING = "stopping"
 _SPAWNS_MAX = 5
 _AGENT_S = 2.0
-_END_S = 20.0
 _PING_S = 0.2
 _GIB = 2**30
 
@@ -251,7 +250,7 @@ class Machines:
 
     def _end(self, folder: Path) -> None:
         killed = qemu.kill(folder)
-        until(lambda: qemu.are_gone(killed), what=f"the end of QEMU of {folder.name}", timeout_s=_END_S)
+        until(lambda: qemu.are_gone(killed), what=f"the end of QEMU of {folder.name}", timeout_s=DISK_S)
 
     def _spawn(self, folder: Path, accelerator: Accelerator) -> None:
         def choose_ports(record: MachineRecord) -> MachineRecord:

@@ -21,13 +21,15 @@ from clouds.local.accelerator import Accelerator
 from clouds.local.command import run
 from clouds.local.host import which
 from clouds.local.record import MachineRecord
-from clouds.local.sockets import Monitor
+from clouds.local.sockets import DISK_S, Monitor
 from clouds.waiter import until
 
 RECORD = "memory.json"
 STATE = "state"
-_SAVE_S = 300
+_SAVE_S = 1800
+"""How long the memory of a machine may take to be written: 4 GiB on a USB stick that writes 3 MB/s take 25 minutes."""
 _LOAD_S = 60
+"""How long the devices of a machine, some MB, may take to be read. Where its RAM is read too: DISK_S."""
 _POLL_S = 0.005
 _BLOCK_BYTES = 2**16
 _UNLIMITED_BYTES_PER_S = 2**40
@@ -144,20 +146,22 @@ def load(machine: Path, folder: Path) -> None:
     One that has its memory already, from a client that was killed then, needs the folder no more.
     """
     try:
-        with Monitor(machine, timeout_s=_LOAD_S) as monitor:
+        is_mapped = (folder / qemu.RAM).exists()
+        limit_s = _LOAD_S if is_mapped else DISK_S
+        with Monitor(machine, timeout_s=limit_s) as monitor:
             if not _is_loaded(monitor):
-                _read(monitor, folder)
+                _read(monitor, folder, is_mapped=is_mapped, limit_s=limit_s)
     except OSError as error:
         words = qemu.death(machine) or error
         raise RestoreError(f"QEMU does not go on from it: {words}", next_step="Launch it with --cold.") from error
 
 
-def _read(monitor: Monitor, folder: Path) -> None:
+def _read(monitor: Monitor, folder: Path, *, is_mapped: bool, limit_s: float) -> None:
     with (folder / STATE).open("rb") as file:
-        _set_capability(monitor, is_mapped=(folder / qemu.RAM).exists())
+        _set_capability(monitor, is_mapped=is_mapped)
         with _lent(monitor, file) as uri:
             monitor.execute("migrate-incoming", {"uri": uri})
-            until(lambda: _is_loaded(monitor), what="the memory of the machine", timeout_s=_LOAD_S, poll_s=_POLL_S)
+            until(lambda: _is_loaded(monitor), what="the memory of the machine", timeout_s=limit_s, poll_s=_POLL_S)
 
 
 @contextmanager

@@ -20,8 +20,15 @@ from typing import Any, Self
 
 from clouds.errors import CloudError, TimedOutError
 from clouds.local.qemu import AGENT, ORDER, QMP
+from clouds.waiter import until
 
+DISK_S = 600.0
+"""How long an answer may take that waits for the disk: a USB stick that writes 5 MB/s takes 10 minutes to flush 3 GB."""
 _QMP_S = 10.0
+# QEMU drains and flushes the disk before it answers these (do_vm_stop in system/cpus.c, external snapshots and block_resize in
+# blockdev.c; `cont` opens it again), and answers nobody else meanwhile. `quit` is answered at once, but behind what is in progress.
+_DISK_COMMANDS = frozenset({"stop", "cont", "quit", "migrate_cancel", "blockdev-snapshot-sync", "block_resize"})
+_POLL_S, _POLL_MAX_S = 0.005, 0.5
 _RECEIVE_BYTES = 65536
 
 
@@ -71,16 +78,21 @@ class _Line:
 class Monitor(_Line):
     """A conversation with QEMU in its machine protocol (qemu.org/docs/master/interop/qmp-spec.html).
 
-    `version` is QEMU's: major and minor number.
+    `version` is QEMU's: major and minor number. Each answer may take `timeout_s`, that of a command which waits for the disk
+    `disk_s`; TimeoutError says which one did not come.
     """
 
     version = (0, 0)
 
-    def __init__(self, folder: Path, *, timeout_s: float = _QMP_S) -> None:
+    def __init__(self, folder: Path, *, timeout_s: float = _QMP_S, disk_s: float = DISK_S) -> None:
+        self._machine, self._timeout_s, self._disk_s = folder.name, timeout_s, disk_s
+        self._limit_s, self._awaited = timeout_s, "the greeting"
         super().__init__(folder, QMP, timeout_s=timeout_s)
 
     def execute(self, command: str, arguments: Mapping[str, object] | None = None, *, file: int | None = None) -> Any:
         """Return the result of a command, with which an open file may be sent. ConnectionError: QEMU refuses, and why."""
+        self._limit_s = max(self._timeout_s, self._disk_s) if command in _DISK_COMMANDS else self._timeout_s
+        self._deadline, self._awaited = time.monotonic() + self._limit_s, f"an answer to {command}"
         message = json.dumps({"execute": command, **({"arguments": dict(arguments)} if arguments else {})}).encode()
         if file is None:
             self._send(message)
@@ -93,6 +105,15 @@ class Monitor(_Line):
             if "error" in reply:
                 raise ConnectionError(f"QMP {command}: {reply['error']['desc']}")
 
+    def _line(self) -> bytes:
+        try:
+            return super()._line()
+        except TimeoutError as error:
+            message = (
+                f"machine {self._machine}: waited {self._limit_s:.0f} s for {self._awaited} of QEMU, which may wait for the disk"
+            )
+            raise TimeoutError(message) from error
+
     def _greet(self) -> None:
         version = json.loads(self._line())["QMP"]["version"]["qemu"]
         self.version = (version["major"], version["minor"])
@@ -101,11 +122,8 @@ class Monitor(_Line):
 
 def qmp(folder: Path, command: str, arguments: Mapping[str, object] | None = None) -> Any:
     """Execute one command of QEMU's machine protocol and return its result; raises OSError when QEMU does not answer."""
-    try:
-        with Monitor(folder) as monitor:
-            return monitor.execute(command, arguments)
-    except TimeoutError as error:
-        raise ConnectionError(f"QMP {command}: no answer within {_QMP_S:.0f} s") from error
+    with Monitor(folder, timeout_s=DISK_S if command in _DISK_COMMANDS else _QMP_S) as monitor:
+        return monitor.execute(command, arguments)
 
 
 class Orders(_Line):
@@ -146,16 +164,23 @@ class Agent(_Line):
         """Have the guest begin to shut down in order. With guest-shutdown the agent waits for its own end, up to 90 s."""
         self._ask("guest-exec", {"path": "systemctl", "arg": ["--no-block", "poweroff"]})
 
-    def execute(self, path: str, *arguments: str, stdin: str = "") -> None:
-        """Run a program in the guest to its end. Raises CloudError with its words when it fails."""
+    def execute(self, path: str, *arguments: str, stdin: str = "", timeout_s: float = 0.0) -> None:
+        """Run a program in the guest to its end, for which it has `timeout_s`; 0: what is left of the conversation's.
+
+        Raises CloudError with its words when it fails, TimedOutError when it takes longer.
+        """
+        if timeout_s:
+            self._deadline = time.monotonic() + timeout_s
         given = base64.b64encode(stdin.encode()).decode()
         wanted = {"path": path, "arg": list(arguments), "input-data": given, "capture-output": True}
         started = self._ask("guest-exec", wanted)
-        while True:
-            status = self._ask("guest-exec-status", {"pid": started["pid"]})
-            if status["exited"]:
-                break
-            self._check_time()
+
+        def end() -> dict[str, Any] | None:
+            status: dict[str, Any] = self._ask("guest-exec-status", {"pid": started["pid"]})
+            return status if status["exited"] else None
+
+        what = f"the end of {path} in the guest"
+        status = until(end, what=what, timeout_s=self._left_s(), poll_s=_POLL_S, poll_max_s=_POLL_MAX_S)
         if status.get("exitcode") != 0:
             words = base64.b64decode(status.get("err-data", "")).decode(errors="replace").strip()
             raise CloudError(

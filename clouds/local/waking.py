@@ -13,7 +13,7 @@ from clouds.errors import BakehouseError, CloudError, RestoreError
 from clouds.local import files, memory, qemu
 from clouds.local.disks import virtual_bytes
 from clouds.local.record import MachineRecord, from_memory
-from clouds.local.sockets import Agent, Monitor, Orders, qmp
+from clouds.local.sockets import DISK_S, Agent, Monitor, Orders, qmp
 from clouds.partial import is_under_way, partial_folder
 
 SUSPENDED = "suspended"
@@ -22,7 +22,7 @@ _SCRATCH = f"new-{SUSPENDED}"
 """The name under which that folder is written; another one than that of the old one as it goes."""
 _TAKES_S = 60
 """How long a guest may take to take its order; it takes a tenth of a second, and on a busy computer seconds."""
-_SYNC_S = 30
+_AGENT_S = 30
 _SEED_BYTES = 64
 _PORT_TRIES = 5
 _GROW = "/usr/lib/bakehouse/grow"
@@ -49,7 +49,7 @@ def go_on(folder: Path) -> None:
 
     Its disk goes on too, so what was kept of its memory goes first: nothing may start from there once more.
     """
-    with Monitor(folder) as monitor:
+    with Monitor(folder, timeout_s=DISK_S) as monitor:
         files.discard(folder / SUSPENDED)
         monitor.execute("migrate_cancel")  # else QEMU would write the memory on, though its client was killed, and pause it then
         monitor.execute("cont")
@@ -90,8 +90,8 @@ def check_not_being_suspended(folder: Path) -> None:
 
 def suspend(folder: Path, record: MachineRecord, kept: memory.Shape) -> None:
     """Write the memory of a machine that is on beside its disk, and end its QEMU. Until all is written it just stands still."""
-    with suppress(OSError, BakehouseError), Agent(folder, timeout_s=_SYNC_S) as agent:
-        agent.execute("sync")  # its memory may be discarded one day, and the disk alone is left then
+    with suppress(OSError, BakehouseError), Agent(folder, timeout_s=_AGENT_S) as agent:
+        agent.execute("sync", timeout_s=DISK_S)  # its memory may be discarded one day, and the disk alone is left then
     scratch = partial_folder(folder, _SCRATCH)
     try:
         qmp(folder, "stop")
@@ -132,7 +132,7 @@ def _become(folder: Path, record: MachineRecord) -> dict[str, int]:
     """Let a machine that goes on from the memory of another be itself; return its ports. RestoreError: it does not."""
     is_larger = record.disk_bytes > virtual_bytes(folder / record.memory / qemu.DISK)
     try:
-        with Monitor(folder) as monitor:
+        with Monitor(folder, timeout_s=DISK_S) as monitor:
             monitor.execute("cont")
             if is_larger:
                 monitor.execute("block_resize", {"device": qemu.DRIVE, "size": record.disk_bytes})

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -14,8 +15,9 @@ import pytest
 
 from clouds.errors import CloudError, HostFullError
 from clouds.local import console
+from clouds.local.command import as_cloud_errors
 from clouds.local.qemu import AGENT, QMP
-from clouds.local.sockets import Agent, qmp
+from clouds.local.sockets import Agent, Monitor, qmp
 
 Answer = Callable[[dict[str, Any]], dict[str, Any] | None]
 
@@ -109,6 +111,61 @@ def test_with_space_enough_nobody_is_asked(tmp_path: Path, monkeypatch: pytest.M
     with serving(tmp_path, QMP, status("io-error"), greeting=GREETING) as asked:
         console.check_space(tmp_path)
     assert asked == []
+
+
+def late(*commands: str, by_s: float = 0.4) -> Answer:
+    """Return a QEMU that answers these commands late."""
+
+    def answer(message: dict[str, Any]) -> dict[str, Any]:
+        if message["execute"] in commands:
+            time.sleep(by_s)
+        return {"return": {"status": "paused"}}
+
+    return answer
+
+
+@pytest.mark.parametrize("command", ["stop", "cont", "quit", "migrate_cancel", "blockdev-snapshot-sync", "block_resize"])
+def test_answer_that_waits_for_a_slow_disk_is_waited_for(tmp_path: Path, command: str) -> None:
+    with serving(tmp_path, QMP, late(command, by_s=0.2), greeting=GREETING), Monitor(tmp_path, timeout_s=0.1) as monitor:
+        assert monitor.execute(command) == {"status": "paused"}
+
+
+def test_time_is_counted_for_each_answer_anew(tmp_path: Path) -> None:
+    with serving(tmp_path, QMP, late("migrate_cancel"), greeting=GREETING), Monitor(tmp_path, timeout_s=0.3) as monitor:
+        monitor.execute("migrate_cancel")
+        time.sleep(0.3)  # so long takes the removal of a memory, say
+        assert monitor.execute("query-status") == {"status": "paused"}
+
+
+def test_answer_that_does_not_wait_for_the_disk_is_not_waited_for_so_long(tmp_path: Path) -> None:
+    expected = pytest.raises(TimeoutError, match="waited 0 s for an answer to query-status of QEMU, which may wait for the disk")
+    with serving(tmp_path, QMP, late("query-status"), greeting=GREETING), Monitor(tmp_path, timeout_s=0.1) as monitor, expected:
+        monitor.execute("query-status")
+
+
+def test_disk_that_does_not_answer_ends_the_wait_with_the_machine_s_name(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    folder.mkdir()
+    expected = pytest.raises(CloudError, match="machine lab: waited 0 s for an answer to stop of QEMU")
+    with (
+        serving(folder, QMP, late("stop"), greeting=GREETING),
+        expected as caught,
+        as_cloud_errors(tmp_path),
+        Monitor(folder, timeout_s=0.1, disk_s=0.2) as monitor,
+    ):
+        monitor.execute("stop")
+    assert "slow or busy" in caught.value.next_step
+
+
+def test_qemu_that_is_busy_with_its_disk_is_waited_for_before_it_greets(tmp_path: Path) -> None:
+    with serving(tmp_path, QMP, status("running")), pytest.raises(TimeoutError, match="for the greeting of QEMU"):
+        Monitor(tmp_path, timeout_s=0.1)
+
+
+def test_program_in_the_guest_may_be_given_more_time_than_the_agent(tmp_path: Path) -> None:
+    with serving(tmp_path, AGENT, guest(polls=8)), Agent(tmp_path, timeout_s=0.05) as agent:
+        time.sleep(0.05)
+        agent.execute("sync", timeout_s=10)
 
 
 def guest(*, exit_code: int = 0, err: str = "", polls: int = 1) -> Answer:
