@@ -14,8 +14,11 @@ from bakery.recipe import Recipe
 from bakery.render import Script, digest, render, render_tests
 from bakery.resolve import resolve
 from clouds import names
-from clouds.abilities import ChecksComputer
+from clouds.abilities import ChecksComputer, RunsHere
 from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, State, Tell
+
+OWN_CONNECTION = 8.0
+"""How many times longer a download may take over the connection of this computer than in a data center."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,7 @@ class BakeOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One bake, fully decided. `deadline_s` and `silence_s` are scaled to the cloud's slowness already.
+    """One bake, fully decided. `deadline_s` and `silence_s` are scaled by `patience` already.
 
     `chain` has a link for each checkpoint but the last; as many of them may be reused as `reuse` says.
     """
@@ -79,7 +82,7 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
     reusable = reuse(script.checkpoints, no_cache=options.no_cache, from_step=options.from_step)
     base = cloud.resolve_base(Base(recipe.base.suite, recipe.base.architecture), refresh=options.refresh, tell=tell)
     bake_id, wanted, links = names.new_bake_id(), digest(script, tests, base), chain(script, base)
-    deadline_s = recipe.builder.deadline_min * 60 * cloud.slowness
+    deadline_s = recipe.builder.deadline_min * 60 * patience(cloud)
     return Order(
         id=bake_id,
         nonce=names.new_nonce(),
@@ -94,7 +97,7 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
         memory_mb=options.memory_mb or recipe.builder.memory_mb,
         disk_gb=max(recipe.builder.disk_gb, base.disk_gb),
         deadline_s=deadline_s,
-        silence_s=recipe.builder.silence_min * 60 * cloud.slowness,
+        silence_s=recipe.builder.silence_min * 60 * patience(cloud),
         no_public_ip=options.no_public_ip,
         labels=names.client_labels()
         | {
@@ -107,6 +110,14 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
             "expires": str(int(time.time() + deadline_s)),
         },
     )
+
+
+def patience(cloud: Cloud) -> float:
+    """Return by what the limits of a script are multiplied: its steps compute and download, and either may be slow.
+
+    A guest on KVM computes as fast as hardware, but downloads no faster than an emulated one.
+    """
+    return max(cloud.slowness, OWN_CONNECTION) if isinstance(cloud, RunsHere) else cloud.slowness
 
 
 def find_equal(cloud: Cloud, order: Order) -> Resource | None:
