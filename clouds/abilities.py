@@ -62,7 +62,7 @@ class RunsHere(Protocol):
         """What machines run on: kvm, or tcg, which emulates."""
 
     def notices(self) -> list[str]:
-        """Return why machines are slower than they could be and what to do, one line; nothing where they are not."""
+        """Return why machines are slower than they could be, or cannot download, and what to do: a line each, or nothing."""
 
     def logout_notices(self) -> list[str]:
         """Return that a machine started now ends when you log out and what to do, one line; nothing where it keeps running."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from clouds.abilities import Layer
 from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, Tell, Ticket
 from clouds.errors import NotFoundError
-from clouds.local import console, memory, qemu
+from clouds.local import console, memory, network, qemu
 from clouds.local.accelerator import Accelerator, Choice, choose
 from clouds.local.command import as_cloud_errors
 from clouds.local.contents import DiskContents
@@ -74,11 +74,14 @@ class LocalCloud:
         check_computer()
 
     def notices(self) -> list[str]:
-        """Return a line that says why machines are emulated, where the user did not ask for that."""
+        """Return a line for each obstacle: KVM that is not used, where the user did not ask for that, and a host without IPv4."""
         choice = self._choice
         if not choice.reason:
-            return []
-        return [f"KVM is not used: {choice.reason}; machines are emulated, about {self.slowness:.0f} times slower. {choice.fix}"]
+            return network.notices()
+        return [
+            *network.notices(),
+            f"KVM is not used: {choice.reason}; machines are emulated, about {self.slowness:.0f} times slower. {choice.fix}",
+        ]
 
     def logout_notices(self) -> list[str]:
         """Return a line that says that a machine ends at the logout, where it does."""
