@@ -138,6 +138,19 @@ def test_builder_whose_disk_is_lost_on_the_way_to_a_layer_ends_its_bake(store: S
     assert list(store.layers.iterdir()) == []
 
 
+def test_builder_that_could_not_be_paused_in_time_is_resumed(store: Store) -> None:
+    Machines(store).prepare(order("builder"))
+    record, folder = read_record(store.machine("builder")), store.machine("builder")
+    assert record
+
+    def answer(message: dict[str, Any]) -> dict[str, Any]:
+        return {"error": {"desc": "the disk is slow"}} if message["execute"] == "stop" else {"return": {}}
+
+    with serving(folder, qemu.QMP, answer, greeting=GREETING) as asked, pytest.raises(ConnectionError, match="the disk is slow"):
+        Layers(store).keep(record, TCG, key="k" * 32, parent="", step="boot", own="o", note=lambda _layer, _disk: None)
+    assert asked[-1]["execute"] == "cont"
+
+
 def test_layer_that_goes_while_it_is_looked_at_is_none(store: Store, cloud: LocalCloud) -> None:
     stays, goes = put_layer(store, "a", BASE), put_layer(store, "b", BASE)
     (store.layers / goes / qemu.DISK).unlink()
