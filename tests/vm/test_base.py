@@ -24,7 +24,7 @@ from clouds.local import qemu
 from clouds.local.accelerator import OLDEST, TCG, parse_version, printed_version
 from clouds.local.driver import LocalCloud
 from clouds.local.probe import GUEST_S, find_kvm, run_guest
-from clouds.local.sockets import Orders
+from clouds.local.sockets import Agent, Orders
 from clouds.local.store import Store
 from clouds.waiter import until
 
@@ -272,6 +272,16 @@ def test_machine_whose_port_is_taken_meanwhile_gets_another(cloud: LocalCloud, o
         settle(cloud, cloud.boot(spec))
         assert cloud.address(spec.name, 22) != before
         assert is_running(cloud, spec.name)
+
+
+def test_clock_that_stood_still_is_set_by_the_host_s(cloud: LocalCloud, rebooted: tuple[BootSpec, str], vm_home: Path) -> None:
+    name = rebooted[0].name
+    seen = cloud.console(name, 0).next_offset
+    with Agent(vm_home / "local/machines" / name, timeout_s=60) as agent:
+        agent.execute("date", "--set", f"@{time.time() - 3600:.0f}")
+    await_text(cloud, name, r"clock: differed from the host's by 3[56]\d\d s; set", since=seen)
+    with Agent(vm_home / "local/machines" / name, timeout_s=60) as agent:
+        agent.execute("sh", "-c", f"test $(date +%s) -ge {time.time() - 10:.0f}")
 
 
 def test_owner_gets_a_shell_in_a_builder(cloud: LocalCloud, rebooted: tuple[BootSpec, str], tmp_path: Path) -> None:
