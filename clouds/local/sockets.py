@@ -86,13 +86,13 @@ class Monitor(_Line):
 
     def __init__(self, folder: Path, *, timeout_s: float = _QMP_S, disk_s: float = DISK_S) -> None:
         self._machine, self._timeout_s, self._disk_s = folder.name, timeout_s, disk_s
-        self._limit_s, self._awaited = timeout_s, "the greeting"
+        self._limit_s, self._awaited = timeout_s, "greeting"
         super().__init__(folder, QMP, timeout_s=timeout_s)
 
     def execute(self, command: str, arguments: Mapping[str, object] | None = None, *, file: int | None = None) -> Any:
         """Return the result of a command, with which an open file may be sent. ConnectionError: QEMU refuses, and why."""
         self._limit_s = max(self._timeout_s, self._disk_s) if command in _DISK_COMMANDS else self._timeout_s
-        self._deadline, self._awaited = time.monotonic() + self._limit_s, f"an answer to {command}"
+        self._deadline, self._awaited = time.monotonic() + self._limit_s, f"answer to {command}"
         message = json.dumps({"execute": command, **({"arguments": dict(arguments)} if arguments else {})}).encode()
         if file is None:
             self._send(message)
@@ -109,10 +109,8 @@ class Monitor(_Line):
         try:
             return super()._line()
         except TimeoutError as error:
-            message = (
-                f"machine {self._machine}: waited {self._limit_s:.0f} s for {self._awaited} of QEMU, which may wait for the disk"
-            )
-            raise TimeoutError(message) from error
+            what = f"machine {self._machine}: no {self._awaited} from QEMU within {self._limit_s:.0f} s"
+            raise TimeoutError(f"{what}, which may be waiting for the disk") from error
 
     def _greet(self) -> None:
         version = json.loads(self._line())["QMP"]["version"]["qemu"]
