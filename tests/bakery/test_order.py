@@ -21,6 +21,10 @@ class CloudHere(FakeCloud):
         """Return nothing."""
         return []
 
+    def logout_notices(self) -> list[str]:
+        """Return nothing."""
+        return []
+
 
 @pytest.mark.parametrize("slowness", [1.0, 8.0])
 def test_steps_that_download_have_the_same_time_on_kvm_as_emulated(tmp_path: Path, slowness: float) -> None:
