@@ -1,91 +1,113 @@
-"""Measure what it takes to load a client for Compute Engine and to make one: ours, Google's library whole, and a part of it.
+"""Measure what it takes to load a client for Compute Engine, and a whole command that makes one request.
 
     .venv/bin/python benchmarks/loading.py [--runs 5]
 
-Each time in a process of its own, in turn; seconds within the process, without Python's own start. Needs requirements-dev.lock.
-The part is what a driver would use, with the two modules skipped that import all clients and all their types. Prints a table in
-Markdown, with the medians.
+First table: each way to load in a process of its own, in turn: seconds within the process, without Python's own start; and seconds
+of the whole process, with its start and its end. Second table: whole commands against the strict server of the tests, which answers
+at once. Needs requirements-dev.lock. Prints tables in Markdown, with the medians.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.servers.gce.server import serve
+
+PROJECT = Path(__file__).parents[1]
 _BEGIN = "import json, resource, sys, time\nbegan = time.perf_counter()\n"
 _END = """
 wall_s = time.perf_counter() - began
 used = resource.getrusage(resource.RUSAGE_SELF)
 print(json.dumps([wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, len(sys.modules)]))
 """
-_GOOGLE = """
-from google.auth.credentials import AnonymousCredentials
-from google.api_core.client_options import ClientOptions
-options = ClientOptions(api_endpoint="http://127.0.0.1:9")
-clients = [kind(credentials=AnonymousCredentials(), client_options=options, transport="rest") for kind in kinds]
+_CONNECT = """
+import pathlib
+from clouds import gcp
+services = gcp.connect(pathlib.Path("/nonexistent"), {"project": "demo", "endpoint": "http://127.0.0.1:9"})._client
 """
-CLIENTS = ("instances", "images", "firewalls", "networks", "disks", "addresses", "zone_operations", "global_operations")
-_PART = f"""
-import importlib, importlib.machinery, pathlib, types
-import google.cloud
-root = next(pathlib.Path(path, "compute_v1") for path in google.cloud.__path__ if pathlib.Path(path, "compute_v1").is_dir())
-for name in ("google.cloud.compute_v1", "google.cloud.compute_v1.services"):
-    module = types.ModuleType(name)
-    module.__path__ = [str(root / pathlib.Path(*name.split(".")[3:]))]
-    module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
-    sys.modules[name] = module
-kinds = []
-for name in {CLIENTS!r}:
-    module = importlib.import_module(f"google.cloud.compute_v1.services.{{name}}")
-    kinds.append(getattr(module, name.title().replace("_", "") + "Client"))
-"""
+SERVICES = ("instances", "images", "firewalls", "networks", "disks", "addresses", "zone_operations", "global_operations")
 _WHOLE = f"""
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
-kinds = [getattr(compute_v1, name.title().replace("_", "") + "Client") for name in {CLIENTS!r}]
+options = ClientOptions(api_endpoint="http://127.0.0.1:9")
+for name in {SERVICES!r}:
+    kind = getattr(compute_v1, name.title().replace("_", "") + "Client")
+    kind(credentials=AnonymousCredentials(), client_options=options, transport="rest")
 """
 WAYS = {
     "Python alone": "",
-    "Bakehouse's driver, connected": """
-import pathlib
-from clouds import gcp
-gcp.connect(pathlib.Path("/nonexistent"), {"project": "demo", "endpoint": "http://127.0.0.1:9"})
-""",
-    "the same, ready for its first request": """
-import pathlib
-from clouds import gcp
-from clouds.gcp.calls import sender
-gcp.connect(pathlib.Path("/nonexistent"), {"project": "demo", "endpoint": "http://127.0.0.1:9"})
-sender(anonymous=True)
-""",
-    "google-cloud-compute, in part": _PART + _GOOGLE,
-    "google-cloud-compute, whole": _WHOLE + _GOOGLE,
+    "Bakehouse's driver, connected": _CONNECT,
+    "the same, ready to list machines": _CONNECT + "services.services.instances",
+    "the same, ready for a bake and a launch": _CONNECT + f"[getattr(services.services, name) for name in {SERVICES!r}]",
+    "google-cloud-compute, imported whole": _WHOLE,
+}
+COMMANDS = {
+    "`./inv machines --cloud gcp`": ("-P", "-m", "invoke", "--search-root", str(PROJECT), "machines", "--cloud", "gcp"),
+    "`python -m launcher machines --cloud gcp`": ("-P", "-m", "launcher", "machines", "--cloud", "gcp"),
+    "`python -m launcher machines --cloud local`": ("-P", "-m", "launcher", "machines", "--cloud", "local"),
 }
 
 
 def measure(code: str) -> list[float]:
-    """Return wall seconds, CPU seconds (Python's start too), MiB and modules of one way, in a new process."""
+    """Return wall seconds, CPU seconds (Python's start too), MiB, modules, and seconds of the whole process of one way."""
     command = [sys.executable, "-c", _BEGIN + code + _END]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
+    began = time.perf_counter()
+    done = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True)
     figures: list[float] = json.loads(done.stdout)
-    return figures
+    return [*figures, time.perf_counter() - began]
+
+
+def command_s(words: tuple[str, ...], home: str, endpoint: str) -> float:
+    """Return the seconds of a whole command."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(PROJECT),
+        "BAKEHOUSE_HOME": home,
+        "BAKEHOUSE_CONFIG": f"{home}/none.toml",
+        "BAKEHOUSE_GCE_ENDPOINT": endpoint,
+        "GOOGLE_CLOUD_PROJECT": "demo",
+    }
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *words], cwd=home, env=environment, check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def tell(every: list[float]) -> str:
+    """Return the median, and all in brackets."""
+    return f"{statistics.median(every):.2f} ({', '.join(f'{one:.2f}' for one in every)})"
 
 
 def main() -> None:
-    """Measure all ways and print the table."""
+    """Measure all ways and commands in turn, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     runs = parser.parse_args().runs
-    for code in WAYS.values():
-        measure(code)  # fills the cache of files and of bytecode
-    found = [{name: measure(code) for name, code in WAYS.items()} for _ in range(runs)]
-    print("| | seconds | CPU seconds | MiB | modules |\n|---|---|---|---|---|")
+    found: list[dict[str, list[float]]] = []
+    commands: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as home, serve() as server:
+        for _ in range(runs + 1):
+            found.append({name: measure(code) for name, code in WAYS.items()})
+            commands.append({name: command_s(words, home, server.url) for name, words in COMMANDS.items()})
+    del found[0], commands[0]  # the first round fills the cache of files and of bytecode
+    print("| | seconds | CPU seconds | MiB | modules | whole process, seconds |\n|---|---|---|---|---|---|")
     for name in WAYS:
-        wall_s, cpu_s, size_mb, modules = (statistics.median(run[name][i] for run in found) for i in range(4))
-        print(f"| {name} | {wall_s:.2f} | {cpu_s:.2f} | {size_mb:.0f} | {modules:.0f} |")
+        wall_s, cpu_s, size_mb, modules, _ = (statistics.median(run[name][i] for run in found) for i in range(5))
+        whole = tell([run[name][4] for run in found])
+        print(f"| {name} | {wall_s:.2f} | {cpu_s:.2f} | {size_mb:.0f} | {modules:.0f} | {whole} |")
+    print("\n| command | seconds |\n|---|---|")
+    for name in COMMANDS:
+        print(f"| {name} | {tell([run[name] for run in commands])} |")
 
 
 if __name__ == "__main__":

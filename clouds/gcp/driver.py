@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from itertools import chain
 from types import MappingProxyType
-from typing import Any
 
 from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
 from clouds.errors import CapacityError, CloudError, ForeignError, InvalidError, NotFoundError, QuotaError, ThrottledError
 from clouds.gcp import instances, machines, network, operations
-from clouds.gcp.calls import Calls
+from clouds.gcp.client import Client
 from clouds.gcp.failures import NotReadyError
 from clouds.gcp.images import Images
 from clouds.gcp.leftovers import addresses, disks, orphan_rules
@@ -32,11 +31,11 @@ class GoogleCloud:
     is_remote = True
     stopped_costs = "its disk, and a reserved address, which costs more than while the machine runs"
 
-    def __init__(self, calls: Calls, places: Places, images: Images, *, slowness: float = 1.0) -> None:
-        self._calls = calls
+    def __init__(self, client: Client, places: Places, images: Images, *, slowness: float = 1.0) -> None:
+        self._client = client
         self._places = places
         self._images = images
-        self._machines = Machines(calls, places)
+        self._machines = Machines(client, places)
         self._unconfirmed: dict[str, tuple[float, str]] = {}
         self.slowness = slowness
 
@@ -72,7 +71,7 @@ class GoogleCloud:
     def check(self, ticket: Ticket) -> bool:
         """Return whether all operations of a ticket have ended."""
         try:
-            if not operations.have_ended(self._calls, f"{ticket.kind} {ticket.name}", ticket.operation):
+            if not operations.have_ended(self._client, f"{ticket.kind} {ticket.name}", ticket.operation):
                 return False
         except (CapacityError, QuotaError) as error:
             if ticket.verb == "boot":
@@ -87,7 +86,7 @@ class GoogleCloud:
             return True
         found = self._machines.find(machine)
         if found and self._machines.is_own(found):
-            operations.have_ended(self._calls, f"machine {machine}", self._machines.delete(machine))
+            operations.have_ended(self._client, f"machine {machine}", self._machines.delete(machine))
         return False
 
     def _image_is_gone(self, image: str) -> bool:
@@ -98,18 +97,18 @@ class GoogleCloud:
         found = self._images.find(image)
         if found and found.labels.get("bake") == bake:
             del self._unconfirmed[image]
-            operations.have_ended(self._calls, f"image {image}", self._images.delete(image))
+            operations.have_ended(self._client, f"image {image}", self._images.delete(image))
         return False
 
     def console(self, machine: str, since: int) -> ConsoleText:
         """Return what serial port 1 printed from byte `since` on; the last MiB is kept, and nothing of a machine that is off."""
-        path = f"zones/{self._machines.zone(machine)}/instances/{machine}/serialPort"
+        send, zone = self._client.services.instances.get_serial_port_output, self._machines.zone(machine)
         try:
-            output = self._calls.get(f"machine {machine}: console", path, start=str(since), port="1")
+            output = self._client.ask(f"machine {machine}: console", send, zone=zone, instance=machine, start=since, port=1)
         except NotReadyError:
             return ConsoleText("", since)
-        began = int(output.get("start", since))
-        return ConsoleText(output.get("contents", ""), int(output.get("next", since)), lost=began > since)
+        began = output.start if "start" in output else since
+        return ConsoleText(output.contents, output.next_ if "next_" in output else since, lost=began > since)
 
     def find(self, kind: Kind, name: str) -> Resource | None:
         """Return one thing, or None."""
@@ -131,9 +130,9 @@ class GoogleCloud:
         listers: dict[Kind, Callable[[], list[Resource]]] = {
             Kind.MACHINE: lambda: self._machines.resources(labels),
             Kind.IMAGE: lambda: self._images.resources(labels),
-            Kind.DISK: lambda: disks(self._calls, labels),
-            Kind.RULE: lambda: orphan_rules(self._calls, labels, self._machines),
-            Kind.ADDRESS: lambda: addresses(self._calls, labels),
+            Kind.DISK: lambda: disks(self._client, labels),
+            Kind.RULE: lambda: orphan_rules(self._client, labels, self._machines),
+            Kind.ADDRESS: lambda: addresses(self._client, labels),
         }
         asked = [partly(lister) for kind, lister in listers.items() if kind in kinds]
         found = chain.from_iterable(resources for resources, _ in asked)
@@ -156,7 +155,7 @@ class GoogleCloud:
         elif kind is Kind.IMAGE:
             operation = self._images.delete(name)
         elif kind is Kind.RULE:
-            operation = operations.refer(network.delete_rules(self._calls, [name]))
+            operation = operations.refer(network.delete_rules(self._client, [name]))
         else:
             operation = self._delete_zonal(kind, name)
         return Ticket("delete", kind, name, operation)
@@ -166,18 +165,22 @@ class GoogleCloud:
         found = self.find(kind, name)
         if found is None:
             return ""
-        path = f"zones/{found.zone}/disks/{name}" if kind is Kind.DISK else f"regions/{found.zone}/addresses/{name}"
+        what, services = f"{kind} {name}", self._client.services
         try:
-            return operations.refer([self._calls.change(f"{kind} {name}", path, method="DELETE")])
+            if kind is Kind.DISK:
+                operation = self._client.change(what, services.disks.delete_unary, zone=found.zone, disk=name)
+            else:
+                operation = self._client.change(what, services.addresses.delete_unary, region=found.zone, address=name)
+            return operations.refer([operation])
         except NotFoundError:
             return ""
 
     def address(self, machine: str, port: int) -> Endpoint:
         """Return the address of a machine: the public one, or the internal one of a machine without."""
         instance = self._machines.glance(machine)
-        interface: dict[str, Any] = next(iter(instance.get("networkInterfaces", ())), {})
-        public = next((access.get("natIP") for access in interface.get("accessConfigs", ())), None)
-        host = public or interface.get("networkIP")
+        interfaces = instance.network_interfaces[:1]
+        public = next((access.nat_i_p for interface in interfaces for access in interface.access_configs), "")
+        host = public or next((interface.network_i_p for interface in interfaces), "")
         if not host or instances.state(instance) not in (State.RUNNING, State.STARTING):
             raise CloudError(f"machine {machine}: it has no address while it is off", next_step=f"Start it: ./inv start {machine}")
         return Endpoint(host, port)

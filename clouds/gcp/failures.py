@@ -6,8 +6,10 @@ cloud.google.com/compute/docs/api/best-practices (throttling: 403 rateLimitExcee
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
 
 from clouds.errors import (
     CapacityError,
@@ -23,7 +25,11 @@ from clouds.errors import (
 )
 from clouds.gcp.advice import advice
 
-Json = Mapping[str, Any]
+if TYPE_CHECKING:
+    from google.api_core.exceptions import GoogleAPICallError
+    from requests import Response
+
+    from clouds.gcp import sdk
 
 CAPACITY = frozenset(
     {
@@ -69,18 +75,37 @@ _OF_VALUES = (InvalidError, ChangedError, NotFoundError)
 """The refusals that may be due to a value of the user's: a policy's arrives as conditionNotMet."""
 
 
-def of_answer(what: str, status: int, body: Json | None) -> CloudError:
-    """Return the error behind an answer that is no success: `what` was asked about; `body` is its JSON, None without any.
+def of_refusal(what: str, error: GoogleAPICallError) -> CloudError:
+    """Return the error behind a refusal of the service: `what` was asked about."""
+    response = error.response
+    first: Mapping[str, Any] = next(iter(error.errors), {})
+    message = first.get("message") or (response.json()["error"].get("message") if response is not None else error.message)
+    return _of_status(what, first.get("reason", ""), message or "", response)
 
-    The service puts an object into `error`; JSON without one, such as a gateway's {"error": "access_denied"}, is not its own.
-    """
-    error = (body or {}).get("error")
-    if not isinstance(error, dict):
-        if status < 400 or status in _OF_THE_SERVICE_ALONE:
-            return foreign(what, status, "it is not JSON" if body is None else "it has not the form of its answers")
-        error = {}
-    first: Json = next((one for one in error.get("errors") or () if isinstance(one, dict)), {})
-    return _of_code(what, first.get("reason", ""), first.get("message") or error.get("message") or f"HTTP status {status}", status)
+
+def of_foreign(what: str, response: Response, *, is_json: bool) -> CloudError:
+    """Return the error behind an answer that has not the form of the service's, such as a gateway's {"error": "access_denied"}."""
+    if response.status_code < 400 or response.status_code in _OF_THE_SERVICE_ALONE:
+        return foreign(what, response.status_code, "it has not the form of its answers" if is_json else "it is not JSON")
+    return _of_status(what, "", "", response)
+
+
+def _of_status(what: str, code: str, message: str, response: Response) -> CloudError:
+    status = response.status_code
+    found = _of_code(what, code, message or f"HTTP status {status}", status)
+    if isinstance(found, ThrottledError):
+        found.retry_after_s = retry_after_s(response.headers.get("Retry-After", ""), time.time())
+    return found
+
+
+def retry_after_s(header: str, now: float) -> float:
+    """Return the seconds that a header Retry-After asks for: a number, or a date (RFC 9110, 10.2.3). 0: it asks for nothing."""
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        return max(0.0, parsedate_to_datetime(header).timestamp() - now)
+    except ValueError:
+        return 0.0
 
 
 def foreign(what: str, status: int, why: str) -> ForeignError:
@@ -91,21 +116,21 @@ def foreign(what: str, status: int, why: str) -> ForeignError:
     )
 
 
-def of_operation(what: str, operation: Json, zone: str = "") -> CloudError:
+def of_operation(what: str, operation: sdk.compute.Operation, zone: str = "") -> CloudError:
     """Return the error with which an operation has ended; the one that says most, when there are several.
 
     An operation that has ended stays as it is, so no error of one is worth another question: what would be throttling in an
     answer is FailedError here (INTERNAL_ERROR comes with httpErrorStatusCode 503: ubicloud/ubicloud#5495).
     """
-    errors = sorted(operation["error"].get("errors", ()), key=lambda error: error.get("code", "") not in CAPACITY | QUOTA)
-    status = int(operation.get("httpErrorStatusCode") or 400)
-    first: Json = next(iter(errors), {})
-    message = first.get("message") or operation.get("httpErrorMessage") or f"the operation failed with HTTP status {status}"
-    found = _of_code(what, first.get("code", ""), message, status)
+    errors = sorted(operation.error.errors, key=lambda error: error.code not in CAPACITY | QUOTA)
+    status = operation.http_error_status_code or 400
+    first = errors[0] if errors else None
+    message = (first and first.message) or operation.http_error_message or f"the operation failed with HTTP status {status}"
+    found = _of_code(what, first.code if first else "", message, status)
     if isinstance(found, ThrottledError):
         found = FailedError(found.message, next_step=_NEXT_STEPS[FailedError])
     if isinstance(found, CapacityError):
-        found.zone, found.zones = zone, tuple(_zones_available(first))
+        found.zone, found.zones = zone, tuple(_zones_available(first) if first else ())
     return found
 
 
@@ -133,8 +158,8 @@ def _kind(code: str, status: int) -> type[CloudError]:
     return _BY_STATUS.get(status, InvalidError)
 
 
-def _zones_available(error: Json) -> Iterator[str]:
+def _zones_available(error: sdk.compute.Errors) -> Iterator[str]:
     """Yield the zones that an error's details name (`zonesAvailable`, with commas)."""
-    for detail in error.get("errorDetails", ()):
-        zones = detail.get("errorInfo", {}).get("metadatas", {}).get("zonesAvailable", "")
+    for detail in error.error_details:
+        zones = detail.error_info.metadatas.get("zonesAvailable", "")
         yield from (zone.strip() for zone in zones.split(",") if zone.strip())

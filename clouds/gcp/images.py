@@ -11,8 +11,8 @@ from typing import Any
 from clouds import names
 from clouds.driver import Base, BaseImage, Kind, Resource, State
 from clouds.errors import ConflictError, InvalidError, NotFoundError
-from clouds.gcp import naming
-from clouds.gcp.calls import Calls
+from clouds.gcp import naming, sdk
+from clouds.gcp.client import Client
 from clouds.gcp.instances import seconds
 from clouds.gcp.labelling import lay
 from clouds.gcp.operations import finish, refer
@@ -29,10 +29,10 @@ _BASES = {
 class Images:
     """The images of a project; `kept` is the file that remembers which base a suite stood for."""
 
-    calls: Calls
+    client: Client
     region: str
     kept: Path
-    _seen: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _seen: dict[str, sdk.compute.Image] = field(default_factory=dict)
 
     def resolve(self, base: Base, *, refresh: bool) -> BaseImage:
         """Return the newest image of a base's family, or the one that it was when it was asked for last."""
@@ -40,36 +40,37 @@ class Images:
         known: dict[str, dict[str, Any]] = json.loads(self.kept.read_text(encoding="utf-8")) if self.kept.exists() else {}
         if refresh or family not in known:
             what = f"base {base.suite}: newest image of family {family} of {owner}"
-            image = self.calls.get(what, f"global/images/family/{family}", project=owner)
-            known[family] = {"name": image["name"], "disk_gb": int(image["diskSizeGb"])}
+            image = self.client.ask(what, self.client.services.images.get_from_family, project=owner, family=family)
+            known[family] = {"name": image.name, "disk_gb": image.disk_size_gb}
             self.kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(self.kept, json.dumps(known))
         found = known[family]
         return BaseImage(f"projects/{owner}/global/images/{found['name']}", owner, base, found["disk_gb"])
 
-    def snapshot(self, instance: Mapping[str, Any], image: str, labels: Mapping[str, str]) -> str:
+    def snapshot(self, instance: sdk.compute.Instance, image: str, labels: Mapping[str, str]) -> str:
         """Ask for an image of an instance's boot disk and return the operation. ConflictError: the name is taken."""
-        disk = next(disk["source"] for disk in instance["disks"] if disk.get("boot"))
-        body = {
-            "name": naming.image_name(image),
-            "sourceDisk": disk[disk.index("projects/") :],
-            "labels": naming.to_labels({**labels, "name": image}),
-            "storageLocations": [self.region],
-            "description": f"Baked by Bakehouse: {image}",
-        }
+        disk = next(disk.source for disk in instance.disks if disk.boot)
+        body = sdk.compute.Image(
+            name=naming.image_name(image),
+            source_disk=disk[disk.index("projects/") :],
+            labels=naming.to_labels({**labels, "name": image}),
+            storage_locations=[self.region],
+            description=f"Baked by Bakehouse: {image}",
+        )
         try:
-            operation = self.calls.change(f"image {image}", "global/images", body)
+            operation = self.client.change(f"image {image}", self.client.services.images.insert_unary, image_resource=body)
         except ConflictError:
             raise ConflictError(f"image {image}: the name is taken", next_step="Bake again, for the next version.") from None
         return refer([operation])
 
-    def get(self, name: str) -> dict[str, Any]:
+    def get(self, name: str) -> sdk.compute.Image:
         """Return an image. NotFoundError: there is none."""
         try:
-            self._seen[name] = image = self.calls.get(f"image {name}", _path(name))
-            return image
+            image = self.client.ask(f"image {name}", self.client.services.images.get, image=naming.image_name(name))
         except NotFoundError:
             raise NotFoundError(f"image {name}: there is none", next_step="See: ./inv images --cloud gcp") from None
+        self._seen[name] = image
+        return image
 
     def find(self, name: str) -> Resource | None:
         """Return an image, or None."""
@@ -80,40 +81,42 @@ class Images:
 
     def resources(self, labels: Mapping[str, str]) -> list[Resource]:
         """Return the images that carry all these labels."""
-        pages = self.calls.pages("images", "global/images", naming.label_filter(labels))
-        return [_resource(image) for page in pages for image in page.get("items", ())]
+        pages = self.client.pages("images", self.client.services.images.list, naming.label_filter(labels))
+        return [_resource(image) for page in pages for image in page.items]
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
         """Lay labels over those of an image; one that becomes stable joins the family of its recipe.
 
         What was read of it before serves, however old it is: the fingerprint tells whether its labels are still those.
         """
+        what, resource = f"image {name}", naming.image_name(name)
 
-        def read() -> dict[str, Any]:
+        def read() -> sdk.compute.Image:
             image = self._seen.get(name) or self.get(name)
             del self._seen[name]
             return image
 
-        image, now = lay(self.calls, f"image {name}", _path(name), labels, read)
+        def set_labels(fields: dict[str, object]) -> sdk.compute.Operation:
+            send = self.client.services.images.set_labels_unary
+            return self.client.relabel(what, send, resource=resource, global_set_labels_request_resource=fields)
+
+        image, now = lay(self.client, what, set_labels, labels, read)
         self._set_family(name, image, now)
 
-    def _set_family(self, name: str, image: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+    def _set_family(self, name: str, image: sdk.compute.Image, labels: Mapping[str, str]) -> None:
         wanted = naming.family(labels.get("recipe", "")) if labels.get("state") == names.STABLE and labels.get("recipe") else ""
-        if wanted and wanted != image.get("family", ""):
-            operation = self.calls.change(f"image {name}", _path(name), {"family": wanted}, method="PATCH")
-            finish(self.calls, f"image {name}", operation)
+        if wanted and wanted != image.family:
+            what, send = f"image {name}", self.client.services.images.patch_unary
+            operation = self.client.change(what, send, image=naming.image_name(name), image_resource={"family": wanted})
+            finish(self.client, what, operation)
 
     def delete(self, name: str) -> str:
         """Ask for the removal of an image and return the operation; "" when it is gone."""
         try:
-            return refer([self.calls.change(f"image {name}", _path(name), method="DELETE")])
+            send = self.client.services.images.delete_unary
+            return refer([self.client.change(f"image {name}", send, image=naming.image_name(name))])
         except NotFoundError:
             return ""
-
-
-def _path(name: str) -> str:
-    """Return the part of an image's URL behind the project."""
-    return f"global/images/{naming.image_name(name)}"
 
 
 def _family_of(base: Base) -> tuple[str, str]:
@@ -125,15 +128,15 @@ def _family_of(base: Base) -> tuple[str, str]:
     return _BASES[base.suite, base.architecture]
 
 
-def _resource(image: Mapping[str, Any]) -> Resource:
-    labels = naming.from_labels(image.get("labels", {}))
-    if image.get("deprecated", {}).get("state", "ACTIVE") != "ACTIVE":  # as `gcloud compute images deprecate` leaves it
+def _resource(image: sdk.compute.Image) -> Resource:
+    labels = naming.from_labels(image.labels)
+    if (image.deprecated.state or "ACTIVE") != "ACTIVE":  # as `gcloud compute images deprecate` leaves it
         labels["state"] = names.DEPRECATED
     return Resource(
         kind=Kind.IMAGE,
-        name=labels.pop("name", image["name"]),
-        state=State.READY if image.get("status") == "READY" else State.PENDING,
+        name=labels.pop("name", image.name),
+        state=State.READY if image.status == "READY" else State.PENDING,
         labels=labels,
-        created_at=seconds(image.get("creationTimestamp", "")),
-        size_bytes=int(image.get("archiveSizeBytes", 0)) or int(image.get("diskSizeGb", 0)) * 2**30,
+        created_at=seconds(image.creation_timestamp),
+        size_bytes=image.archive_size_bytes or image.disk_size_gb * 2**30,
     )

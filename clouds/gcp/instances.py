@@ -5,12 +5,12 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Protocol
 
 from clouds import names
 from clouds.driver import BootSpec, End, Kind, Resource, State
 from clouds.errors import InvalidError
-from clouds.gcp import naming
+from clouds.gcp import naming, sdk
 from clouds.gcp.machine_types import choose, disk_type
 from clouds.gcp.places import Places, region_of
 
@@ -35,30 +35,40 @@ _STATES = {
 }
 
 
-def body(spec: BootSpec, places: Places, *, zone: str, tags: list[str], address: str) -> dict[str, Any]:
+class Zoned(Protocol):
+    """What is in a zone."""
+
+    zone: str
+
+
+def body(spec: BootSpec, places: Places, *, zone: str, tags: list[str], address: str) -> sdk.compute.Instance:
     """Return the instance to ask for; `address` is a reserved one, or ""."""
     labels = naming.to_labels(spec.labels)
     machine_type = spec.wishes.machine_type or choose(spec.cpus, spec.memory_mb)
-    accounts = [{"email": places.service_account, "scopes": ["https://www.googleapis.com/auth/cloud-platform"]}]
-    return {
-        "name": spec.name,
-        "machineType": f"zones/{zone}/machineTypes/{machine_type}",
-        "labels": labels,
-        "tags": {"items": tags},
-        "disks": [_disk(spec, zone, labels, spec.wishes.disk_type or disk_type(machine_type))],
-        "networkInterfaces": [_interface(spec, places, zone, address)],
-        "metadata": {"items": _metadata(spec)},
-        "scheduling": scheduling(spec),
-        "serviceAccounts": accounts if places.service_account else [],
-        "shieldedInstanceConfig": {"enableSecureBoot": True, "enableVtpm": True, "enableIntegrityMonitoring": True},
-    }
+    account = sdk.compute.ServiceAccount(email=places.service_account, scopes=["https://www.googleapis.com/auth/cloud-platform"])
+    return sdk.compute.Instance(
+        name=spec.name,
+        machine_type=f"zones/{zone}/machineTypes/{machine_type}",
+        labels=labels,
+        tags=sdk.compute.Tags(items=tags),
+        disks=[_disk(spec, zone, labels, spec.wishes.disk_type or disk_type(machine_type))],
+        network_interfaces=[_interface(spec, places, zone, address)],
+        metadata=sdk.compute.Metadata(items=metadata_items(_metadata(spec))),
+        scheduling=scheduling(spec),
+        service_accounts=[account] if places.service_account else [],
+        shielded_instance_config=sdk.compute.ShieldedInstanceConfig(
+            enable_secure_boot=True, enable_vtpm=True, enable_integrity_monitoring=True
+        ),
+    )
 
 
-def _disk(spec: BootSpec, zone: str, labels: Mapping[str, str], kind: str) -> dict[str, Any]:
-    parameters = {"sourceImage": source_link(spec.source), "diskSizeGb": str(spec.disk_gb), "labels": dict(labels)}
+def _disk(spec: BootSpec, zone: str, labels: Mapping[str, str], kind: str) -> sdk.compute.AttachedDisk:
+    parameters = sdk.compute.AttachedDiskInitializeParams(
+        source_image=source_link(spec.source), disk_size_gb=spec.disk_gb, labels=dict(labels)
+    )
     if kind:
-        parameters["diskType"] = f"zones/{zone}/diskTypes/{kind}"
-    return {"boot": True, "autoDelete": True, "initializeParams": parameters}
+        parameters.disk_type = f"zones/{zone}/diskTypes/{kind}"
+    return sdk.compute.AttachedDisk(boot=True, auto_delete=True, initialize_params=parameters)
 
 
 def source_link(source: str) -> str:
@@ -66,45 +76,56 @@ def source_link(source: str) -> str:
     return source if source.startswith("projects/") else f"global/images/{naming.image_name(source)}"
 
 
-def _interface(spec: BootSpec, places: Places, zone: str, address: str) -> dict[str, Any]:
-    interface: dict[str, Any] = {"network": f"global/networks/{places.network}"}
+def _interface(spec: BootSpec, places: Places, zone: str, address: str) -> sdk.compute.NetworkInterface:
+    interface = sdk.compute.NetworkInterface(network=f"global/networks/{places.network}")
     if places.subnet:
-        interface["subnetwork"] = f"regions/{region_of(zone)}/subnetworks/{places.subnet}"
+        interface.subnetwork = f"regions/{region_of(zone)}/subnetworks/{places.subnet}"
     if not spec.wishes.no_public_ip:
-        access = {"type": "ONE_TO_ONE_NAT", "name": "External NAT"}
-        interface["accessConfigs"] = [access | ({"natIP": address} if address else {})]
+        access = sdk.compute.AccessConfig(type_="ONE_TO_ONE_NAT", name="External NAT")
+        if address:
+            access.nat_i_p = address
+        interface.access_configs = [access]
     return interface
 
 
-def _metadata(spec: BootSpec) -> list[dict[str, str]]:
+def _metadata(spec: BootSpec) -> dict[str, str]:
     items = {"block-project-ssh-keys": "TRUE", "enable-oslogin": "FALSE"}
     if spec.script:
         items[SCRIPT] = spec.script
     if spec.facts:
         items[FACTS] = write_facts(spec.facts)
-    return [{"key": key, "value": value} for key, value in items.items()]
+    return items
 
 
-def scheduling(spec: BootSpec) -> dict[str, Any]:
+def metadata_items(metadata: Mapping[str, str]) -> list[sdk.compute.Items]:
+    """Return metadata as the service takes it."""
+    return [sdk.compute.Items(key=key, value=value) for key, value in metadata.items()]
+
+
+def scheduling(spec: BootSpec) -> sdk.compute.Scheduling:
     """Return how a machine ends: at its deadline, and when spot capacity is taken back (there is one action for both)."""
-    spot = {"provisioningModel": "SPOT", "onHostMaintenance": "TERMINATE", "automaticRestart": False}
     ends = {spec.at_deadline} if spec.deadline_s else set()
     ends |= {spec.wishes.on_preempt} if spec.wishes.spot else set()
-    wanted: dict[str, Any] = spot if spec.wishes.spot else {"provisioningModel": "STANDARD", "automaticRestart": not ends}
+    if spec.wishes.spot:
+        wanted = sdk.compute.Scheduling(provisioning_model="SPOT", on_host_maintenance="TERMINATE", automatic_restart=False)
+    else:
+        wanted = sdk.compute.Scheduling(provisioning_model="STANDARD", automatic_restart=not ends)
     if ends:
-        wanted["instanceTerminationAction"] = (End.DELETE if End.DELETE in ends else End.STOP).upper()
-    return wanted | run_time(spec.deadline_s)
+        wanted.instance_termination_action = (End.DELETE if End.DELETE in ends else End.STOP).upper()
+    limit_run_time(wanted, spec.deadline_s)
+    return wanted
 
 
-def run_time(deadline_s: int) -> dict[str, Any]:
-    """Return the part of a schedule that limits the run time. InvalidError: longer than Compute Engine allows."""
+def limit_run_time(schedule: sdk.compute.Scheduling, deadline_s: int) -> None:
+    """Set the part of a schedule that limits the run time; 0: no limit. InvalidError: longer than Compute Engine allows."""
     least_s, most_s = LIFETIME_S
     if deadline_s > most_s:
         raise InvalidError(
             f"a lifetime of {deadline_s / 3600:.0f} h: Compute Engine limits it to {most_s // 3600} h",
             next_step=f"Give --lifetime-h {most_s // 3600 - 1} or less, or 0 for no limit.",
         )
-    return {"maxRunDuration": {"seconds": str(max(deadline_s, least_s))}} if deadline_s else {}
+    if deadline_s:
+        schedule.max_run_duration = sdk.compute.Duration(seconds=max(deadline_s, least_s))
 
 
 def write_facts(facts: Mapping[str, str]) -> str:
@@ -118,40 +139,40 @@ def read_facts(text: str) -> dict[str, str]:
     return {key: value for key, _, value in (word.partition("=") for word in words)}
 
 
-def metadata_of(instance: Mapping[str, Any]) -> dict[str, str]:
+def metadata_of(instance: sdk.compute.Instance) -> dict[str, str]:
     """Return the metadata of an instance."""
-    return {item["key"]: item.get("value", "") for item in instance.get("metadata", {}).get("items", ())}
+    return {item.key: item.value for item in instance.metadata.items}
 
 
-def zone_of(thing: Mapping[str, Any]) -> str:
+def zone_of(thing: Zoned) -> str:
     """Return the zone that an instance or disk is in."""
-    return str(thing["zone"]).rpartition("/")[2]
+    return thing.zone.rpartition("/")[2]
 
 
-def is_ours(instance: Mapping[str, Any]) -> bool:
+def is_ours(instance: sdk.compute.Instance) -> bool:
     """Say whether Bakehouse made an instance."""
-    return naming.from_labels(instance.get("labels", {})).get("project") == names.PROJECT
+    return naming.from_labels(instance.labels).get("project") == names.PROJECT
 
 
-def path(instance: Mapping[str, Any]) -> str:
-    """Return the part of an instance's URL behind the project."""
-    return f"zones/{zone_of(instance)}/instances/{instance['name']}"
+def place(instance: sdk.compute.Instance) -> dict[str, str]:
+    """Return the fields of a request that say which instance it is about."""
+    return {"zone": zone_of(instance), "instance": instance.name}
 
 
-def state(instance: Mapping[str, Any]) -> State:
+def state(instance: sdk.compute.Instance) -> State:
     """Return what an instance does now."""
-    return _STATES.get(instance.get("status", ""), State.STARTING)
+    return _STATES.get(instance.status, State.STARTING)
 
 
-def resource(instance: Mapping[str, Any]) -> Resource:
+def resource(instance: sdk.compute.Instance) -> Resource:
     """Return an instance as everybody else knows it."""
-    size_gb = sum(int(disk.get("diskSizeGb", 0)) for disk in instance.get("disks", ()))
+    size_gb = sum(disk.disk_size_gb for disk in instance.disks)
     return Resource(
         kind=Kind.MACHINE,
-        name=instance["name"],
+        name=instance.name,
         state=state(instance),
-        labels=naming.from_labels(instance.get("labels", {})),
-        created_at=seconds(instance.get("creationTimestamp", "")),
+        labels=naming.from_labels(instance.labels),
+        created_at=seconds(instance.creation_timestamp),
         size_bytes=size_gb * 2**30,
         zone=zone_of(instance),
     )

@@ -2,42 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import partial
-from typing import Any
+from typing import Protocol, TypeVar
 
 from clouds.errors import CloudError
-from clouds.gcp import naming
-from clouds.gcp.calls import Calls
+from clouds.gcp import naming, sdk
+from clouds.gcp.client import Client
 from clouds.gcp.failures import ChangedError
 from clouds.gcp.operations import finish
 
 _TRIES = 5
 
 
+class Labelled(Protocol):
+    """What lay reads of an instance, a disk or an image."""
+
+    labels: MutableMapping[str, str]
+    label_fingerprint: str
+
+
+T = TypeVar("T", bound=Labelled)
+SetLabels = Callable[[dict[str, object]], "sdk.compute.Operation"]
+"""Asks for new labels: takes the fields `labels` and `label_fingerprint` of a request, returns its operation."""
+
+
 def lay(
-    calls: Calls, what: str, path: str, labels: Mapping[str, str], read: Callable[[], Mapping[str, Any]]
-) -> tuple[Mapping[str, Any], dict[str, str]]:
+    client: Client, what: str, set_labels: SetLabels, labels: Mapping[str, str], read: Callable[[], T]
+) -> tuple[T, dict[str, str]]:
     """Lay labels over those of a thing; return the thing as `read`, and its labels now. CloudError: five attempts failed."""
     for _ in range(_TRIES):
         thing = read()
-        wanted = {**thing.get("labels", {}), **naming.to_labels(labels)}
+        wanted = {**thing.labels, **naming.to_labels(labels)}
         try:
-            operation = calls.relabel(what, path, {"labels": wanted, "labelFingerprint": thing["labelFingerprint"]})
-            finish(calls, what, operation)
+            finish(client, what, set_labels({"labels": wanted, "label_fingerprint": thing.label_fingerprint}))
         except ChangedError:
             continue
         return thing, wanted
     raise CloudError(f"{what}: labels keep changing; gave up after {_TRIES} attempts", next_step="Try again.")
 
 
-def lay_over_disks(calls: Calls, instance: Mapping[str, Any], labels: Mapping[str, str]) -> None:
+def lay_over_disks(client: Client, instance: sdk.compute.Instance, labels: Mapping[str, str]) -> None:
     """Lay labels over those of a machine's boot disk: it is judged by them when the machine is deleted without its disk.
 
     A disk has its own labels (disks.setLabels), which do not follow those of the instance.
     """
-    for disk in instance.get("disks", ()):
-        if disk.get("boot") and "/disks/" in disk.get("source", ""):
-            path = disk["source"].partition("/projects/")[2].partition("/")[2]
-            what = f"disk {path.rpartition('/')[2]}"
-            lay(calls, what, path, labels, partial(calls.get, what, path))
+    for disk in instance.disks:
+        if disk.boot and "/disks/" in disk.source:
+            zone, _, name = disk.source.partition("/zones/")[2].split("/")
+            _lay_over_disk(client, zone, name, labels)
+
+
+def _lay_over_disk(client: Client, zone: str, name: str, labels: Mapping[str, str]) -> None:
+    what, disks = f"disk {name}", client.services.disks
+
+    def set_labels(fields: dict[str, object]) -> sdk.compute.Operation:
+        return client.relabel(what, disks.set_labels_unary, zone=zone, resource=name, zone_set_labels_request_resource=fields)
+
+    lay(client, what, set_labels, labels, partial(client.ask, what, disks.get, zone=zone, disk=name))

@@ -6,45 +6,45 @@ from collections.abc import Collection, Mapping
 
 from clouds.driver import Kind, Resource, State
 from clouds.errors import NotFoundError, UnreachableError
-from clouds.gcp import naming, network
-from clouds.gcp.calls import Calls
+from clouds.gcp import naming, network, sdk
+from clouds.gcp.client import Client
 from clouds.gcp.instances import seconds, zone_of
 from clouds.gcp.machines import Machines
 from clouds.gcp.scopes import everywhere
 from clouds.incomplete import partly, whole
 
 
-def disks(calls: Calls, labels: Mapping[str, str]) -> list[Resource]:
+def disks(client: Client, labels: Mapping[str, str]) -> list[Resource]:
     """Return the disks that carry all these labels and that no machine uses."""
-    found, missing = partly(lambda: everywhere(calls, "disks", naming.label_filter(labels)))
+    found, missing = partly(lambda: everywhere(client, "disks", naming.label_filter(labels)))
     resources = [
         Resource(
             kind=Kind.DISK,
-            name=disk["name"],
+            name=disk.name,
             state=State.READY,
-            labels=naming.from_labels(disk.get("labels", {})),
-            created_at=seconds(disk.get("creationTimestamp", "")),
-            size_bytes=int(disk.get("sizeGb", 0)) * 2**30,
+            labels=naming.from_labels(disk.labels),
+            created_at=seconds(disk.creation_timestamp),
+            size_bytes=disk.size_gb * 2**30,
             zone=zone_of(disk),
         )
         for disk in found
-        if not disk.get("users")
+        if not disk.users
     ]
     return whole("disks of gcp", resources, missing)
 
 
-def orphan_rules(calls: Calls, labels: Mapping[str, str], machines: Machines) -> list[Resource]:
+def orphan_rules(client: Client, labels: Mapping[str, str], machines: Machines) -> list[Resource]:
     """Return the firewall rules that carry all these labels and that no machine uses: theirs is gone, or has not their tag.
 
     UnreachableError: the machine of some may be in a zone that could not be reached; those are left out.
     """
-    found = [_rule(rule) for rule in network.our_rules(calls)]
+    found = [_rule(rule) for rule in network.our_rules(client)]
     ours = [rule for rule in found if labels.items() <= rule.labels.items()]
     missing: set[str] = set()
     tags: dict[str, Collection[str]] = {}
     for machine in {rule.labels.get("machine", "") for rule in ours}:
         try:
-            tags[machine] = machines.get(machine).get("tags", {}).get("items", ())
+            tags[machine] = machines.get(machine).tags.items
         except NotFoundError:
             tags[machine] = ()
         except UnreachableError as error:
@@ -53,28 +53,28 @@ def orphan_rules(calls: Calls, labels: Mapping[str, str], machines: Machines) ->
     return whole("firewall rules of gcp", orphans, missing)
 
 
-def _rule(rule: Mapping[str, str]) -> Resource:
+def _rule(rule: sdk.compute.Firewall) -> Resource:
     return Resource(
         kind=Kind.RULE,
-        name=rule["name"],
+        name=rule.name,
         state=State.READY,
-        labels=naming.from_description(rule.get("description", "")),
-        created_at=seconds(rule.get("creationTimestamp", "")),
+        labels=naming.from_description(rule.description),
+        created_at=seconds(rule.creation_timestamp),
     )
 
 
-def addresses(calls: Calls, labels: Mapping[str, str]) -> list[Resource]:
+def addresses(client: Client, labels: Mapping[str, str]) -> list[Resource]:
     """Return the addresses that we have reserved and that carry all these labels."""
     expression = 'description="project=bakehouse role=address"'
-    found, missing = partly(lambda: everywhere(calls, "addresses", expression))
+    found, missing = partly(lambda: everywhere(client, "addresses", expression))
     resources = [
         Resource(
             kind=Kind.ADDRESS,
-            name=address["name"],
-            state=State.RUNNING if address.get("users") else State.READY,
-            labels=naming.from_description(address.get("description", "")),
-            created_at=seconds(address.get("creationTimestamp", "")),
-            zone=str(address.get("region", "")).rpartition("/")[2],
+            name=address.name,
+            state=State.RUNNING if address.users else State.READY,
+            labels=naming.from_description(address.description),
+            created_at=seconds(address.creation_timestamp),
+            zone=address.region.rpartition("/")[2],
         )
         for address in found
     ]

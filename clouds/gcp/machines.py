@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from clouds.driver import BootSpec, Resource, State
 from clouds.errors import (
@@ -19,8 +18,8 @@ from clouds.errors import (
     QuotaError,
     ThrottledError,
 )
-from clouds.gcp import instances, naming, network, refusals
-from clouds.gcp.calls import Calls
+from clouds.gcp import instances, naming, network, refusals, sdk
+from clouds.gcp.client import Client
 from clouds.gcp.labelling import lay, lay_over_disks
 from clouds.gcp.operations import finish, refer
 from clouds.gcp.places import OWN_NETWORK, Places, region_of
@@ -37,7 +36,7 @@ FRESH_S = 2.0
 class Machines:
     """The machines of a project, in all its zones."""
 
-    calls: Calls
+    client: Client
     places: Places
     _zones: dict[str, str] = field(default_factory=dict)
     _unconfirmed: dict[str, float] = field(default_factory=dict)
@@ -45,53 +44,55 @@ class Machines:
     _networked: set[str] = field(default_factory=set)
     _asked: dict[str, str] = field(default_factory=dict)
     _usable_zones: list[str] = field(default_factory=list)
-    _seen: dict[str, tuple[float, dict[str, Any]]] = field(default_factory=dict)
+    _seen: dict[str, tuple[float, sdk.compute.Instance]] = field(default_factory=dict)
 
     def create(self, spec: BootSpec) -> str:
         """Ask for a machine with its firewall rules, and return the operations; the same token is the same machine."""
         zone = spec.zone or self.places.zone
         if self.places.is_own_network and region_of(zone) not in self._networked:
-            network.ensure_own_network(self.calls, region_of(zone))
+            network.ensure_own_network(self.client, region_of(zone))
             self._networked.add(region_of(zone))
         try:
             return refer(self._ask(spec, zone))
         except (NotFoundError, InvalidError) as error:  # somebody has deleted it meanwhile
             if not self.places.is_own_network or f"networks/{OWN_NETWORK}" not in error.message:
                 raise
-        network.ensure_own_network(self.calls, region_of(zone))
+        network.ensure_own_network(self.client, region_of(zone))
         return refer(self._ask(spec, zone))
 
-    def _ask(self, spec: BootSpec, zone: str) -> list[dict[str, Any]]:
+    def _ask(self, spec: BootSpec, zone: str) -> list[sdk.compute.Operation]:
         self._tokens[spec.name] = spec.token
-        source = network.source_range(self.places, self.calls) if spec.ports else ""
+        source = network.source_range(self.places, self.client) if spec.ports else ""
         rules = list(network.rules(spec, self.places, source))
-        operations: list[dict[str, Any]] = []
+        operations: list[sdk.compute.Operation] = []
         try:  # those that were asked for before an error are in the list
-            operations += network.make_rules(self.calls, spec, rules, lambda: self._is_taken(spec.name, zone))
-            return [*operations, *self._insert(spec, zone, [rule["name"] for rule in rules])]
+            operations += network.make_rules(self.client, spec, rules, lambda: self._is_taken(spec.name, zone))
+            return [*operations, *self._insert(spec, zone, [rule.name for rule in rules])]
         except ConflictError as error:
-            network.delete_made(self.calls, spec.name, operations, error)
+            network.delete_made(self.client, spec.name, operations, error)
             raise
 
     def _is_taken(self, name: str, zone: str) -> bool:
         """Say whether there is a machine of a name: in a zone, else in any."""
         with suppress(NotFoundError):
-            return bool(self._see(self.calls.get(f"machine {name}", f"zones/{zone}/instances/{name}")))
+            self._read(name, zone)
+            return True
         return self.find(name) is not None
 
-    def _insert(self, spec: BootSpec, zone: str, tags: list[str]) -> list[dict[str, Any]]:
+    def _insert(self, spec: BootSpec, zone: str, tags: list[str]) -> list[sdk.compute.Operation]:
         address = spec.wishes.static_ip and network.reserved_address(
-            self.calls, spec.wishes.static_ip, region_of(zone), {"project": spec.labels.get("project", ""), "role": "address"}
+            self.client, spec.wishes.static_ip, region_of(zone), {"project": spec.labels.get("project", ""), "role": "address"}
         )
         body = instances.body(spec, self.places, zone=zone, tags=tags, address=address)
         what, request_id = f"machine {spec.name}", naming.request_id(spec.token, zone)
-        self._asked[spec.name] = str(body["machineType"])
+        self._asked[spec.name] = body.machine_type
         try:
-            operation = self.calls.change(what, f"zones/{zone}/instances", body, request_id=request_id)
+            send = self.client.services.instances.insert_unary
+            operation = self.client.change(what, send, request_id=request_id, zone=zone, instance_resource=body)
         except ConflictError:
             return self._same(spec, zone)
         except (NotFoundError, InvalidError) as error:
-            raise refusals.of_insert(self.calls, spec, zone, self._asked[spec.name], error) from error
+            raise refusals.of_insert(self.client, spec, zone, self._asked[spec.name], error) from error
         except (CapacityError, QuotaError) as error:
             if isinstance(error, CapacityError):
                 error.zone = zone
@@ -103,14 +104,14 @@ class Machines:
         self._zones[spec.name] = zone
         return [operation]
 
-    def _same(self, spec: BootSpec, zone: str) -> list[dict[str, Any]]:
+    def _same(self, spec: BootSpec, zone: str) -> list[sdk.compute.Operation]:
         """Accept a name that is taken by the very machine that is asked for. ConflictError: it is another one.
 
         It is looked at in the zone that refused: a list over all zones may leave that one out.
         """
         with suppress(NotFoundError):
-            there = self._see(self.calls.get(f"machine {spec.name}", f"zones/{zone}/instances/{spec.name}"))
-            if naming.from_labels(there.get("labels", {})).get("token") == spec.labels.get("token", spec.token):
+            there = self._read(spec.name, zone)
+            if naming.from_labels(there.labels).get("token") == spec.labels.get("token", spec.token):
                 return []
         raise ConflictError(f"machine {spec.name}: the name is taken", next_step="Choose another name, or delete that machine.")
 
@@ -123,21 +124,21 @@ class Machines:
 
     def _need(self, name: str) -> str:
         """Return the type that a machine was asked for as, and its processors where they can be found out."""
-        machine_type = self._asked[name]
-        need = machine_type.rpartition("/")[2]
+        _, zone, _, kind = self._asked[name].split("/")
         with suppress(CloudError):
-            need += f" ({self.calls.get(f'machine type {need}', machine_type)['guestCpus']} processors)"
-        return need
+            send = self.client.services.machine_types.get
+            return f"{kind} ({self.client.ask(f'machine type {kind}', send, zone=zone, machine_type=kind).guest_cpus} processors)"
+        return kind
 
     def _other_zones(self, zone: str) -> tuple[str, ...]:
         """Return the other zones of a zone's region that are up; they are asked for once, and none are known when that fails."""
         with suppress(CloudError):
             if not self._usable_zones:
-                pages = self.calls.pages("zones", "zones", 'status="UP"')
-                self._usable_zones = [found["name"] for page in pages for found in page.get("items", ())]
+                pages = self.client.pages("zones", self.client.services.zones.list, 'status="UP"')
+                self._usable_zones = [found.name for page in pages for found in page.items]
         return tuple(other for other in self._usable_zones if region_of(other) == region_of(zone) and other != zone)
 
-    def get(self, name: str) -> dict[str, Any]:
+    def get(self, name: str) -> sdk.compute.Instance:
         """Return an instance: ours, where another zone has one of the same name that we did not make.
 
         NotFoundError: no zone has it. UnreachableError: a zone that could not be reached may have it.
@@ -145,7 +146,7 @@ class Machines:
         what = f"machine {name}"
         if name in self._zones:
             try:
-                return self._see(self.calls.get(what, f"zones/{self._zones[name]}/instances/{name}"))
+                return self._read(name, self._zones[name])
             except NotFoundError:
                 self._forget(name)
         found, missing = partly(lambda: self._list(f'name="{name}"'))
@@ -154,26 +155,29 @@ class Machines:
             raise NotFoundError(f"{what}: not found on gcp", next_step="See: ./inv machines --cloud gcp")
         return self._see(next(filter(instances.is_ours, found), found[0]))  # names are unique in a zone alone
 
-    def glance(self, name: str) -> dict[str, Any]:
+    def _read(self, name: str, zone: str) -> sdk.compute.Instance:
+        """Return an instance as it is now. NotFoundError: the zone has none of that name."""
+        return self._see(self.client.ask(f"machine {name}", self.client.services.instances.get, zone=zone, instance=name))
+
+    def glance(self, name: str) -> sdk.compute.Instance:
         """Return an instance as it was read a moment ago, or as it is now. NotFoundError: there is none in any zone."""
-        read_at, instance = self._seen.get(name, (0.0, {}))
+        read_at, instance = self._seen.get(name, (0.0, None))
         return instance if instance and time.monotonic() - read_at < FRESH_S else self.get(name)
 
-    def _see(self, instance: dict[str, Any]) -> dict[str, Any]:
+    def _see(self, instance: sdk.compute.Instance) -> sdk.compute.Instance:
         """Remember where an instance is and what it is like."""
-        self._zones[instance["name"]] = instances.zone_of(instance)
-        self._seen[instance["name"]] = (time.monotonic(), instance)
+        self._zones[instance.name] = instances.zone_of(instance)
+        self._seen[instance.name] = (time.monotonic(), instance)
         return instance
 
     def _forget(self, name: str) -> None:
         self._zones.pop(name, None)
         self._seen.pop(name, None)
 
-    def _change(self, instance: Mapping[str, Any], verb: str = "", *, method: str = "POST") -> str:
+    def _change(self, instance: sdk.compute.Instance, send: Callable[..., sdk.compute.Operation]) -> str:
         """Ask for a change of what an instance does and return the operation."""
-        self._seen.pop(instance["name"], None)
-        path = instances.path(instance) + (f"/{verb}" if verb else "")
-        return refer([self.calls.change(f"machine {instance['name']}", path, method=method)])
+        self._seen.pop(instance.name, None)
+        return refer([self.client.change(f"machine {instance.name}", send, **instances.place(instance))])
 
     def zone(self, name: str) -> str:
         """Return the zone that a machine is in; one that was looked up once is believed."""
@@ -191,73 +195,76 @@ class Machines:
         found, missing = partly(lambda: self._list(naming.label_filter(labels)))
         return whole("machines of gcp", map(instances.resource, found), missing)
 
-    def _list(self, expression: str) -> list[dict[str, Any]]:
-        found, missing = partly(lambda: everywhere(self.calls, "instances", expression))
+    def _list(self, expression: str) -> list[sdk.compute.Instance]:
+        found, missing = partly(lambda: everywhere(self.client, "instances", expression))
         return whole("machines of gcp", map(self._see, found), missing)
 
     def start(self, name: str, *, deadline_s: int, facts: Mapping[str, str]) -> str:
         """Start a machine that is off, or wake one that is suspended, and return the operation; "" when it is on."""
         instance, what = self.get(name), f"machine {name}"
         if instances.state(instance) is State.SUSPENDED:
-            return self._change(instance, "resume")
+            return self._change(instance, self.client.services.instances.resume_unary)
         if instances.state(instance) is not State.STOPPED:
             return ""
         self._tell(what, instance, facts)
         self._schedule(what, instance, deadline_s)
-        return self._change(instance, "start")
+        return self._change(instance, self.client.services.instances.start_unary)
 
-    def _tell(self, what: str, instance: Mapping[str, Any], facts: Mapping[str, str]) -> None:
+    def _tell(self, what: str, instance: sdk.compute.Instance, facts: Mapping[str, str]) -> None:
         """Lay facts over those that a machine was told."""
         items = instances.metadata_of(instance)
         known = instances.read_facts(items.get(instances.FACTS, ""))
         if facts.items() <= known.items():
             return
         items[instances.FACTS] = instances.write_facts({**known, **facts})
-        metadata = {
-            "fingerprint": instance["metadata"]["fingerprint"],
-            "items": [{"key": key, "value": value} for key, value in items.items()],
-        }
-        finish(self.calls, what, self.calls.change(what, f"{instances.path(instance)}/setMetadata", metadata))
+        fingerprint = instance.metadata.fingerprint
+        metadata = sdk.compute.Metadata(fingerprint=fingerprint, items=instances.metadata_items(items))
+        send = self.client.services.instances.set_metadata_unary
+        finish(self.client, what, self.client.change(what, send, **instances.place(instance), metadata_resource=metadata))
 
-    def _schedule(self, what: str, instance: Mapping[str, Any], deadline_s: int) -> None:
+    def _schedule(self, what: str, instance: sdk.compute.Instance, deadline_s: int) -> None:
         """Give a machine that is off its new deadline."""
-        before = dict(instance.get("scheduling", {}))
-        after = {
-            key: value for key, value in before.items() if key not in ("maxRunDuration", "terminationTimestamp", "terminationTime")
-        }
-        after |= instances.run_time(deadline_s)
-        if deadline_s and "instanceTerminationAction" not in after:
-            after |= {"instanceTerminationAction": "STOP", "automaticRestart": False}
-        if not deadline_s and after.get("provisioningModel") != "SPOT":
-            after.pop("instanceTerminationAction", None)
+        before = instance.scheduling
+        after = sdk.compute.Scheduling(before)
+        del after.max_run_duration, after.termination_time
+        instances.limit_run_time(after, deadline_s)
+        if deadline_s and not after.instance_termination_action:
+            after.instance_termination_action, after.automatic_restart = "STOP", False
+        if not deadline_s and after.provisioning_model != "SPOT":
+            del after.instance_termination_action
         if after != before:
-            finish(self.calls, what, self.calls.change(what, f"{instances.path(instance)}/setScheduling", after))
+            send = self.client.services.instances.set_scheduling_unary
+            finish(self.client, what, self.client.change(what, send, **instances.place(instance), scheduling_resource=after))
 
     def stop(self, name: str) -> str:
         """Ask for a machine's orderly end and return the operation; "" when it is off."""
         instance = self.get(name)
         if instances.state(instance) in (State.STOPPED, State.SUSPENDED):
             return ""
-        return self._change(instance, "stop")
+        return self._change(instance, self.client.services.instances.stop_unary)
 
     def suspend(self, name: str) -> str:
         """Ask for a machine to be frozen with its memory and return the operation; "" when it is."""
         instance = self.get(name)
         if instances.state(instance) is State.SUSPENDED:
             return ""
-        return self._change(instance, "suspend")
+        return self._change(instance, self.client.services.instances.suspend_unary)
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
         """Lay labels over those of a machine and of its disk."""
-        path = instances.path(self.glance(name))
+        what, place = f"machine {name}", instances.place(self.glance(name))
 
-        def read() -> dict[str, Any]:
+        def read() -> sdk.compute.Instance:
             instance = self.glance(name)
             self._seen.pop(name, None)
             return instance
 
-        instance, _ = lay(self.calls, f"machine {name}", path, labels, read)
-        lay_over_disks(self.calls, instance, labels)
+        def set_labels(fields: dict[str, object]) -> sdk.compute.Operation:
+            send = self.client.services.instances.set_labels_unary
+            return self.client.relabel(what, send, **place, instances_set_labels_request_resource=fields)
+
+        instance, _ = lay(self.client, what, set_labels, labels, read)
+        lay_over_disks(self.client, instance, labels)
 
     def delete(self, name: str) -> str:
         """Ask for the removal of a machine and its firewall rules, and return the operations; what is gone is gone.
@@ -268,20 +275,20 @@ class Machines:
             instance, operation = self._remove(name)
         except NotFoundError:
             token = self._tokens.get(name)
-            left = network.rules_of_token(self.calls, name, token) if token else []
-            return refer(network.delete_rules(self.calls, left))
+            left = network.rules_of_token(self.client, name, token) if token else []
+            return refer(network.delete_rules(self.client, left))
         self._unconfirmed.pop(name, None)
-        tags = [tag for tag in instance.get("tags", {}).get("items", ()) if naming.machine_of_rule(tag) == name]
-        return " ".join([operation, refer(network.delete_rules(self.calls, tags))]).strip()
+        tags = [tag for tag in instance.tags.items if naming.machine_of_rule(tag) == name]
+        return " ".join([operation, refer(network.delete_rules(self.client, tags))]).strip()
 
-    def _remove(self, name: str) -> tuple[dict[str, Any], str]:
+    def _remove(self, name: str) -> tuple[sdk.compute.Instance, str]:
         """Ask for the removal of an instance where it was seen last, else wherever it is. NotFoundError: it is nowhere."""
         if name in self._seen:
             _, instance = self._seen[name]
             with suppress(NotFoundError):
-                return instance, self._change(instance, method="DELETE")
+                return instance, self._change(instance, self.client.services.instances.delete_unary)
         instance = self.get(name)
-        return instance, self._change(instance, method="DELETE")
+        return instance, self._change(instance, self.client.services.instances.delete_unary)
 
     def may_still_come(self, name: str) -> bool:
         """Say whether a machine that is absent was asked for so lately, without an answer, that it may yet appear."""
@@ -291,7 +298,7 @@ class Machines:
         """Say whether a machine is the one that this process has asked for by this name."""
         return found.labels.get("token") == self._tokens.get(found.name, "")
 
-    def require_off(self, name: str) -> dict[str, Any]:
+    def require_off(self, name: str) -> sdk.compute.Instance:
         """Return a machine that is off. InvalidError: it is on."""
         instance = self.get(name)
         if instances.state(instance) is not State.STOPPED:

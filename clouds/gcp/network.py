@@ -9,15 +9,14 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from clouds import names
 from clouds.driver import BootSpec
 from clouds.errors import BakehouseError, CloudError, ConflictError, InvalidError, NotFoundError, TimedOutError, UsageError
-from clouds.gcp import naming
-from clouds.gcp.calls import Calls
+from clouds.gcp import naming, sdk
+from clouds.gcp.client import Client
 from clouds.gcp.operations import finish
 from clouds.gcp.places import OWN_NETWORK, Places
 from clouds.waiter import until
@@ -33,56 +32,59 @@ _MADE_S = 180
 """How long a network that another command makes may take."""
 
 
-def rules(spec: BootSpec, places: Places, source: str) -> Iterator[dict[str, Any]]:
+def rules(spec: BootSpec, places: Places, source: str) -> Iterator[sdk.compute.Firewall]:
     """Yield the firewall rules that a machine needs, each for a tag of its own name."""
     ports = {"ssh": SSH_PORT if SSH_PORT in spec.ports else 0, "https": spec.wishes.https_port}
     for access, port in ports.items():
         if port:
-            allowed = {"allowed": [{"IPProtocol": "tcp", "ports": [str(port)]}], "sourceRanges": [source]}
-            yield _rule(spec, places, access, _ALLOW_PRIORITY) | allowed
+            rule = _rule(spec, places, access, _ALLOW_PRIORITY, source)
+            rule.allowed = [sdk.compute.Allowed(I_p_protocol="tcp", ports=[str(port)])]
+            yield rule
     if not places.is_own_network:
-        shut = {"denied": [{"IPProtocol": "all"}], "sourceRanges": ["0.0.0.0/0"]}
-        yield _rule(spec, places, "shut", _DENY_PRIORITY) | shut
+        rule = _rule(spec, places, "shut", _DENY_PRIORITY, "0.0.0.0/0")
+        rule.denied = [sdk.compute.Denied(I_p_protocol="all")]
+        yield rule
 
 
-def _rule(spec: BootSpec, places: Places, access: str, priority: int) -> dict[str, Any]:
+def _rule(spec: BootSpec, places: Places, access: str, priority: int, source: str) -> sdk.compute.Firewall:
     name = naming.rule_name(spec.name, access)
-    return {
-        "name": name,
-        "network": f"global/networks/{places.network}",
-        "direction": "INGRESS",
-        "priority": priority,
-        "targetTags": [name],
-        "description": naming.to_description({**spec.labels, "machine": spec.name}),
-    }
+    return sdk.compute.Firewall(
+        name=name,
+        network=f"global/networks/{places.network}",
+        direction="INGRESS",
+        priority=priority,
+        source_ranges=[source],
+        target_tags=[name],
+        description=naming.to_description({**spec.labels, "machine": spec.name}),
+    )
 
 
 def make_rules(
-    calls: Calls, spec: BootSpec, wanted: Iterable[Mapping[str, Any]], is_taken: Callable[[], bool]
-) -> Iterator[dict[str, Any]]:
+    client: Client, spec: BootSpec, wanted: Iterable[sdk.compute.Firewall], is_taken: Callable[[], bool]
+) -> Iterator[sdk.compute.Operation]:
     """Ask for rules and yield their operations; one of the same token, from an earlier try, serves.
 
     One that a dead command left is replaced. ConflictError: it belongs to another machine; `is_taken` says whether there is one of
     the name that is asked for.
     """
     for rule in wanted:
-        what = f"machine {spec.name}: firewall rule {rule['name']}"
+        what = f"machine {spec.name}: firewall rule {rule.name}"
         try:
-            yield _make_rule(calls, spec, rule, what, try_="")
+            yield _make_rule(client, spec, rule, what, try_="")
         except ConflictError:
-            if _must_replace(calls, spec, what, str(rule["name"]), is_taken):
-                yield _make_rule(calls, spec, rule, what, try_="again")
+            if _must_replace(client, spec, what, rule.name, is_taken):
+                yield _make_rule(client, spec, rule, what, try_="again")
 
 
-def _make_rule(calls: Calls, spec: BootSpec, rule: Mapping[str, Any], what: str, *, try_: str) -> dict[str, Any]:
-    request_id = naming.request_id(spec.token, str(rule["name"]), *([try_] if try_ else []))
-    return calls.change(what, "global/firewalls", rule, request_id=request_id)
+def _make_rule(client: Client, spec: BootSpec, rule: sdk.compute.Firewall, what: str, *, try_: str) -> sdk.compute.Operation:
+    request_id = naming.request_id(spec.token, rule.name, *([try_] if try_ else []))
+    return client.change(what, client.services.firewalls.insert_unary, request_id=request_id, firewall_resource=rule)
 
 
-def _must_replace(calls: Calls, spec: BootSpec, what: str, rule: str, is_taken: Callable[[], bool]) -> bool:
+def _must_replace(client: Client, spec: BootSpec, what: str, rule: str, is_taken: Callable[[], bool]) -> bool:
     """Say whether a rule whose name was taken must be made anew, the old one being gone. ConflictError: it is another's."""
     try:
-        labels = naming.from_description(calls.get(what, f"global/firewalls/{rule}").get("description", ""))
+        labels = naming.from_description(client.ask(what, client.services.firewalls.get, firewall=rule).description)
     except NotFoundError:
         return True
     if labels.get("token") == spec.token:
@@ -92,48 +94,48 @@ def _must_replace(calls: Calls, spec: BootSpec, what: str, rule: str, is_taken: 
             f"machine {spec.name}: the name is taken: firewall rule {rule} belongs to another machine of that name",
             next_step="Choose another name. If there is no such machine, ./inv gc removes the rule.",
         )
-    for operation in delete_rules(calls, [rule]):
-        finish(calls, what, operation)
+    for operation in delete_rules(client, [rule]):
+        finish(client, what, operation)
     return True
 
 
-def delete_rules(calls: Calls, rule_names: Iterable[str]) -> list[dict[str, Any]]:
+def delete_rules(client: Client, rule_names: Iterable[str]) -> list[sdk.compute.Operation]:
     """Ask for the removal of rules and return the operations; what is gone is gone."""
     operations = []
     for name in rule_names:
         try:
-            operations.append(calls.change(f"firewall rule {name}", f"global/firewalls/{name}", method="DELETE"))
+            operations.append(client.change(f"firewall rule {name}", client.services.firewalls.delete_unary, firewall=name))
         except NotFoundError:
             continue
     return operations
 
 
-def delete_made(calls: Calls, machine: str, operations: Iterable[dict[str, Any]], cause: Exception) -> None:
+def delete_made(client: Client, machine: str, operations: Iterable[sdk.compute.Operation], cause: Exception) -> None:
     """Remove the rules that these operations make, once they are made, and no other. `cause` is told of one that stays."""
     for operation in operations:
-        rule = str(operation["targetLink"]).rpartition("/")[2]
+        rule = operation.target_link.rpartition("/")[2]
         try:
-            finish(calls, f"machine {machine}: firewall rule {rule}", operation)
-            delete_rules(calls, [rule])
+            finish(client, f"machine {machine}: firewall rule {rule}", operation)
+            delete_rules(client, [rule])
         except BakehouseError as error:
             cause.add_note(f"left behind: firewall rule {rule} ({error.message}); to remove it: ./inv gc")
 
 
-def rules_of_token(calls: Calls, machine: str, token: str) -> list[str]:
+def rules_of_token(client: Client, machine: str, token: str) -> list[str]:
     """Return the names of the rules that one launch made for its machine: another of the same name may have its own there."""
-    found = our_rules(calls, machine)
-    return [rule["name"] for rule in found if naming.from_description(rule.get("description", "")).get("token") == token]
+    found = our_rules(client, machine)
+    return [rule.name for rule in found if naming.from_description(rule.description).get("token") == token]
 
 
-def our_rules(calls: Calls, machine: str = "") -> list[dict[str, Any]]:
+def our_rules(client: Client, machine: str = "") -> list[sdk.compute.Firewall]:
     """Return the firewall rules that we made, of one machine or of all."""
     expression = f"name eq {naming.PREFIX}{machine + '-' if machine else ''}.*"
-    pages = calls.pages("firewall rules", "global/firewalls", expression)
-    found = [rule for page in pages for rule in page.get("items", ())]
-    return [rule for rule in found if not machine or naming.machine_of_rule(rule["name"]) == machine]
+    pages = client.pages("firewall rules", client.services.firewalls.list, expression)
+    found = [rule for page in pages for rule in page.items]
+    return [rule for rule in found if not machine or naming.machine_of_rule(rule.name) == machine]
 
 
-def ensure_own_network(calls: Calls, region: str) -> None:
+def ensure_own_network(client: Client, region: str) -> None:
     """Make our own network where it is absent, and wait until a region has its part of one that another command makes.
 
     It is asked for before it is needed: a firewall rule in a network that does not exist is refused with 404, an instance with 400
@@ -141,74 +143,74 @@ def ensure_own_network(calls: Calls, region: str) -> None:
     """
     what = f"network {OWN_NETWORK}"
     try:
-        found = calls.get(what, f"global/networks/{OWN_NETWORK}")
+        found = client.ask(what, client.services.networks.get, network=OWN_NETWORK)
     except NotFoundError:
-        return make_own_network(calls, region)
-    if found.get("autoCreateSubnetworks") and not _has_part(found, region):
-        _await_part(calls, what, region)
+        return make_own_network(client, region)
+    if found.auto_create_subnetworks and not _has_part(found, region):
+        _await_part(client, what, region)
     return None
 
 
-def make_own_network(calls: Calls, region: str) -> None:
+def make_own_network(client: Client, region: str) -> None:
     """Make our own network and wait until it is there in a region; one that another command makes meanwhile serves."""
     what = f"network {OWN_NETWORK}"
-    network = {
-        "name": OWN_NETWORK,
-        "autoCreateSubnetworks": True,
-        "description": "project=bakehouse",
-        "routingConfig": {"routingMode": "REGIONAL"},
-    }
+    network = sdk.compute.Network(
+        name=OWN_NETWORK,
+        auto_create_subnetworks=True,
+        description="project=bakehouse",
+        routing_config=sdk.compute.NetworkRoutingConfig(routing_mode="REGIONAL"),
+    )
     try:
-        finish(calls, what, calls.change(what, "global/networks", network))
+        finish(client, what, client.change(what, client.services.networks.insert_unary, network_resource=network))
     except ConflictError:
-        _await_part(calls, what, region)
+        _await_part(client, what, region)
 
 
-def _await_part(calls: Calls, what: str, region: str) -> None:
+def _await_part(client: Client, what: str, region: str) -> None:
     """Wait until our own network, which somebody else is making, has its part in a region."""
     try:
         until(
-            lambda: _has_part(calls.get(what, f"global/networks/{OWN_NETWORK}"), region),
+            lambda: _has_part(client.ask(what, client.services.networks.get, network=OWN_NETWORK), region),
             what=f"{what}: its part in {region}",
             timeout_s=_MADE_S,
             poll_max_s=5,
-            sleep=calls.sleep,
-            clock=calls.clock,
+            sleep=client.sleep,
+            clock=client.clock,
         )
     except TimedOutError as error:
         error.next_step = f"Look: gcloud compute networks subnets list --network {OWN_NETWORK}; or choose another --region."
         raise
 
 
-def _has_part(network: Mapping[str, Any], region: str) -> bool:
-    return any(f"/regions/{region}/" in link for link in network.get("subnetworks", ()))
+def _has_part(network: sdk.compute.Network, region: str) -> bool:
+    return any(f"/regions/{region}/" in link for link in network.subnetworks)
 
 
-def reserved_address(calls: Calls, name: str, region: str, labels: Mapping[str, str]) -> str:
+def reserved_address(client: Client, name: str, region: str, labels: Mapping[str, str]) -> str:
     """Return the reserved address of this name, reserved now when it is not there. ConflictError: a machine has it."""
-    what, path = f"address {name}", f"regions/{region}/addresses"
+    what, services = f"address {name}", client.services
     if not _ADDRESS_NAME.fullmatch(name):
         raise InvalidError(
             f"{what}: not a name for an address of Google Cloud",
             next_step="Give --static-ip lowercase letters, digits and hyphens, a letter first, such as notebook-1.",
         )
     try:
-        found = calls.get(what, f"{path}/{name}")
+        found = client.ask(what, services.addresses.get, region=region, address=name)
     except NotFoundError:
-        resource = {"name": name, "description": naming.to_description(labels)}
-        finish(calls, what, calls.change(what, path, resource))
-        found = calls.get(what, f"{path}/{name}")
-    if found.get("users"):
-        user = found["users"][0].rpartition("/")[2]
-        raise ConflictError(f"address {name} ({found['address']}): in use by {user}", next_step="Choose another --static-ip.")
-    return str(found["address"])
+        resource = sdk.compute.Address(name=name, description=naming.to_description(labels))
+        finish(client, what, client.change(what, services.addresses.insert_unary, region=region, address_resource=resource))
+        found = client.ask(what, services.addresses.get, region=region, address=name)
+    if found.users:
+        user = found.users[0].rpartition("/")[2]
+        raise ConflictError(f"address {name} ({found.address}): in use by {user}", next_step="Choose another --static-ip.")
+    return found.address
 
 
-def source_range(places: Places, calls: Calls) -> str:
+def source_range(places: Places, client: Client) -> str:
     """Return the address that may reach our machines, as CIDR: the one that is set, else that of this computer."""
     if places.source:
         return _as_range(places.source)
-    return "127.0.0.1/32" if calls.endpoint else _as_range(_own_address())
+    return "127.0.0.1/32" if client.endpoint else _as_range(_own_address())
 
 
 def _own_address() -> str:

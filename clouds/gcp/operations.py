@@ -3,58 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 from urllib.parse import urlsplit
 
 from clouds.errors import NotFoundError, TimedOutError
-from clouds.gcp import failures
-from clouds.gcp.calls import Calls
+from clouds.gcp import failures, sdk
+from clouds.gcp.client import Client
 from clouds.waiter import until
 
 _FINISH_S = 300
 """How long an operation may take that the next request depends on. A guess: the service names no time."""
 
 
-def refer(operations: Iterable[dict[str, Any]]) -> str:
+def refer(operations: Iterable[sdk.compute.Operation]) -> str:
     """Return what a ticket keeps of operations: `zones/us-central1-a/operations/operation-1`, with spaces between several."""
-    return " ".join(_path(operation["selfLink"]) for operation in operations)
+    return " ".join(_path(operation.self_link) for operation in operations)
 
 
-def have_ended(calls: Calls, what: str, references: str) -> bool:
+def have_ended(client: Client, what: str, references: str) -> bool:
     """Ask about each operation, for as long as Google keeps us waiting; raise the error of one that has failed.
 
     `wait` answers when an operation ends, or within two minutes: fewer requests than asking again and again. When the service is
     overloaded it may answer at once (so its description in the discovery document): whoever asks again keeps an interval.
     """
-    return all(_has_ended(calls, what, reference) for reference in references.split())
+    return all(_has_ended(client, what, reference) for reference in references.split())
 
 
-def finish(calls: Calls, what: str, operation: dict[str, Any]) -> None:
+def finish(client: Client, what: str, operation: sdk.compute.Operation) -> None:
     """Wait for an operation that the next request depends on."""
     reference = refer([operation])
     try:
         until(
-            lambda: have_ended(calls, what, reference),
+            lambda: have_ended(client, what, reference),
             what=what,
             timeout_s=_FINISH_S,
             poll_s=0.1,
             poll_max_s=5,
-            sleep=calls.sleep,
-            clock=calls.clock,
+            sleep=client.sleep,
+            clock=client.clock,
         )
     except TimedOutError as error:
         error.next_step = "Try again in a few minutes; see https://status.cloud.google.com."
         raise
 
 
-def _has_ended(calls: Calls, what: str, reference: str) -> bool:
-    operation = calls.wait(what, reference)
-    if operation.get("status") != "DONE":
+def _has_ended(client: Client, what: str, reference: str) -> bool:
+    operation = client.wait(what, reference)
+    if operation.status != sdk.compute.Operation.Status.DONE:
         return False
     if "error" not in operation:
         return True
     error = failures.of_operation(what, operation, zone=reference.split("/")[1])
-    if isinstance(error, NotFoundError) and operation.get("operationType") == "delete":
+    if isinstance(error, NotFoundError) and operation.operation_type == "delete":
         return True  # it was removed meanwhile: hashicorp/terraform-provider-google#8422, cloudfoundry/bosh-google-cpi-release#298
     raise error
 

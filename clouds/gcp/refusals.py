@@ -5,30 +5,30 @@ from __future__ import annotations
 from clouds.driver import BootSpec
 from clouds.errors import CapacityError, CloudError, NotFoundError
 from clouds.gcp import instances
-from clouds.gcp.calls import Calls
+from clouds.gcp.client import Client
 from clouds.gcp.places import region_of
 from clouds.gcp.scopes import everywhere
 from clouds.incomplete import partly
 
 
-def of_insert(calls: Calls, spec: BootSpec, zone: str, machine_type: str, error: CloudError) -> CloudError:
+def of_insert(client: Client, spec: BootSpec, zone: str, machine_type: str, error: CloudError) -> CloudError:
     """Return what a refusal means. A message that names the image or the type leads to one more question, whose answer decides.
 
     CapacityError: other zones of the region offer the machine type. NotFoundError: the image is gone, which arrives as 404 or as
     400 `invalid` (docker-archive/infrakit.gcp#1).
     """
     source = instances.source_link(spec.source)
-    if source in error.message and _is_gone(calls, source):
+    if source in error.message and _is_gone(client, source):
         return _image_is_gone(spec, source)
     if machine_type in error.message:
-        return _lacks_type(calls, spec, zone, machine_type.rpartition("/")[2], error)
+        return _lacks_type(client, spec, zone, machine_type.rpartition("/")[2], error)
     return error
 
 
-def _is_gone(calls: Calls, source: str) -> bool:
-    owner, _, path = source.removeprefix("projects/").partition("/") if source.startswith("projects/") else ("", "", source)
+def _is_gone(client: Client, source: str) -> bool:
+    owner = source.split("/")[1] if source.startswith("projects/") else client.project
     try:
-        calls.get(f"image {source}", path, project=owner)
+        client.ask(f"image {source}", client.services.images.get, project=owner, image=source.rpartition("/")[2])
     except NotFoundError:
         return True
     except CloudError:
@@ -42,10 +42,10 @@ def _image_is_gone(spec: BootSpec, source: str) -> NotFoundError:
     return NotFoundError(f"image {spec.source}: not found on gcp", next_step=next_step)
 
 
-def _lacks_type(calls: Calls, spec: BootSpec, zone: str, kind: str, error: CloudError) -> CloudError:
+def _lacks_type(client: Client, spec: BootSpec, zone: str, kind: str, error: CloudError) -> CloudError:
     """Return what to do about a type that a zone does not offer: try the region's other zones that do, as after a stock-out."""
     try:
-        offers, _ = partly(lambda: everywhere(calls, "machineTypes", f'name="{kind}"'))
+        offers, _ = partly(lambda: everywhere(client, "machine_types", f'name="{kind}"'))
     except CloudError:
         return error
     zones = sorted({instances.zone_of(offer) for offer in offers})

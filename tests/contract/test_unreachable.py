@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import requests
+from requests.adapters import HTTPAdapter
 
 from clouds import names
 from clouds.driver import BootSpec, Kind, Launcher
 from clouds.errors import NotFoundError, UnreachableError
-from clouds.gcp.calls import Answer, Calls, Send, sender
+from clouds.gcp.client import Client
 from clouds.gcp.driver import GoogleCloud
 from clouds.gcp.images import Images
 from clouds.gcp.places import places
@@ -31,21 +34,22 @@ from tests.servers.vm import ScriptedVms
 ABSENT = "contract-there-is-none"
 
 
-@dataclass(slots=True)
-class Wire:
+class Wire(HTTPAdapter):
     """A way to Compute Engine on which zones are missing from the aggregated lists, as the service writes it."""
 
-    real: Send = field(default_factory=lambda: sender(anonymous=True))
-    cut: set[str] = field(default_factory=set)
+    def __init__(self) -> None:
+        super().__init__()
+        self.cut: set[str] = set()
 
-    def __call__(self, what: str, method: str, url: str, body: bytes | None, timeout_s: float) -> Answer:
-        answer = self.real(what, method, url, body, timeout_s)
-        if "/aggregated/" not in urlsplit(url).path or not self.cut:
+    def send(self, request: requests.PreparedRequest, *args: Any, **more: Any) -> requests.Response:
+        answer = super().send(request, *args, **more)
+        if "/aggregated/" not in urlsplit(str(request.url)).path or not self.cut:
             return answer
-        page = json.loads(answer.content)
+        page = answer.json()
         for zone in self.cut:
             page["items"][f"zones/{zone}"] = {"warning": {"code": "UNREACHABLE"}}
-        return answer._replace(content=json.dumps(page | {"unreachables": [f"zones/{zone}" for zone in self.cut]}).encode())
+        answer._content = json.dumps(page | {"unreachables": [f"zones/{zone}" for zone in self.cut]}).encode()
+        return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +79,14 @@ def _gcp(stack: ExitStack, folder: Path) -> tuple[Launcher, Callable[[set[str]],
     server = stack.enter_context(serve(vms=ScriptedVms(played([]))))
     stack.callback(lambda: check_clean(server))
     wire, where = Wire(), places({"project": "demo"})
-    calls = Calls("demo", server.url, send=wire)
+    client = Client("demo", server.url, adapter=wire)
 
     def cut(zones: set[str]) -> None:
         wire.cut = zones
         cloud._machines._zones.clear()  # as a new command, which has seen no machine yet
         cloud._machines._seen.clear()
 
-    cloud = GoogleCloud(calls, where, Images(calls, where.region, folder / "bases.json"))
+    cloud = GoogleCloud(client, where, Images(client, where.region, folder / "bases.json"))
     return cloud, cut, ("us-central1-a", "us-central1-b")
 
 

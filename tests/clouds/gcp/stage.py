@@ -10,6 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
 
 from bakery.bake import Baked, bake
 from bakery.events import Event, Note, OnEvent
@@ -18,7 +22,7 @@ from bakery.recipe import Builder, Recipe, Step, Test
 from clouds import names, waiter
 from clouds.driver import Endpoint
 from clouds.errors import BakehouseError, TestsFailedError
-from clouds.gcp import calls
+from clouds.gcp.client import Client
 from clouds.gcp.driver import GoogleCloud
 from clouds.gcp.images import Images
 from clouds.gcp.naming import machine_of_rule
@@ -38,25 +42,25 @@ LONG_AFTER = 4_000_000_000.0
 """A time, in seconds since the epoch, when everything has expired."""
 
 
-@dataclass(slots=True)
-class Wire:
+class Wire(HTTPAdapter):
     """What lies between the driver and the server: here answers are lost, keys are pressed and processes killed."""
 
-    server: Gce
-    strikes: Callable[[str, int, str], None] = lambda method, nth, when: None
-    real: calls.Send = field(default_factory=lambda: calls.sender(anonymous=True))
-    seen: Counter[str] = field(default_factory=Counter)
-    is_dead: bool = False
+    def __init__(self, server: Gce, strikes: Callable[[str, int, str], None] = lambda method, nth, when: None) -> None:
+        super().__init__()
+        self.server = server
+        self.strikes = strikes
+        self.seen: Counter[str] = Counter()
+        self.is_dead = False
 
-    def __call__(self, what: str, verb: str, url: str, body: bytes | None, patience_s: float) -> calls.Answer:
+    def send(self, request: requests.PreparedRequest, *args: Any, **more: Any) -> requests.Response:
         if self.is_dead:
             raise Killed
-        path = url.removeprefix(self.server.url + SERVICE_PATH).partition("?")[0]
-        method = compute_v1().route(verb, path)[0].id.removeprefix("compute.")
+        path = str(request.url).removeprefix(self.server.url + SERVICE_PATH).partition("?")[0]
+        method = compute_v1().route(str(request.method), path)[0].id.removeprefix("compute.")
         self.seen[method] += 1
         nth = self.seen[method]
         self.strikes(method, nth, "before")
-        answer = self.real(what, verb, url, body, patience_s)
+        answer = super().send(request, *args, **more)
         self.strikes(method, nth, "after")
         return answer
 
@@ -97,8 +101,9 @@ class Stage:
 
     def connect(self, wire: Wire | None = None) -> Cloud:
         where = places({"project": "demo"})
-        way = calls.Calls("demo", self.server.url, retry_s=0.3, sleep=lambda seconds: waiter.time.sleep(seconds / 20), send=wire)
-        return Cloud(way, where, Images(way, where.region, self.home / "gcp" / "bases.json"), slowness=SLOWNESS)
+        sleep: Callable[[float], None] = lambda seconds: waiter.time.sleep(seconds / 20)  # noqa: E731
+        client = Client("demo", self.server.url, retry_s=0.3, sleep=sleep, adapter=wire)
+        return Cloud(client, where, Images(client, where.region, self.home / "gcp" / "bases.json"), slowness=SLOWNESS)
 
     def play(self, work: Work, wire: Wire | None = None) -> None:
         try:

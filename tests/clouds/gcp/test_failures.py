@@ -1,5 +1,6 @@
 """What Google refuses, in our own words: the codes decide."""
 
+import json
 from typing import Any
 
 import pytest
@@ -15,15 +16,17 @@ from clouds.errors import (
     QuotaError,
     ThrottledError,
 )
-from clouds.gcp import failures
+from clouds.gcp import failures, sdk
+from tests.clouds.gcp.stub import Answer, refusal, told
 
 
 def answer(status: int, reason: str, message: str = "no") -> CloudError:
-    return failures.of_answer("machine m", status, {"error": {"errors": [{"reason": reason, "message": message}]}})
+    return told(refusal(status, reason, message))
 
 
 def operation(*errors: dict[str, Any], status: int = 503) -> CloudError:
-    return failures.of_operation("machine m", {"httpErrorStatusCode": status, "error": {"errors": list(errors)}}, zone="z-a")
+    body = json.dumps({"httpErrorStatusCode": status, "error": {"errors": errors}})
+    return failures.of_operation("machine m", sdk.compute.Operation.from_json(body), zone="z-a")
 
 
 @pytest.mark.parametrize(
@@ -86,4 +89,4 @@ def test_an_error_says_what_it_was_about_and_what_to_do() -> None:
 
 
 def test_an_answer_without_a_body_is_told_by_its_status() -> None:
-    assert failures.of_answer("machine m", 502, {}).message == "machine m: HTTP status 502"
+    assert told(Answer(502, b"{}")).message == "machine m: HTTP status 502"

@@ -19,7 +19,8 @@ import pytest
 from bakery.bake import Baked
 from clouds import names
 from clouds.driver import Kind, State, Wishes
-from clouds.gcp import calls, naming
+from clouds.gcp import naming
+from clouds.gcp.client import Client
 from clouds.gcp.images import Images
 from clouds.gcp.places import places
 from clouds.ledger import Ledger
@@ -77,8 +78,8 @@ class Both:
 
 
 def connect(server: Gce, home: Path) -> Cloud:
-    way, where = calls.Calls("demo", server.url), places({"project": "demo"})
-    return Cloud(way, where, Images(way, where.region, home / "gcp" / "bases.json"))
+    client, where = Client("demo", server.url), places({"project": "demo"})
+    return Cloud(client, where, Images(client, where.region, home / "gcp" / "bases.json"))
 
 
 @pytest.fixture(scope="module")

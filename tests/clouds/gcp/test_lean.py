@@ -1,4 +1,4 @@
-"""What the driver loads, and how much it asks: its start is quick because no library of Google's is loaded but google-auth."""
+"""What the driver loads, and how much it asks: of Google's library only what a command needs, and nothing before it asks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from clouds.gcp import calls, machines
+from clouds.gcp import machines
+from clouds.gcp.client import Client
 from clouds.gcp.images import Images
 from clouds.gcp.places import places
 from launcher import identity
@@ -20,7 +21,8 @@ from tests.servers.gce.server import Gce, serve
 from tests.servers.guests import played
 from tests.servers.vm import ScriptedVms
 
-HEAVY = ("google.cloud", "google.api_core", "google.protobuf", "grpc", "proto", "requests", "googleapiclient")
+LIBRARIES = ("google", "grpc", "proto", "requests", "urllib3", "googleapiclient")
+SERVICES = "google.cloud.compute_v1.services."
 _CONNECT = """
 import json, sys
 from pathlib import Path
@@ -51,19 +53,25 @@ def of(packages: tuple[str, ...], modules: set[str]) -> list[str]:
 
 
 def test_connecting_loads_no_library(tmp_path: Path) -> None:
-    assert of((*HEAVY, "google", "urllib3"), loaded(_CONNECT, str(tmp_path), "http://127.0.0.1:9")) == []
+    assert of(LIBRARIES, loaded(_CONNECT, str(tmp_path), "http://127.0.0.1:9")) == []
 
 
-def test_first_request_loads_no_library_of_googles_but_that_for_credentials(tmp_path: Path, server: Gce) -> None:
+def test_first_request_loads_the_client_that_it_needs_and_no_others(tmp_path: Path, server: Gce) -> None:
     modules = loaded(_CONNECT + 'cloud.find(Kind.MACHINE, "none")\n', str(tmp_path), server.url)
     assert server.count("compute.instances.aggregatedList") == 1
-    assert "urllib3" in modules
-    assert of(HEAVY, modules) == []
+    services = {name.removeprefix(SERVICES).partition(".")[0] for name in modules if name.startswith(SERVICES)}
+    assert services == {"instances", "zone_operations"}  # that of instances imports the other one
+    assert of(("googleapiclient",), modules) == []
+
+
+def test_local_cloud_loads_no_library_of_googles(tmp_path: Path) -> None:
+    code = "import json, sys\nfrom pathlib import Path\nfrom clouds import local\nlocal.connect(Path(sys.argv[1]), {})\n"
+    assert of(LIBRARIES, loaded(code, str(tmp_path))) == []
 
 
 def connect(server: Gce, home: Path) -> Cloud:
-    way, where = calls.Calls("demo", server.url), places({"project": "demo"})
-    return Cloud(way, where, Images(way, where.region, home / "gcp" / "bases.json"))
+    client, where = Client("demo", server.url), places({"project": "demo"})
+    return Cloud(client, where, Images(client, where.region, home / "gcp" / "bases.json"))
 
 
 def test_bake_and_launch_ask_nothing_twice(tmp_path: Path, server: Gce) -> None:

@@ -10,11 +10,10 @@ import pytest
 
 from clouds.driver import Wishes
 from clouds.errors import CapacityError, CloudError, ConflictError, InvalidError, NotFoundError, TimedOutError, UnreachableError
-from clouds.gcp import failures
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_machine
 from clouds.undo import Undo
-from tests.clouds.gcp.stub import BASE, NETWORK, SPEC, Reply, Stub, absent, instance, operation, refusal, unreachable
+from tests.clouds.gcp.stub import BASE, NETWORK, SPEC, Reply, Stub, absent, instance, operation, refusal, told, unreachable
 
 ZONE = "zones/us-central1-a"
 INSERT, RULES = f"POST {ZONE}/instances", "POST global/firewalls"
@@ -280,7 +279,7 @@ def field(name: str, value: str, said: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "message", "told"),
+    ("status", "reason", "message", "advice"),
     [
         (400, "invalid", field("zone", "us-west1", "Unknown zone."), "--zone from: gcloud compute zones list"),
         (404, "notFound", "The resource 'projects/demo/zones/us-x1-a' was not found", "--zone from: gcloud compute zones list"),
@@ -334,15 +333,13 @@ def field(name: str, value: str, said: str) -> str:
     ],
     ids=["zone", "zone-404", "region", "disk-type-404", "disk-type", "disk-type-of-series", "subnet", "custom", "no-ip", "policy"],
 )
-def test_each_refusal_of_a_value_says_what_to_change(status: int, reason: str, message: str, told: str) -> None:
-    body = {"error": {"errors": [{"reason": reason, "message": message}]}}
-    assert told in failures.of_answer("machine lab", status, body).next_step
+def test_each_refusal_of_a_value_says_what_to_change(status: int, reason: str, message: str, advice: str) -> None:
+    assert advice in told(refusal(status, reason, message)).next_step
 
 
 def test_permission_that_is_missing_is_not_taken_for_a_wrong_value() -> None:
     message = "Required 'compute.subnetworks.use' permission for 'projects/demo/regions/us-central1/subnetworks/x'"
-    error = failures.of_answer("machine lab", 403, {"error": {"errors": [{"reason": "forbidden", "message": message}]}})
-    assert "--subnet" not in error.next_step
+    assert "--subnet" not in told(refusal(403, "forbidden", message)).next_step
 
 
 def test_address_of_a_wrong_name_is_refused_before_anything_is_asked(tmp_path: Path) -> None:

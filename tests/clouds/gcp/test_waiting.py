@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from dataclasses import replace
 from functools import partial
@@ -16,13 +15,14 @@ from clouds import lifecycle
 from clouds.driver import Kind, Ticket
 from clouds.errors import DeniedError, FailedError, ForeignError, ThrottledError, TimedOutError
 from clouds.gcp import machines
-from clouds.gcp.calls import Answer, retry_after_s, sender
+from clouds.gcp.client import Client
 from clouds.gcp.driver import GoogleCloud
+from clouds.gcp.failures import retry_after_s
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, settle
 from clouds.undo import Undo
 from clouds.waiter import until
-from tests.clouds.gcp.stub import BASE, NETWORK, NOW_S, SPEC, Stub, absent, instance, operation, refusal
+from tests.clouds.gcp.stub import BASE, NETWORK, NOW_S, SPEC, Answer, Stub, absent, instance, operation, refusal
 
 ZONE = "zones/us-central1-a"
 LAB = f"{ZONE}/instances/lab"
@@ -89,6 +89,7 @@ def test_operation_that_failed_without_a_cause_is_told_as_failed(tmp_path: Path,
         Answer(200, PORTAL),
         Answer(200, b""),
         Answer(200, b"[]"),
+        Answer(200, b'{"message": "Log in at http://login.hotel.example"}'),
         Answer(302, b""),
         Answer(404, PORTAL),
         Answer(404, b'{"error": "no such route"}'),
@@ -110,14 +111,18 @@ def test_refusal_of_a_gateway_is_told_as_a_refusal(tmp_path: Path, content: byte
         service.cloud(tmp_path).find(Kind.MACHINE, "lab")
 
 
-def test_change_that_is_not_answered_with_an_operation_was_not_accepted(tmp_path: Path) -> None:
-    service = Stub({"DELETE global/images/tiny": Answer(200, b'{"login": "https://portal.example"}')})
-    with pytest.raises(ForeignError, match="not an operation"):
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(b'{"login": "https://portal.example"}', "not the form of its answers"), (b'{"kind": "compute#image"}', "not an operation")],
+)
+def test_change_that_is_not_answered_with_an_operation_was_not_accepted(tmp_path: Path, content: bytes, why: str) -> None:
+    service = Stub({"DELETE global/images/tiny": Answer(200, content)})
+    with pytest.raises(ForeignError, match=why):
         service.cloud(tmp_path).delete(Kind.IMAGE, "tiny")
 
 
 def test_server_that_fails_without_json_is_asked_again(tmp_path: Path) -> None:
-    service = Stub({"GET aggregated/instances": [Answer(502, PORTAL), Answer(200, json.dumps({"items": {}}).encode())]})
+    service = Stub({"GET aggregated/instances": [Answer(502, PORTAL), {"items": {}}]})
     assert service.cloud(tmp_path).find(Kind.MACHINE, "lab") is None
 
 
@@ -126,7 +131,7 @@ def test_server_that_fails_without_json_is_asked_again(tmp_path: Path) -> None:
 
 def test_pause_that_the_service_asks_for_is_kept(tmp_path: Path) -> None:
     busy = refusal(429, "rateLimitExceeded", "Rate Limit Exceeded")._replace(retry_after_s=17)
-    service = Stub({"GET aggregated/instances": [busy, Answer(200, json.dumps({"items": {}}).encode())]})
+    service = Stub({"GET aggregated/instances": [busy, {"items": {}}]})
     service.cloud(tmp_path).find(Kind.MACHINE, "lab")
     assert service.now_s == NOW_S + 17
 
@@ -163,8 +168,10 @@ class _Busy(BaseHTTPRequestHandler):
 def test_header_of_a_real_answer_is_read() -> None:
     with HTTPServer(("127.0.0.1", 0), _Busy) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
-        answer = sender(anonymous=True)("it", "GET", f"http://127.0.0.1:{server.server_port}/", None, 10.0)
-    assert answer == Answer(503, b"", 17.0)
+        client = Client("demo", f"http://127.0.0.1:{server.server_port}", retry_s=0)
+        with pytest.raises(ThrottledError, match="it: HTTP status 503") as busy:
+            client.ask("it", client.services.networks.get, network="any")
+    assert busy.value.retry_after_s == 17
 
 
 # Ctrl-C while a machine is asked for

@@ -1,0 +1,133 @@
+"""Google's library for Compute Engine, loaded when the first request is made, and only the part that is used.
+
+Importing `google.cloud.compute_v1` or its package `services` loads the clients of all of the hundred services, which takes longer
+than most commands (docs/benchmarks.md). So the two packages are put in place without being executed while a part of them is loaded.
+Afterwards they are taken away, so that an ordinary import elsewhere still gets the whole library, with the same classes.
+
+`sdk.compute` is the module of all messages (`sdk.compute.Instance`).
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import importlib
+import importlib.util
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from google.cloud.compute_v1.services.addresses import AddressesClient
+    from google.cloud.compute_v1.services.disks import DisksClient
+    from google.cloud.compute_v1.services.firewalls import FirewallsClient
+    from google.cloud.compute_v1.services.global_operations import GlobalOperationsClient
+    from google.cloud.compute_v1.services.images import ImagesClient
+    from google.cloud.compute_v1.services.instances import InstancesClient
+    from google.cloud.compute_v1.services.machine_types import MachineTypesClient
+    from google.cloud.compute_v1.services.networks import NetworksClient
+    from google.cloud.compute_v1.services.region_operations import RegionOperationsClient
+    from google.cloud.compute_v1.services.zone_operations import ZoneOperationsClient
+    from google.cloud.compute_v1.services.zones import ZonesClient
+    from google.cloud.compute_v1.types import compute as compute
+    from requests import Session
+
+_LIBRARY = "google.cloud.compute_v1"
+_SKIPPED = (_LIBRARY, f"{_LIBRARY}.services")
+_LOCK = threading.RLock()
+
+
+class Services:
+    """The clients of the services of Compute Engine, each made when it is first used."""
+
+    addresses: AddressesClient
+    disks: DisksClient
+    firewalls: FirewallsClient
+    global_operations: GlobalOperationsClient
+    images: ImagesClient
+    instances: InstancesClient
+    machine_types: MachineTypesClient
+    networks: NetworksClient
+    region_operations: RegionOperationsClient
+    zone_operations: ZoneOperationsClient
+    zones: ZonesClient
+
+    def __init__(self, credentials: Any, endpoint: str, prepare: Callable[[Session], None]) -> None:
+        """Take another server's URL as `endpoint`, "" for Google's own; `prepare` is called with the session of each client."""
+        self._credentials = credentials
+        self._options = {"api_endpoint": endpoint} if endpoint else None
+        self._prepare = prepare
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, service: str) -> Any:
+            if service not in self.__annotations__:
+                raise AttributeError(service)
+            client = client_class(service)(credentials=self._credentials, client_options=self._options, transport="rest")
+            self._prepare(client.transport._session)  # the library offers no public way to it
+            setattr(self, service, client)
+            return client
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Load the module of the messages when it is first asked for."""
+    if name != "compute":
+        raise AttributeError(name)
+    return load("types.compute")
+
+
+def client_class(service: str) -> Any:
+    """Return the class of a service's client: InstancesClient for `instances`."""
+    return getattr(load(f"services.{service}"), f"{service.title().replace('_', '')}Client")
+
+
+@functools.cache
+def load(part: str) -> ModuleType:
+    """Return a part of the library, such as `types.compute`; by an ordinary import if the library is laid out differently."""
+    name = f"{_LIBRARY}.{part}"
+    with _LOCK, _collector_off():
+        try:
+            with _skipping_packages():
+                return importlib.import_module(name)
+        except (ImportError, AttributeError):
+            return importlib.import_module(name)
+
+
+@contextmanager
+def _skipping_packages() -> Iterator[None]:
+    """Put the packages in place whose `__init__` loads everything, without executing them, and take them away afterwards."""
+    missing = [name for name in _SKIPPED if name not in sys.modules]
+    try:
+        for name in missing:
+            sys.modules[name] = _not_executed(name)
+        yield
+    finally:
+        for name in missing:
+            sys.modules.pop(name, None)
+
+
+def _not_executed(name: str) -> ModuleType:
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ImportError(name)
+    return importlib.util.module_from_spec(spec)
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """Load without garbage collection, and exempt what was loaded from it for good.
+
+    Nothing of a library's classes is garbage, and there are so many of them that looking costs a third of the loading, and as
+    much again when the process ends.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if was_on:
+            gc.enable()
