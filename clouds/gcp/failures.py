@@ -77,10 +77,9 @@ _OF_VALUES = (InvalidError, ChangedError, NotFoundError)
 
 def of_refusal(what: str, error: GoogleAPICallError) -> CloudError:
     """Return the error behind a refusal of the service: `what` was asked about."""
-    response = error.response
     first: Mapping[str, Any] = next(iter(error.errors), {})
-    message = first.get("message") or (response.json()["error"].get("message") if response is not None else error.message)
-    return _of_status(what, first.get("reason", ""), message or "", response)
+    message = first.get("message") or error.response.json()["error"].get("message", "")
+    return _of_status(what, first.get("reason", ""), message, error.response)
 
 
 def of_foreign(what: str, response: Response, *, is_json: bool) -> CloudError:

@@ -48,7 +48,7 @@ def lay_over_disks(client: Client, instance: sdk.compute.Instance, labels: Mappi
     A disk has its own labels (disks.setLabels), which do not follow those of the instance.
     """
     for disk in instance.disks:
-        if disk.boot and "/disks/" in disk.source:
+        if disk.boot and "/zones/" in disk.source:
             zone, _, name = disk.source.partition("/zones/")[2].split("/")
             _lay_over_disk(client, zone, name, labels)
 

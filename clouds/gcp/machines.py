@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from clouds.driver import BootSpec, Resource, State
 from clouds.errors import (
@@ -18,13 +19,16 @@ from clouds.errors import (
     QuotaError,
     ThrottledError,
 )
-from clouds.gcp import instances, naming, network, refusals, sdk
+from clouds.gcp import instances, naming, network, refusals, sdk, starting
 from clouds.gcp.client import Client
 from clouds.gcp.labelling import lay, lay_over_disks
-from clouds.gcp.operations import finish, refer
+from clouds.gcp.operations import refer
 from clouds.gcp.places import OWN_NETWORK, Places, region_of
 from clouds.gcp.scopes import everywhere
 from clouds.incomplete import partly, whole
+
+if TYPE_CHECKING:
+    from google.cloud.compute_v1.services.instances import InstancesClient
 
 GRACE_S = 10.0
 """For how long a machine whose creation was never confirmed is looked for before it counts as absent."""
@@ -45,6 +49,10 @@ class Machines:
     _asked: dict[str, str] = field(default_factory=dict)
     _usable_zones: list[str] = field(default_factory=list)
     _seen: dict[str, tuple[float, sdk.compute.Instance]] = field(default_factory=dict)
+
+    @property
+    def _service(self) -> InstancesClient:
+        return self.client.services.instances
 
     def create(self, spec: BootSpec) -> str:
         """Ask for a machine with its firewall rules, and return the operations; the same token is the same machine."""
@@ -87,7 +95,7 @@ class Machines:
         what, request_id = f"machine {spec.name}", naming.request_id(spec.token, zone)
         self._asked[spec.name] = body.machine_type
         try:
-            send = self.client.services.instances.insert_unary
+            send = self._service.insert_unary
             operation = self.client.change(what, send, request_id=request_id, zone=zone, instance_resource=body)
         except ConflictError:
             return self._same(spec, zone)
@@ -157,7 +165,7 @@ class Machines:
 
     def _read(self, name: str, zone: str) -> sdk.compute.Instance:
         """Return an instance as it is now. NotFoundError: the zone has none of that name."""
-        return self._see(self.client.ask(f"machine {name}", self.client.services.instances.get, zone=zone, instance=name))
+        return self._see(self.client.ask(f"machine {name}", self._service.get, zone=zone, instance=name))
 
     def glance(self, name: str) -> sdk.compute.Instance:
         """Return an instance as it was read a moment ago, or as it is now. NotFoundError: there is none in any zone."""
@@ -201,54 +209,28 @@ class Machines:
 
     def start(self, name: str, *, deadline_s: int, facts: Mapping[str, str]) -> str:
         """Start a machine that is off, or wake one that is suspended, and return the operation; "" when it is on."""
-        instance, what = self.get(name), f"machine {name}"
+        instance = self.get(name)
         if instances.state(instance) is State.SUSPENDED:
-            return self._change(instance, self.client.services.instances.resume_unary)
+            return self._change(instance, self._service.resume_unary)
         if instances.state(instance) is not State.STOPPED:
             return ""
-        self._tell(what, instance, facts)
-        self._schedule(what, instance, deadline_s)
-        return self._change(instance, self.client.services.instances.start_unary)
-
-    def _tell(self, what: str, instance: sdk.compute.Instance, facts: Mapping[str, str]) -> None:
-        """Lay facts over those that a machine was told."""
-        items = instances.metadata_of(instance)
-        known = instances.read_facts(items.get(instances.FACTS, ""))
-        if facts.items() <= known.items():
-            return
-        items[instances.FACTS] = instances.write_facts({**known, **facts})
-        fingerprint = instance.metadata.fingerprint
-        metadata = sdk.compute.Metadata(fingerprint=fingerprint, items=instances.metadata_items(items))
-        send = self.client.services.instances.set_metadata_unary
-        finish(self.client, what, self.client.change(what, send, **instances.place(instance), metadata_resource=metadata))
-
-    def _schedule(self, what: str, instance: sdk.compute.Instance, deadline_s: int) -> None:
-        """Give a machine that is off its new deadline."""
-        before = instance.scheduling
-        after = sdk.compute.Scheduling(before)
-        del after.max_run_duration, after.termination_time
-        instances.limit_run_time(after, deadline_s)
-        if deadline_s and not after.instance_termination_action:
-            after.instance_termination_action, after.automatic_restart = "STOP", False
-        if not deadline_s and after.provisioning_model != "SPOT":
-            del after.instance_termination_action
-        if after != before:
-            send = self.client.services.instances.set_scheduling_unary
-            finish(self.client, what, self.client.change(what, send, **instances.place(instance), scheduling_resource=after))
+        starting.tell(self.client, instance, facts)
+        starting.set_deadline(self.client, instance, deadline_s)
+        return self._change(instance, self._service.start_unary)
 
     def stop(self, name: str) -> str:
         """Ask for a machine's orderly end and return the operation; "" when it is off."""
         instance = self.get(name)
         if instances.state(instance) in (State.STOPPED, State.SUSPENDED):
             return ""
-        return self._change(instance, self.client.services.instances.stop_unary)
+        return self._change(instance, self._service.stop_unary)
 
     def suspend(self, name: str) -> str:
         """Ask for a machine to be frozen with its memory and return the operation; "" when it is."""
         instance = self.get(name)
         if instances.state(instance) is State.SUSPENDED:
             return ""
-        return self._change(instance, self.client.services.instances.suspend_unary)
+        return self._change(instance, self._service.suspend_unary)
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
         """Lay labels over those of a machine and of its disk."""
@@ -260,8 +242,7 @@ class Machines:
             return instance
 
         def set_labels(fields: dict[str, object]) -> sdk.compute.Operation:
-            send = self.client.services.instances.set_labels_unary
-            return self.client.relabel(what, send, **place, instances_set_labels_request_resource=fields)
+            return self.client.relabel(what, self._service.set_labels_unary, **place, instances_set_labels_request_resource=fields)
 
         instance, _ = lay(self.client, what, set_labels, labels, read)
         lay_over_disks(self.client, instance, labels)
@@ -286,9 +267,9 @@ class Machines:
         if name in self._seen:
             _, instance = self._seen[name]
             with suppress(NotFoundError):
-                return instance, self._change(instance, self.client.services.instances.delete_unary)
+                return instance, self._change(instance, self._service.delete_unary)
         instance = self.get(name)
-        return instance, self._change(instance, self.client.services.instances.delete_unary)
+        return instance, self._change(instance, self._service.delete_unary)
 
     def may_still_come(self, name: str) -> bool:
         """Say whether a machine that is absent was asked for so lately, without an answer, that it may yet appear."""

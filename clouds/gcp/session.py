@@ -34,7 +34,7 @@ def credentials(*, anonymous: bool) -> Any:
         return AnonymousCredentials()  # type: ignore[no-untyped-call]
     try:
         return google.auth.default(scopes=[_SCOPE])[0]
-    except DefaultCredentialsError as error:
+    except (DefaultCredentialsError, OSError) as error:
         raise DeniedError("no credentials for Google Cloud", next_step="Log in: gcloud auth application-default login") from error
 
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from clouds.errors import InvalidError, UsageError
 from clouds.gcp import instances, network, sdk
 from clouds.gcp.machine_types import choose
 from clouds.gcp.places import Places, places
+from tests.clouds.gcp.stub import Stub, instance, operation
 
 HERE = places({"project": "demo", "zone": "us-central1-a"})
 SPEC = BootSpec(
@@ -181,3 +183,43 @@ def test_a_zone_that_is_none_is_refused(settings: dict[str, str]) -> None:
 def test_the_region_is_that_of_the_zone() -> None:
     assert places({"project": "demo", "zone": "europe-west1-c"}).region == "europe-west1"
     assert places({"project": "demo", "region": "europe-west1"}).zone == "europe-west1-b"
+
+
+# A machine that starts again
+
+
+def started(folder: Path, scheduling: dict[str, Any], *, deadline_s: int, facts: dict[str, str]) -> dict[str, Any]:
+    """Start a machine that is off, and return the bodies that were sent by the last part of their path."""
+    lab, done = "zones/us-central1-a/instances/lab", operation("go", "zones/us-central1-a/instances/lab")
+    told = {"fingerprint": "f1", "items": [{"key": instances.FACTS, "value": "NONCE=old\n"}, {"key": "mine", "value": ""}]}
+    there = instance("lab", status="TERMINATED", scheduling=scheduling, metadata=told)
+    replies: dict[str, Any] = {f"POST {lab}/{verb}": done for verb in ("start", "setMetadata", "setScheduling")}
+    listed = {"items": {"zones/us-central1-a": {"instances": [there]}}}
+    service = Stub({**replies, "GET aggregated/instances": listed, "POST zones/us-central1-a/operations/go/wait": done})
+    service.cloud(folder).start("lab", deadline_s=deadline_s, facts=facts)
+    return {key.rpartition("/")[2]: body for key, body in service.bodies.items() if key.startswith("POST") and lab in key}
+
+
+def test_machine_that_starts_again_has_its_new_deadline_and_keeps_the_rest(tmp_path: Path) -> None:
+    before = {"preemptible": False, "automaticRestart": True, "onHostMaintenance": "MIGRATE", "maxRunDuration": {"seconds": "9"}}
+    sent = started(tmp_path, before, deadline_s=3600, facts={})
+    assert sent["setScheduling"] == {
+        "preemptible": False,
+        "automaticRestart": False,
+        "onHostMaintenance": "MIGRATE",
+        "instanceTerminationAction": "STOP",
+        "maxRunDuration": {"seconds": "3600"},
+    }
+    assert "setMetadata" not in sent
+
+
+def test_deadline_that_is_taken_away_takes_its_action_with_it(tmp_path: Path) -> None:
+    before = {"maxRunDuration": {"seconds": "9"}, "instanceTerminationAction": "STOP", "automaticRestart": False}
+    assert started(tmp_path, before, deadline_s=0, facts={})["setScheduling"] == {"automaticRestart": False}
+
+
+def test_facts_are_laid_over_the_old_ones_and_other_metadata_stays(tmp_path: Path) -> None:
+    sent = started(tmp_path, {}, deadline_s=0, facts={"NONCE": "new"})
+    items = [{"key": instances.FACTS, "value": "NONCE=new\n"}, {"key": "mine", "value": ""}]
+    assert sent["setMetadata"] == {"fingerprint": "f1", "items": items}
+    assert "setScheduling" not in sent
