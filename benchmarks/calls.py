@@ -170,9 +170,9 @@ def children_s() -> float:
 
 def is_done(console: str, script: str) -> bool:
     """Say whether a console holds the marker of the last checkpoint of a script."""
-    nonce, checkpoints = read_script(script)
-    found = [markers.parse(line, nonce) for line in console.splitlines()]
-    return markers.advance(markers.Progress(checkpoints), [marker for marker in found if marker]).done
+    watched = read_script(script)
+    found = [markers.parse(line, watched.nonce) for line in console.splitlines()]
+    return markers.advance(markers.Progress(watched.names), [marker for marker in found if marker]).done
 
 
 class _Greeter(socketserver.BaseRequestHandler):

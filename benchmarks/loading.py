@@ -28,12 +28,13 @@ _BEGIN = "import json, resource, sys, time\nbegan = time.perf_counter()\n"
 _END = """
 wall_s = time.perf_counter() - began
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps([wall_s, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, len(sys.modules)]))
+peak_kb = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps([wall_s, used.ru_utime + used.ru_stime, peak_kb / 1024, len(sys.modules)]))
 """
 _CONNECT = """
 import pathlib
 from clouds import gcp
-services = gcp.connect(pathlib.Path("/nonexistent"), {"project": "demo", "endpoint": "http://127.0.0.1:9"})._client
+client = gcp.connect(pathlib.Path("/nonexistent"), {"project": "demo", "endpoint": "http://127.0.0.1:9"})._client
 """
 SERVICES = ("instances", "images", "firewalls", "networks", "disks", "addresses", "zone_operations", "global_operations")
 _WHOLE = f"""
@@ -48,8 +49,8 @@ for name in {SERVICES!r}:
 WAYS = {
     "Python alone": "",
     "Bakehouse's driver, connected": _CONNECT,
-    "the same, ready to list machines": _CONNECT + "services.services.instances",
-    "the same, ready for a bake and a launch": _CONNECT + f"[getattr(services.services, name) for name in {SERVICES!r}]",
+    "the same, ready to list machines": _CONNECT + "client.services.instances",
+    "the same, ready for a bake and a launch": _CONNECT + f"[getattr(client.services, name) for name in {SERVICES!r}]",
     "google-cloud-compute, imported whole": _WHOLE,
 }
 COMMANDS = {
