@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from clouds.errors import CloudError, DeniedError, ThrottledError, TimedOutError, UsageError
+from clouds.errors import CloudError, DeniedError, InvalidError, ThrottledError, TimedOutError, UsageError
 from clouds.gcp import failures, sdk
 from clouds.waiter import until
 
@@ -133,7 +133,7 @@ def _sent(what: str, send: Callable[[], T]) -> T:
     from google.api_core.exceptions import GoogleAPICallError
     from google.auth.exceptions import GoogleAuthError, TransportError
     from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
-    from requests import RequestException
+    from requests.exceptions import InvalidSchema, InvalidURL, RequestException
 
     from clouds.gcp.session import ForeignAnswerError
 
@@ -145,6 +145,11 @@ def _sent(what: str, send: Callable[[], T]) -> T:
         raise failures.of_foreign(what, error.response, is_json=error.is_json) from None
     except ParseError as error:
         raise failures.foreign(what, 200, "it has not the form of its answers") from error
+    except (InvalidSchema, InvalidURL) as error:  # our own URLs are right
+        raise InvalidError(
+            f"{what}: cannot use the proxy ({type(error).__name__})",
+            next_step="Set HTTPS_PROXY to http://HOST:PORT; SOCKS is not supported.",
+        ) from error
     except (RequestException, TransportError, OSError) as error:
         raise _unanswered(what, error) from error
     except GoogleAuthError as error:

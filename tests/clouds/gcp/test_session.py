@@ -17,7 +17,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.oauth2.credentials import Credentials
 from requests.adapters import HTTPAdapter
 
-from clouds.errors import CloudError, DeniedError, ForeignError, ThrottledError
+from clouds.errors import CloudError, DeniedError, ForeignError, InvalidError, ThrottledError
 from clouds.gcp import sdk, session
 from clouds.gcp.client import Client
 from tests.clouds.gcp.stub import Stub, operation
@@ -159,6 +159,15 @@ def test_proxy_gets_the_password_that_its_address_holds(proxy: Recorder, monkeyp
     assert "ProxyError" in error.message
     assert proxy.asked == ["CONNECT compute.googleapis.com:443"]
     assert proxy.headers[0]["Proxy-Authorization"] == PASSWORD
+
+
+def test_proxy_whose_address_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http:///no-host")
+    asking = client()
+    asking.retry_s = 60
+    error = refusal(asking)
+    assert isinstance(error, InvalidError)
+    assert "HTTPS_PROXY" in error.next_step
 
 
 def test_host_in_no_proxy_is_reached_directly(recorder: Recorder, proxy: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

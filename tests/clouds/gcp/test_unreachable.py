@@ -115,3 +115,14 @@ def test_labels_of_a_machine_are_laid_over_those_of_its_boot_disk(tmp_path: Path
     service.cloud(tmp_path).label(Kind.MACHINE, "lab", {"role": "machine"})
     laid = service.bodies[f"POST {disk}/setLabels"]
     assert laid == {"labels": {"role": "machine", "mine": "yes"}, "labelFingerprint": "d1"}
+
+
+def test_boot_disk_of_a_region_keeps_its_labels(tmp_path: Path) -> None:
+    """Bakehouse makes disks of a zone alone."""
+    disks = [{"boot": True, "source": f"{BASE}regions/us-central1/disks/lab"}]
+    listed = {"items": {ZONE: {"instances": [instance("lab", labelFingerprint="a1", disks=disks)]}}}
+    done = operation("go", f"{ZONE}/instances/lab")
+    labels, wait = f"POST {ZONE}/instances/lab/setLabels", f"POST {ZONE}/operations/go/wait"
+    service = Stub({"GET aggregated/instances": listed, labels: done, wait: done})
+    service.cloud(tmp_path).label(Kind.MACHINE, "lab", {"role": "machine"})
+    assert service.asked == ["GET aggregated/instances", labels, wait]
