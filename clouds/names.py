@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import calendar
 import os
 import re
 import secrets
 import socket
-import subprocess
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
+from clouds.client import Client, Fate, this_client
 from clouds.errors import UsageError
 
 PROJECT = "bakehouse"
@@ -26,8 +25,6 @@ STABLE = "stable"
 DEPRECATED = "deprecated"
 """The states of an image, in its label `state`; the last is what a cloud says of one that its owner has put out of use there."""
 
-_PROC = Path("/proc")
-_PS_S = 30
 
 _MACHINE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _RESERVED = ("bake-", "test-")
@@ -132,52 +129,34 @@ def label_value(text: str) -> str:
 
 def client_labels() -> dict[str, str]:
     """Return the labels that every resource made by this process carries: whose it is, and which process made it."""
+    client = this_client()
     return {
         "project": PROJECT,
         "owner": label_value(os.environ.get("BAKEHOUSE_OWNER") or _login()),
         "client-host": label_value(socket.gethostname()),
-        "client-pid": str(os.getpid()),
-        "client-start": str(process_start(os.getpid())),
+        "client-computer": client.computer,
+        "client-pid": str(client.pid),
+        "client-start": str(client.start),
         "created": str(int(time.time())),
     }
 
 
+def client_fate(labels: Mapping[str, str]) -> Fate:
+    """Return whether the process that made a resource is alive, as far as this computer can tell.
+
+    Older labels name no computer, only its host name, which another one may have too.
+    """
+    pid, start = labels.get("client-pid", ""), labels.get("client-start", "")
+    if not (pid.isdecimal() and start.isdecimal()):
+        return Fate.UNKNOWN
+    created = labels.get("created", "")
+    client = Client(labels.get("client-computer", ""), int(pid), int(start))
+    return client.fate(made_at=int(created) if created.isdecimal() else 0)
+
+
 def client_is_dead(labels: Mapping[str, str]) -> bool:
-    """Say whether the process that made a resource ran on this host and is gone (pid and start time decide)."""
-    if labels.get("client-host") != label_value(socket.gethostname()):
-        return False
-    pid = labels.get("client-pid", "")
-    return pid.isdigit() and str(process_start(int(pid))) != labels.get("client-start")
-
-
-def process_start(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot (proc_pid_stat(5), field 22); 0 when it is gone or a zombie.
-
-    While threads of a zombie live (field 20), its files and ports are still open: it is not gone yet.
-    Where there is no /proc (macOS) it is seconds since the epoch, as ps(1) prints them.
-    """
-    try:
-        with (_PROC / f"{pid}/stat").open(encoding="ascii", errors="replace") as stat:
-            fields = stat.read().rpartition(")")[2].split()
-    except OSError:
-        return 0 if (_PROC / "self").exists() else _start_by_ps(pid)
-    is_gone = fields[0] in "ZX" and int(fields[17]) <= 1
-    return 0 if is_gone else int(fields[19])
-
-
-def _start_by_ps(pid: int) -> int:
-    """Return when a process started, in seconds since the epoch; 0 when it is gone or a zombie.
-
-    The ps(1) of the BSDs, macOS and procps have both keywords; `lstart` is written as by asctime(3) in the locale C.
-    """
-    environment = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
-    command = ["ps", "-p", str(pid), "-o", "stat=", "-o", "lstart="]
-    try:
-        printed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=_PS_S, check=False).stdout
-        state, *words = printed.split()
-        return 0 if state.startswith("Z") else calendar.timegm(time.strptime(" ".join(words), "%a %b %d %H:%M:%S %Y"))
-    except (OSError, ValueError, subprocess.TimeoutExpired):  # ValueError: ps has printed no process
-        return 0
+    """Say whether the process that made a resource is known to have ended; of one elsewhere nothing is known."""
+    return client_fate(labels) is Fate.DEAD
 
 
 def _login() -> str:

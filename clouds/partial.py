@@ -1,14 +1,22 @@
-"""Folders in which something is prepared, named after their process, so that what a killed one has left can be told."""
+"""Folders in which something is prepared, named after their process, so that `sweep` can remove what a killed one has left."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import time
 from pathlib import Path
 
-from clouds.names import process_start
+from clouds.client import Client, Fate, this_client
 
 PARTIAL = ".partial-"
+STRANGER_S = 24 * 3600
+"""How long after its last change a folder is left to a process that this computer cannot see: on another one that shares the
+home folder, or in a container."""
+
+_OWNER = re.compile(r"(?P<pid>\d+)-(?P<start>\d+)-(?:(?P<computer>[hc][0-9a-f]{24})-)?")
+"""What follows PARTIAL; older releases wrote no computer."""
 
 
 def partial_folder(parent: Path, name: str) -> Path:
@@ -21,21 +29,27 @@ def partial_folder(parent: Path, name: str) -> Path:
 
 def partial_path(parent: Path, name: str) -> Path:
     """Return where a folder may come to lie that is named after this process; nothing is there."""
-    folder = parent / f"{PARTIAL}{os.getpid()}-{process_start(os.getpid())}-{name}"
+    folder = parent / partial_name(this_client(), name)
     shutil.rmtree(folder, ignore_errors=True)
     return folder
+
+
+def partial_name(client: Client, name: str) -> str:
+    """Return the name of a folder in which a client prepares a thing."""
+    computer = f"{client.computer}-" if client.computer else ""
+    return f"{PARTIAL}{client.pid}-{client.start}-{computer}{name}"
 
 
 def sweep(parent: Path) -> None:
     """Remove the folders that dead processes were preparing or removing."""
     for folder in _partial_folders(parent):
-        if not _owner_lives(folder):
+        if not _may_be_in_use(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_under_way(parent: Path, name: str) -> bool:
-    """Say whether a process that lives is preparing a folder of this name."""
-    return any(folder.name.endswith(f"-{name}") and _owner_lives(folder) for folder in _partial_folders(parent))
+    """Say whether a process that is not known to be dead is preparing a folder of this name."""
+    return any(folder.name.endswith(f"-{name}") and _may_be_in_use(folder) for folder in _partial_folders(parent))
 
 
 def _partial_folders(parent: Path) -> list[Path]:
@@ -45,6 +59,14 @@ def _partial_folders(parent: Path) -> list[Path]:
         return []
 
 
-def _owner_lives(folder: Path) -> bool:
-    pid, start = folder.name.removeprefix(PARTIAL).split("-")[:2]
-    return process_start(int(pid)) == int(start)
+def _may_be_in_use(folder: Path) -> bool:
+    owner = _OWNER.match(folder.name.removeprefix(PARTIAL))
+    if owner is None:  # none of ours
+        return True
+    try:
+        changed_at = folder.stat().st_mtime
+    except FileNotFoundError:
+        return False
+    client = Client(owner["computer"] or "", int(owner["pid"]), int(owner["start"]))
+    fate = client.fate(made_at=changed_at)
+    return fate is Fate.ALIVE or (fate is Fate.UNKNOWN and time.time() - changed_at < STRANGER_S)

@@ -3,8 +3,9 @@
 The rules, by the labels that everything of ours carries; only what belongs to this owner is ever looked at:
 
 - A builder, a test machine, or a machine or image that is still being made (label `role`) is waste once the client that
-  made it is dead: a process of this host, by pid and start time. While that client lives it never is. Of a client on
-  another host nothing is known; there it is waste once `expires` has passed by a day.
+  made it is dead: a process of this computer, by pid and start time (`clouds.client`). While that client is alive it never is.
+  A client that cannot be compared (another computer, a container, labels of an older release) counts as alive until a day
+  after `expires`.
 - A builder that was kept for a look (label `keep`) is waste once it has expired, and not before.
 - A machine that runs past its lifetime is stopped, never deleted: its disk holds its user's work. One that is off stays.
 - A finished image is never waste, be it stable or a candidate that failed its tests.
@@ -22,6 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clouds import names
+from clouds.client import Fate
 from clouds.driver import Cloud, Kind, Resource, State
 from clouds.errors import BakehouseError, LeftoverError, UnreachableError
 from clouds.incomplete import partly, whole
@@ -30,7 +32,7 @@ from clouds.lifecycle import remove, stop_machine
 from clouds.partial import sweep
 
 STRANGER_S = 24 * 3600
-"""How long past its `expires` something is left to a client on another host, which may still live."""
+"""How long past its `expires` something is left to a client elsewhere, which may still be alive."""
 KEEP_LOGS_S = 30 * 24 * 3600
 """How long the logs of a bake are kept in BAKEHOUSE_HOME; those of a finished image lie beside the image."""
 
@@ -154,8 +156,8 @@ def _judge_unfinished(labels: Mapping[str, str], late_s: float, is_dead: IsDead)
 
 
 def _lives(labels: Mapping[str, str], is_dead: IsDead) -> bool:
-    """Say whether the client that made a resource is known to live: on this host, and not dead."""
-    return labels.get("client-host") == names.client_labels()["client-host"] and not is_dead(labels)
+    """Say whether the client that made a resource is known to be alive: a process of this computer."""
+    return not is_dead(labels) and names.client_fate(labels) is Fate.ALIVE
 
 
 def _late_s(labels: Mapping[str, str], now: float) -> float:

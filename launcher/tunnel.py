@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from clouds import names
+from clouds.client import computer, process_start
 from clouds.driver import Endpoint, Kind, Launcher, State
 from clouds.errors import CloudError, TimedOutError
 from clouds.home import home, write_private
@@ -44,16 +45,18 @@ _OPTIONS = ("ExitOnForwardFailure=yes", "ServerAliveInterval=15", "ServerAliveCo
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """A tunnel: its process, when that started (as `names.process_start` says it), and its port on this computer."""
+    """A tunnel: its process, when that started (see `clouds.client`), its port, and the mark of its computer ("": this one)."""
 
     pid: int
     start: int
     port: int
+    computer: str = ""
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process runs, and is no other that has its number now."""
-        return self.start != 0 and names.process_start(self.pid) == self.start
+        """Whether the process runs on this computer, and is no other that has its number now."""
+        is_here = not self.computer or computer().is_that_of(self.computer)
+        return is_here and self.start != 0 and process_start(self.pid) == self.start
 
 
 def endpoint(cloud: Launcher, machine: str, port: int) -> Endpoint:
@@ -143,7 +146,7 @@ def _begin(cloud: Launcher, machine: str, config: Path) -> Tunnel:
     finally:
         os.close(log)
     process.returncode = 0  # it is to outlive us, of which Python would complain
-    tunnel = Tunnel(process.pid, names.process_start(process.pid), port)
+    tunnel = Tunnel(process.pid, process_start(process.pid), port, computer().mark)
     write_private(_record(cloud, machine), json.dumps(asdict(tunnel)) + "\n")
     return tunnel
 

@@ -12,7 +12,9 @@ import socket
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from clouds.client import process_start
 from clouds.errors import CloudError, ConflictError
 from clouds.local import files
 from clouds.local.accelerator import PROGRAM as PROGRAM
@@ -22,7 +24,9 @@ from clouds.local.host import which
 from clouds.local.record import DISK as DISK
 from clouds.local.record import MachineRecord
 from clouds.local.scope import start_in_scope
-from clouds.names import process_start
+
+if TYPE_CHECKING:
+    import psutil
 
 CONSOLE = "console.log"
 STEPS = "steps.log"
@@ -179,16 +183,20 @@ def processes(folder: Path) -> list[int]:
         ours = folder.stat()
     except FileNotFoundError:
         return []
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and _runs_in(path, ours)]
+    import psutil
+
+    return [process.pid for process in psutil.process_iter() if _runs_in(process, ours)]
 
 
-def _runs_in(process: Path, folder: os.stat_result) -> bool:
+def _runs_in(process: psutil.Process, folder: os.stat_result) -> bool:
+    import psutil
+
     try:
-        cwd = (process / "cwd").stat()
-        if (cwd.st_dev, cwd.st_ino) != (folder.st_dev, folder.st_ino) or not process_start(int(process.name)):
+        cwd = Path(process.cwd()).stat()
+        if (cwd.st_dev, cwd.st_ino) != (folder.st_dev, folder.st_ino) or not process_start(process.pid):
             return False
-        return PROGRAM.encode() in (process / "cmdline").read_bytes()
-    except OSError:
+        return any(PROGRAM in word for word in process.cmdline())
+    except (OSError, psutil.Error):
         return False
 
 

@@ -10,11 +10,11 @@ import pytest
 import clouds
 from clouds.driver import Kind, State
 from clouds.home import home
-from clouds.partial import PARTIAL
 from launcher import tunnel
 from launcher.terminal import Terminal
 from tests import fake_services
 from tests.cli.verbs import run
+from tests.dead import dead_partial
 from tests.fake_cloud import FakeCloud
 from tests.fake_memory import MemoryCloud
 from tests.fake_remote import RemoteCloud
@@ -198,7 +198,7 @@ def test_gc_leaves_nothing_of_a_tunnel_to_a_machine_that_is_gone(far: RemoteClou
 
 def test_gc_removes_what_a_killed_bake_had_copied_and_keeps_its_logs(cloud: FakeCloud) -> None:
     bake = home() / "bakes" / "bake-killed"
-    (bake / f"{PARTIAL}4194999-1-inspect").mkdir(parents=True)
+    (bake / dead_partial("inspect")).mkdir(parents=True)
     (bake / "console.log").write_text("")
     assert run("gc")[0] == 0
     assert [path.name for path in bake.iterdir()] == ["console.log"]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
-from clouds import names
+from clouds.client import process_start
 from clouds.home import home
 from clouds.local import host
 from clouds.local.computer import Computer
@@ -15,26 +14,12 @@ from tests.cli.verbs import run
 from tests.fake_remote import RemoteCloud
 
 MAC = Computer("Darwin", "arm64")
-PS = """#!/bin/sh
-# The ps of macOS, as it is asked: -p PID -o stat= -o lstart=. A clock tick of Linux counts as a second.
-stat=$(cat "/proc/$2/stat" 2>/dev/null) || exit 1
-set -- ${stat##*) }
-LC_ALL=C date -u -d "@${20}" "+$1 %a %b %e %T %Y"
-"""
 
 
 @pytest.fixture
 def mac(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand for a Mac: what the local cloud asks of its computer, and no /proc."""
+    """Stand for a Mac: what the local cloud asks of its computer."""
     monkeypatch.setattr(host, "this_computer", lambda: MAC)
-    monkeypatch.setattr(names, "_PROC", Path("/nonexistent"))
-
-
-@pytest.fixture
-def ps(far_ssh: Path) -> None:
-    """Put a ps that answers as that of macOS before all others: procps's own may be a second off from one call to the next."""
-    (far_ssh / "ps").write_text(PS)
-    (far_ssh / "ps").chmod(0o755)
 
 
 @pytest.mark.parametrize("verb", ["bake", "launch", "plan"])
@@ -54,17 +39,17 @@ def test_what_is_kept_here_is_listed_all_the_same(mac: None, verb: str) -> None:
     assert run(verb, json=True)[:2] == (0, "[]\n")
 
 
-def test_machine_of_another_cloud_is_launched_used_stopped_and_deleted_without_proc(far: RemoteCloud, mac: None, ps: None) -> None:
+def test_machine_of_another_cloud_is_launched_used_stopped_and_deleted_from_a_mac(far: RemoteCloud, mac: None) -> None:
     code, stdout, stderr = run("launch", name="two", json=True)
     assert code == 0, stderr
     url = json.loads(stdout)["url"]
     assert url.startswith("http://127.0.0.1:")
     tunnel = json.loads((home() / "ssh/tunnels/faraway/two.json").read_text())
-    assert tunnel["start"] == names.process_start(tunnel["pid"]) != 0
+    assert tunnel["start"] == process_start(tunnel["pid"]) != 0
     assert {machine["name"]: machine["url"] for machine in json.loads(run("machines", json=True)[1])}["two"] == url
     assert json.loads((home() / "ssh/tunnels/faraway/two.json").read_text()) == tunnel
     assert run("stop", name="two")[0] == 0
-    assert names.process_start(tunnel["pid"]) == 0
+    assert process_start(tunnel["pid"]) == 0
     assert run("start", name="two")[:2] == (0, f"{url}\n")
     assert run("delete", name="two", yes=True)[0] == 0
     assert run("gc", yes=True)[0] == 0

@@ -3,13 +3,13 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clouds import names
+from clouds.client import Fate, process_start
 from clouds.errors import UsageError
 from clouds.names import ImageVersion
 
@@ -131,30 +131,11 @@ def test_client_that_has_ended_is_dead() -> None:
 
 def test_killed_client_is_dead_even_before_its_parent_has_waited_for_it() -> None:
     client = subprocess.Popen(["sleep", "60"])
-    labels = names.client_labels() | {"client-pid": str(client.pid), "client-start": str(names.process_start(client.pid))}
+    labels = names.client_labels() | {"client-pid": str(client.pid), "client-start": str(process_start(client.pid))}
     client.kill()
     os.waitid(os.P_PID, client.pid, os.WEXITED | os.WNOWAIT)
     assert names.client_is_dead(labels)
     client.wait()
-
-
-def test_without_proc_the_start_of_a_process_comes_from_ps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on macOS; the ps here is that of Linux."""
-    monkeypatch.setattr(names, "_PROC", Path("/nonexistent"))
-    client = subprocess.Popen(["sleep", "60"])
-    assert names.process_start(client.pid) > 1_700_000_000
-    assert not names.client_is_dead(names.client_labels())
-    client.kill()
-    os.waitid(os.P_PID, client.pid, os.WEXITED | os.WNOWAIT)
-    assert names.process_start(client.pid) == 0  # a zombie
-    client.wait()
-    assert names.process_start(client.pid) == 0
-
-
-def test_without_proc_and_ps_no_process_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "_PROC", Path("/nonexistent"))
-    monkeypatch.setenv("PATH", "/nonexistent")
-    assert names.process_start(os.getpid()) == 0
 
 
 def test_client_whose_pid_now_belongs_to_another_process_is_dead() -> None:
@@ -162,8 +143,24 @@ def test_client_whose_pid_now_belongs_to_another_process_is_dead() -> None:
     assert names.client_is_dead(labels | {"client-start": str(int(labels["client-start"]) - 1)})
 
 
-def test_client_on_another_host_is_never_called_dead() -> None:
-    assert not names.client_is_dead(names.client_labels() | {"client-host": "elsewhere", "client-pid": "4194999"})
+ENDED = {"client-pid": "4194999"}
+
+
+def test_client_on_another_computer_is_never_called_dead() -> None:
+    elsewhere = {"client-computer": "h" + 24 * "0"}
+    assert names.client_fate(names.client_labels() | elsewhere | ENDED) is Fate.UNKNOWN
+    assert names.client_fate(names.client_labels() | ENDED) is Fate.DEAD
+
+
+def test_client_of_an_older_release_is_not_judged_by_its_host_name() -> None:
+    older = {key: value for key, value in (names.client_labels() | ENDED).items() if key != "client-computer"}
+    assert names.client_fate(older) is Fate.UNKNOWN
+
+
+@pytest.mark.parametrize("bad", ["", "x", "-1", "1.5", "9" * 40])
+def test_labels_that_make_no_sense_call_nobody_dead_on_another_computer_and_raise_nothing(bad: str) -> None:
+    for key in ("client-pid", "client-start", "created"):
+        names.client_fate(names.client_labels() | {key: bad})
 
 
 def test_nothing_is_known_of_a_resource_without_client_labels() -> None:

@@ -18,7 +18,7 @@ EXPIRED = str(int(NOW) - HOUR_S)
 EXPIRED_LONG_AGO = str(int(NOW) - 25 * HOUR_S)
 NOT_YET = str(int(NOW) + HOUR_S)
 DEAD = {"client-start": "1"}
-STRANGER = {"client-host": "elsewhere"}
+STRANGER = {"client-computer": "h" + 24 * "0"}
 
 
 @pytest.fixture

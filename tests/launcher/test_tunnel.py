@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clouds import names
+from clouds.client import process_start
 from clouds.driver import Endpoint, State
 from clouds.errors import CloudError, TimedOutError
 from clouds.home import home
@@ -38,7 +38,7 @@ def record() -> dict[str, int]:
 
 
 def is_alive(found: dict[str, int]) -> bool:
-    return names.process_start(found["pid"]) == found["start"]
+    return process_start(found["pid"]) == found["start"]
 
 
 def what_is_left() -> list[str]:
@@ -67,6 +67,24 @@ def test_tunnel_outlives_the_command_and_has_a_session_of_its_own(one: RemoteClo
     pid = record()["pid"]
     assert os.getsid(pid) == pid != os.getsid(0)
     assert is_alive(record())
+
+
+def test_tunnel_of_another_computer_that_shares_the_home_is_neither_used_nor_ended(one: RemoteCloud) -> None:
+    path, mine = home() / "ssh/tunnels/faraway/one.json", record()
+    path.write_text(json.dumps(mine | {"computer": "h" + 24 * "0"}))
+    assert machines(one)[0].url is None
+    tunnel.close(one, "one")
+    path.write_text(json.dumps(mine))
+    assert is_alive(mine)
+    assert machines(one)[0].url == f"http://127.0.0.1:{mine['port']}/"
+
+
+def test_tunnel_of_an_older_release_is_taken_over(one: RemoteCloud) -> None:
+    path, mine = home() / "ssh/tunnels/faraway/one.json", record()
+    path.write_text(json.dumps({key: mine[key] for key in ("pid", "start", "port")}))
+    assert machines(one)[0].url == f"http://127.0.0.1:{mine['port']}/"
+    tunnel.close(one, "one")
+    assert not is_alive(mine)
 
 
 def test_what_is_written_of_a_tunnel_is_its_owners_alone(one: RemoteCloud) -> None:

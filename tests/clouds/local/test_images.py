@@ -13,8 +13,8 @@ from clouds.local.disks import virtual_bytes
 from clouds.local.driver import LocalCloud
 from clouds.local.machines import Machines
 from clouds.local.store import Store
-from clouds.partial import PARTIAL
 from tests.clouds.local.small import BASE, needs_tools, order
+from tests.dead import dead_partial
 
 MIDST = "100M 64k"
 
@@ -136,7 +136,7 @@ def test_image_knows_the_suite_of_the_base_below_it(store: Store, cloud: LocalCl
 
 
 def test_half_made_image_of_a_dead_process_is_swept(store: Store, cloud: LocalCloud) -> None:
-    (store.images / f"{PARTIAL}4194999-1-i-1.0-1").mkdir(parents=True)
+    (store.images / dead_partial("i-1.0-1")).mkdir(parents=True)
     assert cloud.owned({}) == []
     assert list(store.images.iterdir()) == []
 

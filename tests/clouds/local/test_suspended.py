@@ -17,9 +17,10 @@ from clouds.local.machines import Machines
 from clouds.local.record import read_record, write_record
 from clouds.local.store import Store
 from clouds.local.waking import SUSPENDED, open_ports
-from clouds.partial import PARTIAL, partial_folder
+from clouds.partial import partial_folder
 from tests.clouds.local.small import needs_tools, order, so_called_qemu
 from tests.clouds.local.test_sockets import GREETING, Answer, serving, status
+from tests.dead import dead_partial
 
 pytestmark = needs_tools
 TAKEN = "could not set up host forwarding rule"
@@ -98,7 +99,7 @@ def test_start_leaves_a_suspension_alone_that_is_under_way(machines: Machines) -
 
 def test_sweep_removes_the_memory_that_a_dead_command_was_writing_and_no_other(machines: Machines) -> None:
     folder = machines.store.machine("one")
-    dead = folder / f"{PARTIAL}4194999-1-new-{SUSPENDED}"
+    dead = folder / dead_partial(f"new-{SUSPENDED}")
     dead.mkdir()
     mine = partial_folder(folder, f"new-{SUSPENDED}")
     machines.store.sweep()
