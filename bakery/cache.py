@@ -14,7 +14,7 @@ from typing import Protocol
 from bakery.layers import Link, Outlook, choose, explain, fits, reached, to_forget, used_at
 from bakery.order import Order
 from clouds import names
-from clouds.abilities import KeepsLayers
+from clouds.abilities import KeepsLayers, PreparesHere
 from clouds.driver import Cloud, Kind, Resource, State, Tell
 from clouds.errors import BuilderSilentError, CloudError, TimedOutError
 from clouds.lifecycle import settle
@@ -115,11 +115,12 @@ def discard(cloud: Cloud, start: Start) -> None:
 
 
 def tidy(cloud: Cloud, limit_bytes: int, tell: Tell) -> None:
-    """Remove the layers that were used longest ago, down to a size; a failure is told only, for the image is there."""
-    if not isinstance(cloud, KeepsLayers):
-        return
+    """Remove the layers that were used longest ago, down to a size, and what dead processes left; failures are reported only."""
     try:
-        prune(cloud, limit_bytes)
+        if isinstance(cloud, PreparesHere):
+            cloud.sweep()
+        if isinstance(cloud, KeepsLayers):
+            prune(cloud, limit_bytes)
     except CloudError as error:
         tell(f"layers that were used long ago are still there: {error.message} (to remove them: ./inv gc --layers)")
 

@@ -70,14 +70,15 @@ class Order:
         return Shape(self.disk_gb, self.cpus, self.memory_mb)
 
 
-def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, tell: Tell) -> Order:
+def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, tell: Tell, *, keep_versions: bool = True) -> Order:
     """Resolve and render a recipe for a cloud. Creates nothing in the cloud but, where it has to be built, the base.
 
+    Newly resolved versions of packages are kept for the next order if `keep_versions` says so.
     Raises MissingToolError, before anything is resolved, where the machines of that cloud cannot run on this computer.
     """
     if isinstance(cloud, ChecksComputer):
         cloud.check_computer()
-    resolution = resolve(recipe, home / "resolved", refresh=options.refresh)
+    resolution = resolve(recipe, home / "resolved", refresh=options.refresh, keep=keep_versions)
     script, tests = render(recipe, resolution), render_tests(recipe)
     reusable = reuse(script.checkpoints, no_cache=options.no_cache, from_step=options.from_step)
     base = cloud.resolve_base(Base(recipe.base.suite, recipe.base.architecture), refresh=options.refresh, tell=tell)

@@ -1,4 +1,4 @@
-"""Say what a bake and a launch of a recipe would do, and why; neither is done."""
+"""Say what a bake and a launch of a recipe would do, and why; nothing is done, built or kept."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from bakery.memory import misfit
 from bakery.order import BakeOptions, place_order, taken_versions
 from bakery.recipe import Recipe
 from clouds import names
-from clouds.abilities import ChecksComputer, KeepsLayers, KeepsMemory, RunsHere
-from clouds.driver import BaseImage, Cloud, Kind, Resource, State
+from clouds.abilities import BuildsBases, ChecksComputer, KeepsLayers, KeepsMemory, RunsHere
+from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, State
 
 BASE_LABEL_LENGTH = 32
 
@@ -27,9 +27,10 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     images = _images(cloud, recipe)
     reason = "it would run: there is no image yet"
     equal, steps = None, []
-    if images or (isinstance(cloud, KeepsLayers) and cloud.layers()):
-        # An image or a layer has a base, so that this one is most likely kept; without any, to build one is not for a plan to do.
-        order = place_order(cloud, recipe, BakeOptions(), home, lambda _line: None)
+    if images and not _has_base(cloud, recipe):
+        reason = "it would run: the base that it starts from now is not built yet"
+    elif images or (isinstance(cloud, KeepsLayers) and cloud.layers() and _has_base(cloud, recipe)):
+        order = place_order(cloud, recipe, BakeOptions(), home, lambda _line: None, keep_versions=False)
         equal = next((image for image in reversed(images) if _is_equal(image, order.digest)), None)
         reason = why(images, order.digest, order.base) if images else reason
         steps = [] if equal else [_shown(one) for one in find_start(cloud, order)[1]]
@@ -40,6 +41,12 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     if equal and (misfitting := misfit(cloud, equal)):
         reason = f"it would save the memory of {equal.name} anew: {misfitting}"
     return [f"bake: {reason}", *baked, *launched, *describe_start(cloud, equal or newest), *describe_computer(cloud)]
+
+
+def _has_base(cloud: Cloud, recipe: Recipe) -> bool:
+    """Say whether the base of a recipe can be named without building it, which a plan must not do."""
+    base = Base(recipe.base.suite, recipe.base.architecture)
+    return not isinstance(cloud, BuildsBases) or cloud.kept_base(base) is not None
 
 
 def _shown(step: Outlook) -> str:

@@ -42,8 +42,8 @@ class Resolution:
     refreshed: str = ""
 
 
-def resolve(recipe: Recipe, folder: Path, *, refresh: bool) -> Resolution:
-    """Return the versions of a recipe's packages; `folder` keeps them.
+def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -> Resolution:
+    """Return the versions of a recipe's packages, from `folder` where they are kept; new ones are kept there if `keep` says so.
 
     Raises RecipeError, which names step and package, when there is no such package or no versions fit together, and
     BakehouseError when a network is needed and there is none.
@@ -54,14 +54,15 @@ def resolve(recipe: Recipe, folder: Path, *, refresh: bool) -> Resolution:
     kept = _read(kept_at)
     if not refresh and kept and kept["needs"] == needs:
         return _resolution(recipe, kept)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     preferred = [] if refresh or not kept else [pin for pins in kept["pins"].values() for pin in pins]
     found = {
         "needs": needs,
         "pins": _pin(recipe, wanted, preferred, folder / "cache") if wanted else {},
         "refreshed": datetime.now(UTC).isoformat() if refresh or not kept else kept["refreshed"],
     }
-    write_private(kept_at, json.dumps(found, indent=1) + "\n")
+    if keep:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(kept_at, json.dumps(found, indent=1) + "\n")
     return _resolution(recipe, found)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from clouds.driver import BootSpec, ConsoleText, Endpoint, Ticket
+from clouds.driver import Base, BaseImage, BootSpec, ConsoleText, Endpoint, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +111,22 @@ class KeepsLayers(Protocol):
 
     def remove_layer(self, layer: str) -> bool:
         """Remove a layer; say False when a builder or another layer needs it. Absent is a success."""
+
+
+@runtime_checkable
+class BuildsBases(Protocol):
+    """A cloud whose bases are built here, which takes minutes."""
+
+    def kept_base(self, base: Base) -> BaseImage | None:
+        """Return the base that a bake would start from, or None: it would have to be built first."""
+
+
+@runtime_checkable
+class PreparesHere(Protocol):
+    """A cloud that prepares things in folders of this computer, where a command that is killed leaves half of them."""
+
+    def sweep(self) -> None:
+        """Remove what dead processes were preparing or removing, and layers that are damaged."""
 
 
 @runtime_checkable

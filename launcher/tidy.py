@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from clouds.abilities import KeepsLayers, Layer
+from clouds.abilities import KeepsLayers, Layer, PreparesHere
 from clouds.driver import Launcher
 from clouds.home import home
 from clouds.incomplete import partly
@@ -103,6 +103,8 @@ def _remove(cloud: Launcher, ledger: Ledger, wastes: list[Waste], keep_gb: float
     if wastes:
         identity.sync(home(), cloud)
     tunnel.sweep(cloud)
+    if isinstance(cloud, PreparesHere):
+        cloud.sweep()
     forget_absent(cloud, ledger)
     layers = prune(cloud, int(keep_gb * GB)) if keep_gb is not None and isinstance(cloud, KeepsLayers) else []
     return _Done(cloud.name, changed, layers)

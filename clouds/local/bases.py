@@ -34,6 +34,11 @@ class Bases:
                 found = self._newest(definition, since=asked_at if refresh else 0) or self._build(definition, tell)
         return BaseImage(found, OWNER, base)
 
+    def kept(self, base: Base) -> BaseImage | None:
+        """Return the newest base of this definition, or None."""
+        found = self._newest(define(base))
+        return BaseImage(found, OWNER, base) if found else None
+
     def path(self, name: str) -> Path | None:
         """Return the folder of a base, or None."""
         folder = self.folder / name

@@ -97,6 +97,17 @@ class LocalCloud:
                 self._store.prune_bases()
         return found
 
+    def kept_base(self, base: Base) -> BaseImage | None:
+        """Return the newest base of today's definition, or None."""
+        with self._told():
+            return self._store.bases.kept(base)
+
+    def sweep(self) -> None:
+        """Remove what dead processes were preparing or removing, and layers that are damaged."""
+        with self._told():
+            self._store.sweep()
+            self._layers.remove_damaged()
+
     def boot(self, spec: BootSpec) -> Ticket:
         """Prepare a machine and start its QEMU; one on a layer goes on from the memory of that where it fits."""
         ensure_tools(_say_nothing)
@@ -209,8 +220,7 @@ class LocalCloud:
         return self._images.find(name) if kind is Kind.IMAGE else None
 
     def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
-        """Return all that carries these labels; what dead processes were preparing is removed on the way."""
-        self._store.sweep()
+        """Return all that carries these labels."""
         found = self._machines.resources() if Kind.MACHINE in kinds else []
         found += self._images.resources() if Kind.IMAGE in kinds else []
         return sorted(

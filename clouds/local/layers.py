@@ -35,14 +35,15 @@ class Layers:
     store: Store
 
     def all(self) -> list[Layer]:
-        """Return the layers, the one that was used longest ago first; those that are damaged, or lie on such, are removed."""
-        found = []
-        for folder in visible(self.store.layers):
-            if not self._is_sound(folder.name):
-                self.remove(folder.name)
-            elif layer := _layer(folder):
-                found.append(layer)
-        return sorted(found, key=lambda layer: layer.used_at)
+        """Return the layers, the one that was used longest ago first, without those that are damaged or depend on such a one."""
+        sound = [folder for folder in visible(self.store.layers) if self._is_sound(folder.name)]
+        return sorted((layer for folder in sound if (layer := _layer(folder))), key=lambda layer: layer.used_at)
+
+    def remove_damaged(self) -> None:
+        """Remove the layers that are damaged, or depend on such a one, and that nothing else needs."""
+        left = [folder.name for folder in visible(self.store.layers) if not self._is_sound(folder.name)]
+        while gone := [name for name in left if self.remove(name)]:  # each time those on which nothing depends any more
+            left = [name for name in left if name not in gone]
 
     def keep(
         self,

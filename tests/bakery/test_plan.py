@@ -81,6 +81,29 @@ def test_when_nothing_has_changed_only_a_launch_is_left(recipe: Recipe, tmp_path
     ]
 
 
+class BuildingCloud(FakeCloud):
+    """A cloud that builds its bases, and has built none."""
+
+    def kept_base(self, base: Base) -> BaseImage | None:
+        return None
+
+
+def test_plan_builds_no_base(recipe: Recipe, tmp_path: Path) -> None:
+    cloud = BuildingCloud(World(tmp_path))
+    put_equal(cloud, recipe)
+    cloud.calls.clear()
+    lines = plan(cloud, recipe, home=tmp_path)
+    assert lines[0] == "bake: it would run: the base that it starts from now is not built yet"
+    assert not any(call.startswith("resolve_base") for call in cloud.calls)
+
+
+def test_plan_keeps_no_versions(recipe: Recipe, tmp_path: Path) -> None:
+    cloud = FakeCloud(World(tmp_path / "world"))
+    put_equal(cloud, recipe)
+    plan(cloud, recipe, home=tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+
+
 @pytest.mark.parametrize(
     ("frozen_with", "told"),
     [

@@ -138,6 +138,8 @@ def test_image_knows_the_suite_of_the_base_below_it(store: Store, cloud: LocalCl
 def test_half_made_image_of_a_dead_process_is_swept(store: Store, cloud: LocalCloud) -> None:
     (store.images / dead_partial("i-1.0-1")).mkdir(parents=True)
     assert cloud.owned({}) == []
+    assert len(list(store.images.iterdir())) == 1  # to list removes nothing
+    cloud.sweep()
     assert list(store.images.iterdir()) == []
 
 

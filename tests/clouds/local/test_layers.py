@@ -21,6 +21,7 @@ from clouds.local.store import LAYER, Store
 from clouds.partial import partial_folder
 from tests.clouds.local.small import BASE, needs_tools, order
 from tests.clouds.local.test_sockets import GREETING, serving
+from tests.dead import dead_partial
 
 pytestmark = needs_tools
 
@@ -85,10 +86,19 @@ def test_layer_that_is_gone_is_a_success(cloud: LocalCloud) -> None:
     assert cloud.remove_layer("layer-nosuch")
 
 
+def test_listing_layers_removes_none(store: Store, cloud: LocalCloud) -> None:
+    layer = put_layer(store, "a", BASE)
+    (store.layers / layer / memory.STATE).write_bytes(b"STATE")
+    (store.layers / dead_partial("b")).mkdir()
+    assert cloud.layers() == []
+    assert len(list(store.layers.iterdir())) == 2
+
+
 def test_layer_that_was_damaged_is_not_used_and_goes(store: Store, cloud: LocalCloud) -> None:
     layer = put_layer(store, "a", BASE)
     (store.layers / layer / memory.STATE).write_bytes(b"STATE")
     assert cloud.layers() == []
+    cloud.sweep()
     assert not (store.layers / layer).exists()
 
 
@@ -98,7 +108,7 @@ def test_layer_on_a_damaged_one_is_not_used_and_both_go(store: Store, cloud: Loc
     put_layer(store, "c", below)
     (store.layers / below / qemu.DISK).write_bytes(b"damaged")
     assert cloud.layers() == []
-    assert cloud.layers() == []
+    cloud.sweep()
     assert list(store.layers.iterdir()) == []
 
 
