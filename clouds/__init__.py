@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from clouds.accounts import account_of, cloud_of
 from clouds.errors import UsageError
 from clouds.home import home
 
@@ -17,7 +18,7 @@ DRIVERS = {"local": "clouds.local", "gcp": "clouds.gcp"}
 
 
 def connect(name: str | None = None, given: Mapping[str, str] = {}) -> Launcher:
-    """Return the driver of a cloud (None: the default one), loading no other cloud's libraries.
+    """Return the driver of a cloud or account, such as `gcp.research` (None: the default), loading no other cloud's libraries.
 
     `given` holds settings that were told by flags. Raises UsageError: no such cloud, or a setting is wrong.
     """
@@ -25,7 +26,9 @@ def connect(name: str | None = None, given: Mapping[str, str] = {}) -> Launcher:
 
     name = default() if name is None else name
     _check(name)
-    driver: Launcher = import_module(DRIVERS[name]).connect(home(), load(name, given))
+    driver: Launcher = import_module(DRIVERS[cloud_of(name)]).connect(home(), load(name, given))
+    if account_of(name):
+        driver.name = name
     return driver
 
 
@@ -42,12 +45,21 @@ def default() -> str:
 
 
 def configured() -> list[str]:
-    """Return the clouds that are in use here: the default one, those that keep something here, those with a setting."""
-    from clouds.settings import is_configured
+    """Return the clouds and accounts in use here: the default one, those that keep something here, those with a setting.
 
-    return [name for name in DRIVERS if name == default() or (home() / name).is_dir() or is_configured(name)]
+    A cloud with named accounts counts by itself only where it has settings of its own: it may have no other account.
+    """
+    from clouds.settings import accounts
+
+    return [name for cloud in DRIVERS for name in ([cloud] if _is_used(cloud) else []) + accounts(cloud)]
+
+
+def _is_used(cloud: str) -> bool:
+    from clouds.settings import accounts, is_configured
+
+    return cloud == default() or is_configured(cloud) or ((home() / cloud).is_dir() and not accounts(cloud))
 
 
 def _check(name: str) -> None:
-    if name not in DRIVERS:
+    if cloud_of(name) not in DRIVERS:
         raise UsageError(f"cloud {name!r}: not known", next_step=f"Choose one of: {', '.join(DRIVERS)}.")

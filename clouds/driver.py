@@ -168,6 +168,11 @@ class Cloud(Protocol):
     """What baking needs of a cloud."""
 
     name: str
+
+    @property
+    def account(self) -> str:
+        """The account (project) that machines and images belong to; "" where a cloud has no accounts."""
+
     grants: frozenset[str]
     """The fields of `Wishes` that this cloud can fulfil."""
     poll_max_s: float

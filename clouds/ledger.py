@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS entry (
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something that a cloud was asked to create; `asked_at` in seconds since the epoch."""
+    """Something that a cloud was asked to create; `cloud` is the key of its account, `asked_at` in seconds since the epoch."""
 
     cloud: str
     kind: Kind
@@ -47,6 +47,13 @@ class Ledger:
         """Drop the note of a resource that is known to be gone."""
         with self._open() as connection:
             connection.execute("DELETE FROM entry WHERE cloud = ? AND kind = ? AND name = ?", (cloud, kind, name))
+
+    def move(self, entry: Entry, cloud: str) -> None:
+        """Give a note to another account, unless that has one of the same kind and name."""
+        key = (entry.cloud, entry.kind, entry.name)
+        with self._open() as connection:
+            connection.execute("UPDATE OR IGNORE entry SET cloud = ? WHERE cloud = ? AND kind = ? AND name = ?", (cloud, *key))
+            connection.execute("DELETE FROM entry WHERE cloud = ? AND kind = ? AND name = ?", key)
 
     def entries(self, cloud: str) -> list[Entry]:
         """Return the notes for a cloud, oldest first."""

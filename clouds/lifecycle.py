@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from clouds.accounts import account_key
 from clouds.driver import BootSpec, Cloud, Kind, State, Tell, Ticket
 from clouds.errors import CapacityError, CloudError, TimedOutError, UnseenError
 from clouds.ledger import Ledger
@@ -54,7 +55,7 @@ def announce(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec) -> BootSp
     """Do what comes before a machine is asked for: register its removal, note it; return its order, labelled with its token."""
     undo.add(f"machine {spec.name}", lambda: remove_machine(cloud, ledger, spec), by_hand=f"./inv delete {spec.name} --yes")
     labels = {**spec.labels, "token": spec.token}
-    ledger.ask(cloud.name, Kind.MACHINE, spec.name, labels)
+    ledger.ask(account_key(cloud), Kind.MACHINE, spec.name, labels)
     return replace(spec, labels=labels)
 
 
@@ -86,7 +87,7 @@ def create_image(cloud: Cloud, ledger: Ledger, undo: Undo, machine: str, image: 
         lambda: _remove_own(cloud, ledger, Kind.IMAGE, image, own),
         by_hand=f"./inv delete-image {image} --yes",
     )
-    ledger.ask(cloud.name, Kind.IMAGE, image, labels)
+    ledger.ask(account_key(cloud), Kind.IMAGE, image, labels)
     settle(cloud, cloud.snapshot(machine, image, labels), timeout_s=10 * ACCEPT_S)
 
 
@@ -112,7 +113,7 @@ def stop_machine(cloud: Cloud, machine: str) -> None:
 def remove(cloud: Cloud, ledger: Ledger, kind: Kind, name: str) -> None:
     """Delete a resource and wait until it is gone; only then the ledger forgets it."""
     settle(cloud, cloud.delete(kind, name))
-    ledger.forget(cloud.name, kind, name)
+    ledger.forget(account_key(cloud), kind, name)
 
 
 def is_running(cloud: Cloud, machine: str) -> bool:

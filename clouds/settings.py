@@ -3,25 +3,32 @@
     cloud = "gcp"          # the cloud to work in
     [gcp]                  # what each cloud knows stands in SETTINGS of its package
     project = "my-project"
+    [gcp.research]         # another account of that cloud, chosen by `--cloud gcp.research` or `cloud = "gcp.research"`
+    project = "research-123"
 
-A flag holds before an environment variable, that before the file, and that before the default.
+A flag holds before an environment variable, that before the file, and that before the default. The table of an account holds before
+the environment, since it was asked for by name, and lacks what stands in the table of its cloud.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from clouds import DRIVERS
+from clouds.accounts import account_of, cloud_of
 from clouds.errors import UsageError
 from clouds.near import near
 
 _DEFAULT = "cloud"
 """The key at the top of the file that names the cloud to work in; every other one is a cloud's table."""
 _ENVIRONMENT = "BAKEHOUSE_CLOUD"
+_ACCOUNT = re.compile(r"[a-z][a-z0-9-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +41,21 @@ class Setting:
 
 
 def load(cloud: str, flags: Mapping[str, str]) -> dict[str, str]:
-    """Return the value of every setting of a cloud, "" where nobody gives one. UsageError lists all that is wrong."""
-    known = _declared(cloud)
+    """Return the value of every setting of a cloud or account, "" where nobody gives one. UsageError lists all that is wrong."""
+    known = _declared(cloud_of(cloud))
     if unknown := [f"--{key.replace('_', '-')}: the cloud {cloud} has none" for key in flags if key not in known]:
         raise UsageError("\n".join(f"{line} (leave it out, or choose another --cloud)" for line in unknown))
-    in_file = _table(_read(), cloud)
+    written = _read()
+    own, shared = _account(written, cloud), _table(written, cloud_of(cloud))
     return {
-        key: flags.get(key) or _from_environment(setting) or in_file.get(key) or setting.default for key, setting in known.items()
+        key: flags.get(key) or own.get(key) or _from_environment(setting) or shared.get(key) or setting.default
+        for key, setting in known.items()
     }
+
+
+def accounts(cloud: str) -> list[str]:
+    """Return the accounts of a cloud that the file names, such as `gcp.research`."""
+    return [f"{cloud}.{name}" for name in _accounts(_read(), cloud)]
 
 
 def chosen_cloud() -> str:
@@ -50,7 +64,7 @@ def chosen_cloud() -> str:
 
 
 def is_configured(cloud: str) -> bool:
-    """Say whether a user has told anything of a cloud, in the file or the environment."""
+    """Say whether a user has told anything of a cloud, in the file or the environment; accounts of it do not count."""
     return bool(_table(_read(), cloud)) or any(map(_from_environment, _declared(cloud).values()))
 
 
@@ -65,12 +79,12 @@ def config_file() -> Path:
 
 def problems(written: Mapping[str, object], file: str) -> list[str]:
     """Return what is wrong with the content of a file, one `file: key.path: what is wrong (what to write instead)` each."""
-    return [f"{file}: {problem}" for key, value in written.items() for problem in _problems_of(key, value)]
+    return [f"{file}: {problem}" for key, value in written.items() for problem in _problems_of(key, value, written)]
 
 
-def _problems_of(key: str, value: object) -> Iterator[str]:
+def _problems_of(key: str, value: object, written: Mapping[str, object]) -> Iterator[str]:
     if key == _DEFAULT:
-        yield from _problems_of_default(value)
+        yield from _problems_of_default(value, written)
     elif key not in DRIVERS:
         yield f"{key}: there is no such cloud or setting ({_instead(key, (_DEFAULT, *DRIVERS))})"
     elif not isinstance(value, dict):
@@ -78,12 +92,23 @@ def _problems_of(key: str, value: object) -> Iterator[str]:
     else:
         known = _declared(key)
         for name, one in value.items():
-            yield from _problems_of_setting(f"{key}.{name}", name, one, known)
+            if isinstance(one, dict) and name not in known:
+                yield from _problems_of_account(f"{key}.{name}", name, one, known)
+            else:
+                yield from _problems_of_setting(f"{key}.{name}", name, one, known)
 
 
-def _problems_of_default(value: object) -> Iterator[str]:
-    if not isinstance(value, str) or value not in DRIVERS:
-        yield f"{_DEFAULT}: {value!r} is no cloud ({_instead(str(value), DRIVERS)})"
+def _problems_of_account(where: str, name: str, table: Mapping[str, object], known: Mapping[str, Setting]) -> Iterator[str]:
+    if not _ACCOUNT.fullmatch(name):
+        yield f"{where}: no name for an account (write a to z, 0 to 9 and '-', starting with a letter)"
+    for key, value in table.items():
+        yield from _problems_of_setting(f"{where}.{key}", key, value, known)
+
+
+def _problems_of_default(value: object, written: Mapping[str, object]) -> Iterator[str]:
+    choices = (*DRIVERS, *(f"{cloud}.{name}" for cloud in DRIVERS for name in _accounts(written, cloud)))
+    if value not in choices:
+        yield f"{_DEFAULT}: {value!r} is no cloud ({_instead(str(value), choices)})"
 
 
 def _problems_of_setting(where: str, name: str, value: object, known: Mapping[str, Setting]) -> Iterator[str]:
@@ -112,6 +137,30 @@ def _from_environment(setting: Setting) -> str:
 
 
 def _table(written: Mapping[str, object], cloud: str) -> Mapping[str, str]:
+    """Return the settings of a cloud as a whole."""
+    return {key: value for key, value in _whole_table(written, cloud).items() if not isinstance(value, dict)}
+
+
+def _accounts(written: Mapping[str, object], cloud: str) -> list[str]:
+    return [name for name, value in _whole_table(written, cloud).items() if isinstance(value, dict)]
+
+
+def _account(written: Mapping[str, object], name: str) -> Mapping[str, str]:
+    """Return the settings of an account. UsageError: the file names none such."""
+    cloud, account = cloud_of(name), account_of(name)
+    if not account:
+        return {}
+    if account not in (known := _accounts(written, cloud)):
+        others = ", ".join([cloud, *(f"{cloud}.{one}" for one in known)])
+        raise UsageError(
+            f"unknown account {account!r} of {cloud}",
+            next_step=f"Choose one of: {others}. Or write [{name}] and its settings into {config_file()}.",
+        )
+    table: Mapping[str, str] = _whole_table(written, cloud)[account]
+    return table
+
+
+def _whole_table(written: Mapping[str, object], cloud: str) -> Mapping[str, Any]:
     table = written.get(cloud, {})
     return table if isinstance(table, dict) else {}
 

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 JSON = Flag("json", "write the result as JSON on one line", parse=None)
 YES = Flag("yes", "do not ask", parse=None)
-CLOUD = Flag("cloud", "the cloud to work in (default: the one of your settings, else local)")
-CLOUDS = Flag("cloud", "the cloud to work in, or all (default: the one of your settings, else local)")
+CLOUD = Flag("cloud", "the cloud to work in, or an account such as gcp.research (default: the one of your settings, else local)")
+CLOUDS = Flag(
+    "cloud", "the cloud to work in, an account such as gcp.research, or all (default: the one of your settings, else local)"
+)
 RECIPE = Flag("recipe", "the recipe of the image (default: jupyter)", default="jupyter")
 LIFETIME = Flag("lifetime-h", "hours until the machine stops itself (default: 24; 0: never)", hours, default=24.0)
 NEW_LIFETIME = Flag("lifetime-h", "hours until the machine stops itself again (default: 24; 0: never)", hours)

@@ -17,17 +17,19 @@ Between the judgement and the removal a user may think for hours: each thing is 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clouds import names
+from clouds.accounts import account_key, cloud_of
 from clouds.client import Fate
 from clouds.driver import Cloud, Kind, Resource, State
 from clouds.errors import BakehouseError, LeftoverError, UnreachableError
 from clouds.incomplete import partly, whole
-from clouds.ledger import Ledger
+from clouds.ledger import Entry, Ledger
 from clouds.lifecycle import remove, stop_machine
 from clouds.partial import sweep
 
@@ -35,6 +37,8 @@ STRANGER_S = 24 * 3600
 """How long past its `expires` something is left to a client elsewhere, which may still be alive."""
 KEEP_LOGS_S = 30 * 24 * 3600
 """How long the logs of a bake are kept in BAKEHOUSE_HOME; those of a finished image lie beside the image."""
+KEEP_NOTES_S = 90 * 24 * 3600
+"""How long the ledger keeps a note of what is not there and of whose client nothing is known."""
 
 _UNFINISHED = ("builder", "test", "machine-in-progress", "image-in-progress")
 
@@ -70,6 +74,7 @@ def collect(cloud: Cloud, ledger: Ledger, wastes: Iterable[Waste]) -> list[Waste
 
     Raises LeftoverError, which names what is left and why.
     """
+    _take_over(cloud, ledger)
     left, changed = [], []
     for waste in wastes:
         try:
@@ -87,10 +92,27 @@ def collect(cloud: Cloud, ledger: Ledger, wastes: Iterable[Waste]) -> list[Waste
 
 def forget_absent(cloud: Cloud, ledger: Ledger, *, is_dead: IsDead = names.client_is_dead) -> None:
     """Drop from the ledger what a dead client asked for and what is not there; what may be out of reach stays noted."""
-    for entry in ledger.entries(cloud.name):
+    _take_over(cloud, ledger)
+    account = account_key(cloud)
+    for entry in ledger.entries(account):
         with suppress(UnreachableError):
-            if is_dead(entry.labels) and cloud.find(entry.kind, entry.name) is None:
-                ledger.forget(cloud.name, entry.kind, entry.name)
+            if (is_dead(entry.labels) or _is_old(entry)) and cloud.find(entry.kind, entry.name) is None:
+                ledger.forget(account, entry.kind, entry.name)
+
+
+def _take_over(cloud: Cloud, ledger: Ledger) -> None:
+    """Give the account what an older release noted for the cloud as a whole and the account has; the rest may be another's."""
+    older, account = cloud_of(cloud.name), account_key(cloud)
+    for entry in ledger.entries(older) if older != account else ():
+        with suppress(UnreachableError):
+            if cloud.find(entry.kind, entry.name):
+                ledger.move(entry, account)
+            elif _is_old(entry):
+                ledger.forget(older, entry.kind, entry.name)
+
+
+def _is_old(entry: Entry) -> bool:
+    return time.time() - entry.asked_at > KEEP_NOTES_S
 
 
 def prune_logs(home: Path, *, now: float) -> list[str]:
@@ -122,7 +144,8 @@ def _ours(cloud: Cloud, ledger: Ledger) -> tuple[list[Resource], set[str]]:
     listed, scopes = partly(lambda: cloud.owned(mine))
     ours, missing = list(listed), set(scopes)
     known = {(resource.kind, resource.name) for resource in listed}
-    for entry in ledger.entries(cloud.name):
+    accounts = dict.fromkeys((account_key(cloud), cloud_of(cloud.name)))
+    for entry in (entry for account in accounts for entry in ledger.entries(account)):
         if (entry.kind, entry.name) in known:
             continue
         try:

@@ -1,8 +1,11 @@
 """Who a machine is, and how SSH knows it: the user's key, each machine's pinned host key, one generated ssh config.
 
-All of it lies in BAKEHOUSE_HOME/ssh: `id_ed25519`, `known_hosts/CLOUD/MACHINE`, `certificates/CLOUD/MACHINE` (the fingerprint of
-the one that a notebook's TLS front shows), `config.d/CLOUD`, and `config`, all of those in one, which a user may include in an
-ssh config of their own (`Include ~/.local/share/bakehouse/ssh/config`).
+All of it is in BAKEHOUSE_HOME/ssh: `id_ed25519`; `known_hosts/ACCOUNT/MACHINE`; `certificates/ACCOUNT/MACHINE` (the fingerprint
+of the one that a notebook's TLS front shows); `config.d/ACCOUNT`, which commands in that account use; and `config`, all of those in
+one, which a user may include in an ssh config of their own (`Include ~/.local/share/bakehouse/ssh/config`).
+
+ACCOUNT is the key of a cloud's account (`clouds.accounts`). Earlier releases kept keys for a cloud as a whole: they are copied to
+the account that first asks for them. In the wrong account that is a key that SSH refuses, never one that it trusts.
 """
 
 from __future__ import annotations
@@ -12,11 +15,14 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from clouds import names
+from clouds.accounts import account_key, cloud_of
 from clouds.driver import Endpoint, Kind, Launcher
 from clouds.errors import CloudError, MissingToolError
 from clouds.home import write_private
@@ -29,6 +35,7 @@ USER = "notebook"
 
 _HEAD = "# Written by Bakehouse, anew whenever a machine comes or goes.\n"
 _LOCK_S = 30
+_KNOWN_HOSTS, _CERTIFICATES = "known_hosts", "certificates"
 _MEMORY = Path("/dev/shm")  # noqa: S108  # each folder in it is private (0700), with a name that nobody can foresee
 
 
@@ -46,24 +53,24 @@ def key_file(home: Path) -> Path:
     return home / "ssh" / "id_ed25519"
 
 
-def known_hosts(home: Path, cloud: str, machine: str) -> Path:
+def known_hosts(home: Path, account: str, machine: str) -> Path:
     """Return the file that holds the host key of one machine, and of no other."""
-    return home / "ssh" / "known_hosts" / cloud / machine
+    return _pinned(home, _KNOWN_HOSTS, account, machine)
 
 
-def pin(home: Path, cloud: str, machine: str, host_key: str) -> None:
+def pin(home: Path, account: str, machine: str, host_key: str) -> None:
     """Keep the host key (`ssh-ed25519 AAAA...`) of a machine, told on its console or made for it: SSH accepts no other."""
-    _keep(home, known_hosts(home, cloud, machine), f"{machine} {host_key}\n")
+    _keep(home, home / "ssh" / _KNOWN_HOSTS / account / machine, f"{machine} {host_key}\n")
 
 
-def pin_certificate(home: Path, cloud: str, machine: str, fingerprint: str) -> None:
+def pin_certificate(home: Path, account: str, machine: str, fingerprint: str) -> None:
     """Keep the fingerprint of the certificate that a machine told on its console: the only one that is accepted from it."""
-    _keep(home, _certificate_file(home, cloud, machine), f"{fingerprint}\n")
+    _keep(home, home / "ssh" / _CERTIFICATES / account / machine, f"{fingerprint}\n")
 
 
-def certificate(home: Path, cloud: str, machine: str) -> str:
+def certificate(home: Path, account: str, machine: str) -> str:
     """Return the pinned fingerprint, such as `3A:F0:...` (SHA-256). CloudError: it is not known here."""
-    path = _certificate_file(home, cloud, machine)
+    path = _pinned(home, _CERTIFICATES, account, machine)
     if not path.exists():
         raise CloudError(
             f"machine {machine}: this computer does not know its certificate",
@@ -72,9 +79,9 @@ def certificate(home: Path, cloud: str, machine: str) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def check_known(home: Path, cloud: str, machine: str) -> None:
+def check_known(home: Path, account: str, machine: str) -> None:
     """Raise CloudError when the host key of a machine is not known here: SSH would refuse it."""
-    if not known_hosts(home, cloud, machine).exists():
+    if not known_hosts(home, account, machine).exists():
         raise CloudError(
             f"machine {machine}: this computer does not know its host key",
             next_step="Use the computer and the BAKEHOUSE_HOME that launched it, or stop and start it from here.",
@@ -82,30 +89,65 @@ def check_known(home: Path, cloud: str, machine: str) -> None:
 
 
 def sync(home: Path, cloud: Launcher) -> Path:
-    """Write the ssh config anew from the machines that a cloud has, forget the host keys of those it has not; return its path.
+    """Write the ssh config of an account anew from its machines, forget the host keys of those that are gone; return its path.
 
-    Where a part of the cloud cannot be reached, what is known of machines that were not found stays.
+    Where a part of the cloud cannot be reached, what is known of machines that were not found stays. So does what other commands
+    have pinned since the cloud was asked, which happens without the lock.
     """
-    config = home / "ssh" / "config"
-    with locked(home / "ssh"):
-        found, missing = partly(lambda: cloud.owned({"project": names.PROJECT}, {Kind.MACHINE}))
-        machines = {machine.name for machine in found}
-        parts = config.parent / "config.d"
-        parts.mkdir(mode=0o700, exist_ok=True)
-        blocks = {machine: _block(home, cloud, machine) for machine in machines}
-        if missing:
-            blocks = _blocks(parts / cloud.name) | blocks
-        else:
-            _forget_others(home, cloud.name, machines)
-        write_private(parts / cloud.name, "".join(blocks[machine] for machine in sorted(blocks)))
-        write_private(config, _HEAD + "".join(part.read_text(encoding="utf-8") for part in sorted(parts.iterdir())))
-    return config
+    account, folder = account_key(cloud), home / "ssh"
+    before = _stamps(home, account)
+    found, missing = partly(lambda: cloud.owned({"project": names.PROJECT}, {Kind.MACHINE}))
+    endpoints = {machine.name: _endpoint(cloud, machine.name) for machine in found}
+    with locked(folder):
+        part = folder / "config.d" / account
+        part.parent.mkdir(mode=0o700, exist_ok=True)
+        blocks = {machine: _block(home, account, machine, where) for machine, where in endpoints.items()}
+        fresh = {path.name for path in _stamps(home, account) - before}
+        stays = {name: block for name, block in read_blocks(part).items() if name in fresh or (missing and name not in endpoints)}
+        if not missing:
+            _forget_others(home, account, {*endpoints, *fresh})
+        blocks = {machine: block for machine, block in blocks.items() if block} | {
+            machine: block for machine, block in stays.items() if not blocks.get(machine)
+        }
+        write_private(part, "".join(blocks[machine] for machine in sorted(blocks)))
+        _trim_older(home, account, set(endpoints))
+        write_private(folder / "config", _HEAD + merged({path.name: read_blocks(path) for path in part.parent.iterdir()}))
+    return part
 
 
-def _blocks(part: Path) -> dict[str, str]:
+def merged(parts: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the blocks of all accounts; a machine whose name several have is called MACHINE.ACCOUNT there."""
+    owners = Counter(machine for blocks in parts.values() for machine in blocks)
+    return "".join(
+        block if owners[machine] == 1 else block.replace(f"Host {machine}\n", f"Host {machine}.{account}\n", 1)
+        for account, blocks in sorted(parts.items())
+        for machine, block in sorted(blocks.items())
+    )
+
+
+def read_blocks(part: Path) -> dict[str, str]:
     """Return what a part of the config says, by machine."""
     text = part.read_text(encoding="utf-8") if part.exists() else ""
     return {block.partition("\n")[0]: f"Host {block}" for block in re.split(r"^Host ", text, flags=re.MULTILINE) if block}
+
+
+def _trim_older(home: Path, account: str, machines: set[str]) -> None:
+    """Drop machines of this account, and those without a pinned key, from the config that an older release wrote for the cloud."""
+    older = home / "ssh" / "config.d" / cloud_of(account)
+    if older.name == account or not older.exists():
+        return
+    pinned = home / "ssh" / _KNOWN_HOSTS / older.name
+    left = {name: block for name, block in read_blocks(older).items() if name not in machines and (pinned / name).exists()}
+    write_private(older, "".join(left.values()))
+
+
+def _pinned(home: Path, kind: str, account: str, machine: str) -> Path:
+    """Return the file of what is pinned of a machine, copied from that of an older release where the account has none."""
+    path, older = (home / "ssh" / kind / owner / machine for owner in (account, cloud_of(account)))
+    if not path.exists() and older.is_file():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_private(path, older.read_text(encoding="utf-8"))
+    return path
 
 
 def _keep(home: Path, path: Path, text: str) -> None:
@@ -115,16 +157,15 @@ def _keep(home: Path, path: Path, text: str) -> None:
         write_private(path, text)
 
 
-def _certificate_file(home: Path, cloud: str, machine: str) -> Path:
-    return home / "ssh" / "certificates" / cloud / machine
-
-
-def _block(home: Path, cloud: Launcher, machine: str) -> str:
-    """Return the lines for a machine: none while its host key or its address is not known."""
-    pinned = known_hosts(home, cloud.name, machine)
-    endpoint: Endpoint | None = None
+def _endpoint(cloud: Launcher, machine: str) -> Endpoint | None:
     with suppress(CloudError):
-        endpoint = cloud.address(machine, SSH_PORT)
+        return cloud.address(machine, SSH_PORT)
+    return None
+
+
+def _block(home: Path, account: str, machine: str, endpoint: Endpoint | None) -> str:
+    """Return the lines for a machine: none while its host key or its address is not known."""
+    pinned = known_hosts(home, account, machine)
     if endpoint is None or not pinned.exists():
         return ""
     settings = {
@@ -150,10 +191,39 @@ def _quoted(path: Path) -> str:
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 
-def _forget_others(home: Path, cloud: str, machines: set[str]) -> None:
-    for folder in (known_hosts(home, cloud, "any").parent, _certificate_file(home, cloud, "any").parent):
-        for path in folder.iterdir() if folder.exists() else ():
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """A file that is pinned for a machine, `name`, as it was at some time."""
+
+    path: Path
+    inode: int
+    written_ns: int
+
+    @property
+    def name(self) -> str:
+        """The machine."""
+        return self.path.name
+
+
+def _stamps(home: Path, account: str) -> set[_Stamp]:
+    """Return what is pinned for an account; a file that was written anew is another one."""
+    found = set()
+    for kind in (_KNOWN_HOSTS, _CERTIFICATES):
+        for path in (home / "ssh" / kind / account).glob("[!.]*"):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                found.add(_Stamp(path, status.st_ino, status.st_mtime_ns))
+    return found
+
+
+def _forget_others(home: Path, account: str, machines: set[str]) -> None:
+    """Remove what is pinned for machines that are gone, and the file of an older release that it was copied from."""
+    for kind in (_KNOWN_HOSTS, _CERTIFICATES):
+        for path in (home / "ssh" / kind / account).glob("[!.]*"):
             if path.name not in machines:
+                older = home / "ssh" / kind / cloud_of(account) / path.name
+                if older.is_file() and older.read_bytes() == path.read_bytes():
+                    older.unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
 
 

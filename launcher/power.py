@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clouds import names
 from clouds.abilities import RunsHere, Suspends
+from clouds.accounts import account_key
 from clouds.driver import Kind, Launcher, State, Tell
 from clouds.errors import CloudError, TimedOutError, UsageError
 from clouds.home import home
@@ -110,7 +111,7 @@ def _keeps_its_lifetime(name: str, lifetime_h: float) -> UsageError:
 def _resume(cloud: Launcher, view: MachineView, expires: int, deadline_s: int) -> None:
     """Let a suspended machine go on. It keeps its boot, so it tells no host key: that is known, or SSH would refuse it."""
     name = view.name
-    identity.check_known(home(), cloud.name, name)
+    identity.check_known(home(), account_key(cloud), name)
     seen = cloud.console(name, 0).next_offset
     settle(cloud, cloud.start(name, deadline_s=deadline_s, facts={"EXPIRES": str(expires)}), timeout_s=SUSPEND_S)
     reach.await_service(cloud, Boot(cloud, name, names.new_nonce(), at=seen), view.labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from clouds.accounts import account_key
 from clouds.driver import Launcher
 from clouds.home import home
 from clouds.undo import Undo
@@ -18,10 +19,10 @@ def await_answer(cloud: Launcher, boot: Boot, labels: Mapping[str, str]) -> str 
 
     `labels` are the machine's: `notebook` says whether it has one, `https` at which port that is open, if it is.
     """
-    identity.pin(home(), cloud.name, boot.machine, boot.host_key)
+    identity.pin(home(), account_key(cloud), boot.machine, boot.host_key)
     if https_port(labels):
         boot.await_answer(lambda: bool(boot.certificate), what="the fingerprint of its certificate")
-        identity.pin_certificate(home(), cloud.name, boot.machine, boot.certificate)
+        identity.pin_certificate(home(), account_key(cloud), boot.machine, boot.certificate)
     return await_service(cloud, boot, labels)
 
 
@@ -58,7 +59,7 @@ def url(cloud: Launcher, machine: str, labels: Mapping[str, str]) -> str:
 
 def fingerprint(cloud: Launcher, machine: str, labels: Mapping[str, str]) -> str:
     """Return the pinned fingerprint of the certificate of a machine's notebook, "" where that speaks no TLS."""
-    return identity.certificate(home(), cloud.name, machine) if https_port(labels) else ""
+    return identity.certificate(home(), account_key(cloud), machine) if https_port(labels) else ""
 
 
 def https_port(labels: Mapping[str, str]) -> int:

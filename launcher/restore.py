@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from clouds import names
 from clouds.abilities import KeepsMemory
+from clouds.accounts import account_key
 from clouds.driver import BootSpec, Launcher, Tell
 from clouds.errors import BakehouseError, RestoreError, TimedOutError
 from clouds.home import home
@@ -48,7 +49,7 @@ def restore(cloud: Launcher, ledger: Ledger, undo: Undo, spec: BootSpec, image: 
     boot = Boot(cloud, spec.name, spec.facts["NONCE"], answer_s=limit_s)
     try:
         ticket = cloud.restore(announce(cloud, ledger, undo, own))
-        identity.pin(home(), cloud.name, spec.name, own.facts["HOST_KEY_PUB"])  # while it comes to itself
+        identity.pin(home(), account_key(cloud), spec.name, own.facts["HOST_KEY_PUB"])  # while it comes to itself
         settle(cloud, ticket, timeout_s=limit_s)
         return Restored(reach.await_service(cloud, boot, spec.labels))
     except BakehouseError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from clouds import names
 from clouds.abilities import OpensShell
+from clouds.accounts import account_key
 from clouds.driver import Launcher
 from clouds.errors import CloudError, TimedOutError
 from clouds.home import home
@@ -77,7 +78,7 @@ def remote_words(command: Sequence[str]) -> list[str]:
 def config_of(cloud: Launcher, name: str) -> str:
     """Return the path of an ssh config that knows a machine that is on. CloudError: it is not, or its host key is unknown."""
     running_machine(cloud, name)
-    identity.check_known(home(), cloud.name, name)
+    identity.check_known(home(), account_key(cloud), name)
     return str(identity.sync(home(), cloud))
 
 

@@ -1,6 +1,6 @@
 """The way to a notebook on a remote cloud: an OpenSSH tunnel from a port of this computer, one for each machine.
 
-It is a plain ssh(1) in a session of its own, so it outlives the command that opened it. BAKEHOUSE_HOME/ssh/tunnels/CLOUD
+It is a plain ssh(1) in a session of its own, so it outlives the command that opened it. BAKEHOUSE_HOME/ssh/tunnels/ACCOUNT
 holds what is known of it: MACHINE.json (process, when that started, port) and MACHINE.log (what ssh has said). The record
 stays when a tunnel ends, so that the next one has the same port and a bookmark stays right; `forget` drops it.
 """
@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from clouds import names
+from clouds.accounts import account_key, cloud_of
 from clouds.client import computer, process_start
 from clouds.driver import Endpoint, Kind, Launcher, State
 from clouds.errors import CloudError, TimedOutError
@@ -63,7 +64,7 @@ def endpoint(cloud: Launcher, machine: str, port: int) -> Endpoint:
     """Return where a port of a machine answers, through its tunnel where one is needed. CloudError: none is open."""
     if port == SSH_PORT or not cloud.is_remote:
         return cloud.address(machine, port)
-    tunnel = _read(cloud, machine)
+    tunnel = _read(_record(cloud, machine))
     if tunnel is None or not tunnel.is_alive:
         raise CloudError(f"machine {machine}: no tunnel to it is open", next_step=f"Open one: ./inv open {machine}")
     return Endpoint(_LOOPBACK, tunnel.port)
@@ -74,7 +75,7 @@ def open_tunnel(cloud: Launcher, machine: str, config: Path) -> Endpoint:
 
     `config` is the ssh config that knows the machine. Raises CloudError, which says why SSH does not get in.
     """
-    identity.check_known(home(), cloud.name, machine)
+    identity.check_known(home(), account_key(cloud), machine)
     ended: EndedError | None = None
     for _ in range(TRIES):
         if ended:
@@ -109,6 +110,9 @@ def forget(cloud: Launcher, machine: str) -> None:
     close(cloud, machine)
     for path in (_record(cloud, machine), _log(cloud, machine)):
         path.unlink(missing_ok=True)
+    older = _read(_older_record(cloud, machine))
+    if older and not older.is_alive:
+        _older_record(cloud, machine).unlink(missing_ok=True)
 
 
 def sweep(cloud: Launcher) -> None:
@@ -128,7 +132,7 @@ def sweep(cloud: Launcher) -> None:
 
 def _begin(cloud: Launcher, machine: str, config: Path) -> Tunnel:
     """Start ssh and write down which process that is."""
-    last = _read(cloud, machine)
+    last = _read(_record(cloud, machine)) or _read(_older_record(cloud, machine))
     port = _free_port(last.port if last else 0)
     options = [word for option in _OPTIONS for word in ("-o", option)]
     forward = f"{_LOOPBACK}:{port}:{_LOOPBACK}:{NOTEBOOK_PORT}"
@@ -201,13 +205,13 @@ def _free_port(wanted: int) -> int:
 
 
 def _living(cloud: Launcher, machine: str) -> Tunnel | None:
-    tunnel = _read(cloud, machine)
+    tunnel = _read(_record(cloud, machine))
     return tunnel if tunnel and tunnel.is_alive else None
 
 
-def _read(cloud: Launcher, machine: str) -> Tunnel | None:
+def _read(record: Path) -> Tunnel | None:
     try:
-        return Tunnel(**json.loads(_record(cloud, machine).read_text(encoding="utf-8")))
+        return Tunnel(**json.loads(record.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
 
@@ -216,9 +220,17 @@ def _record(cloud: Launcher, machine: str) -> Path:
     return _folder(cloud) / f"{machine}.json"
 
 
+def _older_record(cloud: Launcher, machine: str) -> Path:
+    """Return where an older release noted a tunnel: for the cloud as a whole, so that it may lead to another account's machine.
+
+    Only its port is taken over. A tunnel that still runs ends by itself when its machine does (ServerAlive).
+    """
+    return _folder(cloud).with_name(cloud_of(cloud.name)) / f"{machine}.json"
+
+
 def _log(cloud: Launcher, machine: str) -> Path:
     return _folder(cloud) / f"{machine}.log"
 
 
 def _folder(cloud: Launcher) -> Path:
-    return home() / "ssh" / "tunnels" / cloud.name
+    return home() / "ssh" / "tunnels" / account_key(cloud)

@@ -106,6 +106,7 @@ class FakeCloud:
     """One client of a `World`: a driver like the others, with every Protocol but a shell."""
 
     name = "fake"
+    account = ""
     grants: frozenset[str] = frozenset()
     poll_max_s = 0.0
     deadlines_s: Mapping[str, float] = MappingProxyType({})

@@ -39,6 +39,11 @@ class GoogleCloud:
         self._unconfirmed: dict[str, tuple[float, str]] = {}
         self.slowness = slowness
 
+    @property
+    def account(self) -> str:
+        """The project."""
+        return self._places.project
+
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
         """Return the newest image of the base's family; the one of the last time unless `refresh` asks anew."""
         return self._images.resolve(base, refresh=refresh)

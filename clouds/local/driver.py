@@ -36,6 +36,7 @@ class LocalCloud:
     """Virtual machines on this computer; see clouds.driver for what each operation promises."""
 
     name = "local"
+    account = ""
     grants: frozenset[str] = frozenset()
     poll_max_s = 0.0
     is_remote = False

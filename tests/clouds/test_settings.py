@@ -6,6 +6,7 @@ import pytest
 
 import clouds
 from clouds import settings
+from clouds.accounts import account_key
 from clouds.errors import UsageError
 from clouds.home import home
 
@@ -123,6 +124,58 @@ def test_the_clouds_in_use_are_the_default_one_and_those_with_a_store_or_a_setti
     (home() / "local").mkdir()
     write('[nimbus]\nproject = "mine"\n')
     assert clouds.configured() == ["local", "nimbus", "stratus"]
+
+
+TWO = '[nimbus]\nproject = "shared"\nzone = "far-2"\n[nimbus.research]\nproject = "research-123"\n'
+
+
+def test_account_has_its_own_settings_and_lacks_those_of_its_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    write(TWO)
+    assert settings.load("nimbus", {}) == {"project": "shared", "zone": "far-2", "machine_size": ""}
+    assert settings.load("nimbus.research", {}) == {"project": "research-123", "zone": "far-2", "machine_size": ""}
+    monkeypatch.setenv("NIMBUS_PROJECT", "of-environment")
+    assert settings.load("nimbus", {})["project"] == "of-environment"
+    assert settings.load("nimbus.research", {})["project"] == "research-123"  # it was asked for by name
+    assert settings.load("nimbus.research", {"project": "of-flag"})["project"] == "of-flag"
+
+
+def test_account_can_be_the_default_one() -> None:
+    write(f'cloud = "nimbus.research"\n{TWO}')
+    assert clouds.default() == "nimbus.research"
+    assert refused(f'cloud = "nimbus.reserach"\n{TWO}') == ["cloud: 'nimbus.reserach' is no cloud (write nimbus.research)"]
+
+
+def test_account_that_the_file_does_not_name_is_refused_with_those_it_does() -> None:
+    write(TWO)
+    with pytest.raises(UsageError, match="unknown account 'other' of nimbus") as raised:
+        settings.load("nimbus.other", {})
+    assert "nimbus, nimbus.research" in raised.value.next_step
+    with pytest.raises(UsageError, match=r"'nosuch\.x'"):
+        clouds.connect("nosuch.x")
+
+
+def test_what_is_wrong_with_an_account_is_told_with_its_place() -> None:
+    assert refused('[nimbus.research]\nzonne = "a"\nproject = 7\n[nimbus."My Lab"]\n[nimbus.zone]\n') == [
+        "nimbus.research.zonne: there is no such setting (write zone)",
+        "nimbus.research.project: 7 is no text (write it in quotes)",
+        "nimbus.My Lab: no name for an account (write a to z, 0 to 9 and '-', starting with a letter)",
+        "nimbus.zone: {} is no text (write it in quotes)",
+    ]
+
+
+def test_accounts_are_among_the_clouds_in_use() -> None:
+    write(TWO)
+    assert clouds.configured() == ["local", "nimbus", "nimbus.research"]
+    write('[nimbus.research]\nproject = "research-123"\n')
+    (home() / "nimbus").mkdir()
+    assert clouds.configured() == ["local", "nimbus.research"]
+
+
+def test_driver_of_an_account_bears_its_name_and_keeps_its_state_by_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(clouds.DRIVERS, "gcp", "clouds.gcp")
+    write('[gcp.research]\nproject = "research-123"\n')
+    cloud = clouds.connect("gcp.research")
+    assert (cloud.name, cloud.account, account_key(cloud)) == ("gcp.research", "research-123", "gcp.research-123")
 
 
 def test_the_file_lies_in_the_users_config_folder_or_where_the_environment_says(

@@ -89,7 +89,7 @@ def test_exit_status_of_a_users_command_is_returned(one: FakeCloud) -> None:
 
 def test_ssh_is_called_with_our_config_and_the_machines_name(one: FakeCloud, programs: Path) -> None:
     ssh(one, "one", ["true"])
-    assert re.fullmatch(rf"-F {home()}/ssh/config -E \S+/said one -- true", (programs / "ssh.calls").read_text().strip())
+    assert re.fullmatch(rf"-F {home()}/ssh/config.d/fake -E \S+/said one -- true", (programs / "ssh.calls").read_text().strip())
 
 
 def test_program_that_does_not_end_is_ended(one: FakeCloud) -> None:

@@ -58,7 +58,7 @@ def test_notebook_far_away_answers_on_this_computer_with_its_password(
 def test_tunnel_is_a_plain_ssh_that_ends_when_it_has_no_port_or_no_connection(one: RemoteCloud, far_ssh: Path) -> None:
     (call,) = (far_ssh / "ssh.calls").read_text().splitlines()
     assert call == (
-        f"-N -F {home()}/ssh/config -o ExitOnForwardFailure=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=3 "
+        f"-N -F {home()}/ssh/config.d/faraway -o ExitOnForwardFailure=yes -o ServerAliveInterval=15 -o ServerAliveCountMax=3 "
         f"-L 127.0.0.1:{record()['port']}:127.0.0.1:8888 one"
     )
 

@@ -62,7 +62,7 @@ def test_bake_that_lost_its_version_to_another_does_not_touch_that_one_s_image(n
     for bake in bake_at_once(stage, meeting(stage, 3, "images.insert")):
         image = stage.server.get(f"global/images/{bake.image.replace('.', '-')}")
         assert (image["labels"]["bake"], image["labels"]["state"]) == (bake.id, "stable")
-    assert sorted(entry.name for entry in Ledger(stage.home / "ledger.sqlite3").entries("gcp")) == [
+    assert sorted(entry.name for entry in Ledger(stage.home / "ledger.sqlite3").entries("gcp.demo")) == [
         f"tiny-0.1.0-{build}" for build in (1, 2, 3)
     ]
 

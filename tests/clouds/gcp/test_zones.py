@@ -227,7 +227,7 @@ def test_builder_that_the_cloud_has_ended_is_forgotten_by_gc(new_stage: NewStage
     stage.play(bake_tiny, kill_once_it_runs(stage))
     pass_time(stage, 1)
     stage.collect()
-    assert Ledger(stage.home / "ledger.sqlite3").entries("gcp") == []
+    assert Ledger(stage.home / "ledger.sqlite3").entries("gcp.demo") == []
 
 
 def test_machine_is_stopped_when_its_lifetime_is_over_and_its_disk_stays(stage: Stage) -> None:
