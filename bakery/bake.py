@@ -110,7 +110,15 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
     on_event(Note(f"{order.id}: baking {recipe.name} on {cloud.name}"))
     for line in cloud.notices() if isinstance(cloud, RunsHere) else []:
         on_event(Note(line))
-    run = _Run(cloud, Ledger(home / "ledger.sqlite3"), order, open_record(home, order.id), options.keep, wishes, on_event)
+    run = _Run(
+        cloud,
+        Ledger(home / "ledger.sqlite3", lambda line: on_event(Note(line))),
+        order,
+        open_record(home, order.id),
+        options.keep,
+        wishes,
+        on_event,
+    )
     try:
         version = _bake(run)
     except BaseException as error:
@@ -130,7 +138,15 @@ def _renew_memory(cloud: Launcher, order: Order, image: str, why: str, home: Pat
         on_event(Note(line))
         return
     on_event(Note(f"image {image}: {why}; saving it anew"))
-    run = _Run(cloud, Ledger(home / "ledger.sqlite3"), order, open_record(home, order.id), False, Wishes(), on_event)
+    run = _Run(
+        cloud,
+        Ledger(home / "ledger.sqlite3", lambda line: on_event(Note(line))),
+        order,
+        open_record(home, order.id),
+        False,
+        Wishes(),
+        on_event,
+    )
     with run.stage("memory"):
         keep_memory(cloud, run.ledger, order, image, run.record, on_event)
     run.record.finish({"id": order.id, "recipe": order.recipe.name, "cloud": cloud.name, "image": image, "seconds": run.seconds})

@@ -137,13 +137,17 @@ def _start_from_image(cloud: Cloud, order: Order) -> Start:
     """Return the image of the recipe that holds the most steps, the newest of those; the base when none fits."""
     wanted = {"project": names.PROJECT, "owner": order.labels["owner"], "recipe": order.recipe.name, "state": names.STABLE}
     found = [(reached(order.chain, image.labels.get("chain", "")), image) for image in cloud.owned(wanted, {Kind.IMAGE})]
-    fitting = [(held, image) for held, image in found if 0 < held <= order.reuse.count and _fits(image, order.disk_gb)]
+    fitting = [
+        (held, version.key, image)
+        for held, image in found
+        if 0 < held <= order.reuse.count and _fits(image, order.disk_gb) and (version := names.version_of(image.labels))
+    ]
     if not fitting:
         return Start(order.base.id)
-    held, image = max(fitting, key=lambda one: (one[0], names.parse_version(one[1].labels["version"]).key))
+    held, _, image = max(fitting, key=lambda one: one[:2])
     return Start(image.name, f"image {image.name}", held)
 
 
 def _fits(image: Resource, disk_gb: int) -> bool:
-    is_stable = image.state is State.READY and image.labels["state"] == names.STABLE
-    return is_stable and int(image.labels["built-gb"]) <= disk_gb
+    is_stable = image.state is State.READY and image.labels.get("state") == names.STABLE
+    return is_stable and 0 < names.number(image.labels, "built-gb") <= disk_gb

@@ -125,14 +125,18 @@ def find_equal(cloud: Cloud, order: Order) -> Resource | None:
     """Return the newest stable image with the digest of this order, or None: then there is something to bake."""
     wanted = {"project": names.PROJECT, "recipe": order.recipe.name, "script": order.digest, "state": names.STABLE}
     ready = [found for found in cloud.owned(wanted, {Kind.IMAGE}) if found.state is State.READY]
-    images = [found for found in ready if found.labels["state"] == names.STABLE]
-    return max(images, key=lambda image: names.parse_version(image.labels["version"]).key, default=None)
+    found = [
+        (version.key, image)
+        for image in ready
+        if image.labels.get("state") == names.STABLE and (version := names.version_of(image.labels))
+    ]
+    return max(found, key=lambda one: one[0])[1] if found else None
 
 
 def taken_versions(cloud: Cloud, recipe: str) -> list[names.ImageVersion]:
     """Return the versions of a recipe that a cloud has images of, candidates and half-made ones too."""
     images = cloud.owned({"project": names.PROJECT, "recipe": recipe}, {Kind.IMAGE})
-    return [names.parse_version(found.labels["version"]) for found in images]
+    return [version for found in images if (version := names.version_of(found.labels))]
 
 
 @cache

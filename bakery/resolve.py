@@ -56,6 +56,7 @@ def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -
         return _resolution(recipe, kept)
     preferred = [] if refresh or not kept else [pin for pins in kept["pins"].values() for pin in pins]
     found = {
+        **(kept or {}),  # what another release has added
         "needs": needs,
         "pins": _pin(recipe, wanted, preferred, folder / "cache") if wanted else {},
         "refreshed": datetime.now(UTC).isoformat() if refresh or not kept else kept["refreshed"],

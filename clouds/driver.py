@@ -45,6 +45,8 @@ class State(StrEnum):
     PENDING = "pending"
     READY = "ready"
     ABSENT = "absent"
+    BROKEN = "broken"
+    """What is known of it cannot be read; it can be deleted."""
 
 
 class End(StrEnum):

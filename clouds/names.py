@@ -65,6 +65,20 @@ def parse_version(text: str) -> ImageVersion:
     return ImageVersion(release, int(build))
 
 
+def version_of(labels: Mapping[str, str]) -> ImageVersion | None:
+    """Return the version in the labels of an image; None where there is none that can be read."""
+    try:
+        return parse_version(labels.get("version", ""))
+    except UsageError:
+        return None
+
+
+def number(labels: Mapping[str, str], key: str, default: int = 0) -> int:
+    """Return a number in labels; the default where there is none that can be read."""
+    value = labels.get(key, "")
+    return int(value) if value.isascii() and value.isdigit() else default
+
+
 def release() -> str:
     """Return the version of Bakehouse, which is also the release of the images that it bakes (the file VERSION)."""
     return (Path(__file__).parents[1] / "VERSION").read_text(encoding="utf-8").strip()

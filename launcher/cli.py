@@ -52,7 +52,7 @@ def _launch(values: Values, terminal: Terminal) -> int:
     )
     cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SOURCE, ACCELERATOR)))
     try:
-        launched = launch(cloud, _ledger(), options, tell=terminal.tell)
+        launched = launch(cloud, _ledger(terminal), options, tell=terminal.tell)
     except NoImageError as error:
         elsewhere = launches_elsewhere(values["recipe"], values["version"], besides=cloud.name)
         error.next_step = "\n".join([*elsewhere, error.next_step])
@@ -90,6 +90,7 @@ def _machines(values: Values, terminal: Terminal) -> int:
         terminal.tell("no machines; to launch one: ./inv launch")
     for line in table([machine_row(machine) for machine in found]):
         terminal.out(line)
+    late += [_broken(f"machine {one.name}", one.cloud, f"delete {one.name}") for one in found if one.state == "broken"]
     return _told(late, terminal, well=well)
 
 
@@ -106,7 +107,12 @@ def _images(values: Values, terminal: Terminal) -> int:
         terminal.tell("no images; to bake one: ./inv bake")
     for line in table([image_row(image) for image in found]):
         terminal.out(line)
+    late += [_broken(f"image {one.name}", one.cloud, f"delete-image {one.name}") for one in found if one.state == "broken"]
     return _told(late, terminal, well=well)
+
+
+def _broken(what: str, cloud: str, remedy: str) -> str:
+    return f"{what} on {cloud} is broken: its record cannot be read; to delete it: ./inv {remedy}"
 
 
 def _told(late: list[str], terminal: Terminal, *, well: bool) -> int:
@@ -183,7 +189,7 @@ def _delete(values: Values, terminal: Terminal) -> int:
     cloud, name = clouds.connect(values["cloud"]), values["name"]
     find_machine(cloud, name)
     terminal.confirm(f"Delete machine {name} and everything on its disk?", yes=values["yes"])
-    delete(cloud, _ledger(), name)
+    delete(cloud, _ledger(terminal), name)
     terminal.tell(f"machine {name} is deleted")
     return 0
 
@@ -193,7 +199,7 @@ def _delete_image(values: Values, terminal: Terminal) -> int:
 
     name = values["image"]
     terminal.confirm(f"Delete image {name}?", yes=values["yes"])
-    delete_image(clouds.connect(values["cloud"]), _ledger(), name)
+    delete_image(clouds.connect(values["cloud"]), _ledger(terminal), name)
     terminal.tell(f"image {name} is deleted")
     return 0
 
@@ -209,13 +215,13 @@ def _gc(values: Values, terminal: Terminal) -> int:
     from launcher.tidy import tidy_up
 
     keep_gb = values["layers_gb"] if values["layers_gb"] is not None else 0.0 if values["layers"] else None
-    return tidy_up(values["cloud"], _ledger(), terminal, keep_gb=keep_gb, yes=values["yes"])
+    return tidy_up(values["cloud"], _ledger(terminal), terminal, keep_gb=keep_gb, yes=values["yes"])
 
 
-def _ledger() -> Ledger:
+def _ledger(terminal: Terminal) -> Ledger:
     from clouds.ledger import Ledger
 
-    return Ledger(home() / "ledger.sqlite3")
+    return Ledger(home() / "ledger.sqlite3", terminal.tell)
 
 
 VERBS = (

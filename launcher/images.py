@@ -10,7 +10,7 @@ from packaging.version import Version
 from clouds import names
 from clouds.abilities import KeepsMemory
 from clouds.driver import Cloud, Kind, Resource, State
-from clouds.errors import ConflictError, NotFoundError, UsageError
+from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from clouds.near import did_you_mean
@@ -22,7 +22,9 @@ class NoImageError(NotFoundError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageView:
-    """A finished image. `state` is candidate or stable; `created` is in seconds since the epoch.
+    """A finished image. `state` is candidate or stable, or broken; `created` is in seconds since the epoch.
+
+    Its sizes are those of a recipe that names none where labels are missing.
 
     `memory_bytes` is what the memory that it carries occupies; 0: it has none, and each machine boots.
     """
@@ -40,17 +42,17 @@ class ImageView:
     @property
     def cpus(self) -> int:
         """How many processors a machine of it has, unless asked for otherwise."""
-        return int(self.labels["cpus"])
+        return names.number(self.labels, "cpus", 2)
 
     @property
     def memory_mb(self) -> int:
         """How much memory a machine of it has, unless asked for otherwise."""
-        return int(self.labels["memory-mb"])
+        return names.number(self.labels, "memory-mb", 4096)
 
     @property
     def disk_gb(self) -> int:
         """How large the disk of a machine of it is at least."""
-        return int(self.labels["disk-gb"])
+        return names.number(self.labels, "disk-gb", 10)
 
     def to_json(self) -> dict[str, object]:
         """Return what programs are shown."""
@@ -59,18 +61,18 @@ class ImageView:
 
 
 def images(cloud: Cloud) -> list[ImageView]:
-    """Return the finished images, by recipe and then by version, the newest last."""
+    """Return the finished images, by recipe and then by version, the newest last; those that are broken too."""
     found = [
         _view(cloud, image)
         for image in cloud.owned({"project": names.PROJECT, "role": "image"}, {Kind.IMAGE})
-        if image.state is State.READY
+        if image.state in (State.READY, State.BROKEN)
     ]
     return sorted(found, key=lambda image: (image.recipe, _version_key(image.version)))
 
 
 def latest_stable(cloud: Cloud, recipe: str) -> ImageView | None:
     """Return the newest image of a recipe that has passed its tests, or None."""
-    return _latest(images(cloud), recipe)
+    return _latest(images(cloud), recipe)  # a broken one is not stable
 
 
 def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: str | None = None) -> ImageView:
@@ -80,7 +82,7 @@ def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: s
     """
     if name:
         return _by_name(cloud, name)
-    found = images(cloud)
+    found = [image for image in images(cloud) if image.state != State.BROKEN]
     if version:
         return _by_version(found, cloud.name, recipe, str(names.parse_version(version)))
     latest = _latest(found, recipe)
@@ -105,6 +107,8 @@ def delete_image(cloud: Cloud, ledger: Ledger, name: str) -> None:
 def _by_name(cloud: Cloud, name: str) -> ImageView:
     """Find an image by its exact name, also one whose bake is still testing it."""
     found = cloud.find(Kind.IMAGE, name)
+    if found and found.state is State.BROKEN:
+        raise CloudError(f"image {name} on {cloud.name} is broken", next_step=f"Delete it: ./inv delete-image {name}")
     if found is None or found.state is not State.READY:
         raise _unknown(cloud, name)
     return _view(cloud, found)
@@ -115,7 +119,7 @@ def _view(cloud: Cloud, image: Resource) -> ImageView:
         name=image.name,
         recipe=image.labels.get("recipe", ""),
         version=image.labels.get("version", ""),
-        state=image.labels.get("state", names.CANDIDATE),
+        state=str(image.state) if image.state is State.BROKEN else image.labels.get("state", names.CANDIDATE),
         cloud=cloud.name,
         size_bytes=image.size_bytes,
         created=image.created_at,

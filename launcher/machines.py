@@ -44,7 +44,7 @@ class MachineView:
     @property
     def expires(self) -> int:
         """When its lifetime ends, in seconds since the epoch; 0: never."""
-        return int(self.labels.get("expires", "0"))
+        return names.number(self.labels, "expires")
 
     def to_json(self) -> dict[str, object]:
         """Return what programs are shown."""
@@ -81,6 +81,8 @@ def find_machine(cloud: Launcher, name: str) -> MachineView:
 def running_machine(cloud: Launcher, name: str) -> MachineView:
     """Return a machine that is on. CloudError: it is not, and how to start it."""
     view = find_machine(cloud, name)
+    if view.state == State.BROKEN:
+        raise CloudError(f"machine {name} on {cloud.name} is broken", next_step=f"Delete it: ./inv delete {name}")
     if view.state not in (State.STARTING, State.RUNNING):
         raise CloudError(f"machine {name}: it is {view.state}", next_step=f"Start it first: ./inv start {name}")
     return view
@@ -126,7 +128,7 @@ def _machines(cloud: Launcher) -> list[Resource]:
 
 def _view(cloud: Launcher, machine: Resource) -> MachineView:
     is_on = machine.state is State.RUNNING
-    expires = int(machine.labels.get("expires", "0"))
+    expires = names.number(machine.labels, "expires")
     return MachineView(
         name=machine.name,
         state=str(machine.state),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from clouds import names
 from clouds.accounts import account_key
 from clouds.driver import Launcher
 from clouds.home import home
@@ -64,7 +65,7 @@ def fingerprint(cloud: Launcher, machine: str, labels: Mapping[str, str]) -> str
 
 def https_port(labels: Mapping[str, str]) -> int:
     """Return the port at which a machine's notebook is open with TLS; 0: it is not."""
-    return int(labels.get("https", "0"))
+    return names.number(labels, "https")
 
 
 def _ssh_answers(cloud: Launcher, machine: str) -> bool:

@@ -210,9 +210,11 @@ def _living(cloud: Launcher, machine: str) -> Tunnel | None:
 
 
 def _read(record: Path) -> Tunnel | None:
+    """Return what is noted of a tunnel, whatever another release has added; None for what is absent or cannot be read."""
     try:
-        return Tunnel(**json.loads(record.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        noted = json.loads(record.read_text(encoding="utf-8"))
+        return Tunnel(int(noted["pid"]), int(noted["start"]), int(noted["port"]), str(noted.get("computer", "")))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

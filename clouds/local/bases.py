@@ -47,7 +47,7 @@ class Bases:
     def suite(self, folder: Path) -> str:
         """Return the suite of Debian that a base is made of."""
         record = files.read_json(folder / _RECORD)
-        return str(record["suite"]) if record else ""
+        return str(record.get("suite", "")) if record else ""
 
     def prune(self, in_use: set[str]) -> None:
         """Remove bases that nothing overlays any more, save the newest of each definition and those of the last day."""
@@ -58,7 +58,8 @@ class Bases:
 
     def _records(self) -> list[tuple[str, dict[str, Any]]]:
         found = [(path.parent.name, files.read_json(path)) for path in self.folder.glob(f"base-*/{_RECORD}")]
-        return sorted(((name, record) for name, record in found if record), key=lambda item: item[1]["checked_at"])
+        sound = [(name, record) for name, record in found if record and {"definition", "checked_at"} <= record.keys()]
+        return sorted(sound, key=lambda item: item[1]["checked_at"])
 
     def _newest(self, definition: Definition, since: float = 0) -> str | None:
         names = [

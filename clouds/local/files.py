@@ -22,12 +22,17 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a record, or None when there is none."""
+    """Return a record; None when it is absent or cannot be read as one: `is_broken` tells which."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
         return None
-    return record
+    return record if isinstance(record, dict) else None
+
+
+def is_broken(path: Path) -> bool:
+    """Say whether there is a file that is no record."""
+    return path.exists() and read_json(path) is None
 
 
 @contextmanager

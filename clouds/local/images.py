@@ -19,6 +19,7 @@ from clouds.local.esp import take_boot_files
 from clouds.local.record import MachineRecord
 from clouds.local.sockets import DISK_S, qmp
 from clouds.local.store import MANIFEST, Store, visible
+from clouds.names import PROJECT
 from clouds.partial import partial_folder, sweep
 from clouds.waiter import until
 
@@ -99,7 +100,7 @@ class Images:
         with self.store.locked():
             path = self.store.image(name) / MANIFEST
             manifest = _manifest(path.parent)
-            files.write_json(path, {**manifest, "labels": {**manifest["labels"], **labels}})
+            files.write_json(path, {**manifest, "labels": {**manifest.get("labels", {}), **labels}})
 
     def resources(self) -> list[Resource]:
         """Return all images."""
@@ -108,10 +109,13 @@ class Images:
     def find(self, name: str) -> Resource | None:
         """Return one image; None also for one that somebody else removes meanwhile."""
         folder = self.store.images / name
-        if (manifest := files.read_json(folder / MANIFEST)) is None:
+        manifest, size_bytes = files.read_json(folder / MANIFEST), files.folder_bytes(folder)
+        if manifest is None and not files.is_broken(folder / MANIFEST):
             return None
-        size_bytes = files.folder_bytes(folder)
-        return Resource(Kind.IMAGE, name, State.READY, manifest["labels"], manifest["created_at"], size_bytes)
+        labels = manifest.get("labels") if manifest else None
+        if not (manifest and isinstance(labels, dict)):
+            return Resource(Kind.IMAGE, name, State.BROKEN, _labels_by_name(name), size_bytes=size_bytes)
+        return Resource(Kind.IMAGE, name, State.READY, labels, float(manifest.get("created_at", 0)), size_bytes)
 
     def attach(self, name: str, given: Mapping[str, Path]) -> None:
         """Copy files beside an image, each whole or not at all."""
@@ -141,6 +145,13 @@ class Images:
         }
         files.write_json(folder / MANIFEST, manifest)
         files.keep(folder)
+
+
+def _labels_by_name(image: str) -> dict[str, str]:
+    """Return what the name of an image tells, such as jupyter-1.4.0-7: its version is taken, though nothing else is known of it."""
+    recipe, _, version = image.rpartition("-")[0].rpartition("-")
+    found = {"project": PROJECT, "role": "image", "recipe": recipe}
+    return found | {"version": f"{version}-{image.rpartition('-')[2]}"}
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from clouds.local.store import LAYER, Store, visible
 from clouds.partial import partial_folder, sweep
 
 _GIB = 2**30
+_NEEDED = frozenset({"key", "parent", "step", "own", "source", "used_at", "cpus", "memory_mb"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class Layers:
         """Say whether a layer and all that it lies on are whole."""
         while folder := self.store.layer(name):
             kept = files.read_json(folder / LAYER)
-            if kept is None or "parent" not in kept or not memory.is_whole(folder):  # or of an earlier release
+            if kept is None or not kept.keys() >= _NEEDED or not memory.is_whole(folder):  # or of an earlier release
                 return False
             name = str(kept["source"])
         return self.store.is_there(name)
@@ -136,7 +137,7 @@ def _layer(folder: Path) -> Layer | None:
         disk_bytes = virtual_bytes(folder / qemu.DISK)
     except FileNotFoundError:
         return None
-    if kept is None:
+    if kept is None or not kept.keys() >= _NEEDED:
         return None
     return Layer(
         id=folder.name,

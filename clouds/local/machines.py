@@ -15,12 +15,22 @@ from clouds.local import files, memory, qemu
 from clouds.local.accelerator import Accelerator
 from clouds.local.disks import make_overlay
 from clouds.local.esp import boot_arguments, link_boot_files, take_boot_files
-from clouds.local.record import MachineRecord, from_memory, new_record, read_record, with_facts, write_facts, write_record
+from clouds.local.record import (
+    MachineRecord,
+    from_memory,
+    is_broken,
+    new_record,
+    read_record,
+    with_facts,
+    write_facts,
+    write_record,
+)
 from clouds.local.scope import scope_command
 from clouds.local.settings import build_archive, build_files, host_settings
 from clouds.local.sockets import DISK_S, Agent, Orders, qmp
 from clouds.local.store import Store, visible
 from clouds.local.waking import SUSPENDED, advice, boot_anyway, check_not_being_suspended, go_on, open_ports, suspend, wake
+from clouds.names import PROJECT
 from clouds.partial import partial_folder, sweep
 from clouds.waiter import until
 
@@ -294,6 +304,8 @@ class Machines:
     def _known(self, name: str) -> tuple[Path, MachineRecord]:
         folder = self.store.machine(name)
         record = read_record(folder)
+        if record is None and is_broken(folder):
+            raise CloudError(f"machine {name}: its record in {folder} cannot be read", next_step=f"Delete it: ./inv delete {name}")
         if record is None:
             raise _absent(name)
         return folder, record
@@ -301,13 +313,17 @@ class Machines:
     def _resource(self, folder: Path) -> Resource | None:
         record = read_record(folder)
         if record is None:
-            return None
+            return _broken(folder) if is_broken(folder) else None
         state = State.RUNNING if qemu.is_alive(folder) else State.STOPPED
         if (folder / SUSPENDED).is_dir():  # also one whose QEMU had not ended when the client that suspended it was killed
             state = State.SUSPENDED
         if state is State.RUNNING and (folder / _STOPPING).exists():
             state = State.STOPPING
         return Resource(Kind.MACHINE, record.name, state, record.labels, record.created_at)
+
+
+def _broken(folder: Path) -> Resource:
+    return Resource(Kind.MACHINE, folder.name, State.BROKEN, {"project": PROJECT, "machine": folder.name})
 
 
 def _absent(name: str) -> NotFoundError:

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import BinaryIO
 
@@ -70,7 +70,10 @@ def difference(folder: Path, wanted: Shape, *, any_qemu: bool = False) -> str:
     kept = files.read_json(folder / RECORD)
     if kept is None:
         return "no memory is kept of it"
-    frozen = Shape(**kept["shape"])
+    try:
+        frozen = Shape(**{one.name: kept["shape"][one.name] for one in fields(Shape)})
+    except (KeyError, TypeError):
+        return "its memory was saved by another release of Bakehouse"
     reasons = {
         f"{wanted.cpus} processors, and its memory was frozen with {frozen.cpus}": wanted.cpus != frozen.cpus,
         f"{wanted.memory_mb} MB, and its memory was frozen with {frozen.memory_mb} MB": wanted.memory_mb != frozen.memory_mb,
@@ -116,8 +119,8 @@ def check(folder: Path) -> None:
     A file whose size, times and inode are as they were is not read: that would take as long as the rest of a launch.
     """
     record = files.read_json(folder / RECORD)
-    if record is None:
-        raise _damaged("its record is gone")
+    if record is None or not isinstance(record.get("files"), dict):
+        raise _damaged("its record is gone or cannot be read")
     moved = False
     for name, known in record["files"].items():
         path = folder / name

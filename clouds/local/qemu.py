@@ -172,7 +172,8 @@ def _start(folder: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
 def is_alive(folder: Path) -> bool:
     """Say whether a machine's process runs."""
     noted = files.read_json(folder / _PROCESS)
-    if noted and noted["start"] and process_start(noted["pid"]) == noted["start"]:
+    start, pid = (noted or {}).get("start"), (noted or {}).get("pid")
+    if start and isinstance(pid, int) and process_start(pid) == start:
         return True
     return bool(processes(folder))
 

@@ -5,40 +5,45 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from clouds.driver import BootSpec
 from clouds.home import write_private
 from clouds.local import files
+from clouds.names import PROJECT
 
 DISK = "disk.qcow2"
-_FILE = "machine.json"
+MACHINE = "machine.json"
+_KINDS: Mapping[type, type | tuple[type, ...]] = {str: str, int: int, float: (int, float), bool: bool, dict: dict}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineRecord:
-    """All that starting the machine again takes. `forwards`: port in the guest -> port of this computer (JSON keys are text).
+    """All that starting the machine again takes. What the record of another release lacks has its default.
+
+    `forwards`: port in the guest -> port of this computer (JSON keys are text).
 
     `disk` is the file of its disk: not renamed while QEMU has it, which may open it again by its name.
 
     `memory` is the folder, relative to the machine's, of the memory from which its next start goes on ("" = it boots);
     `maps_memory` says that its RAM lies there in a file, `machine_type` what QEMU emulated as it was saved.
-    One that `waits` takes orders (see `sockets.Orders`).
+    One that `waits` takes orders (see `sockets.Orders`). `others` holds what another release wrote and this one does not know.
     """
 
     name: str
-    token: str
-    source: str
-    cpus: int
-    memory_mb: int
-    labels: dict[str, str]
-    facts: dict[str, str]
-    forwards: dict[str, int]
-    deadline_s: int
-    created_at: float
-    has_script: bool
-    has_build_settings: bool
+    token: str = ""
+    source: str = ""
+    cpus: int = 1
+    memory_mb: int = 1024
+    labels: dict[str, str] = field(default_factory=lambda: {"project": PROJECT})
+    facts: dict[str, str] = field(default_factory=dict)
+    forwards: dict[str, int] = field(default_factory=dict)
+    deadline_s: int = 0
+    created_at: float = 0.0
+    has_script: bool = False
+    has_build_settings: bool = False
     disk_bytes: int = 0
     disk: str = DISK
     freezes: bool = False
@@ -47,6 +52,7 @@ class MachineRecord:
     maps_memory: bool = False
     machine_type: str = ""
     spawns: int = 0
+    others: dict[str, Any] = field(default_factory=dict)
 
 
 def new_record(spec: BootSpec, *, created_at: float) -> MachineRecord:
@@ -71,14 +77,32 @@ def new_record(spec: BootSpec, *, created_at: float) -> MachineRecord:
 
 
 def read_record(folder: Path) -> MachineRecord | None:
-    """Return the record in a machine's folder, or None."""
-    record = files.read_json(folder / _FILE)
-    return MachineRecord(**record) if record else None
+    """Return the record in a machine's folder; None when it is absent or cannot be read: `is_broken` tells which."""
+    kept = files.read_json(folder / MACHINE)
+    if kept is None:
+        return None
+    known = {one.name for one in fields(MachineRecord)} - {"others"}
+    others = {key: value for key, value in kept.items() if key not in known}
+    record = MachineRecord(**{"name": folder.name, **{key: kept[key] for key in known & kept.keys()}, "others": others})
+    return record if _is_sound(record) else None
+
+
+def is_broken(folder: Path) -> bool:
+    """Say whether a machine's folder has a record that cannot be read."""
+    return (folder / MACHINE).exists() and read_record(folder) is None
+
+
+def _is_sound(record: MachineRecord) -> bool:
+    """Say whether each value is of the kind that it is to be."""
+    model = MachineRecord(name="")
+    return all(isinstance(getattr(record, one.name), _KINDS[type(getattr(model, one.name))]) for one in fields(record))
 
 
 def write_record(folder: Path, record: MachineRecord) -> None:
     """Write a record into its machine's folder."""
-    files.write_json(folder / _FILE, asdict(record))
+    written = asdict(record)
+    others = written.pop("others")
+    files.write_json(folder / MACHINE, {**written, **others})
 
 
 def write_facts(folder: Path, facts: Mapping[str, str]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from clouds.errors import NotFoundError
 from clouds.local import files
 from clouds.local.bases import Bases
-from clouds.local.record import read_record
+from clouds.local.record import MACHINE
 from clouds.partial import sweep
 
 MANIFEST = "manifest.json"
@@ -83,27 +83,30 @@ class Store:
     def below_layers(self, name: str) -> str:
         """Return the base or image below a layer, through all the layers between; of anything else itself."""
         while (folder := self.layer(name)) and (kept := files.read_json(folder / LAYER)):
-            name = str(kept["source"])
+            name = str(kept.get("source", ""))
         return name
 
     def suite(self, name: str) -> str:
         """Return the suite of Debian that a base, or the base below an image or layer, is made of."""
         while (base := self.bases.path(name := self.below_layers(name))) is None:
             manifest = files.read_json(self.image(name) / MANIFEST)
-            name = str(manifest["source"]) if manifest else ""
+            name = str(manifest.get("source", "")) if manifest else ""
         return self.bases.suite(base)
 
     def users(self, name: str) -> list[str]:
-        """Return the machines, images and layers, as `machine NAME`, that overlay a base, an image or a layer."""
-        machines = [
-            f"machine {record.name}" for path in visible(self.machines) if (record := read_record(path)) and record.source == name
+        """Return the machines, images and layers, as `machine NAME`, that overlay a base, an image or a layer.
+
+        A machine or image whose record cannot be read may overlay anything. Such a layer is of no use, and needs nothing.
+        """
+        machines = [f"machine {path.name}" for path in visible(self.machines) if _source(path, MACHINE) in (name, None)]
+        images = [
+            f"image {path.name}"
+            for path in self.images.glob("[!.]*")
+            if path.name != name and _source(path, MANIFEST) in (name, None)
         ]
-        return machines + [
-            f"{kind} {path.name}"
-            for kind, folder, file, which in (("image", self.images, MANIFEST, "[!.]*"), ("layer", self.layers, LAYER, "*"))
-            for path in folder.glob(which)  # a layer that is being made needs what it lies on as one that is there
-            if (kept := files.read_json(path / file)) and kept["source"] == name
-        ]
+        # A layer that is being made needs what it overlays, too.
+        layers = [f"layer {path.name}" for path in self.layers.glob("*") if _source(path, LAYER) == name]
+        return machines + images + layers
 
     def prune_bases(self) -> None:
         """Remove old bases that nothing overlays any more."""
@@ -120,6 +123,15 @@ class Store:
         if not folder.is_dir() or folder.name.startswith("."):
             raise NotFoundError(f"{what}: there is none", next_step=advice)
         return folder
+
+
+def _source(folder: Path, file: str) -> str | None:
+    """Return what a thing overlays; None when its record cannot be read, "" when it has none: it is being removed."""
+    kept = files.read_json(folder / file)
+    if kept is None:
+        return None if files.is_broken(folder / file) else ""
+    source = kept.get("source")
+    return source if isinstance(source, str) else None
 
 
 def visible(folder: Path) -> list[Path]:

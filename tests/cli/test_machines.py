@@ -196,6 +196,19 @@ def test_gc_leaves_nothing_of_a_tunnel_to_a_machine_that_is_gone(far: RemoteClou
     assert list((home() / "ssh/tunnels/faraway").glob("one.*")) == []
 
 
+def test_broken_machine_and_image_are_listed_with_a_line_each(cloud: FakeCloud) -> None:
+    put_image(cloud.world, "jupyter", "1.4.0-7")
+    launch_one(cloud)
+    cloud.world.machines["one"].state = State.BROKEN
+    code, stdout, stderr = run("machines")
+    assert (code, stdout.splitlines()[1].split()[:2]) == (0, ["one", "broken"])
+    assert f"machine one on {cloud.name} is broken: its record cannot be read; to delete it: ./inv delete one" in stderr
+    cloud.world.images["jupyter-1.4.0-7"].state = State.BROKEN
+    code, stdout, stderr = run("images")
+    assert (code, stdout.splitlines()[1].split()[:2]) == (0, ["jupyter-1.4.0-7", "broken"])
+    assert "./inv delete-image jupyter-1.4.0-7" in stderr
+
+
 def test_gc_removes_what_a_killed_bake_had_copied_and_keeps_its_logs(cloud: FakeCloud) -> None:
     bake = home() / "bakes" / "bake-killed"
     (bake / dead_partial("inspect")).mkdir(parents=True)

@@ -1,3 +1,4 @@
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +93,25 @@ def test_ledger_that_cannot_be_used_says_so(tmp_path: Path) -> None:
         Ledger(tmp_path / "ledger.sqlite3").ask("fake", Kind.MACHINE, "a", {})
     with pytest.raises(BakehouseError, match="unable to open"):
         Ledger(tmp_path / "nosuch" / "ledger.sqlite3").entries("fake")
+
+
+def test_ledger_that_is_damaged_is_set_aside_and_begun_anew_where_somebody_hears_of_it(tmp_path: Path) -> None:
+    path, said = tmp_path / "ledger.sqlite3", list[str]()
+    path.write_text("this is no database, but a text that is long enough to look at" * 20)
+    ledger = Ledger(path, said.append)
+    ledger.ask("fake", Kind.MACHINE, "a", {})
+    assert names_in(ledger) == ["a"]
+    assert len(said) == 1
+    assert [found.name in said[0] for found in tmp_path.glob("ledger.sqlite3.damaged-*")] == [True]
+
+
+def test_note_that_only_another_release_can_read_costs_nobody_else_anything(tmp_path: Path, ledger: Ledger) -> None:
+    ledger.ask("fake", Kind.MACHINE, "a", {})
+    with sqlite3.connect(tmp_path / "ledger.sqlite3") as connection:
+        connection.execute("INSERT INTO entry VALUES ('fake', 'moon', 'b', '{}', 1.0)")
+        connection.execute("INSERT INTO entry VALUES ('fake', 'disk', 'c', 'no labels', 1.0)")
+        connection.execute("INSERT INTO entry VALUES ('fake', 'disk', 'd', '[1]', 1.0)")
+        connection.execute("ALTER TABLE entry ADD COLUMN more TEXT NOT NULL DEFAULT 'x'")
+    assert names_in(ledger) == ["a"]
+    ledger.ask("fake", Kind.IMAGE, "e", {})
+    assert names_in(ledger) == ["a", "e"]

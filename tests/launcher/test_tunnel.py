@@ -87,6 +87,21 @@ def test_tunnel_of_an_older_release_is_taken_over(one: RemoteCloud) -> None:
     assert not is_alive(mine)
 
 
+def test_tunnel_of_another_release_is_ended_with_its_machine(one: RemoteCloud) -> None:
+    path, mine = home() / "ssh/tunnels/faraway/one.json", record()
+    path.write_text(json.dumps(mine | {"added": "by another release"}))
+    tunnel.close(one, "one")
+    assert not is_alive(mine)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"pid": "x", "start": 1, "port": 1}', "3"])
+def test_record_of_a_tunnel_that_cannot_be_read_is_none(one: RemoteCloud, text: str) -> None:
+    path, mine = home() / "ssh/tunnels/faraway/one.json", record()
+    path.write_text(text)
+    assert machines(one)[0].url is None
+    path.write_text(json.dumps(mine))
+
+
 def test_what_is_written_of_a_tunnel_is_its_owners_alone(one: RemoteCloud) -> None:
     folder = home() / "ssh/tunnels/faraway"
     assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir() if path.name != ".lock"} == {

@@ -1,10 +1,14 @@
 """A machine as it is written down."""
 
+import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from clouds.driver import BootSpec
-from clouds.local.record import from_memory, new_record, read_record, with_facts, write_facts, write_record
+from clouds.local.record import from_memory, is_broken, new_record, read_record, with_facts, write_facts, write_record
 
 SPEC = BootSpec(
     name="one",
@@ -28,6 +32,30 @@ def test_record_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_folder_without_a_record_has_none(tmp_path: Path) -> None:
     assert read_record(tmp_path) is None
+
+
+def test_what_another_release_added_to_a_record_is_kept(tmp_path: Path) -> None:
+    write_record(tmp_path, new_record(SPEC, created_at=1.5))
+    path = tmp_path / "machine.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"gpu": "none", "others": 1}))
+    record = read_record(tmp_path)
+    assert record
+    write_record(tmp_path, replace(record, cpus=7))
+    assert json.loads(path.read_text()) | {"gpu": "none", "cpus": 7} == json.loads(path.read_text())
+
+
+def test_what_the_record_of_another_release_lacks_has_its_default(tmp_path: Path) -> None:
+    (tmp_path / "machine.json").write_text('{"source": "base-1", "created_at": 3}')
+    record = read_record(tmp_path)
+    assert record
+    assert (record.name, record.source, record.cpus, record.labels) == (tmp_path.name, "base-1", 1, {"project": "bakehouse"})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"labels": []}', '{"cpus": "2"}', "\udcff"])
+def test_record_that_cannot_be_read_is_none_and_raises_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "machine.json").write_bytes(text.encode(errors="surrogateescape"))
+    assert read_record(tmp_path) is None
+    assert is_broken(tmp_path)
 
 
 def test_facts_of_another_start_are_laid_over_those_there_are() -> None:
