@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import clouds
 from clouds.home import home
+from clouds.locks import reporting
 from launcher.cli import CLOUD, JSON
 from launcher.flags import Flag, Values, Verb, positive
 from launcher.terminal import Terminal, table
@@ -17,6 +18,7 @@ RECIPE = Flag("recipe", "the recipe: a name in images/, or the path of a TOML fi
 
 def _bake(values: Values, terminal: Terminal) -> int:
     from bakery.bake import bake
+    from bakery.events import Note
     from bakery.order import BakeOptions
     from bakery.recipe import load
     from bakery.view import choose_view
@@ -36,7 +38,8 @@ def _bake(values: Values, terminal: Terminal) -> int:
     )
     cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SERVICE_ACCOUNT, ACCELERATOR)))
     stream = terminal.stdout if values["json"] else terminal.stderr
-    with choose_view(stream, as_json=values["json"], verbose=values["verbose"]) as view:
+    showing = choose_view(stream, as_json=values["json"], verbose=values["verbose"])
+    with showing as view, reporting(lambda line: view.show(Note(line))):
         baked = bake(cloud, recipe, options, home=home(), on_event=view.show)
     if values["json"]:
         keys = ("image", "recipe", "version", "cloud", "seconds", "reused")

@@ -16,6 +16,7 @@ from types import FrameType
 
 from clouds.errors import BakeError, BakehouseError
 from clouds.home import home, write_private
+from clouds.locks import reporting
 from launcher import everywhere
 from launcher.flags import Verb, read
 from launcher.terminal import Terminal
@@ -43,7 +44,8 @@ def run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[st
 
 def _run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal) -> int:
     try:
-        return verb.run(read(verb, typed, command), terminal)
+        with reporting(terminal.tell):
+            return verb.run(read(verb, typed, command), terminal)
     except BrokenPipeError:  # whoever read our output (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.stdout.fileno())
         return 0

@@ -10,7 +10,6 @@ the account that first asks for them. In the wrong account that is a key that SS
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import subprocess
@@ -21,20 +20,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from clouds import names
+from clouds import locks, names
 from clouds.accounts import account_key, cloud_of
 from clouds.driver import Endpoint, Kind, Launcher
 from clouds.errors import CloudError, MissingToolError
 from clouds.home import write_private
 from clouds.incomplete import partly
-from clouds.waiter import until
 
 SSH_PORT = 22
 USER = "notebook"
 """The user of every image, and the port in the guest on which it is let in."""
 
 _HEAD = "# Written by Bakehouse, anew whenever a machine comes or goes.\n"
-_LOCK_S = 30
+_KEYGEN_S = 30
 _KNOWN_HOSTS, _CERTIFICATES = "known_hosts", "certificates"
 _MEMORY = Path("/dev/shm")  # noqa: S108  # each folder in it is private (0700), with a name that nobody can foresee
 
@@ -252,7 +250,7 @@ def _make_key(private: Path, public: Path) -> None:
 def _keygen(path: Path, *, comment: str) -> None:
     command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)]
     with openssh():
-        subprocess.run(command, check=True, timeout=_LOCK_S, stdin=subprocess.DEVNULL, capture_output=True)
+        subprocess.run(command, check=True, timeout=_KEYGEN_S, stdin=subprocess.DEVNULL, capture_output=True)
 
 
 @contextmanager
@@ -267,19 +265,7 @@ def openssh() -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time change a folder of ours; the kernel lifts the lock of one that dies."""
+    """Let one command at a time change a folder of ours (0700, made when absent)."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        until(lambda: _try_lock(descriptor), what=f"lock {folder / '.lock'}", timeout_s=_LOCK_S, poll_s=0.02)
+    with locks.locked(folder / ".lock", what=f"another command to change {folder}"):
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

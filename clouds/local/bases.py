@@ -11,10 +11,13 @@ from clouds.driver import Base, BaseImage, Tell
 from clouds.local import files
 from clouds.local.build import build
 from clouds.local.definition import Definition, base_id, define
+from clouds.locks import locked
 from clouds.partial import partial_folder, sweep
 
 _RECORD = "base.json"
 _GRACE_S = 24 * 3600
+BUILD_S = 2 * 3600.0
+"""How long to wait for another command that builds a base."""
 OWNER = "bakehouse, built on this computer"
 
 
@@ -30,7 +33,8 @@ class Bases:
         asked_at = time.time()
         found = None if refresh else self._newest(definition)
         if found is None:
-            with files.locked(self.folder / ".lock"):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with locked(self.folder / ".lock", what="another command to build the base", timeout_s=BUILD_S, tell=tell):
                 found = self._newest(definition, since=asked_at if refresh else 0) or self._build(definition, tell)
         return BaseImage(found, OWNER, base)
 

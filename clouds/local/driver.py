@@ -15,8 +15,9 @@ from clouds.local import console, memory, network, qemu
 from clouds.local.accelerator import Accelerator, Choice, choose
 from clouds.local.command import as_cloud_errors
 from clouds.local.contents import DiskContents
-from clouds.local.host import check_computer, ensure_tools, which
+from clouds.local.host import check_computer, which
 from clouds.local.images import MEMORY, Images
+from clouds.local.installing import ensure_tools
 from clouds.local.layers import Layers
 from clouds.local.machines import Machines
 from clouds.local.record import new_record, read_record
@@ -91,7 +92,7 @@ class LocalCloud:
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
         """Return the base that is kept, or build one."""
         say = tell or _say_nothing
-        ensure_tools(say)
+        ensure_tools(self._store.folder, say)
         with self._told():
             found = self._store.bases.resolve(base, refresh=refresh, tell=say)
             if refresh:
@@ -111,7 +112,7 @@ class LocalCloud:
 
     def boot(self, spec: BootSpec) -> Ticket:
         """Prepare a machine and start its QEMU; one on a layer goes on from the memory of that where it fits."""
-        ensure_tools(_say_nothing)
+        ensure_tools(self._store.folder, _say_nothing)
         with self._told():
             layer = self._store.layer(spec.source)
             if layer:
@@ -147,7 +148,7 @@ class LocalCloud:
 
     def restore(self, spec: BootSpec) -> Ticket:
         """Prepare a machine on the disk that was frozen with the memory, and let QEMU go on from it."""
-        ensure_tools(_say_nothing)
+        ensure_tools(self._store.folder, _say_nothing)
         with self._told():
             asleep = self._store.image(spec.source) / MEMORY
             memory.check(asleep)

@@ -1,14 +1,13 @@
-"""Small files and locks, such that a process killed at any instant leaves nothing half-written."""
+"""Small files, such that a process killed at any instant leaves nothing half-written."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +32,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def is_broken(path: Path) -> bool:
     """Say whether there is a file that is no record."""
     return path.exists() and read_json(path) is None
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that no other process holds; the kernel frees it however this process ends."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _locked(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)):
-        yield
-
-
-@contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
-    """Hold a folder as a lock, in the same way. FileNotFoundError: there is none."""
-    with _locked(os.open(folder, os.O_RDONLY | os.O_CLOEXEC)):
-        yield
-
-
-@contextmanager
-def _locked(descriptor: int) -> Iterator[None]:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def remove_folder(folder: Path) -> None:

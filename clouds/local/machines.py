@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,8 +28,9 @@ from clouds.local.record import (
 from clouds.local.scope import scope_command
 from clouds.local.settings import build_archive, build_files, host_settings
 from clouds.local.sockets import DISK_S, Agent, Orders, qmp
-from clouds.local.store import Store, visible
+from clouds.local.store import LOCK_S, Store, visible
 from clouds.local.waking import SUSPENDED, advice, boot_anyway, check_not_being_suspended, go_on, open_ports, suspend, wake
+from clouds.locks import locked
 from clouds.names import PROJECT
 from clouds.partial import partial_folder, sweep
 from clouds.waiter import until
@@ -188,6 +189,7 @@ class Machines:
             return ""
         killed = qemu.kill(folder)
         files.discard(folder)
+        self.store.machine_lock(name).unlink(missing_ok=True)
         return killed
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
@@ -293,12 +295,8 @@ class Machines:
     @contextmanager
     def _alone(self, name: str) -> Iterator[tuple[Path, MachineRecord]]:
         """Give a machine to one command at a time: two that start it at once would each begin what the other does."""
-        folder, _ = self._known(name)
-        with ExitStack() as held:
-            try:
-                held.enter_context(files.locked_folder(folder))
-            except FileNotFoundError:
-                raise _absent(name) from None
+        self._known(name)
+        with locked(self.store.machine_lock(name), what=f"another command to start machine {name}", timeout_s=LOCK_S):
             yield self._known(name)
 
     def _known(self, name: str) -> tuple[Path, MachineRecord]:

@@ -4,6 +4,7 @@
     layers/ID/           disk.qcow2, boot files, state, memory.json, layer.json
     images/NAME/         disk.qcow2, boot files, manifest.json, files/, memory/ (disk.qcow2, ram, state, memory.json)
     machines/NAME/       disk.qcow2, boot files, machine.json, console.log, steps.log, what the guest is told, sockets
+    locks/NAME           held by a command that starts that machine
     accelerator.json
 
 Whatever is made is prepared in a folder `.partial-...` beside and renamed into place last; whatever is removed goes the
@@ -21,10 +22,13 @@ from clouds.errors import NotFoundError
 from clouds.local import files
 from clouds.local.bases import Bases
 from clouds.local.record import MACHINE
+from clouds.locks import locked
 from clouds.partial import sweep
 
 MANIFEST = "manifest.json"
 LAYER = "layer.json"
+LOCK_S = 600.0
+"""How long to wait for another command that prepares or removes a disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,15 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock under which a disk gets or loses an overlay."""
-        with files.locked(self.folder / ".lock"):
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(self.folder / ".lock", what="another command to change disks of the local cloud", timeout_s=LOCK_S):
             yield
+
+    def machine_lock(self, name: str) -> Path:
+        """Return the lock file of a machine; it is not in the machine's folder, which may be removed meanwhile."""
+        folder = self.folder / "locks"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder / name
 
     def machine(self, name: str) -> Path:
         """Return a machine's folder. NotFoundError when there is none."""
