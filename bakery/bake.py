@@ -13,6 +13,7 @@ from pathlib import Path
 from bakery.cache import Start, discard, keeper, starts, tidy
 from bakery.events import Event, Note, OnEvent, StepEnded, StepStarted
 from bakery.memory import keep_memory, misfit, users
+from bakery.noting import noted, positions
 from bakery.order import BakeOptions, Order, find_equal, place_order, taken_versions
 from bakery.recipe import Recipe
 from bakery.record import Record, open_record
@@ -110,17 +111,10 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
     on_event(Note(f"{order.id}: baking {recipe.name} on {cloud.name}"))
     for line in cloud.notices() if isinstance(cloud, RunsHere) else []:
         on_event(Note(line))
-    run = _Run(
-        cloud,
-        Ledger(home / "ledger.sqlite3", lambda line: on_event(Note(line))),
-        order,
-        open_record(home, order.id),
-        options.keep,
-        wishes,
-        on_event,
-    )
+    run = _open_run(cloud, order, home, on_event, keep=options.keep, wishes=wishes)
     try:
-        version = _bake(run)
+        with noted(cloud, run.ledger, order):
+            version = _bake(run)
     except BaseException as error:
         run.record.finish({"id": order.id, "recipe": recipe.name, "cloud": cloud.name, "error": str(error) or type(error).__name__})
         if isinstance(error, Exception):  # whoever interrupts a bake wants it to end
@@ -131,6 +125,13 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
     return _baked(cloud, order.id, recipe, names.image_name(recipe.name, version), str(version), began, reused=False)
 
 
+def _open_run(
+    cloud: Launcher, order: Order, home: Path, on_event: OnEvent, *, keep: bool = False, wishes: Wishes | None = None
+) -> _Run:
+    ledger = Ledger(home / "ledger.sqlite3", lambda line: on_event(Note(line)))
+    return _Run(cloud, ledger, order, open_record(home, order.id), keep, wishes or Wishes(), on_event)
+
+
 def _renew_memory(cloud: Launcher, order: Order, image: str, why: str, home: Path, on_event: OnEvent) -> None:
     """Save the memory of an image once more: since it was saved, QEMU, the processor or Bakehouse has changed."""
     if machines := users(cloud, image):
@@ -138,15 +139,7 @@ def _renew_memory(cloud: Launcher, order: Order, image: str, why: str, home: Pat
         on_event(Note(line))
         return
     on_event(Note(f"image {image}: {why}; saving it anew"))
-    run = _Run(
-        cloud,
-        Ledger(home / "ledger.sqlite3", lambda line: on_event(Note(line))),
-        order,
-        open_record(home, order.id),
-        False,
-        Wishes(),
-        on_event,
-    )
+    run = _open_run(cloud, order, home, on_event)
     with run.stage("memory"):
         keep_memory(cloud, run.ledger, order, image, run.record, on_event)
     run.record.finish({"id": order.id, "recipe": order.recipe.name, "cloud": cloud.name, "image": image, "seconds": run.seconds})
@@ -215,7 +208,9 @@ def _build_once(run: _Run, undo: Undo, start: Start, *, token: str) -> None:
     )
     at_checkpoint = keeper(run.cloud, order, partial(_script, run), run.seconds, run.tell)
     try:
-        run.seconds |= Watch(run.cloud, watched, run.on_event, at_checkpoint).run()
+        run.seconds |= Watch(
+            run.cloud, watched, run.on_event, at_checkpoint, on_position=positions(run.cloud, run.ledger, order)
+        ).run()
     except BakeError as error:
         if run.keep and error.step != order.script.checkpoints[0]:
             undo.release()

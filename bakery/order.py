@@ -64,6 +64,21 @@ class Order:
     labels: Mapping[str, str]
     no_public_ip: bool = False
 
+    def to_json(self) -> dict[str, object]:
+        """Return what another process needs to go on with this bake, as plain data.
+
+        It renders the recipe anew, and may go on only if `digest` is the same then: it covers script, tests, base and versions.
+        """
+        plain = ("id", "nonce", "digest", "cpus", "memory_mb", "disk_gb", "deadline_s", "silence_s", "no_public_ip")
+        return {key: getattr(self, key) for key in plain} | {
+            "recipe": self.recipe.name,
+            "base": self.base.id,
+            "checkpoints": list(self.script.checkpoints),
+            "chain": [link.key for link in self.chain],
+            "reuse": self.reuse.count,
+            "labels": dict(self.labels),
+        }
+
     @property
     def shape(self) -> Shape:
         """The hardware of the builder."""

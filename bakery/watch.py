@@ -56,6 +56,8 @@ class Watched:
 class Watch:
     """One watch under way. `seconds` holds how long each finished step took, in order.
 
+    `on_position` hears, at each checkpoint, how far the console and the log were read (offsets in bytes behind the last whole line)
+    and how many checkpoints were reached.
     `at_checkpoint` is called with the number of each checkpoint that the machine reaches but the last, where it waits there.
     """
 
@@ -64,6 +66,7 @@ class Watch:
     on_event: OnEvent
     at_checkpoint: Callable[[int], None] | None = None
     clock: Callable[[], float] = time.monotonic
+    on_position: Callable[[int, int, int], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     _progress: markers.Progress = field(init=False)
     _console_at: int = 0
@@ -111,6 +114,8 @@ class Watch:
         """Read on. Only a machine that is silent is asked whether it lives: each question counts on a cloud."""
         before = self._progress.reached
         has_news = self._read()
+        if self.on_position and before < self._progress.reached:
+            self.on_position(self._console_at - len(self._tail.encode()), self._log_at, self._progress.reached)
         if self.at_checkpoint and before < self._progress.reached and not self._progress.done:
             self.at_checkpoint(self._progress.reached)
             self._step_began = self._last_sign = self.clock()

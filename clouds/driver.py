@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 Tell = Callable[[str], None]
 """Receives one line of news from a long operation."""
@@ -139,11 +139,18 @@ class Resource:
     zone: str = ""
 
 
+Verb = Literal["boot", "start", "stop", "suspend", "snapshot", "delete", "freeze", "restore", "keep-layer", "go-on"]
+"""What a ticket is for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """An operation that a cloud has accepted, as plain data for the ledger: verb, kind and name of its object."""
+    """An operation that a cloud has accepted: verb, kind and name of its object, and what the cloud calls the operation.
 
-    verb: str
+    It is all that `Cloud.check` needs, so that another process, which reads it in the ledger, can ask about the operation too.
+    """
+
+    verb: Verb
     kind: Kind
     name: str
     operation: str = ""

@@ -1,4 +1,9 @@
-"""The ledger: what we asked a cloud to create, written before we ask, so that nothing is ever lost from sight."""
+"""The ledger: what a cloud was asked for, written down so that another process can go on from there.
+
+- `entry`: what it was asked to create, written before it is asked, so that nothing is ever lost from sight.
+- `operation`: what it has accepted and not finished yet: tickets of operations that have an id of their own.
+- `bake`: what a bake was to make, written before its first entry, and how far its console was read.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +14,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
-from clouds.driver import Kind, Tell
+from clouds.driver import Kind, Tell, Ticket, Verb
 from clouds.errors import BakehouseError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
     cloud TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, labels TEXT NOT NULL, asked_at REAL NOT NULL,
-    PRIMARY KEY (cloud, kind, name))
+    PRIMARY KEY (cloud, kind, name));
+CREATE TABLE IF NOT EXISTS operation (
+    cloud TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, verb TEXT NOT NULL, operation TEXT NOT NULL,
+    asked_at REAL NOT NULL, PRIMARY KEY (cloud, kind, name, verb));
+CREATE TABLE IF NOT EXISTS bake (
+    cloud TEXT NOT NULL, id TEXT NOT NULL, content TEXT NOT NULL, asked_at REAL NOT NULL,
+    console_at INTEGER NOT NULL DEFAULT 0, log_at INTEGER NOT NULL DEFAULT 0, reached INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (cloud, id));
 """
 
 
@@ -29,6 +42,29 @@ class Entry:
     name: str
     labels: Mapping[str, str]
     asked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class BakeNote:
+    """A bake under way in the account `cloud`: its order as plain data, and how far its builder was read.
+
+    `console_at` and `log_at` are offsets in bytes behind the last whole line, as `Cloud.console` takes them; `reached` checkpoints
+    had been reached there. `asked_at` is in seconds since the epoch.
+    """
+
+    cloud: str
+    id: str
+    order: Mapping[str, Any]
+    console_at: int = 0
+    log_at: int = 0
+    reached: int = 0
+    asked_at: float = 0.0
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels of all that the bake makes, those of its client among them."""
+        found = self.order.get("labels")
+        return found if isinstance(found, dict) else {}
 
 
 class Ledger:
@@ -71,6 +107,60 @@ class Ledger:
             if _is_known(kind) and (found := _read(labels)) is not None
         ]
 
+    def begin(self, cloud: str, ticket: Ticket) -> None:
+        """Note an operation that a cloud has accepted."""
+        with self._open() as connection:
+            row = (cloud, ticket.kind, ticket.name, ticket.verb, ticket.operation, time.time())
+            connection.execute(
+                "INSERT OR REPLACE INTO operation (cloud, kind, name, verb, operation, asked_at) VALUES (?, ?, ?, ?, ?, ?)", row
+            )
+
+    def end(self, cloud: str, ticket: Ticket) -> None:
+        """Drop the note of an operation that has ended, well or not; one that was asked for anew since then stays."""
+        with self._open() as connection:
+            key = (cloud, ticket.kind, ticket.name, ticket.verb, ticket.operation)
+            connection.execute(
+                "DELETE FROM operation WHERE cloud = ? AND kind = ? AND name = ? AND verb = ? AND operation = ?", key
+            )
+
+    def tickets(self, cloud: str) -> list[Ticket]:
+        """Return the operations of an account that are not known to have ended, oldest first."""
+        with self._open() as connection:
+            rows = connection.execute(
+                "SELECT verb, kind, name, operation FROM operation WHERE cloud = ? ORDER BY asked_at", (cloud,)
+            ).fetchall()
+        verbs = get_args(Verb)
+        return [
+            Ticket(verb, Kind(kind), name, operation) for verb, kind, name, operation in rows if verb in verbs and _is_known(kind)
+        ]
+
+    def note_bake(self, cloud: str, bake_id: str, order: Mapping[str, Any]) -> None:
+        """Note a bake before it asks for anything."""
+        with self._open() as connection:
+            row = (cloud, bake_id, json.dumps(dict(order)), time.time())
+            connection.execute("INSERT OR REPLACE INTO bake (cloud, id, content, asked_at) VALUES (?, ?, ?, ?)", row)
+
+    def note_position(self, cloud: str, bake_id: str, *, console_at: int, log_at: int, reached: int) -> None:
+        """Note how far the builder of a bake was read."""
+        with self._open() as connection:
+            row = (console_at, log_at, reached, cloud, bake_id)
+            connection.execute("UPDATE bake SET console_at = ?, log_at = ?, reached = ? WHERE cloud = ? AND id = ?", row)
+
+    def forget_bake(self, cloud: str, bake_id: str) -> None:
+        """Drop the note of a bake that has ended."""
+        with self._open() as connection:
+            connection.execute("DELETE FROM bake WHERE cloud = ? AND id = ?", (cloud, bake_id))
+
+    def bakes(self, cloud: str) -> list[BakeNote]:
+        """Return the bakes of an account that have not ended, oldest first; without those that only another release can read."""
+        with self._open() as connection:
+            rows = connection.execute(
+                "SELECT id, content, console_at, log_at, reached, asked_at FROM bake WHERE cloud = ? ORDER BY asked_at", (cloud,)
+            ).fetchall()
+        return [
+            BakeNote(cloud, bake_id, order, *at) for bake_id, content, *at in rows if (order := _read_object(content)) is not None
+        ]
+
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
@@ -97,7 +187,7 @@ class Ledger:
 def _prepared(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=30)
     try:
-        connection.execute(_SCHEMA)
+        connection.executescript(_SCHEMA)
     except BaseException:
         connection.close()
         raise
@@ -109,8 +199,13 @@ def _is_known(kind: str) -> bool:
 
 
 def _read(labels: str) -> dict[str, str] | None:
+    found = _read_object(labels)
+    return None if found is None else {str(key): str(value) for key, value in found.items()}
+
+
+def _read_object(text: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(labels)
+        found = json.loads(text)
     except ValueError:
         return None
-    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None

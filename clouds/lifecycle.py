@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from clouds.accounts import account_key
 from clouds.driver import BootSpec, Cloud, Kind, State, Tell, Ticket
-from clouds.errors import CapacityError, CloudError, TimedOutError, UnseenError
+from clouds.errors import CapacityError, CloudError, ThrottledError, TimedOutError, UnreachableError, UnseenError
 from clouds.ledger import Ledger
 from clouds.undo import Undo
 from clouds.waiter import until
@@ -43,12 +43,39 @@ def settle(cloud: Cloud, ticket: Ticket, *, timeout_s: float = ACCEPT_S) -> None
         raise
 
 
+def perform(cloud: Cloud, ledger: Ledger, ticket: Ticket, *, timeout_s: float = ACCEPT_S) -> None:
+    """Wait for an operation as `settle` does. Where it has an id, the ledger keeps its ticket until it is known to have ended."""
+    if not ticket.operation:
+        settle(cloud, ticket, timeout_s=timeout_s)
+        return
+    account = account_key(cloud)
+    ledger.begin(account, ticket)
+    try:
+        settle(cloud, ticket, timeout_s=timeout_s)
+    except (TimedOutError, UnreachableError, ThrottledError):
+        raise  # it may go on
+    except CloudError:
+        ledger.end(account, ticket)
+        raise
+    ledger.end(account, ticket)
+
+
+def has_ended(cloud: Cloud, ticket: Ticket) -> bool:
+    """Say whether an operation has ended, well or not; one that cannot be asked about now has not."""
+    try:
+        return cloud.check(ticket)
+    except (TimedOutError, UnreachableError, ThrottledError):
+        return False
+    except CloudError:
+        return True
+
+
 def create_machine(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, tell: Tell = lambda _line: None) -> None:
     """Boot a machine, labelled with its token, with its removal registered beforehand; `tell` hears of zones without capacity.
 
     ConflictError: the name is taken. CapacityError: none of up to five zones has any.
     """
-    _boot_somewhere(cloud, announce(cloud, ledger, undo, spec), tell)
+    _boot_somewhere(cloud, ledger, announce(cloud, ledger, undo, spec), tell)
 
 
 def announce(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec) -> BootSpec:
@@ -64,12 +91,12 @@ def remove_machine(cloud: Cloud, ledger: Ledger, spec: BootSpec) -> None:
     _remove_own(cloud, ledger, Kind.MACHINE, spec.name, ("token", spec.token))
 
 
-def _boot_somewhere(cloud: Cloud, spec: BootSpec, tell: Tell) -> None:
+def _boot_somewhere(cloud: Cloud, ledger: Ledger, spec: BootSpec, tell: Tell) -> None:
     """Boot a machine in the first zone that has room for it."""
     tried: set[str] = set()
     while True:
         try:
-            return settle(cloud, cloud.boot(spec))
+            return perform(cloud, ledger, cloud.boot(spec))
         except CapacityError as error:
             tried.add(error.zone)
             zone = next((zone for zone in error.zones if zone not in tried), "")
@@ -88,7 +115,7 @@ def create_image(cloud: Cloud, ledger: Ledger, undo: Undo, machine: str, image: 
         by_hand=f"./inv delete-image {image} --yes",
     )
     ledger.ask(account_key(cloud), Kind.IMAGE, image, labels)
-    settle(cloud, cloud.snapshot(machine, image, labels), timeout_s=10 * ACCEPT_S)
+    perform(cloud, ledger, cloud.snapshot(machine, image, labels), timeout_s=10 * ACCEPT_S)
 
 
 def _remove_own(cloud: Cloud, ledger: Ledger, kind: Kind, name: str, own: tuple[str, str]) -> None:
@@ -112,7 +139,7 @@ def stop_machine(cloud: Cloud, machine: str) -> None:
 
 def remove(cloud: Cloud, ledger: Ledger, kind: Kind, name: str) -> None:
     """Delete a resource and wait until it is gone; only then the ledger forgets it."""
-    settle(cloud, cloud.delete(kind, name))
+    perform(cloud, ledger, cloud.delete(kind, name))
     ledger.forget(account_key(cloud), kind, name)
 
 

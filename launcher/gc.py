@@ -30,7 +30,7 @@ from clouds.driver import Cloud, Kind, Resource, State
 from clouds.errors import BakehouseError, LeftoverError, UnreachableError
 from clouds.incomplete import partly, whole
 from clouds.ledger import Entry, Ledger
-from clouds.lifecycle import remove, stop_machine
+from clouds.lifecycle import has_ended, remove, stop_machine
 from clouds.partial import sweep
 
 STRANGER_S = 24 * 3600
@@ -94,10 +94,35 @@ def forget_absent(cloud: Cloud, ledger: Ledger, *, is_dead: IsDead = names.clien
     """Drop from the ledger what a dead client asked for and what is not there; what may be out of reach stays noted."""
     _take_over(cloud, ledger)
     account = account_key(cloud)
+    under_way = _under_way(cloud, ledger)
     for entry in ledger.entries(account):
+        if (entry.kind, entry.name) in under_way:
+            continue  # it may come yet
         with suppress(UnreachableError):
             if (is_dead(entry.labels) or _is_old(entry)) and cloud.find(entry.kind, entry.name) is None:
                 ledger.forget(account, entry.kind, entry.name)
+
+
+def forget_bakes(cloud: Cloud, ledger: Ledger, *, is_dead: IsDead = names.client_is_dead) -> None:
+    """Drop from the ledger the bakes of dead clients of which there is no builder any more."""
+    account = account_key(cloud)
+    for note in ledger.bakes(account):
+        is_over = is_dead(note.labels) or time.time() - note.asked_at > KEEP_NOTES_S
+        with suppress(UnreachableError):
+            if is_over and cloud.find(Kind.MACHINE, note.id) is None:
+                ledger.forget_bake(account, note.id)
+
+
+def _under_way(cloud: Cloud, ledger: Ledger) -> set[tuple[Kind, str]]:
+    """Ask about the operations that commands have left behind, and return what is still being made or removed."""
+    account = account_key(cloud)
+    left = set()
+    for ticket in ledger.tickets(account):
+        if has_ended(cloud, ticket):
+            ledger.end(account, ticket)
+        else:
+            left.add((ticket.kind, ticket.name))
+    return left
 
 
 def _take_over(cloud: Cloud, ledger: Ledger) -> None:

@@ -12,7 +12,7 @@ from clouds.incomplete import partly
 from clouds.ledger import Ledger
 from launcher import identity, tunnel
 from launcher.everywhere import ALL, visit
-from launcher.gc import Waste, collect, find, forget_absent, prune_logs, sweep_scratch
+from launcher.gc import Waste, collect, find, forget_absent, forget_bakes, prune_logs, sweep_scratch
 from launcher.layers import GB, prune, size_bytes
 from launcher.terminal import Terminal
 
@@ -106,5 +106,6 @@ def _remove(cloud: Launcher, ledger: Ledger, wastes: list[Waste], keep_gb: float
     if isinstance(cloud, PreparesHere):
         cloud.sweep()
     forget_absent(cloud, ledger)
+    forget_bakes(cloud, ledger)
     layers = prune(cloud, int(keep_gb * GB)) if keep_gb is not None and isinstance(cloud, KeepsLayers) else []
     return _Done(cloud.name, changed, layers)

@@ -44,13 +44,13 @@ class LayeredCloud(FakeCloud):
             )
             self.world.layers[layer_id] = Kept(layer, dict(found.disk), on=found.spec.source)
             found.spec = replace(found.spec, source=layer_id)
-            return Ticket("keep", Kind.DISK, layer_id)
+            return Ticket("keep-layer", Kind.DISK, layer_id)
 
     def go_on(self, machine: str, script: str) -> Ticket:
         with self._operation("go_on", machine):
             found = self._waiting(machine)
             take(found, fake_guest.run(found.guest, script, found.disk, archive=self.world.archive, waits=True))
-            return Ticket("go on", Kind.MACHINE, machine)
+            return Ticket("go-on", Kind.MACHINE, machine)
 
     def remove_layer(self, layer: str) -> bool:
         with self._operation("remove_layer", layer):

@@ -1,0 +1,34 @@
+"""A bake in the ledger while it is under way, so that another process knows of it when this one is killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from bakery.order import Order
+from clouds.accounts import account_key
+from clouds.driver import Cloud
+from clouds.errors import BakehouseError
+from clouds.ledger import Ledger
+
+
+@contextmanager
+def noted(cloud: Cloud, ledger: Ledger, order: Order) -> Iterator[None]:
+    """Note a bake before anything is asked for, and drop the note when it ends, well or not."""
+    account = account_key(cloud)
+    ledger.note_bake(account, order.id, order.to_json())
+    try:
+        yield
+    finally:
+        with suppress(BakehouseError):  # how the bake ended is what counts; gc drops the note
+            ledger.forget_bake(account, order.id)
+
+
+def positions(cloud: Cloud, ledger: Ledger, order: Order) -> Callable[[int, int, int], None]:
+    """Return what notes how far the builder of a bake was read (see `Watch.on_position`)."""
+    account = account_key(cloud)
+
+    def note(console_at: int, log_at: int, reached: int) -> None:
+        ledger.note_position(account, order.id, console_at=console_at, log_at=log_at, reached=reached)
+
+    return note

@@ -1,0 +1,119 @@
+"""What the ledger knows of a bake under way: enough for another process to go on with it, from before the first request."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bakery.bake import bake
+from bakery.order import BakeOptions
+from bakery.recipe import Recipe, load
+from clouds.client import Fate
+from clouds.driver import BootSpec, Kind
+from clouds.errors import CloudError
+from clouds.ledger import BakeNote, Ledger
+from clouds.markers import parse, split_lines
+from clouds.names import client_fate
+from launcher import gc
+from tests.fake_cloud import FakeCloud
+from tests.fake_layers import LayeredCloud
+from tests.fake_world import World
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return load("minimal")
+
+
+def notes(home: Path) -> list[BakeNote]:
+    return Ledger(home / "ledger.sqlite3").bakes("fake")
+
+
+def test_bake_is_noted_with_its_order_before_anything_is_asked_for(fake: FakeCloud, recipe: Recipe, tmp_path: Path) -> None:
+    seen: list[BakeNote] = []
+    fake.fault("boot", when="before", error=lambda: seen.extend(notes(tmp_path)))
+    baked = bake(fake, recipe, BakeOptions(), home=tmp_path)
+    (note,) = seen
+    assert (note.id, note.console_at, note.reached) == (baked.id, 0, 0)
+    assert client_fate(note.labels) is Fate.ALIVE
+    assert note.order["recipe"] == "minimal"
+    assert len(note.order["nonce"]) == 32
+    assert note.order["checkpoints"][-1] == "seal"
+    assert note.order.keys() >= {"digest", "base", "cpus", "memory_mb", "disk_gb", "deadline_s", "silence_s", "chain"}
+    assert notes(tmp_path) == []
+
+
+def test_position_is_behind_the_last_whole_line_that_was_read(fake: FakeCloud, recipe: Recipe, tmp_path: Path) -> None:
+    seen: list[BakeNote] = []
+    consoles: list[bytes] = []
+
+    def look() -> None:
+        seen.extend(notes(tmp_path))
+        consoles.extend(machine.console for machine in fake.world.machines.values())
+
+    fake.fault("snapshot", when="before", error=look)
+    bake(fake, recipe, BakeOptions(), home=tmp_path)
+    (note,), (console,) = seen, consoles
+    assert note.reached == len(note.order["checkpoints"])
+    before, after = console[: note.console_at].decode(), console[note.console_at :].decode()
+    lines, rest = split_lines("", before)
+    assert rest == ""
+    assert any(parse(line, note.order["nonce"]) for line in lines)
+    assert not any(parse(line, note.order["nonce"]) for line in split_lines("", after)[0])
+
+
+def test_each_checkpoint_is_noted(world: World, recipe: Recipe, tmp_path: Path) -> None:
+    cloud, reached = LayeredCloud(world), list[int]()
+    cloud.fault("go_on", when="before", error=lambda: reached.extend(note.reached for note in notes(tmp_path)), nth=None)
+    bake(cloud, recipe, BakeOptions(), home=tmp_path)
+    assert reached == list(range(1, len(reached) + 1))
+    assert reached
+
+
+def test_bake_that_fails_is_forgotten(fake: FakeCloud, recipe: Recipe, tmp_path: Path) -> None:
+    fake.fault("snapshot", error=CloudError("no"))
+    with pytest.raises(CloudError):
+        bake(fake, recipe, BakeOptions(), home=tmp_path)
+    assert notes(tmp_path) == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from bakery.bake import bake
+from bakery.order import BakeOptions
+from bakery.recipe import load
+from tests.fake_cloud import FakeCloud
+from tests.fake_world import World
+home = Path(sys.argv[1])
+cloud = FakeCloud(World(home / "world"))
+cloud.fault("snapshot", when="before", error=lambda: os.kill(os.getpid(), 9))
+bake(cloud, load("minimal"), BakeOptions(), home=home)
+"""
+
+
+def test_bake_that_is_killed_is_known_to_others_until_gc_finds_no_builder(fake: FakeCloud, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+    (note,) = notes(tmp_path)
+    assert client_fate(note.labels) is Fate.DEAD
+    assert note.reached == len(note.order["checkpoints"])
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    builder = BootSpec(name=note.id, token="t", source="base-x", cpus=1, memory_mb=1, disk_gb=1, labels={}, deadline_s=0)
+    fake.boot(builder)
+    gc.forget_bakes(fake, ledger)
+    assert notes(tmp_path) == [note]
+    fake.delete(Kind.MACHINE, note.id)
+    gc.forget_bakes(fake, ledger)
+    assert notes(tmp_path) == []
+
+
+def test_order_is_plain_data(fake: FakeCloud, recipe: Recipe, tmp_path: Path) -> None:
+    seen: list[BakeNote] = []
+    fake.fault("boot", when="before", error=lambda: seen.extend(notes(tmp_path)))
+    bake(fake, recipe, BakeOptions(), home=tmp_path)
+    assert json.loads(json.dumps(seen[0].order)) == seen[0].order
