@@ -132,6 +132,30 @@ def test_a_word_behind_the_dashes_is_no_verb(project: Project) -> None:
     assert not (project.venv / "requirements-dev.stamp").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("launch", "--name", "test"),
+        ("delete", "test"),
+        ("copy", "check", "lab:test"),
+        ("bake", "--recipe=test", "--from", "check"),
+        ("--search-root", "test", "recipes"),
+        ("-c", "check", "--list"),
+        ("--list-depth",),
+        ("", "test"),
+    ],
+)
+def test_a_name_or_value_that_reads_like_a_task_is_none(project: Project, words: tuple[str, ...]) -> None:
+    assert project.run(*words).returncode == 0
+    assert not (project.venv / "requirements-dev.stamp").exists()
+
+
+@pytest.mark.parametrize("words", [("--echo", "test"), ("-T", "60", "check"), ("test", "--fast"), ("--search-root=.", "test")])
+def test_a_task_that_tests_is_found_behind_options(project: Project, words: tuple[str, ...]) -> None:
+    project.run(*words)
+    assert (project.venv / "requirements-dev.stamp").exists()
+
+
 def test_a_changed_lock_makes_the_environment_anew(project: Project) -> None:
     project.run()
     (project.venv / "old").touch()
