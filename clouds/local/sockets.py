@@ -28,8 +28,9 @@ _QMP_S = 10.0
 # QEMU drains and flushes the disk before it answers these (do_vm_stop in system/cpus.c, external snapshots and block_resize in
 # blockdev.c; `cont` opens it again), and answers nobody else meanwhile. `quit` is answered at once, but behind what is in progress.
 _DISK_COMMANDS = frozenset({"stop", "cont", "quit", "migrate_cancel", "blockdev-snapshot-sync", "block_resize"})
-_POLL_S, _POLL_MAX_S = 0.005, 0.5
 _RECEIVE_BYTES = 65536
+_EXIT_POLL_S, _EXIT_POLL_MAX_S = 0.02, 0.2
+"""How far apart, at first and later, the agent is asked whether a program has ended: it cannot report that by itself."""
 
 
 class _Line:
@@ -172,18 +173,26 @@ class Agent(_Line):
         given = base64.b64encode(stdin.encode()).decode()
         wanted = {"path": path, "arg": list(arguments), "input-data": given, "capture-output": True}
         started = self._ask("guest-exec", wanted)
-
-        def end() -> dict[str, Any] | None:
-            status: dict[str, Any] = self._ask("guest-exec-status", {"pid": started["pid"]})
-            return status if status["exited"] else None
-
-        what = f"the end of {path} in the guest"
-        status = until(end, what=what, timeout_s=self._left_s(), poll_s=_POLL_S, poll_max_s=_POLL_MAX_S)
+        status = self._await_exit(path, started["pid"])
         if status.get("exitcode") != 0:
             words = base64.b64decode(status.get("err-data", "")).decode(errors="replace").strip()
             raise CloudError(
                 f"{path} in the guest: {words or 'failed'}", next_step="Look at what its console says: ./inv log NAME."
             )
+
+    def _await_exit(self, path: str, pid: int) -> Any:
+        """Return the status of a program in the guest that has ended. TimedOutError: it has not, when the time is over."""
+
+        def status() -> Any:
+            found = self._ask("guest-exec-status", {"pid": pid})
+            return found if found["exited"] else None
+
+        what = f"{path} in the guest"
+        try:
+            return until(status, what=what, timeout_s=self._left_s(), poll_s=_EXIT_POLL_S, poll_max_s=_EXIT_POLL_MAX_S)
+        except TimedOutError as error:
+            error.next_step = "Try again in a moment."
+            raise
 
     def _greet(self) -> None:
         """Drop what was left over by an earlier conversation, on either side."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from clouds.errors import CloudError, HostFullError
+from clouds.errors import CloudError, HostFullError, TimedOutError
 from clouds.local import console
 from clouds.local.command import as_cloud_errors
 from clouds.local.qemu import AGENT, QMP
@@ -193,6 +193,26 @@ def test_program_in_the_guest_is_run_to_its_end_with_its_input(tmp_path: Path) -
     assert given["path"] == "/usr/bin/thing"
     assert base64.b64decode(given["input-data"]) == b"a key"
     assert [message["execute"] for message in asked].count("guest-exec-status") == 3
+
+
+def test_agent_is_not_asked_all_the_time_while_a_program_runs(tmp_path: Path) -> None:
+    begun, at_once = time.monotonic(), guest()
+
+    def slow(message: dict[str, Any]) -> dict[str, Any] | None:
+        if message["execute"] == "guest-exec-status" and time.monotonic() - begun < 0.5:
+            return {"return": {"exited": False}}
+        return at_once(message)
+
+    with serving(tmp_path, AGENT, slow) as asked, Agent(tmp_path, timeout_s=30) as agent:
+        agent.execute("/usr/bin/thing")
+    assert [message["execute"] for message in asked].count("guest-exec-status") < 30
+
+
+def test_program_in_the_guest_that_does_not_end_is_an_error_in_time(tmp_path: Path) -> None:
+    endless = pytest.raises(TimedOutError, match="/usr/bin/thing in the guest")
+    with serving(tmp_path, AGENT, guest(polls=10**9)), Agent(tmp_path, timeout_s=0.3) as agent, endless as told:
+        agent.execute("/usr/bin/thing")
+    assert told.value.next_step
 
 
 def test_program_that_fails_in_the_guest_is_an_error_with_its_words(tmp_path: Path) -> None:
