@@ -29,7 +29,8 @@ class MachineRecord:
 
     `memory` is the folder, relative to the machine's, of the memory from which its next start goes on ("" = it boots);
     `maps_memory` says that its RAM lies there in a file, `machine_type` what QEMU emulated as it was saved.
-    One that `waits` takes orders (see `sockets.Orders`). `others` holds what another release wrote and this one does not know.
+    One that `waits` takes orders (see `sockets.Orders`). `spawns` counts how often QEMU was started for the current start.
+    `others` holds what another release wrote and this one does not know.
     """
 
     name: str
@@ -112,7 +113,7 @@ def write_facts(folder: Path, facts: Mapping[str, str]) -> None:
 
 def with_facts(record: MachineRecord, facts: Mapping[str, str], *, deadline_s: int) -> MachineRecord:
     """Return the record for another start: facts laid over those it has, and a deadline of its own."""
-    return replace(record, facts={**record.facts, **facts}, deadline_s=deadline_s)
+    return replace(record, facts={**record.facts, **facts}, deadline_s=deadline_s, spawns=0)
 
 
 def from_memory(record: MachineRecord, folder: Path, memory: Path | None) -> MachineRecord:

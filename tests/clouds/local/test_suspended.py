@@ -1,9 +1,11 @@
 """A suspension or a resume whose client was killed on the way; a process that calls itself QEMU stands for it."""
 
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from clouds.local.record import read_record, write_record
 from clouds.local.store import Store
 from clouds.local.waking import SUSPENDED, open_ports
 from clouds.partial import partial_folder
+from clouds.waiter import until
 from tests.clouds.local.small import needs_tools, order, so_called_qemu
 from tests.clouds.local.test_sockets import GREETING, Answer, serving, status
 from tests.dead import dead_partial
@@ -173,3 +176,26 @@ def test_ports_that_qemu_refuses_whatever_they_are_are_told_with_its_words(machi
     with serving(folder, qemu.QMP, refusing, greeting=GREETING), pytest.raises(CloudError, match="invalid host") as raised:
         open_ports(folder, {"22": 0})
     assert "Run the command again" in raised.value.next_step
+
+
+def test_port_that_is_taken_is_chosen_again_at_each_start_however_often_the_machine_was_started(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines, starts = Machines(store), 7
+    machines.prepare(order("one"))
+    tries = tmp_path / "tries"
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    program = tmp_path / "bin" / qemu.PROGRAM
+    program.parent.mkdir()
+    program.write_text(f"""#!/bin/sh
+echo >>{tries}
+[ $(($(wc -l <{tries}) % 2)) = 0 ] || {{ echo "qemu: {TAKEN}"; exit 1; }}
+""")
+    program.chmod(0o755)
+    for _ in range(starts):
+        machines.start("one", TCG, deadline_s=60, facts={})
+        until(lambda: not qemu.is_alive(store.machine("one")), what="the end of the first try", timeout_s=20, poll_s=0.01)
+        assert not machines.is_up("one", TCG)  # it is tried once more
+        until(lambda: not qemu.is_alive(store.machine("one")), what="the end of the second try", timeout_s=20, poll_s=0.01)
+        assert machines.is_up("one", TCG)
+    assert len(tries.read_text().splitlines()) == 2 * starts
