@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -30,14 +30,20 @@ _DEFAULT = "cloud"
 _ENVIRONMENT = "BAKEHOUSE_CLOUD"
 _ACCOUNT = re.compile(r"[a-z][a-z0-9-]*")
 
+Check = Callable[[str], object]
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Something that a cloud wants to know: what it is, the environment variables that tell it, and what holds without."""
+    """Something that a cloud wants to know: what it is, the environment variables that tell it, and what holds without.
+
+    `check` raises ValueError for a value that is wrong, with `is WHAT IS WRONG (WHAT TO WRITE INSTEAD)`.
+    """
 
     help: str
     environment: tuple[str, ...] = ()
     default: str = ""
+    check: Check = str
 
 
 def load(cloud: str, flags: Mapping[str, str]) -> dict[str, str]:
@@ -47,10 +53,10 @@ def load(cloud: str, flags: Mapping[str, str]) -> dict[str, str]:
         raise UsageError("\n".join(f"{line} (leave it out, or choose another --cloud)" for line in unknown))
     written = _read()
     own, shared = _account(written, cloud), _table(written, cloud_of(cloud))
-    return {
-        key: flags.get(key) or own.get(key) or _from_environment(setting) or shared.get(key) or setting.default
-        for key, setting in known.items()
-    }
+    told = {key: _told(key, setting, flags, own) for key, setting in known.items()}
+    if wrong := [f"{where}: {found}" for key, (where, value) in told.items() if (found := _problem(value, known[key]))]:
+        raise UsageError("\n".join(wrong), next_step="Each setting is explained in the README, under Settings.")
+    return {key: told[key][1] or shared.get(key) or setting.default for key, setting in known.items()}
 
 
 def accounts(cloud: str) -> list[str]:
@@ -59,13 +65,45 @@ def accounts(cloud: str) -> list[str]:
 
 
 def chosen_cloud() -> str:
-    """Return the cloud that the environment or the file chooses, or "". UsageError: the file is wrong."""
-    return os.environ.get(_ENVIRONMENT) or str(_read().get(_DEFAULT, ""))
+    """Return the cloud that the environment or the file chooses, or "". UsageError: either is wrong."""
+    if (chosen := os.environ.get(_ENVIRONMENT)) and cloud_of(chosen) not in DRIVERS:
+        raise UsageError(f"{_ENVIRONMENT}: {chosen!r} is no cloud ({_instead(chosen, DRIVERS)})")
+    return chosen or str(_read().get(_DEFAULT, ""))
+
+
+def number(lowest: float, highest: float) -> Check:
+    """Return the check of a number in a range, written in plain decimals."""
+
+    def check(value: str) -> None:
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value, re.ASCII) or not lowest <= float(value) <= highest:
+            raise ValueError(f"is not a number from {lowest:g} to {highest:g} (write one such as 1)")
+
+    return check
+
+
+def one_of(*choices: str) -> Check:
+    """Return the check of a word of a few."""
+
+    def check(value: str) -> None:
+        if value not in choices:
+            raise ValueError(f"is none of the choices (write {' or '.join(choices)})")
+
+    return check
+
+
+def shaped(pattern: str, problem: str) -> Check:
+    """Return the check of a text that has to match a regular expression as a whole; `problem` says what is wrong if not."""
+
+    def check(value: str) -> None:
+        if not re.fullmatch(pattern, value, re.ASCII):
+            raise ValueError(problem)
+
+    return check
 
 
 def is_configured(cloud: str) -> bool:
     """Say whether a user has told anything of a cloud, in the file or the environment; accounts of it do not count."""
-    return bool(_table(_read(), cloud)) or any(map(_from_environment, _declared(cloud).values()))
+    return bool(_table(_read(), cloud)) or any(_told(key, setting, {}, {})[1] for key, setting in _declared(cloud).items())
 
 
 def config_file() -> Path:
@@ -118,6 +156,8 @@ def _problems_of_setting(where: str, name: str, value: object, known: Mapping[st
         yield f"{where}: {value!r} is no text (write it in quotes)"
     elif not value.strip():
         yield f"{where}: is empty (write a value, or leave the line out)"
+    elif found := _problem(value, known[name]):
+        yield f"{where}: {found}"
 
 
 def _instead(name: str, others: Mapping[str, object] | tuple[str, ...]) -> str:
@@ -132,8 +172,23 @@ def _declared(cloud: str) -> Mapping[str, Setting]:
     return known
 
 
-def _from_environment(setting: Setting) -> str:
-    return next((value for name in setting.environment if (value := os.environ.get(name))), "")
+def _told(key: str, setting: Setting, flags: Mapping[str, str], account: Mapping[str, str]) -> tuple[str, str]:
+    """Return the flag, the key of an account's table or the variable that gives a setting, and its value; both "" where none does."""
+    if value := flags.get(key):
+        return f"--{key.replace('_', '-')}", value
+    if value := account.get(key):
+        return key, value
+    return next(((name, value) for name in setting.environment if (value := os.environ.get(name))), ("", ""))
+
+
+def _problem(value: str, setting: Setting) -> str:
+    """Return what is wrong with the value of a setting, or ""; "" stands for none."""
+    try:
+        if value:
+            setting.check(value)
+    except ValueError as error:
+        return f"{value!r} {error}"
+    return ""
 
 
 def _table(written: Mapping[str, object], cloud: str) -> Mapping[str, str]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from clouds.settings import Setting
+from clouds.settings import Setting, number, one_of
 
 SETTINGS: Mapping[str, Setting] = {
     "project": Setting("whose bill it is", environment=("NIMBUS_PROJECT", "OLD_NIMBUS_PROJECT")),
     "zone": Setting("where machines run", default="middle-1"),
-    "machine_size": Setting("how large they are"),
+    "machine_size": Setting("how large they are", ("NIMBUS_SIZE",), check=one_of("small", "large")),
+    "patience": Setting("how long it may take, in hours", ("NIMBUS_PATIENCE",), check=number(0.5, 100)),
 }
 
 

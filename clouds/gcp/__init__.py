@@ -5,25 +5,77 @@ No real account has been used to test it; docs/clouds.md says what stands in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clouds.settings import Setting
+from clouds.settings import Setting, number, shaped
 
 if TYPE_CHECKING:
     from clouds.gcp.driver import GoogleCloud
 
+# The shapes are those of the path parameters in the discovery document of compute v1, and of RFC 1035 for names.
+_PROJECT = r"(?:(?:[-a-z0-9]{1,63}\.)*(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?):)?(?:[0-9]{1,19}|[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)"
+_NAME = r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
+_REGION = r"[a-z]+-[a-z]+[0-9]+"
+
+
+def _check_source(value: str) -> None:
+    import ipaddress  # costs some ms, which `./inv --list` need not spend
+
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("is not an address or range (write one such as 203.0.113.7 or 203.0.113.0/24)") from None
+
+
+def _check_endpoint(value: str) -> None:
+    port = re.fullmatch(r"http://(?:127\.0\.0\.1|localhost|\[::1\])(?::([0-9]{1,5}))?", value, re.ASCII)
+    if not port or not 0 < int(port[1] or 80) < 65536:
+        loopback = "plain http on this computer's loopback address"
+        raise ValueError(f"is not {loopback} (write http://127.0.0.1:PORT, or leave it out for Google's own service)")
+
+
 SETTINGS = {
-    "project": Setting("the project that pays", ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT")),
-    "zone": Setting("where machines go first, such as us-central1-a", ("CLOUDSDK_COMPUTE_ZONE",)),
-    "region": Setting("the region, where no zone is named", ("CLOUDSDK_COMPUTE_REGION",)),
-    "network": Setting("the network to be in (default: one of Bakehouse's own, into which nobody is let)"),
-    "subnet": Setting("the subnetwork, where the network wants one named"),
-    "source": Setting("the address or range that may reach machines, as 203.0.113.7 (default: this computer's)"),
-    "service_account": Setting("the service account that machines act as (default: none)"),
-    "slowness": Setting("what all deadlines are multiplied by, for a cloud that is slower than Google's", default="1"),
-    "endpoint": Setting("another server in place of Google's, on this computer", ("BAKEHOUSE_GCE_ENDPOINT",)),
+    "project": Setting(
+        "the project that pays",
+        ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT"),
+        check=shaped(_PROJECT, "is not the id of a project (write its id, such as my-project-123, not its name)"),
+    ),
+    "zone": Setting(
+        "where machines go first, such as us-central1-a",
+        ("CLOUDSDK_COMPUTE_ZONE",),
+        check=shaped(f"{_REGION}-[a-z]", "is not a zone of Google Cloud (write one such as us-central1-a)"),
+    ),
+    "region": Setting(
+        "the region, where no zone is named",
+        ("CLOUDSDK_COMPUTE_REGION",),
+        check=shaped(_REGION, "is not a region of Google Cloud (write one such as us-central1)"),
+    ),
+    "network": Setting(
+        "the network to be in (default: one of Bakehouse's own, into which nobody is let)",
+        check=shaped(_NAME, "is not the name of a network (write its name, such as default)"),
+    ),
+    "subnet": Setting(
+        "the subnetwork, where the network wants one named",
+        check=shaped(_NAME, "is not the name of a subnetwork (write its name, such as default)"),
+    ),
+    "source": Setting(
+        "the address or range that may reach machines, as 203.0.113.7 (default: this computer's)", check=_check_source
+    ),
+    "service_account": Setting(
+        "the service account that machines act as (default: none)",
+        check=shaped(r"default|[^@\s]+@[^@\s]+", "is not a service account (write its e-mail address)"),
+    ),
+    "slowness": Setting(
+        "what all deadlines are multiplied by, for a cloud that is slower than Google's", default="1", check=number(0.1, 1000)
+    ),
+    "endpoint": Setting(
+        "another server in place of Google's, on this computer",
+        ("BAKEHOUSE_GCE_ENDPOINT",),
+        check=_check_endpoint,
+    ),
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clouds.settings import Setting
+from clouds.settings import Setting, one_of
 
 if TYPE_CHECKING:
     from clouds.driver import Tell
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 SETTINGS: Mapping[str, Setting] = {
     "accelerator": Setting(
-        "what machines run on: kvm, or tcg, which emulates (default: KVM where it works)", ("BAKEHOUSE_ACCELERATOR",)
+        "what machines run on: kvm, or tcg, which emulates (default: KVM where it works)",
+        ("BAKEHOUSE_ACCELERATOR",),
+        check=one_of("kvm", "tcg"),
     ),
 }
 """What it wants to know of its user."""

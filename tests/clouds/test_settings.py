@@ -1,8 +1,11 @@
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import clouds
 from clouds import settings
@@ -18,7 +21,7 @@ def nimbus(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(clouds.DRIVERS, name)
     for name, package in {"local": "clouds.local", "nimbus": "tests.nimbus"}.items():
         monkeypatch.setitem(clouds.DRIVERS, name, package)
-    for name in ("NIMBUS_PROJECT", "OLD_NIMBUS_PROJECT"):
+    for name in ("NIMBUS_PROJECT", "OLD_NIMBUS_PROJECT", "NIMBUS_SIZE", "NIMBUS_PATIENCE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -40,7 +43,7 @@ def refused(text: str) -> list[str]:
 
 
 def test_without_a_file_each_setting_has_its_default() -> None:
-    assert settings.load("nimbus", {}) == {"project": "", "zone": "middle-1", "machine_size": ""}
+    assert settings.load("nimbus", {}) == {"project": "", "zone": "middle-1", "machine_size": "", "patience": ""}
 
 
 def test_a_flag_holds_before_the_environment_that_before_the_file_and_that_before_the_default(
@@ -57,7 +60,7 @@ def test_a_flag_holds_before_the_environment_that_before_the_file_and_that_befor
 
 def test_connecting_hands_the_settings_to_the_driver() -> None:
     write('[nimbus]\nproject = "mine"\n')
-    expected = {"project": "mine", "zone": "far-2", "machine_size": ""}
+    expected = {"project": "mine", "zone": "far-2", "machine_size": "", "patience": ""}
     assert clouds.connect("nimbus", {"zone": "far-2"}) == (home(), expected)  # type: ignore[comparison-overlap]
 
 
@@ -84,8 +87,117 @@ def test_all_that_is_wrong_with_the_file_is_told_at_once_with_what_to_write_inst
 
 
 def test_a_setting_that_is_like_no_other_lists_those_there_are() -> None:
-    assert refused('[nimbus]\nxyzzy = "a"\n') == ["nimbus.xyzzy: there is no such setting (write project or zone or machine_size)"]
+    assert refused('[nimbus]\nxyzzy = "a"\n') == [
+        "nimbus.xyzzy: there is no such setting (write project or zone or machine_size or patience)"
+    ]
     assert refused('[local]\nzone = "a"\n') == ["local.zone: there is no such setting (write accelerator)"]
+
+
+PATIENCE = "is not a number from 0.5 to 100 (write one such as 1)"
+
+
+@pytest.mark.parametrize("value", ["fast", "nan", "inf", "-1", "0.1", "1e9", "1_0", "٣", "1 h"])
+def test_value_out_of_range_is_refused_with_the_place_where_it_was_given(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refused(f'[nimbus]\npatience = "{value}"\n') == [f"nimbus.patience: {value!r} {PATIENCE}"]
+    settings.config_file().unlink()
+    monkeypatch.setenv("NIMBUS_PATIENCE", value)
+    with pytest.raises(UsageError) as raised:
+        settings.load("nimbus", {})
+    assert raised.value.message == f"NIMBUS_PATIENCE: {value!r} {PATIENCE}"
+    with pytest.raises(UsageError) as raised:
+        settings.load("nimbus", {"patience": value})
+    assert raised.value.message == f"--patience: {value!r} {PATIENCE}"
+
+
+def test_all_values_that_are_wrong_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NIMBUS_PATIENCE", "long")
+    with pytest.raises(UsageError) as raised:
+        settings.load("nimbus", {"machine_size": "huge"})
+    assert raised.value.message.splitlines() == [
+        "--machine-size: 'huge' is none of the choices (write small or large)",
+        f"NIMBUS_PATIENCE: 'long' {PATIENCE}",
+    ]
+
+
+def test_value_of_another_type_is_one_line_in_the_file() -> None:
+    for value in ("3", "true", "[1]", "{ a = 1 }", "1979-05-27", "nan"):
+        (problem,) = refused(f"[nimbus]\npatience = {value}\n")
+        assert problem.startswith("nimbus.patience: ")
+        assert problem.endswith(" is no text (write it in quotes)")
+
+
+def test_variable_that_names_no_cloud_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEHOUSE_CLOUD", "nimbos")
+    for ask in (clouds.default, clouds.configured, clouds.connect):
+        with pytest.raises(UsageError, match=r"^BAKEHOUSE_CLOUD: 'nimbos' is no cloud \(write nimbus\)$"):
+            ask()
+
+
+REAL = [(cloud, key) for cloud in ("local", "gcp") for key in import_module(f"clouds.{cloud}").SETTINGS]
+
+
+@pytest.mark.parametrize(("cloud", "key"), REAL)
+@given(value=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+def test_any_value_of_a_real_cloud_is_taken_or_refused_with_its_key(cloud: str, key: str, value: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(clouds.DRIVERS, cloud, f"clouds.{cloud}")
+        for setting in import_module(f"clouds.{cloud}").SETTINGS.values():
+            for name in setting.environment:
+                patch.delenv(name, raising=False)
+        project = {"project": "mine"} if cloud == "gcp" else {}
+        try:
+            clouds.connect(cloud, {**project, key: value})
+        except UsageError as error:
+            assert error.message.startswith(f"--{key.replace('_', '-')}: ")
+            assert len(error.message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("project", "example.com:my-project"),
+        ("project", "123456789012"),
+        ("zone", "europe-west1-b"),
+        ("region", "northamerica-northeast2"),
+        ("network", "default"),
+        ("source", "203.0.113.7"),
+        ("source", "2001:db8::/32"),
+        ("service_account", "baker@my-project.iam.gserviceaccount.com"),
+        ("service_account", "default"),
+        ("slowness", "2.5"),
+        ("endpoint", "http://127.0.0.1:8080"),
+    ],
+)
+def test_good_values_of_compute_engine_are_taken(key: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(clouds.DRIVERS, "gcp", "clouds.gcp")
+    assert settings.load("gcp", {key: value})[key] == value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "instead"),
+    [
+        ("project", "My Project", "write its id"),
+        ("zone", "us-central1", "such as us-central1-a"),
+        ("region", "us-central1-a", "such as us-central1"),
+        ("network", "a b", "write its name"),
+        ("subnet", "regions/x/y", "write its name"),
+        ("source", "203.0.113.700", "such as 203.0.113.7"),
+        ("service_account", "baker", "write its e-mail address"),
+        ("slowness", "fast", "such as 1"),
+        ("endpoint", "https://example.com", "http://127.0.0.1:PORT"),
+        ("endpoint", "http://127.0.0.1:99999", "http://127.0.0.1:PORT"),
+        ("endpoint", "http://[::1", "http://127.0.0.1:PORT"),
+    ],
+)
+def test_bad_values_of_compute_engine_say_what_to_write(
+    key: str, value: str, instead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(clouds.DRIVERS, "gcp", "clouds.gcp")
+    file = write(f'[gcp]\n{key} = "{value}"\n')
+    with pytest.raises(UsageError) as raised:
+        settings.load("gcp", {})
+    assert raised.value.message.startswith(f"{file}: gcp.{key}: {value!r} is ")
+    assert instead in raised.value.message
 
 
 def test_what_is_no_toml_is_told_with_its_place() -> None:
