@@ -205,6 +205,12 @@ def _parse_tasks(parse: Callable[[], None]) -> None:
         raise Exit(_shown(error), code=error.exit_code) from None
 
 
+def _print_help(clean_up: Callable[[], None]) -> None:
+    """Do what Invoke does after it has parsed, such as to print help or the list of tasks."""
+    with front.prints_help():
+        clean_up()
+
+
 def _shown(error: UsageError) -> str:
     return "\n".join(front.lines(error))
 
@@ -221,5 +227,6 @@ def _advice(error: ParseError) -> str:
 
 
 ns = Collection(*(_task(verb) for verb in (*launcher.cli.VERBS, *bakery.cli.VERBS, *VERBS)))
-_invoke_parses = program.parse_tasks
+_invoke_parses, _invoke_cleans_up = program.parse_tasks, program.parse_cleanup
 program.parse_tasks = lambda: _parse_tasks(_invoke_parses)  # type: ignore[method-assign]
+program.parse_cleanup = lambda: _print_help(_invoke_cleans_up)  # type: ignore[method-assign]

@@ -70,7 +70,7 @@ def _render(values: Values, terminal: Terminal) -> int:
     from bakery.resolve import resolve
 
     recipe = load(values["recipe"])
-    terminal.out(render(recipe, resolve(recipe, home() / "resolved", refresh=False)).text.rstrip("\n"))
+    terminal.out_exactly(render(recipe, resolve(recipe, home() / "resolved", refresh=False)).text.rstrip("\n"))
     return 0
 
 

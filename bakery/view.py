@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TextIO
 
 from bakery.events import Event, LogText, Note, StepEnded, StepStarted
-from launcher.log import clean
+from launcher.clean import clean
 
 TAIL_LINES = 8
 """How many lines of the current step's log a terminal shows with --verbose."""
@@ -119,7 +119,7 @@ class PlainView(AbstractContextManager["PlainView"]):
                 self._write([text])
 
     def _write(self, lines: Iterable[str]) -> None:
-        self._stream.writelines(f"{line}\n" for line in lines)
+        self._stream.writelines(f"{clean(line)}\n" for line in lines)
         self._stream.flush()
 
 
@@ -165,7 +165,7 @@ class LiveView(AbstractContextManager["LiveView"]):
     def _print(self, mark: str, style: str, line: str) -> None:
         from rich.text import Text
 
-        self._console.print(Text.assemble((mark, style), " ", line), soft_wrap=True)
+        self._console.print(Text.assemble((mark, style), " ", clean(line)), soft_wrap=True)
 
     def _moving(self) -> Any:  # a renderable of rich, which is not loaded for the other views
         from rich.console import Group

@@ -33,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the verb that the arguments name and return the exit code; what stands behind `--` is its command."""
     words = list(arguments)
     cut = words.index("--") if "--" in words else len(words)
-    typed = vars(parser().parse_args(words[:cut]))
+    with front.prints_help():
+        typed = vars(parser().parse_args(words[:cut]))
     return front.run(typed["verb"], typed, words[cut + 1 :], Terminal(sys.stdin, sys.stdout, sys.stderr))
 
 

@@ -15,7 +15,7 @@ from clouds.lifecycle import create_machine, is_running, remove
 from clouds.names import new_nonce
 from clouds.undo import Undo
 from clouds.waiter import until
-from launcher.log import clean
+from launcher.clean import clean
 
 IDENTITY_S = 90
 """How long a machine may take from power-on until it has told its host key; multiplied by the cloud's slowness."""

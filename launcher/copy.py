@@ -8,8 +8,8 @@ from pathlib import Path
 
 from clouds.driver import Launcher
 from clouds.errors import CloudError, UsageError
+from launcher.clean import clean
 from launcher.identity import openssh
-from launcher.log import clean
 from launcher.ssh import FAILED, check_reachable, config_of
 
 _REMOTE = re.compile(r"([a-z][a-z0-9-]*):(.*)", re.DOTALL)

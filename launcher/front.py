@@ -1,16 +1,19 @@
 """Run one verb for a front end: read its values, call it, tell what went wrong, and decide the exit code.
 
-0 well, 1 expected failure, 2 usage or recipe, 3 our bug (with a log file), 128 + n stopped by signal n (130: Ctrl-C).
+0 well, 1 expected failure, 2 usage or recipe, 3 our bug (with a log file), 128 + n stopped by signal n (130: Ctrl-C; 141: what
+reads the output has gone, which stops nothing).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from types import FrameType
 
@@ -19,6 +22,7 @@ from clouds.home import home, write_private
 from clouds.locks import reporting
 from launcher import everywhere
 from launcher.flags import Verb, read
+from launcher.output import BROKEN_PIPE, Output, guarded
 from launcher.terminal import Terminal
 
 BUG = 3
@@ -37,18 +41,18 @@ class Stopped(KeyboardInterrupt):
 def run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal) -> int:
     """Run a verb and return the exit code. With `--json` a failure is the last line on stdout, as JSON."""
     named = typed.get("cloud")
-    terminal = replace(terminal, cloud=named if isinstance(named, str) and named != everywhere.ALL else "")
+    result, stdout = guarded(terminal.stdout)
+    news, stderr = guarded(terminal.stderr)
+    cloud = named if isinstance(named, str) and named != everywhere.ALL else ""
+    terminal = replace(terminal, stdout=stdout, stderr=stderr, cloud=cloud)
     with _signals_stop():
-        return _run(verb, typed, command, terminal)
+        return _run(verb, typed, command, terminal) or _unwritten(result, news)
 
 
 def _run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal) -> int:
     try:
         with reporting(terminal.tell):
             return verb.run(read(verb, typed, command), terminal)
-    except BrokenPipeError:  # whoever read our output (`| head`) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), terminal.stdout.fileno())
-        return 0
     except BaseException as error:  # the one place where everything ends
         code, told = _told(error)
         if typed.get("json"):
@@ -56,6 +60,32 @@ def _run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[s
         for line in lines(told):
             terminal.tell(line)
         return code
+
+
+@contextmanager
+def prints_help() -> Iterator[None]:
+    """Let a front end print help or a list on standard output, and end with a failure where that could not be written."""
+    result, stdout = guarded(sys.stdout)
+    try:
+        with redirect_stdout(stdout):
+            yield
+    finally:
+        stdout.flush()
+        if code := _unwritten(result, Output(sys.stderr)):
+            raise SystemExit(code)
+
+
+def _unwritten(result: Output, news: Output) -> int:
+    """Return the exit code of a command that has ended well: 0, unless something of its output could not be written."""
+    lost = result.lost or news.lost
+    if lost is None:
+        return 0
+    if lost.errno == errno.EPIPE:
+        return BROKEN_PIPE
+    news.write(f"error: the output could not be written: {lost.strerror}\n")
+    news.write("next: Send it to where it can be written; the command itself has done its work.\n")
+    news.flush()
+    return 1
 
 
 def lines(error: BakehouseError) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,20 +9,10 @@ from clouds import names
 from clouds.abilities import KeepsFiles
 from clouds.driver import Kind, Launcher
 from clouds.errors import NotFoundError
+from launcher.clean import clean
 
 BAKE_LOGS = ("console.log", "tests.log", "steps.log")
 """The logs that a bake keeps; the one that says most comes last, where a terminal ends."""
-
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
-"""Escape sequences of ECMA-48: CSI, OSC (such as a window's title), and the short ones."""
-_RETURN = re.compile(r"\r+\n?")
-"""A line's end on a console; alone it is how a progress bar begins its line anew."""
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def clean(text: str) -> str:
-    """Return text without escape sequences and control characters: a guest's output must not steer our terminal."""
-    return _CONTROL.sub("", _RETURN.sub("\n", _ESCAPE.sub("", text)))
 
 
 def read_log(home: Path, cloud: Launcher, id: str) -> str:  # noqa: A002 - the word that the command line uses

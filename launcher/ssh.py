@@ -18,7 +18,7 @@ from clouds.errors import CloudError, TimedOutError
 from clouds.home import home
 from launcher import identity
 from launcher.boot import ssh_answers
-from launcher.log import clean
+from launcher.clean import clean
 from launcher.machines import running_machine
 from launcher.refusal import explain
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from clouds.errors import BakehouseError, UsageError
+from launcher.clean import clean
 
 _OF_A_CLOUD = "bake|plan|launch|machines|images|ssh|open|copy|password|stop|start|delete|delete-image|log|gc"
 _COMMAND = re.compile(rf"\./inv ({_OF_A_CLOUD})\b(?![^\n;,)]*--cloud)")
@@ -16,9 +17,12 @@ _COMMAND = re.compile(rf"\./inv ({_OF_A_CLOUD})\b(?![^\n;,)]*--cloud)")
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """The three streams of a command, and the cloud that it named: the commands that it tells of name that one, too."""
+    """The three streams of a command, and the cloud that it named: the commands that it tells of name that one, too.
 
-    stdin: TextIO
+    Python gives None for a stream that was closed before the command started.
+    """
+
+    stdin: TextIO | None
     stdout: TextIO
     stderr: TextIO
     cloud: str = ""
@@ -28,27 +32,33 @@ class Terminal:
         return _COMMAND.sub(rf"./inv \1 --cloud {self.cloud}", text) if self.cloud else text
 
     def out(self, line: str) -> None:
-        """Write a line of the result."""
+        """Write a line of the result; what would steer the reader's terminal is left out."""
+        self.out_exactly(clean(line))
+
+    def out_exactly(self, line: str) -> None:
+        """Write a line of a result that is for programs, or that no guest has a part in, as it is."""
         self.stdout.write(f"{line}\n")
         self.stdout.flush()
 
     def out_json(self, value: object) -> None:
         """Write a result for programs: JSON on one line."""
-        self.out(json.dumps(value))
+        self.out_exactly(json.dumps(value))
 
     def tell(self, line: str) -> None:
-        """Write a line of news."""
-        self.stderr.write(f"{self.hint(line)}\n")
+        """Write a line of news; what would steer the reader's terminal is left out."""
+        self.stderr.write(f"{clean(self.hint(line))}\n")
         self.stderr.flush()
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Return when the user agrees (`yes`: has done so already). Raises UsageError where nobody can be asked."""
         if yes:
             return
-        if not self.stdin.isatty():
+        if self.stdin is None or not self.stdin.isatty():
             raise UsageError(f"{question} There is no terminal to ask on.", next_step="Say so with --yes.")
-        self.stderr.write(f"{question} [y/N] ")
+        self.stderr.write(f"{clean(question)} [y/N] ")
         self.stderr.flush()
+        if getattr(self.stderr, "lost", None):
+            raise UsageError(f"{question} The question could not be written.", next_step="Say so with --yes.")
         if self.stdin.readline().strip().lower() not in ("y", "yes"):
             raise BakehouseError("nothing was deleted")
 
@@ -56,6 +66,6 @@ class Terminal:
 def table(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """Return rows as aligned lines under the names of their columns; an empty column is left out."""
     columns = [name for name in rows[0] if any(row[name] for row in rows)] if rows else []
-    cells = [[name.upper() for name in columns], *([row[name] for name in columns] for row in rows)]
+    cells = [[name.upper() for name in columns], *([" ".join(clean(row[name]).split()) for name in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells if line]

@@ -27,8 +27,8 @@ from clouds.undo import Undo
 from clouds.waiter import until
 from launcher import identity
 from launcher.boot import ssh_answers
+from launcher.clean import clean
 from launcher.identity import SSH_PORT
-from launcher.log import clean
 from launcher.notebook import NOTEBOOK_PORT
 from launcher.refusal import EndedError, explain
 

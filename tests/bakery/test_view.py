@@ -89,6 +89,21 @@ def test_the_live_view_takes_markup_and_escapes_for_what_they_are() -> None:
     assert "\x07" not in text
 
 
+EVIL = "\x1b]0;pwned\x07\x1b[2J\x9b31m\x1bcthe words"
+
+
+def test_nothing_that_a_guest_says_steers_the_terminal() -> None:
+    plain, live, events = io.StringIO(), Tty(), io.StringIO()
+    told = (StepStarted("packages", 1, 2), Note(EVIL), LogText("packages", f"{EVIL}\n"), StepEnded("packages", 1.0))
+    for text in (
+        shown(PlainView(plain, verbose=True), plain, *told),
+        shown(LiveView(live, verbose=True, width=80), live, *told),
+        shown(JsonView(events), events, *told),
+    ):
+        assert "the words" in text
+        assert not any(evil in text for evil in ("\x1b]", "\x1b[2J\x9b", "\x1bc", "\x07", "\x9b"))
+
+
 def test_the_live_view_shows_the_tail_of_the_log_only_when_asked() -> None:
     quiet, verbose = Tty(), Tty()
     events = (StepStarted("packages", 2, 7), LogText("packages", "Get:1 a\n"), Note("something else"))

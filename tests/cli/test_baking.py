@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import pty
 
 import pytest
 
 import clouds
-from tests.cli.verbs import run
+from launcher import front
+from launcher.terminal import Terminal
+from tests.cli.verbs import VERBS, run
 from tests.fake_cloud import FakeCloud
 from tests.fake_layers import LayeredCloud
 from tests.fake_world import World
@@ -100,3 +105,30 @@ def test_flags_that_say_where_are_handed_to_the_cloud(fake: FakeCloud, monkeypat
     run("launch", cloud="fake", zone="z", source="203.0.113.7/32")
     run("bake", recipe="minimal", region="r", service_account="me")
     assert given == [("fake", {"zone": "z", "source": "203.0.113.7/32"}), (None, {"region": "r", "service_account": "me"})]
+
+
+@pytest.mark.parametrize("view", [{}, {"verbose": True}, {"json": True}])
+@pytest.mark.usefixtures("cloud")
+def test_bake_that_nobody_watches_any_more_makes_its_image(world: World, view: dict[str, bool]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    verb = VERBS["bake"]
+    typed: dict[str, str | bool | None] = {flag.key: False if flag.parse is None else None for flag in verb.flags}
+    with os.fdopen(writer, "w", encoding="utf-8") as both:
+        code = front.run(verb, {**typed, "recipe": "minimal", **view}, (), Terminal(io.StringIO(), both, both))
+    assert code == 141
+    assert [image.labels["state"] for image in world.images.values()] == ["stable"]
+    assert not world.machines
+
+
+@pytest.mark.usefixtures("cloud")
+def test_live_view_that_nobody_watches_any_more_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    reader, writer = pty.openpty()
+    os.close(reader)  # the terminal has been closed: each write fails with EIO
+    verb = VERBS["bake"]
+    typed: dict[str, str | bool | None] = {flag.key: False if flag.parse is None else None for flag in verb.flags}
+    with os.fdopen(writer, "w", encoding="utf-8") as terminal:
+        code = front.run(verb, {**typed, "recipe": "minimal"}, (), Terminal(io.StringIO(), io.StringIO(), terminal))
+    assert code == 1
+    assert [image.labels["state"] for image in world.images.values()] == ["stable"]

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from clouds.errors import NotFoundError
 from clouds.home import home
-from launcher.log import clean, read_log
+from launcher.clean import clean
+from launcher.log import read_log
 from tests.fake_cloud import FakeCloud
 from tests.launcher.given import launch_one
 
@@ -53,7 +54,10 @@ def test_log_of_nothing_says_where_to_look(fake: FakeCloud, name: str) -> None:
         ("\x1b]0;title\x07after", "after"),
         ("\x1b]8;;http://x\x1b\\link", "link"),
         ("\x1bcreset\x1b(B", "reset"),
-        ("bell\x07 back\x08 c1\x9b31m nul\0", "bell back c131m nul"),
+        ("bell\x07 back\x08 c1\x9b31m nul\0", "bell back c1 nul"),
+        ("\x1bP1$r0m\x1b\\dcs \x1b_apc\x1b\\ \x9d0;title\x9cosc", "dcs  osc"),
+        ("\x1b]0;no end\nthe next line\x07", "\nthe next line"),
+        ("a\u202eb\u2066c\u2028d", "abcd"),
         ("größer → 日本", "größer → 日本"),
     ],
 )
@@ -61,6 +65,13 @@ def test_what_would_steer_a_terminal_is_left_out(printed: str, shown: str) -> No
     assert clean(printed) == shown
 
 
-@given(st.text(alphabet=st.sampled_from("\x1b[]()0;1mc\x07\\\r\nab\x9b")))
+@given(st.text(alphabet=st.sampled_from("\x1b[]()0;1mcPX^_\x07\\\r\nab\x9b\x9c\x9d\u202e")))
 def test_nothing_that_steers_a_terminal_is_ever_left(text: str) -> None:
-    assert not set(clean(text)) & set(map(chr, [*range(9), 11, 12, *range(13, 32), *range(127, 160)]))
+    assert not set(clean(text)) & set(map(chr, [*range(9), 11, 12, *range(13, 32), *range(127, 160), 0x202E]))
+
+
+@given(st.lists(st.text(alphabet=st.sampled_from("\x1b[]0;1mcP_\x07\\ab"))))
+def test_no_sequence_swallows_another_line(lines: list[str]) -> None:
+    assert clean("".join(f"{line}\nkept {number}\n" for number, line in enumerate(lines))).split("\n")[1::2] == [
+        f"kept {number}" for number in range(len(lines))
+    ]

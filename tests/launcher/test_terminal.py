@@ -1,8 +1,11 @@
 import io
+import json
 
 import pytest
 
-from clouds.errors import BakehouseError, UsageError
+from clouds.errors import BakehouseError, StepFailedError, UsageError
+from launcher import front
+from launcher.flags import Values, Verb
 from launcher.terminal import Terminal, table
 
 
@@ -63,3 +66,35 @@ def test_a_command_that_names_its_cloud_tells_of_commands_that_do(line: str, tol
     stderr = io.StringIO()
     Terminal(io.StringIO(), io.StringIO(), stderr, cloud="faraway").tell(line)
     assert stderr.getvalue() == f"{told}\n"
+
+
+EVIL = "\x1b]0;pwned\x07\x1b[2J\x1b[31mred"
+
+
+def test_nothing_that_is_told_steers_the_terminal() -> None:
+    terminal = Terminal(Tty("y\n"), io.StringIO(), io.StringIO())
+    terminal.out(EVIL)
+    terminal.tell(EVIL)
+    terminal.confirm(EVIL, yes=False)
+    assert terminal.stdout.getvalue() == "red\n"  # type: ignore[attr-defined]
+    assert terminal.stderr.getvalue() == "red\nred [y/N] "  # type: ignore[attr-defined]
+
+
+def test_json_holds_the_text_whole_and_steers_nothing() -> None:
+    terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO())
+    terminal.out_json({"log": EVIL})
+    assert "\x1b" not in (written := terminal.stdout.getvalue())  # type: ignore[attr-defined]
+    assert json.loads(written) == {"log": EVIL}
+
+
+def test_a_cell_of_a_table_stays_on_its_line() -> None:
+    assert table([{"name": f"a\n{EVIL}\r\nb", "state": "on"}]) == ["NAME     STATE", "a red b  on"]
+
+
+def test_an_error_that_quotes_a_console_steers_nothing() -> None:
+    def fail(_values: Values, _terminal: Terminal) -> int:
+        raise StepFailedError(f"step {EVIL}", step="packages", log=[EVIL], next_step=EVIL)
+
+    stderr = io.StringIO()
+    assert front.run(Verb("try", "Try.", fail), {}, (), Terminal(io.StringIO(), io.StringIO(), stderr)) == 1
+    assert stderr.getvalue() == "error: step red\n  | red\nnext: red\n"
