@@ -32,6 +32,7 @@ from clouds.errors import (
 from clouds.ledger import Ledger
 from clouds.undo import Undo
 from launcher.launch import Launched, LaunchOptions, launch
+from launcher.log import newest
 from launcher.notebook import check_login
 
 NOT_THE_IMAGE = (
@@ -82,8 +83,7 @@ def blaming(cloud: Launcher, image: str, machine: str, record: Record, *, step: 
 def _keep_console(cloud: Launcher, machine: str, record: Record) -> None:
     """Keep the console of a machine that is about to go, also when its tests were never begun."""
     with suppress(BakehouseError):
-        text = cloud.console(machine, 0).text
-        record.tests.write_text(text, encoding="utf-8")
+        record.tests.write_text(newest(cloud, machine), encoding="utf-8")
 
 
 def _options(order: Order, image: str) -> LaunchOptions:

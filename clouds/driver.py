@@ -165,6 +165,10 @@ class ConsoleText:
     lost: bool = False
 
 
+PIECE_BYTES = 65536
+"""A piece of console that is shorter than this, in characters, ends where the console ended when it was read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where a port of a machine answers for its owner."""
@@ -223,7 +227,7 @@ class Cloud(Protocol):
         """Return whether the operation has ended well; raise its classified error when it has ended badly."""
 
     def console(self, machine: str, since: int) -> ConsoleText:
-        """Return what the serial console printed from offset `since` (bytes) on."""
+        """Return what the serial console printed from offset `since` (bytes) on: all of it, or a piece of PIECE_BYTES at least."""
 
     def find(self, kind: Kind, name: str) -> Resource | None:
         """Return one resource, or None when it is absent. UnreachableError: a part of the cloud that did not answer may have it."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from clouds.accounts import account_key
-from clouds.driver import BootSpec, Cloud, Kind, State, Tell, Ticket
+from clouds.driver import PIECE_BYTES, BootSpec, Cloud, ConsoleText, Kind, State, Tell, Ticket
 from clouds.errors import CapacityError, CloudError, ThrottledError, TimedOutError, UnreachableError, UnseenError
 from clouds.ledger import Ledger
 from clouds.undo import Undo
@@ -147,3 +147,19 @@ def is_running(cloud: Cloud, machine: str) -> bool:
     """Say whether a machine exists and is on or coming up."""
     found = cloud.find(Kind.MACHINE, machine)
     return found is not None and found.state in (State.STARTING, State.RUNNING)
+
+
+def console_pieces(cloud: Cloud, machine: str) -> Iterator[ConsoleText]:
+    """Yield what a machine's console has printed so far, piece by piece, the oldest that the cloud keeps first."""
+    at = 0
+    while True:
+        piece = cloud.console(machine, at)
+        yield piece
+        if len(piece.text) < PIECE_BYTES:
+            return
+        at = piece.next_offset
+
+
+def console_end(cloud: Cloud, machine: str) -> int:
+    """Return the offset of what a machine's console prints from now on."""
+    return [piece.next_offset for piece in console_pieces(cloud, machine)][-1]

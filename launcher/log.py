@@ -7,12 +7,16 @@ from pathlib import Path
 
 from clouds import names
 from clouds.abilities import KeepsFiles
-from clouds.driver import Kind, Launcher
+from clouds.driver import Cloud, Kind, Launcher
 from clouds.errors import NotFoundError
+from clouds.lifecycle import console_pieces
 from launcher.clean import clean
 
 BAKE_LOGS = ("console.log", "tests.log", "steps.log")
 """The logs that a bake keeps; the one that says most comes last, where a terminal ends."""
+
+LOG_CHARACTERS = 16 * 2**20
+"""How much of the console of a machine is shown: a guest may print without end."""
 
 
 def read_log(home: Path, cloud: Launcher, id: str) -> str:  # noqa: A002 - the word that the command line uses
@@ -28,7 +32,18 @@ def read_log(home: Path, cloud: Launcher, id: str) -> str:  # noqa: A002 - the w
             f"{id}: no bake and no machine of that name has a log",
             next_step="See: ./inv machines, and the label bake in: ./inv images --json",
         )
-    return clean(cloud.console(id, 0).text)
+    return clean(newest(cloud, id))
+
+
+def newest(cloud: Cloud, machine: str) -> str:
+    """Return what a machine's console has printed, or the newest part of it where that is too much to read."""
+    text, is_whole = "", True
+    for piece in console_pieces(cloud, machine):
+        text += piece.text
+        if len(text) > LOG_CHARACTERS:
+            text, is_whole = text[-LOG_CHARACTERS:], False
+    left_out = f"[bakehouse: older output is left out; the newest {LOG_CHARACTERS >> 20} MB follow]\n"
+    return text if is_whole else left_out + text
 
 
 def _kept(home: Path, cloud: Launcher, bake_id: str) -> Iterator[tuple[str, str]]:

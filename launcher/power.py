@@ -8,7 +8,7 @@ from clouds.accounts import account_key
 from clouds.driver import Kind, Launcher, State, Tell
 from clouds.errors import CloudError, TimedOutError, UsageError
 from clouds.home import home
-from clouds.lifecycle import settle, stop_machine
+from clouds.lifecycle import console_end, settle, stop_machine
 from clouds.undo import Undo
 from launcher import identity, reach, tunnel
 from launcher.boot import Boot, bring_up
@@ -84,7 +84,7 @@ def start(cloud: Launcher, name: str, *, lifetime_h: float | None = None, tell: 
     if view.state == State.SUSPENDED:
         _resume(cloud, view, expires, backstop_s(cloud, lifetime_h))
         return find_machine(cloud, name)
-    seen = cloud.console(name, 0).next_offset
+    seen = console_end(cloud, name)
 
     def begin(at: int) -> Boot:
         ticket = cloud.start(name, deadline_s=backstop_s(cloud, lifetime_h), facts={"NONCE": nonce, "EXPIRES": str(expires)})
@@ -112,7 +112,7 @@ def _resume(cloud: Launcher, view: MachineView, expires: int, deadline_s: int) -
     """Let a suspended machine go on. It keeps its boot, so it tells no host key: that is known, or SSH would refuse it."""
     name = view.name
     identity.check_known(home(), account_key(cloud), name)
-    seen = cloud.console(name, 0).next_offset
+    seen = console_end(cloud, name)
     settle(cloud, cloud.start(name, deadline_s=deadline_s, facts={"EXPIRES": str(expires)}), timeout_s=SUSPEND_S)
     reach.await_service(cloud, Boot(cloud, name, names.new_nonce(), at=seen), view.labels)
     _end_at(cloud, name, expires)

@@ -113,6 +113,8 @@ class FakeCloud:
     is_remote = False
     stopped_costs = ""
     slowness = 1.0
+    piece_bytes: int | None = None
+    """How much of a console comes at once; None: all."""
     waits = False
     """Whether builders wait at each checkpoint."""
 
@@ -190,7 +192,7 @@ class FakeCloud:
 
     def console(self, machine: str, since: int) -> ConsoleText:
         with self._operation("console", machine):
-            return _piece(self._machine(machine).console, since)
+            return _piece(self._machine(machine).console, since, self.piece_bytes)
 
     def find(self, kind: Kind, name: str) -> Resource | None:
         with self._operation("find", name):
@@ -332,8 +334,9 @@ def take(machine: Machine, played: Played) -> None:
     machine.waits = played.waits
 
 
-def _piece(text: bytes, since: int) -> ConsoleText:
-    return ConsoleText(text[since:].decode(errors="replace"), max(since, len(text)))
+def _piece(text: bytes, since: int, limit: int | None = None) -> ConsoleText:
+    piece = text[since:][:limit]
+    return ConsoleText(piece.decode(errors="replace"), since + len(piece))
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:

@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clouds.driver import PIECE_BYTES
 from clouds.errors import NotFoundError
 from clouds.home import home
 from launcher.clean import clean
-from launcher.log import read_log
+from launcher.log import LOG_CHARACTERS, read_log
 from tests.fake_cloud import FakeCloud
 from tests.launcher.given import launch_one
 
@@ -34,6 +35,26 @@ def test_log_that_lies_beside_the_image_is_found_by_the_id_of_its_bake(fake: Fak
 def test_log_of_a_machine_is_its_console(fake: FakeCloud, jupyter: str) -> None:
     launch_one(fake, "one")
     assert "Hostname set to <one>" in read_log(home(), fake, "one")
+
+
+def test_long_console_is_shown_to_its_end(fake: FakeCloud, jupyter: str) -> None:
+    launch_one(fake, "one")
+    fake.piece_bytes = PIECE_BYTES
+    fake.world.machines["one"].console += b"x" * 79 + b"\n" + b"." * 79 + b"\n" * (3 * PIECE_BYTES) + b"the newest\n"
+    shown = read_log(home(), fake, "one")
+    assert "Hostname set to <one>" in shown
+    assert shown.endswith("the newest\n")
+
+
+def test_of_a_console_without_end_the_newest_is_shown(fake: FakeCloud, jupyter: str) -> None:
+    launch_one(fake, "one")
+    fake.piece_bytes = PIECE_BYTES
+    lines = (LOG_CHARACTERS + 5 * PIECE_BYTES) // 80
+    fake.world.machines["one"].console += b"".join(b"%79d\n" % number for number in range(lines))
+    first, *rest = read_log(home(), fake, "one").splitlines()
+    assert first == "[bakehouse: older output is left out; the newest 16 MB follow]"
+    assert rest[-1].split() == [str(lines - 1)]
+    assert LOG_CHARACTERS - PIECE_BYTES < 80 * len(rest) <= LOG_CHARACTERS + 80
 
 
 @pytest.mark.parametrize("name", ["nosuch", "bake-nosuch", "bake-1/../bake-1", "../bakes/bake-1"])

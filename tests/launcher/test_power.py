@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clouds.driver import State
+from clouds.driver import PIECE_BYTES, State
 from clouds.errors import CapacityError, CloudError, NotFoundError, UsageError
 from clouds.home import home
 from clouds.ledger import Ledger
@@ -140,3 +140,13 @@ def test_machine_whose_host_key_is_not_known_here_is_not_set_going(one: RemoteCl
 def test_suspended_machine_holds_its_users_work_and_is_never_waste(one: RemoteCloud, ledger: Ledger) -> None:
     suspend(one, "one")
     assert gc.find(one, ledger, now=4_000_000_000.0) == []
+
+
+@pytest.mark.parametrize("is_suspended", [False, True])
+def test_panic_of_an_older_boot_is_none_of_this_one_however_far_back_it_lies(
+    one: RemoteCloud, monkeypatch: pytest.MonkeyPatch, is_suspended: bool
+) -> None:
+    (suspend if is_suspended else stop)(one, "one")
+    monkeypatch.setattr(one, "piece_bytes", PIECE_BYTES)
+    one.world.machines["one"].console += b"\n" * (2 * PIECE_BYTES) + b"[    9.1] Kernel panic - not syncing: old\n"
+    assert start(one, "one").state == "running"

@@ -5,6 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clouds.driver import PIECE_BYTES
 from clouds.local import console
 
 
@@ -23,6 +24,14 @@ def test_offset_past_the_end_says_that_text_was_lost(tmp_path: Path) -> None:
     path.write_bytes(b"new")
     piece = console.read(path, 100)
     assert (piece.text, piece.next_offset, piece.lost) == ("", 3, True)
+
+
+def test_piece_of_a_long_console_is_as_long_as_a_driver_has_to_give_it(tmp_path: Path) -> None:
+    path = tmp_path / "console.log"
+    path.write_text("日" * (3 * 2**20))
+    piece = console.read(path, 0)
+    assert len(piece.text) >= PIECE_BYTES
+    assert console.read(path, piece.next_offset).text[:1] == "日"
 
 
 def test_bytes_that_are_no_text_do_not_stop_the_reading(tmp_path: Path) -> None:
