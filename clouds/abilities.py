@@ -41,6 +41,12 @@ class Suspends(Protocol):
     def suspend(self, machine: str) -> Ticket:
         """Freeze a running machine with its memory and switch it off."""
 
+    def resumed_for_s(self, machine: str) -> float | None:
+        """Return after how many seconds at most the cloud ends a suspended machine once it is resumed, whatever `start` says.
+
+        None: as `start` says. NotFoundError when there is none.
+        """
+
 
 @runtime_checkable
 class ChecksComputer(Protocol):

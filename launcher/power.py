@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from clouds import names
 from clouds.abilities import RunsHere, Suspends
 from clouds.accounts import account_key
@@ -12,11 +14,13 @@ from clouds.lifecycle import console_end, settle, stop_machine
 from clouds.undo import Undo
 from launcher import identity, reach, tunnel
 from launcher.boot import Boot, bring_up
-from launcher.machines import MachineView, backstop_s, expiry, find_machine, running_machine
+from launcher.machines import GRACE_S, MachineView, backstop_s, expiry, find_machine, running_machine
 from launcher.ssh import run
 
 LIFETIME_H = 24.0
 """The lifetime of a machine that is started, unless another is given."""
+SHORTEST_S = 60
+"""The shortest lifetime of a machine that resumes, in seconds."""
 SUSPEND_S = 600
 """How long a cloud may take to write a machine's memory away, or to read it again; multiplied by its slowness."""
 
@@ -78,6 +82,9 @@ def start(cloud: Launcher, name: str, *, lifetime_h: float | None = None, tell: 
         return find_machine(cloud, name)
     if view.state == State.STOPPING:
         stop(cloud, name)
+    if view.state == State.SUSPENDED and isinstance(cloud, Suspends):
+        lifetime_h = _resumed_lifetime_h(cloud, name, given, lifetime_h)
+        expires = expiry(lifetime_h)
     for line in cloud.logout_notices() if isinstance(cloud, RunsHere) else []:
         tell(line)
     cloud.label(Kind.MACHINE, name, {"expires": str(expires)})  # before it is on: gc must not meet an expired one running
@@ -105,6 +112,25 @@ def _keeps_its_lifetime(name: str, lifetime_h: float) -> UsageError:
     return UsageError(
         f"--lifetime-h: machine {name} is on already; its lifetime can be set only when it starts",
         next_step=f"Stop it and start it again: ./inv stop {name}, ./inv start {name} --lifetime-h {lifetime_h:g}",
+    )
+
+
+def _resumed_lifetime_h(cloud: Launcher, name: str, given: float | None, lifetime_h: float) -> float:
+    """Return the lifetime of a suspended machine that resumes: what is wished, as far as its cloud allows.
+
+    UsageError: the cloud ends it before the lifetime that was asked for would be over.
+    """
+    limit_s = cloud.resumed_for_s(name) if isinstance(cloud, Suspends) else None
+    if limit_s is None or 0 < backstop_s(cloud, lifetime_h) <= limit_s:
+        return lifetime_h
+    longest_h = max(limit_s - GRACE_S * cloud.slowness, SHORTEST_S) / 3600
+    if given is None:
+        return longest_h
+    longest = f"{math.floor(longest_h * 100) / 100:g}"
+    raise UsageError(
+        f"--lifetime-h: {cloud.name} stops the suspended machine {name} {longest} h after it resumes, as it was started last",
+        next_step=f"Resume it for that long: ./inv start {name}\n"
+        f"Or give its memory up for another lifetime: ./inv stop {name}, ./inv start {name} --lifetime-h {given:g}",
     )
 
 

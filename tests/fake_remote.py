@@ -19,13 +19,24 @@ ZONES = ("near-1", "near-2", "near-3")
 class SuspendingCloud(FakeCloud):
     """A client of a `World` that can keep the memory of a machine that is off."""
 
+    resume_limit_s: float | None = None
+    """For how long it lets one that was suspended run, where it takes no new deadline for it."""
+
     def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
         found = self.world.machines.get(machine)
         if found is None or found.state is not State.SUSPENDED:
             return super().start(machine, deadline_s=deadline_s, facts=facts)
         with self._operation("start", machine):
-            found.spec, found.state = replace(found.spec, deadline_s=deadline_s), State.RUNNING
+            if self.resume_limit_s is None:
+                found.spec = replace(found.spec, deadline_s=deadline_s)
+            found.facts |= facts
+            found.state = State.RUNNING
         return Ticket("start", Kind.MACHINE, machine)
+
+    def resumed_for_s(self, machine: str) -> float | None:
+        with self._operation("resumed_for_s", machine):
+            self._machine(machine)
+            return self.resume_limit_s
 
     def suspend(self, machine: str) -> Ticket:
         with self._operation("suspend", machine):

@@ -64,6 +64,10 @@ class GoogleCloud:
         """Suspend an instance."""
         return Ticket("suspend", Kind.MACHINE, machine, self._machines.suspend(machine))
 
+    def resumed_for_s(self, machine: str) -> float | None:
+        """Return the limited run time that an instance has had since it was last off: it begins anew, and cannot be changed."""
+        return self._machines.run_time_s(machine)
+
     def snapshot(self, machine: str, image: str, labels: Mapping[str, str]) -> Ticket:
         """Make an image of the boot disk of an instance that is off."""
         instance = self._machines.require_off(machine)

@@ -208,15 +208,29 @@ class Machines:
         return whole("machines of gcp", map(self._see, found), missing)
 
     def start(self, name: str, *, deadline_s: int, facts: Mapping[str, str]) -> str:
-        """Start a machine that is off, or wake one that is suspended, and return the operation; "" when it is on."""
+        """Start a machine that is off, or wake one that is suspended, and return the operation; "" when it is on.
+
+        The run time of one that is suspended is as it was (`run_time_s`); what it is told counts when its guest restarts. That
+        setMetadata takes a suspended instance is a guess: its description in the discovery document names no state.
+        """
         instance = self.get(name)
         if instances.state(instance) is State.SUSPENDED:
+            starting.tell(self.client, instance, facts)
             return self._change(instance, self._service.resume_unary)
         if instances.state(instance) is not State.STOPPED:
             return ""
         starting.tell(self.client, instance, facts)
         starting.set_deadline(self.client, instance, deadline_s)
         return self._change(instance, self._service.start_unary)
+
+    def run_time_s(self, name: str) -> float | None:
+        """Return how long a machine may run, in seconds from each time that it starts or resumes; None: without a limit.
+
+        A suspension clears the time at which it ends, a resume sets it anew from the same maxRunDuration
+        (cloud.google.com/compute/docs/instances/limit-vm-runtime). Only an instance that is TERMINATED takes another one:
+        instances.setScheduling, discovery document of compute v1.
+        """
+        return float(self.get(name).scheduling.max_run_duration.seconds) or None
 
     def stop(self, name: str) -> str:
         """Ask for a machine's orderly end and return the operation; "" when it is off."""

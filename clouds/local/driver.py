@@ -138,6 +138,10 @@ class LocalCloud:
             self._machines.suspend(machine, self.accelerator)
         return Ticket("suspend", Kind.MACHINE, machine)
 
+    def resumed_for_s(self, machine: str) -> float | None:
+        """Return None: its QEMU gets a new deadline."""
+        return None
+
     def freeze(self, machine: str, image: str) -> Ticket:
         """Wait for the guest to be at rest, which `check` does, and then keep its memory with the image."""
         return Ticket("freeze", Kind.MACHINE, machine, image)

@@ -92,6 +92,9 @@ class Machines:
             if qemu.is_alive(folder):
                 check_not_being_suspended(folder)
                 sweep(folder)
+                if (folder / SUSPENDED).is_dir():  # else it was on all the time, and keeps its lifetime
+                    self._change(folder, lambda record: with_facts(record, facts, deadline_s=deadline_s))
+                    qemu.renew_deadline(folder, deadline_s)
                 if not record.memory:  # else it is about to go on from there: see `is_up`
                     go_on(folder)
                 return

@@ -12,7 +12,7 @@ import socket
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clouds.client import process_start
 from clouds.errors import CloudError, ConflictError
@@ -46,6 +46,15 @@ _DISK_DEVICE = f"virtio-blk-pci,drive={DRIVE},serial=root"
 # docs.kernel.org/admin-guide/kernel-parameters.html
 _FORGETS = "init_on_free=1"
 _KILL_AFTER_S = 10
+_WATCHDOG = "timeout"
+_WATCH = """
+ends() { timeout "$1" tail --pid="$pid" -f /dev/null; }
+pid=$2
+ends "$1" && exit
+kill "$pid"
+ends "$3" || kill -KILL "$pid"
+"""
+"""Ends a process ($2) after $1 seconds, as `timeout --kill-after=$3` would; ends itself when that is gone (`tail --pid`)."""
 
 
 def arguments(record: MachineRecord, accelerator: Accelerator, boot: Mapping[str, str]) -> list[str]:
@@ -147,7 +156,7 @@ def spawn(folder: Path, argv: Sequence[str], *, deadline_s: int, scope: Sequence
     program = which(PROGRAM)
     if program is None:
         raise missing(PROGRAM)
-    watchdog = ["timeout", f"--kill-after={_KILL_AFTER_S}", str(deadline_s)] if deadline_s else []
+    watchdog = [_WATCHDOG, f"--kill-after={_KILL_AFTER_S}", str(deadline_s)] if deadline_s else []
     command = [*watchdog, program, *argv]
     (folder / _PROCESS).unlink(missing_ok=True)
     (folder / _LOG).write_bytes(b"")
@@ -167,6 +176,22 @@ def _start(folder: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
             start_new_session=True,
             env=environment(),
         )
+
+
+def renew_deadline(folder: Path, deadline_s: int) -> None:
+    """Give a QEMU that runs another deadline (0: none). `timeout` takes none while it runs, so another watchdog takes its place."""
+    found = [(pid, Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]) for pid in processes(folder)]
+    running = [pid for pid, program in found if program != _WATCHDOG.encode()]
+    if not running:
+        return
+    (pid,) = running
+    files.write_json(folder / _PROCESS, {"pid": pid, "start": process_start(pid)})
+    for watchdog in (watchdog for watchdog, _ in found if watchdog != pid):
+        os.kill(watchdog, signal.SIGKILL)  # any other signal it would hand on to QEMU
+    if deadline_s:
+        command = ["sh", "-c", _WATCH, "watchdog", str(deadline_s), str(pid), str(_KILL_AFTER_S)]
+        streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        subprocess.Popen(command, cwd="/", start_new_session=True, env=environment(), **streams)
 
 
 def is_alive(folder: Path) -> bool:

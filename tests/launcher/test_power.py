@@ -11,7 +11,7 @@ from clouds.home import home
 from clouds.ledger import Ledger
 from launcher import gc, tunnel
 from launcher.identity import known_hosts
-from launcher.machines import find_machine
+from launcher.machines import GRACE_S, find_machine
 from launcher.notebook import check_login
 from launcher.power import start, stop, suspend
 from tests.fake_cloud import FakeCloud
@@ -150,3 +150,39 @@ def test_panic_of_an_older_boot_is_none_of_this_one_however_far_back_it_lies(
     monkeypatch.setattr(one, "piece_bytes", PIECE_BYTES)
     one.world.machines["one"].console += b"\n" * (2 * PIECE_BYTES) + b"[    9.1] Kernel panic - not syncing: old\n"
     assert start(one, "one").state == "running"
+
+
+GRACE_H = GRACE_S / 3600
+
+
+def test_cloud_that_takes_no_new_deadline_for_a_suspended_machine_is_not_promised_past(one: RemoteCloud, far_ssh: Path) -> None:
+    suspend(one, "one")
+    one.resume_limit_s = (8 + GRACE_H) * 3600
+    view = start(one, "one")  # a day, unless told otherwise
+    assert view.left_s and abs(view.left_s - 8 * 3600) < 60
+    assert f"--on-calendar=@{view.expires} " in sudo_calls(far_ssh)[-1]
+
+
+@pytest.mark.parametrize("lifetime_h", [9.0, 0.0])
+def test_lifetime_that_the_cloud_would_cut_short_is_refused_before_anything_is_changed(one: RemoteCloud, lifetime_h: float) -> None:
+    suspend(one, "one")
+    one.resume_limit_s = (8 + GRACE_H) * 3600
+    before = dict(one.world.machines["one"].labels)
+    with pytest.raises(UsageError, match="faraway stops the suspended machine one 8 h after it resumes") as refused:
+        start(one, "one", lifetime_h=lifetime_h)
+    assert f"./inv start one --lifetime-h {lifetime_h:g}" in refused.value.next_step
+    assert one.world.machines["one"].labels == before
+    assert find_machine(one, "one").state == "suspended"
+
+
+def test_shorter_lifetime_than_the_cloud_allows_holds(one: RemoteCloud) -> None:
+    suspend(one, "one")
+    one.resume_limit_s = (8 + GRACE_H) * 3600
+    view = start(one, "one", lifetime_h=2)
+    assert view.left_s and abs(view.left_s - 2 * 3600) < 60
+
+
+def test_resumed_machine_knows_its_new_end_also_after_it_restarts_itself(one: RemoteCloud) -> None:
+    suspend(one, "one")
+    view = start(one, "one", lifetime_h=2)
+    assert one.world.machines["one"].facts["EXPIRES"] == str(view.expires)

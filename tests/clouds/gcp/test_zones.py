@@ -6,7 +6,9 @@ import pytest
 
 from clouds.driver import End, Wishes
 from clouds.errors import CapacityError, CloudError, QuotaError
+from clouds.gcp.instances import FACTS
 from clouds.ledger import Ledger
+from clouds.lifecycle import settle
 from launcher.launch import LaunchOptions
 from tests.clouds.gcp.stage import NewStage, Stage, Wire, bake_tiny, launch_tiny
 from tests.fake_cloud import Killed
@@ -243,3 +245,32 @@ def test_machine_without_a_lifetime_stays(stage: Stage) -> None:
     launch_with(stage, lifetime_h=0)
     pass_time(stage, 24 * 365)
     assert stage.there("instances") == ["us-central1-a/mine RUNNING"]
+
+
+def test_resumed_machine_runs_as_long_as_it_could_before_and_is_told_when_it_ends(stage: Stage) -> None:
+    launch_with(stage, lifetime_h=2)
+    cloud = stage.connect()
+    pass_time(stage, 1)
+    settle(cloud, cloud.suspend("mine"))
+    limit_s = cloud.resumed_for_s("mine")
+    assert limit_s and limit_s >= 2 * 3600
+    settle(cloud, cloud.start("mine", deadline_s=9 * 3600, facts={"EXPIRES": "4711"}))
+    facts = next(
+        item["value"]
+        for line, thing in stage.server.things().items()
+        if line.startswith("instances ")
+        for item in thing["metadata"]["items"]
+        if item["key"] == FACTS
+    )
+    assert "4711" in facts
+    pass_time(stage, 1.9)
+    assert stage.there("instances") == ["us-central1-a/mine RUNNING"]
+    pass_time(stage, 0.2)
+    assert stage.there("instances") == ["us-central1-a/mine TERMINATED"]
+
+
+def test_resumed_machine_without_a_limit_has_none(stage: Stage) -> None:
+    launch_with(stage, lifetime_h=0)
+    cloud = stage.connect()
+    settle(cloud, cloud.suspend("mine"))
+    assert cloud.resumed_for_s("mine") is None

@@ -199,3 +199,51 @@ echo >>{tries}
         until(lambda: not qemu.is_alive(store.machine("one")), what="the end of the second try", timeout_s=20, poll_s=0.01)
         assert machines.is_up("one", TCG)
     assert len(tries.read_text().splitlines()) == 2 * starts
+
+
+@pytest.fixture
+def long_lived(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
+    """Give a machine `one` whose QEMU, under its watchdog, runs although its memory is written."""
+    machines = Machines(store)
+    machines.prepare(order("one"))
+    folder = store.machine("one")
+    program = tmp_path / "bin" / qemu.PROGRAM
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nwhile :; do sleep 0.1; done\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    qemu.spawn(folder, [], deadline_s=1000)
+    until(lambda: len(qemu.processes(folder)) == 2, what="QEMU and its watchdog", timeout_s=20, poll_s=0.01)
+    (folder / SUSPENDED).mkdir()
+    try:
+        yield machines
+    finally:
+        qemu.kill(folder)
+
+
+def test_resumed_machine_whose_qemu_had_not_ended_ends_at_its_new_deadline(long_lived: Machines) -> None:
+    folder = long_lived.store.machine("one")
+    with serving(folder, qemu.QMP, status("paused"), greeting=GREETING):
+        long_lived.start("one", TCG, deadline_s=1, facts={"EXPIRES": "4711"})
+    record = read_record(folder)
+    assert record and (record.deadline_s, record.facts["EXPIRES"]) == (1, "4711")
+    until(lambda: not qemu.is_alive(folder), what="its end", timeout_s=30, poll_s=0.05)
+
+
+@pytest.mark.parametrize("deadline_s", [0, 1000])
+def test_resumed_machine_whose_qemu_had_not_ended_is_rid_of_its_old_deadline(long_lived: Machines, deadline_s: int) -> None:
+    folder = long_lived.store.machine("one")
+    with serving(folder, qemu.QMP, status("paused"), greeting=GREETING):
+        long_lived.start("one", TCG, deadline_s=deadline_s, facts={})
+    until(lambda: len(qemu.processes(folder)) == 1, what="the end of the watchdog", timeout_s=20, poll_s=0.01)
+    assert qemu.is_alive(folder)
+
+
+def test_machine_that_was_on_keeps_its_deadline(long_lived: Machines) -> None:
+    folder = long_lived.store.machine("one")
+    (folder / SUSPENDED).rmdir()
+    with serving(folder, qemu.QMP, status("running"), greeting=GREETING):
+        long_lived.start("one", TCG, deadline_s=1, facts={})
+    record = read_record(folder)
+    assert record and record.deadline_s == 60
+    assert len(qemu.processes(folder)) == 2
