@@ -107,7 +107,7 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
     if not is_anew and (equal := find_equal(cloud, order)):
         if why := misfit(cloud, equal):
             _renew_memory(cloud, order, equal.name, why, home, on_event)
-        return _baked(cloud, equal.labels["bake"], recipe, equal.name, equal.labels["version"], began, reused=True)
+        return _baked(cloud, equal.labels.get("bake", ""), recipe, equal.name, equal.labels["version"], began, reused=True)
     on_event(Note(f"{order.id}: baking {recipe.name} on {cloud.name}"))
     for line in cloud.notices() if isinstance(cloud, RunsHere) else []:
         on_event(Note(line))
@@ -251,9 +251,9 @@ def _keep_builder(run: _Run) -> str:
 
 def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
     """Take the next free version; when another bake takes it first, the one after."""
-    recipe = run.order.recipe
+    recipe, tried = run.order.recipe, list[names.ImageVersion]()
     for _ in range(VERSION_TRIES):
-        version = names.next_version(names.release(), taken_versions(run.cloud, recipe.name))
+        version = names.next_version(names.release(), [*taken_versions(run.cloud, recipe.name), *tried])
         labels = {
             **run.order.labels,
             "role": "image-in-progress",
@@ -267,7 +267,8 @@ def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
         }
         try:
             create_image(run.cloud, run.ledger, undo, run.order.id, names.image_name(recipe.name, version), labels)
-        except ConflictError:
+        except ConflictError:  # by another bake, or an image whose labels do not say its version
+            tried.append(version)
             continue
         return version
     raise ConflictError(f"recipe {recipe.name}: {VERSION_TRIES} versions in a row were taken by others", next_step="Bake again.")

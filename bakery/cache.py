@@ -149,5 +149,5 @@ def _start_from_image(cloud: Cloud, order: Order) -> Start:
 
 
 def _fits(image: Resource, disk_gb: int) -> bool:
-    is_stable = image.state is State.READY and image.labels.get("state") == names.STABLE
+    is_stable = image.state is State.READY and image.labels.get("state") == names.STABLE and not names.damaged(image.labels)
     return is_stable and 0 < names.number(image.labels, "built-gb") <= disk_gb

@@ -38,7 +38,7 @@ def misfit(cloud: Cloud, image: Resource) -> str:
     """Return why machines of an image, in the shape of its recipe, cannot be restored from its saved memory; "" when they can."""
     if not isinstance(cloud, KeepsMemory):
         return ""
-    cpus, memory_mb, disk_gb = (names.number(image.labels, label) for label in ("cpus", "memory-mb", "disk-gb"))
+    cpus, memory_mb, disk_gb = (names.number(image.labels, label) for label in names.SIZES)
     order = BootSpec(
         name=image.name,
         token="",

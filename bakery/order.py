@@ -140,12 +140,8 @@ def find_equal(cloud: Cloud, order: Order) -> Resource | None:
     """Return the newest stable image with the digest of this order, or None: then there is something to bake."""
     wanted = {"project": names.PROJECT, "recipe": order.recipe.name, "script": order.digest, "state": names.STABLE}
     ready = [found for found in cloud.owned(wanted, {Kind.IMAGE}) if found.state is State.READY]
-    found = [
-        (version.key, image)
-        for image in ready
-        if image.labels.get("state") == names.STABLE and (version := names.version_of(image.labels))
-    ]
-    return max(found, key=lambda one: one[0])[1] if found else None
+    images = [found for found in ready if found.labels.get("state") == names.STABLE and not names.damaged(found.labels)]
+    return max(images, key=lambda image: names.parse_version(image.labels["version"]).key, default=None)
 
 
 def taken_versions(cloud: Cloud, recipe: str) -> list[names.ImageVersion]:

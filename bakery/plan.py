@@ -110,8 +110,8 @@ def describe_computer(cloud: Cloud) -> list[str]:
 
 def _images(cloud: Cloud, recipe: Recipe) -> list[Resource]:
     owned = cloud.owned({"project": names.PROJECT, "recipe": recipe.name}, {Kind.IMAGE})
-    found = [(version, image) for image in owned if image.state is State.READY and (version := names.version_of(image.labels))]
-    return [image for _, image in sorted(found, key=lambda one: one[0].key)]
+    found = [image for image in owned if image.state is State.READY and not names.damaged(image.labels)]
+    return sorted(found, key=lambda image: names.parse_version(image.labels["version"]).key)
 
 
 def _is_stable(image: Resource) -> bool:

@@ -27,6 +27,9 @@ DEPRECATED = "deprecated"
 
 
 _MACHINE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+_NUMBER = re.compile(r"[0-9]{1,12}", re.ASCII)
+SIZES = ("cpus", "memory-mb", "disk-gb")
+"""The labels of an image that hold the size of its machines."""
 _RESERVED = ("bake-", "test-")
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
@@ -56,27 +59,13 @@ def parse_version(text: str) -> ImageVersion:
     """Read `1.4.0-7`. Raises UsageError with an example for anything else."""
     release, dash, build = text.rpartition("-")
     try:
-        if not (dash and build.isascii() and build.isdigit() and str(Version(release)) == release):
+        if len(text) > LABEL_LENGTH_MAX or not (dash and _NUMBER.fullmatch(build) and str(Version(release)) == release):
             raise InvalidVersion(text)
     except InvalidVersion:
         raise UsageError(
             f"version {text!r}: not a version of an image", next_step="Write it as `images` shows it, such as 1.4.0-7."
         ) from None
     return ImageVersion(release, int(build))
-
-
-def version_of(labels: Mapping[str, str]) -> ImageVersion | None:
-    """Return the version in the labels of an image; None where there is none that can be read."""
-    try:
-        return parse_version(labels.get("version", ""))
-    except UsageError:
-        return None
-
-
-def number(labels: Mapping[str, str], key: str, default: int = 0) -> int:
-    """Return a number in labels; the default where there is none that can be read."""
-    value = labels.get(key, "")
-    return int(value) if value.isascii() and value.isdigit() else default
 
 
 def release() -> str:
@@ -134,6 +123,26 @@ def check_machine_name(name: str) -> str:
     if name.startswith(_RESERVED):
         raise UsageError(f"name {name!r}: 'bake-' and 'test-' are kept for machines that bake", next_step="Choose another name.")
     return name
+
+
+def number(labels: Mapping[str, str], key: str) -> int:
+    """Return the whole number that a label holds, or 0: anybody may have changed it, with the cloud's own tools for one."""
+    value = labels.get(key, "")
+    return int(value) if _NUMBER.fullmatch(value) else 0
+
+
+def version_of(labels: Mapping[str, str]) -> ImageVersion | None:
+    """Return the version of an image, or None where its label is missing or damaged."""
+    try:
+        return parse_version(labels.get("version", ""))
+    except UsageError:
+        return None
+
+
+def damaged(labels: Mapping[str, str]) -> str:
+    """Return the label of a finished image without which it is of no use, and which is missing or damaged; "" for none."""
+    sizes = (key for key in SIZES if not number(labels, key))
+    return next(sizes, "") if version_of(labels) else "version"
 
 
 def label_value(text: str) -> str:

@@ -173,7 +173,7 @@ def _declared(cloud: str) -> Mapping[str, Setting]:
 
 
 def _told(key: str, setting: Setting, flags: Mapping[str, str], account: Mapping[str, str]) -> tuple[str, str]:
-    """Return the flag, the key of an account's table or the variable that gives a setting, and its value; both "" where none does."""
+    """Return what gives a setting (a flag, an account's table or a variable), and its value; both "" where nothing does."""
     if value := flags.get(key):
         return f"--{key.replace('_', '-')}", value
     if value := account.get(key):

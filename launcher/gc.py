@@ -210,8 +210,8 @@ def _lives(labels: Mapping[str, str], is_dead: IsDead) -> bool:
 
 def _late_s(labels: Mapping[str, str], now: float) -> float:
     """Return for how many seconds a resource has been expired: 0 when it has not, or has no limit."""
-    expires = labels.get("expires", "0")
-    return max(0.0, now - int(expires)) if expires.isdecimal() and int(expires) else 0.0
+    expires = names.number(labels, "expires")
+    return max(0.0, now - expires) if expires else 0.0
 
 
 def _is_same(found: Resource, judged: Resource) -> bool:

@@ -15,6 +15,9 @@ from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from clouds.near import did_you_mean
 
+DAMAGED = "damaged"
+"""What is shown as the state of an image whose labels are."""
+
 
 class NoImageError(NotFoundError):
     """A recipe has no such image on this cloud; another one may have it."""
@@ -22,9 +25,9 @@ class NoImageError(NotFoundError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageView:
-    """A finished image. `state` is candidate or stable, or broken; `created` is in seconds since the epoch.
+    """A finished image. `created` is in seconds since the epoch.
 
-    Its sizes are those of a recipe that names none where labels are missing.
+    `state` is candidate or stable; or broken: its record cannot be read; or damaged: its labels lack what a launch has to know.
 
     `memory_bytes` is what the memory that it carries occupies; 0: it has none, and each machine boots.
     """
@@ -42,17 +45,26 @@ class ImageView:
     @property
     def cpus(self) -> int:
         """How many processors a machine of it has, unless asked for otherwise."""
-        return names.number(self.labels, "cpus", 2)
+        return self._size("cpus")
 
     @property
     def memory_mb(self) -> int:
         """How much memory a machine of it has, unless asked for otherwise."""
-        return names.number(self.labels, "memory-mb", 4096)
+        return self._size("memory-mb")
 
     @property
     def disk_gb(self) -> int:
         """How large the disk of a machine of it is at least."""
-        return names.number(self.labels, "disk-gb", 10)
+        return self._size("disk-gb")
+
+    def _size(self, key: str) -> int:
+        if size := names.number(self.labels, key):
+            return size
+        raise CloudError(
+            f"image {self.name}: its label {key} is missing or damaged",
+            next_step=f"Bake a new one: ./inv bake --recipe {self.recipe or 'NAME'} --force; "
+            f"then delete this one: ./inv delete-image {self.name}",
+        )
 
     def to_json(self) -> dict[str, object]:
         """Return what programs are shown."""
@@ -119,13 +131,20 @@ def _view(cloud: Cloud, image: Resource) -> ImageView:
         name=image.name,
         recipe=image.labels.get("recipe", ""),
         version=image.labels.get("version", ""),
-        state=str(image.state) if image.state is State.BROKEN else image.labels.get("state", names.CANDIDATE),
+        state=_state(image),
         cloud=cloud.name,
         size_bytes=image.size_bytes,
         created=image.created_at,
         labels=image.labels,
         memory_bytes=cloud.memory_bytes(image.name) if isinstance(cloud, KeepsMemory) else 0,
     )
+
+
+def _state(image: Resource) -> str:
+    """Return how the state of an image is shown."""
+    if image.state is State.BROKEN:
+        return str(image.state)
+    return DAMAGED if names.damaged(image.labels) else image.labels.get("state", names.CANDIDATE)
 
 
 def _by_version(found: Iterable[ImageView], cloud: str, recipe: str, version: str) -> ImageView:
@@ -144,7 +163,7 @@ def _latest(found: Iterable[ImageView], recipe: str) -> ImageView | None:
 
 
 def _no_image(found: Iterable[ImageView], cloud: str, recipe: str) -> NoImageError:
-    candidates = [image.version for image in found if image.recipe == recipe]
+    candidates = [image.version for image in found if image.recipe == recipe and image.state == names.CANDIDATE]
     look = (
         f" Its newest candidate, which failed its tests: ./inv launch --recipe {recipe} --version {candidates[-1]}"
         if candidates
