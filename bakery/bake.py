@@ -116,7 +116,9 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
         with noted(cloud, run.ledger, order):
             version = _bake(run)
     except BaseException as error:
-        run.record.finish({"id": order.id, "recipe": recipe.name, "cloud": cloud.name, "error": str(error) or type(error).__name__})
+        with suppress(OSError):  # a full disk may be why it failed
+            failed = {"id": order.id, "recipe": recipe.name, "cloud": cloud.name, "error": str(error) or type(error).__name__}
+            run.record.finish(failed)
         if isinstance(error, Exception):  # whoever interrupts a bake wants it to end
             with suppress(Exception):  # why it failed is what is told, whatever becomes of old layers
                 tidy(cloud, layers_bytes, run.tell)

@@ -82,7 +82,7 @@ def blaming(cloud: Launcher, image: str, machine: str, record: Record, *, step: 
 
 def _keep_console(cloud: Launcher, machine: str, record: Record) -> None:
     """Keep the console of a machine that is about to go, also when its tests were never begun."""
-    with suppress(BakehouseError):
+    with suppress(BakehouseError, OSError):  # why the image failed is worth more
         record.tests.write_text(newest(cloud, machine), encoding="utf-8")
 
 

@@ -26,6 +26,17 @@ from launcher.output import BROKEN_PIPE, Output, guarded
 from launcher.terminal import Terminal
 
 BUG = 3
+_LARGER = "Free some space, or set BAKEHOUSE_HOME to a folder on a larger disk; then run the command again."
+_WRITABLE = "Make that file or folder yours and writable, or set BAKEHOUSE_HOME to a folder that you can write."
+_FEWER = "Close programs, or raise the limit of open files (ulimit -n); then run the command again."
+_SOUND = "Look at the disk: the kernel's log (dmesg) says what it could not read or write."
+_REFUSED = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _LARGER),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _WRITABLE),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _FEWER),
+    errno.EIO: _SOUND,
+}
+"""What to do about what this computer may refuse, by the number of the error."""
 DEAF_S = 1.0
 """For how long a signal that stops a command is the last one heard; by then its undos have begun, which hold others back."""
 
@@ -111,8 +122,21 @@ def _told(error: BaseException) -> tuple[int, BakehouseError]:
     if isinstance(error, KeyboardInterrupt):
         stopped = error if isinstance(error, Stopped) else Stopped()
         return stopped.exit_code, _with_notes(BakehouseError(f"interrupted ({stopped})"), error)
+    if refused := _refused_here(error):
+        return refused.exit_code, _with_notes(refused, error)
     bug = BakehouseError(f"unexpected {type(error).__name__}: {error}", next_step=_report(error))
     return BUG, _with_notes(bug, error)
+
+
+def _refused_here(error: BaseException) -> BakehouseError | None:
+    """Return the error to print where this computer refused a file, which is no bug: a full disk, a missing permission."""
+    if not isinstance(error, OSError) or error.errno not in _REFUSED:
+        return None
+    if error.filename:
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    else:  # a write to an open file does not say which
+        where = "a file of Bakehouse"
+    return BakehouseError(f"{where}: {os.strerror(error.errno)}", next_step=_REFUSED[error.errno])
 
 
 def _with_notes(told: BakehouseError, error: BaseException) -> BakehouseError:

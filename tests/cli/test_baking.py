@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import pty
+from pathlib import Path
 
 import pytest
 
 import clouds
+from bakery.record import Record, open_record
 from launcher import front
 from launcher.terminal import Terminal
 from tests.cli.verbs import VERBS, run
@@ -132,3 +135,29 @@ def test_live_view_that_nobody_watches_any_more_stops_nothing(world: World, monk
         code = front.run(verb, {**typed, "recipe": "minimal"}, (), Terminal(io.StringIO(), io.StringIO(), terminal))
     assert code == 1
     assert [image.labels["state"] for image in world.images.values()] == ["stable"]
+
+
+@pytest.mark.usefixtures("cloud")
+@pytest.mark.parametrize("file", ["console.log", "result.json", "tests.log"])
+def test_disk_that_is_full_while_a_bake_is_watched_is_an_error_with_what_to_do(
+    world: World, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    def open_on_a_full_disk(home: Path, bake_id: str) -> Record:
+        record = open_record(home, bake_id)
+        if file == "result.json":  # it is written beside, and moved
+            (record.folder / file).mkdir()
+        else:
+            (record.folder / file).symlink_to("/dev/full")
+        return record
+
+    monkeypatch.setattr("bakery.bake.open_record", open_on_a_full_disk)
+    code, stdout, stderr = run("bake", recipe="minimal")
+    if file == "result.json":
+        assert code == 3  # a folder in the place of a file is nobody's full disk
+    else:
+        assert (code, stdout) == (1, "")
+        *_, cause, step = stderr.splitlines()
+        assert cause == f"error: a file of Bakehouse: {os.strerror(errno.ENOSPC)}"
+        assert step.startswith("next: Free some space")
+    assert not world.machines
+    assert not world.images

@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,17 @@ def test_private_file_is_for_its_owner_alone_even_when_it_replaces_an_open_one(t
 def test_private_file_leaves_nothing_beside_it(tmp_path: Path) -> None:
     write_private(tmp_path / "secret", "text")
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+def test_file_that_finds_no_room_leaves_nothing_and_the_old_one_stays(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    write_private(path, "old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))  # Python ignores SIGXFSZ, so a write fails with EFBIG
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_private(path, "x" * 10_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [found.name for found in tmp_path.iterdir()] == ["record.json"]
+    assert path.read_text() == "old"

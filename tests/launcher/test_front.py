@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import os
@@ -94,6 +95,39 @@ def test_a_bug_exits_with_3_and_leaves_its_traceback_in_a_log_file() -> None:
     assert "Traceback" not in stderr
     assert "ZeroDivisionError: oops" in log.read_text()
     assert log.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("number", "instead"),
+    [
+        (errno.ENOSPC, "on a larger disk"),
+        (errno.EDQUOT, "on a larger disk"),
+        (errno.EFBIG, "on a larger disk"),
+        (errno.EROFS, "that you can write"),
+        (errno.EACCES, "that you can write"),
+        (errno.EPERM, "that you can write"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EIO, "dmesg"),
+    ],
+)
+@pytest.mark.parametrize(
+    "file", [None, "/srv/bakehouse/console.log", b"/srv/bakehouse/console.log", Path("/srv/bakehouse/console.log")]
+)
+def test_what_this_computer_refuses_is_no_bug(number: int, instead: str, file: str | bytes | Path | None) -> None:
+    error = OSError(number, os.strerror(number), file) if file else OSError(number, os.strerror(number))
+    error.add_note("left behind: machine x")
+    code, _, stderr = run(raising(error))
+    first, note, last = stderr.splitlines()
+    assert code == 1
+    assert first == f"error: {'/srv/bakehouse/console.log' if file else 'a file of Bakehouse'}: {os.strerror(number)}"
+    assert note == "  left behind: machine x"
+    assert last.startswith("next: ")
+    assert instead in last
+    assert not (home() / "logs").exists()
+
+
+def test_other_errors_of_the_system_are_bugs() -> None:
+    assert run(raising(FileNotFoundError(errno.ENOENT, "No such file", "x")))[0] == 3
 
 
 def test_a_bug_is_told_even_where_no_log_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
