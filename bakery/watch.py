@@ -25,6 +25,7 @@ from clouds.errors import (
     StepFailedError,
     TimedOutError,
 )
+from clouds.home import names_file
 from clouds.lifecycle import is_running
 from clouds.waiter import until
 
@@ -159,7 +160,7 @@ class Watch:
     def _keep(self, piece: ConsoleText, path: Path) -> None:
         if piece.text:
             self._last_sign = self.clock()
-            with path.open("a", encoding="utf-8") as file:
+            with names_file(path), path.open("a", encoding="utf-8") as file:
                 file.write((GAP if piece.lost else "") + piece.text)
 
     def _advance(self, marker: markers.Marker) -> None:

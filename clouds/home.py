@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from clouds.errors import UsageError
@@ -29,12 +31,22 @@ def home() -> Path:
     return path
 
 
+@contextmanager
+def names_file(path: Path) -> Iterator[None]:
+    """Let an error of the system say which file it is about: one of a write to an open file does not."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may read (0600), whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with names_file(path), os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
         beside.replace(path)
     except BaseException:
