@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -134,12 +135,31 @@ def _render_step(recipe: Recipe, step: Step, resolution: Resolution, notebook_po
     if step.script is not None:
         return variables.put_in(_read(recipe, step.script), recipe.variables)
     if step.python is not None:
-        return _text("python", pins=resolution.pins[step.name], imports=step.python.imports, uv_version=version("uv"))
+        pins = [_Pinned(pin, resolution.hashes.get(pin, ())) for pin in resolution.pins[step.name]]
+        return _text("python", pins=pins, imports=step.python.imports, uv=_uv())
     if step.notebook is not None:
         return _text("notebook", settings=step.notebook, port=notebook_port)
     if step.copy is not None:
         return _text("copy", archive=pack(_placed(recipe, step)))
     return _text(step.kind, packages=step.apt, conda=step.conda, files=step.fetch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pinned:
+    """An exact package, and the hashes of its files (`sha256:...`)."""
+
+    requirement: str
+    hashes: tuple[str, ...]
+
+
+@cache
+def _uv() -> _Pinned:
+    """Return uv, of the version that resolves here, with the hashes that our own lock file has of it."""
+    requirement = f"uv=={version('uv')}"
+    lock = (Path(__file__).parents[1] / "requirements.lock").read_text(encoding="utf-8")
+    _, _, rest = lock.partition(f"\n{requirement} \\\n")
+    entry = re.match(r"(?: +--hash=\S+(?: \\)?\n)*", rest)
+    return _Pinned(requirement, tuple(re.findall(r"--hash=(\S+)", entry[0] if entry else "")))
 
 
 def _placed(recipe: Recipe, step: Step) -> Iterator[Placed]:

@@ -1,5 +1,6 @@
 """Which versions a recipe's packages have: resolved on this computer, before any machine is booted, and kept.
 
+With the version of a package come the hashes of its files (`bakery.pins`), so that a bake installs what was resolved, or fails.
 Kept resolutions (one JSON file for each recipe in BAKEHOUSE_HOME/resolved) make an equal digest knowable without a
 network. They are used until `refresh` asks anew, or until the recipe asks for other packages; then what still fits
 stays as it was.
@@ -12,8 +13,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
+from bakery.pins import Pin, read_lock, write_lock
 from bakery.recipe import Recipe
-from clouds.errors import BakehouseError, MissingToolError, RecipeError
+from clouds.errors import BakehouseError, MissingToolError, RecipeError, UsageError
 from clouds.home import write_private
 
 PYTHON_OF = {"trixie": "3.13", "noble": "3.12"}
@@ -36,10 +39,14 @@ _UV_UNSATISFIABLE = 1
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The exact Python packages of each python step, and when what has no lock file (apt, conda) was last refreshed."""
+    """The exact Python packages of each python step, and when what has no lock file (apt, conda) was last refreshed.
+
+    `hashes` holds those of the files of each package (`sha256:...`); none of one that is named by its commit.
+    """
 
     pins: Mapping[str, tuple[str, ...]]
     refreshed: str = ""
+    hashes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -> Resolution:
@@ -52,13 +59,15 @@ def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -
     wanted = {step.name: step.python.packages for step in recipe.steps if step.python}
     needs = {"python": PYTHON_OF[recipe.base.suite], "packages": [[name, list(wanted[name])] for name in wanted]}
     kept = _read(kept_at)
-    if not refresh and kept and kept["needs"] == needs:
+    if not refresh and kept and kept["needs"] == needs and "hashes" in kept:  # those of an older release have none
         return _resolution(recipe, kept)
     preferred = [] if refresh or not kept else [pin for pins in kept["pins"].values() for pin in pins]
+    pins = _pin(recipe, wanted, preferred, folder / "cache") if wanted else {}
     found = {
         **(kept or {}),  # what another release has added
         "needs": needs,
-        "pins": _pin(recipe, wanted, preferred, folder / "cache") if wanted else {},
+        "pins": {name: [pin.requirement for pin in ours] for name, ours in pins.items()},
+        "hashes": {pin.requirement: list(pin.hashes) for ours in pins.values() for pin in ours},
         "refreshed": datetime.now(UTC).isoformat() if refresh or not kept else kept["refreshed"],
     }
     if keep:
@@ -70,7 +79,8 @@ def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -
 def _resolution(recipe: Recipe, kept: Mapping[str, Any]) -> Resolution:
     is_unlocked = any(step.is_unlocked for step in recipe.steps)
     pins = {name: tuple(pins) for name, pins in kept["pins"].items()}
-    return Resolution(pins, kept["refreshed"] if is_unlocked else "")
+    hashes = {pin: tuple(found) for pin, found in kept["hashes"].items()}
+    return Resolution(pins, kept["refreshed"] if is_unlocked else "", hashes)
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -82,19 +92,54 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _pin(recipe: Recipe, wanted: Mapping[str, Sequence[str]], preferred: Sequence[str], cache: Path) -> dict[str, list[str]]:
+def _check_settings(environ: Mapping[str, str]) -> None:
+    """Raise UsageError where the user's uv.toml leaves packages out of what is resolved: no option of uv brings them back.
+
+    Where uv looks for it: docs.astral.sh/uv/concepts/configuration-files
+    """
+    if environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes", "on"):
+        return
+    own = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    shared = [Path(folder) for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")]
+    named = environ.get("UV_CONFIG_FILE")
+    files = [Path(named)] if named else [folder / "uv/uv.toml" for folder in (own, *shared, Path("/etc"))]
+    for file in files:
+        try:
+            hidden = tomllib.loads(file.read_text(encoding="utf-8")).get("pip", {}).get("no-emit-package")
+        except (OSError, ValueError, AttributeError):
+            continue  # absent, or uv itself says what is wrong with it
+        if hidden:
+            raise UsageError(
+                f"{file}: pip.no-emit-package: leaves {', '.join(map(str, hidden))} out of every image (remove it)",
+                next_step="Or resolve without your settings of uv: UV_NO_CONFIG=1",
+            )
+
+
+def _pin(recipe: Recipe, wanted: Mapping[str, Sequence[str]], preferred: Sequence[str], cache: Path) -> dict[str, list[Pin]]:
     """Return the pins of each step: all steps are resolved together, and each gets what those before it lack."""
+    _check_settings(os.environ)
     compiler = _Compiler(recipe, wanted, cache)
     everything = compiler.compile([package for packages in wanted.values() for package in packages], preferred=preferred)
-    pins: dict[str, list[str]] = {}
+    if local := [pin for pin in everything if pin.path]:
+        raise RecipeError([_of_this_computer(recipe, wanted, pin) for pin in local])
+    pins: dict[str, list[Pin]] = {}
     so_far: list[str] = []
     for name, packages in wanted.items():
         so_far += packages
         is_last = name == list(wanted)[-1]
-        reached = everything if is_last else compiler.compile(so_far, constraints=everything)
-        before = {pin for earlier in pins.values() for pin in earlier}
-        pins[name] = [pin for pin in reached if pin not in before]
+        reached = everything if is_last else compiler.compile(so_far, constraints=[pin.requirement for pin in everything])
+        before = {pin.requirement for earlier in pins.values() for pin in earlier}
+        pins[name] = [pin for pin in reached if pin.requirement not in before]
     return pins
+
+
+def _of_this_computer(recipe: Recipe, wanted: Mapping[str, Sequence[str]], pin: Pin) -> str:
+    name = pin.requirement.partition(" @ ")[0]
+    asks = (
+        step for step, packages in wanted.items() if name in {str(canonicalize_name(Requirement(one).name)) for one in packages}
+    )
+    where = f"recipe {recipe.name}: step {next(asks, ', '.join(wanted))}: package {name}"
+    return f"{where}: {pin.path} is on this computer, where no builder can read it (write a version, or a web address)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +150,27 @@ class _Compiler:
     wanted: Mapping[str, Sequence[str]]
     cache: Path
 
-    def compile(self, packages: Sequence[str], *, preferred: Sequence[str] = (), constraints: Sequence[str] = ()) -> list[str]:
-        """Return one `name==version` for each package that these need."""
+    def compile(self, packages: Sequence[str], *, preferred: Sequence[str] = (), constraints: Sequence[str] = ()) -> list[Pin]:
+        """Return a pin for each package that these need."""
         with tempfile.TemporaryDirectory(prefix="bakehouse-") as folder:
-            for name, lines in (("wanted.in", packages), ("pins.txt", preferred), ("constraints.txt", constraints)):
+            for name, lines in (("wanted.in", packages), ("constraints.txt", constraints)):
                 Path(folder, name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            lock = Path(folder, "pylock.toml")
+            lock.write_text(write_lock(preferred), encoding="utf-8")
             command = [
-                *(find_uv_bin(), "pip", "compile", "wanted.in", "--output-file", "pins.txt", "--constraints", "constraints.txt"),
+                *(find_uv_bin(), "pip", "compile", "wanted.in", "--output-file", lock.name, "--constraints", "constraints.txt"),
                 *("--python-version", PYTHON_OF[self.recipe.base.suite], "--python-platform", "x86_64-unknown-linux-gnu"),
-                *("--python", sys.executable, "--no-header", "--no-annotate", "--quiet", "--cache-dir", str(self.cache)),
+                *("--python", sys.executable, "--quiet", "--cache-dir", str(self.cache), "--format", "pylock.toml"),
+                *("--no-universal", "--deps"),  # whatever the user's uv.toml says
             ]
             self._run(command, folder)
-            return Path(folder, "pins.txt").read_text(encoding="utf-8").splitlines()
+            try:
+                return read_lock(lock.read_text(encoding="utf-8"))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise BakehouseError(
+                    f"recipe {self.recipe.name}: what uv has resolved cannot be read: {type(error).__name__}: {error}",
+                    next_step="Look into uv's settings (uv.toml, UV_ variables) for one that changes its output, and remove it.",
+                ) from error
 
     def _run(self, command: Sequence[str], folder: str) -> None:
         try:

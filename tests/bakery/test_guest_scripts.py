@@ -362,6 +362,16 @@ def test_what_meets_a_full_disk_is_not_tried_again(guest: Guest) -> None:
     assert guest.read("tries") == "x\n"
 
 
+@pytest.mark.parametrize("said", ["Hash mismatch for `apple==2.0`", "THESE PACKAGES DO NOT MATCH THE HASHES"])
+def test_package_with_another_hash_is_not_tried_again_and_that_is_told(guest: Guest, said: str) -> None:
+    guest.write("said", said)
+    progress = guest.run(bake(("bad", f"retry bash -c 'echo x >>{guest.root}/tries; cat {guest.root}/said; exit 2'")))
+    assert progress.failure is not None
+    assert progress.failure.exit_status == 2
+    assert guest.read("tries") == "x\n"
+    assert any("./inv bake --refresh" in line for line in progress.log)
+
+
 def test_a_file_with_another_digest_is_refused(guest: Guest) -> None:
     guest.write("file", "hello\n")
     good = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03"

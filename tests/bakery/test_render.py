@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import shlex
@@ -165,6 +166,21 @@ def test_pins_are_installed_as_they_are(recipe: Recipe) -> None:
     assert "--no-deps \\\n  jupyterlab==4.5.0 \\\n  numpy==2.4.0\n" in text
 
 
+def test_files_of_packages_are_installed_by_their_hashes_and_commits_as_they_are(recipe: Recipe) -> None:
+    plum = "plum @ git+https://example.org/plum@0123abc"
+    pins = {"packages": ("apple==2.0", plum, "pear==1.0")}
+    hashes = {"apple==2.0": ("sha256:aa", "sha256:bb"), "pear==1.0": ("sha256:cc",), plum: ()}
+    text = step_text(render(recipe, Resolution(pins, RESOLUTION.refreshed, hashes)), "packages")
+    assert "<<'PINS'\napple==2.0 --hash=sha256:aa --hash=sha256:bb\npear==1.0 --hash=sha256:cc\nPINS\n" in text
+    assert "--no-deps --require-hashes --requirement=/opt/notebook/.pins\n" in text
+    assert f"--no-deps \\\n  {shlex.quote(plum)}\n" in text
+
+
+def test_uv_itself_is_installed_by_the_hashes_of_our_own_lock(recipe: Recipe) -> None:
+    text = step_text(render(recipe, RESOLUTION), "packages")
+    assert re.search(r"<<'PINS'\nuv==\S+( --hash=sha256:[0-9a-f]{64})+\nPINS\n", text)
+
+
 def test_what_is_interpolated_is_quoted(recipe: Recipe) -> None:
     script = render(recipe, RESOLUTION)
     assert "'https://example.org/a?b=c&d='\"'\"''" in step_text(script, "model")
@@ -261,10 +277,16 @@ def test_a_script_that_is_too_large_for_a_cloud_is_told_with_its_size(recipe: Re
 
 
 def test_our_largest_recipe_fits_the_smallest_limit_of_a_cloud() -> None:
-    """EC2 takes 16,384 bytes of user data (docs.aws.amazon.com, "Run commands when you launch an EC2 instance")."""
+    """Compute Engine takes 256 KB in a value of metadata (cloud.google.com/compute/docs/metadata/setting-custom-metadata).
+
+    The hashes of packages alone, which nothing compresses, take some 5 KB: too much for 16 KiB of user data, as on EC2.
+    """
     recipe = load("jupyter")
     pins = tuple(f"some-package-{number}=={number}.{number * 7 % 10}.{number * 3 % 7}" for number in range(110))
-    check_size(render(recipe, Resolution({"packages": pins}, RESOLUTION.refreshed)), 16_384)
+    hashes = {pin: (f"sha256:{hashlib.sha256(pin.encode()).hexdigest()}",) for pin in pins}
+    script = render(recipe, Resolution({"packages": pins}, RESOLUTION.refreshed, hashes))
+    check_size(script, 24_576)
+    assert len(script.text.encode()) < 256_000
 
 
 def test_a_step_whose_packages_are_all_there_already_installs_none(recipe: Recipe) -> None:

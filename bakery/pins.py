@@ -1,0 +1,64 @@
+"""What uv has resolved: exact packages, each with the hashes of the files that may be installed for it.
+
+uv writes it as pylock.toml (packaging.python.org/en/latest/specifications/pylock-toml/), which no option of a user's uv.toml
+reshapes as many do with requirements.txt: annotations, index URLs, markers. It lists only the wheels that fit the builder.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_HEAD = 'lock-version = "1.0"\ncreated-by = "bakehouse"\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """One package as pip takes it, such as `numpy==2.4.0` or `name @ URL`, and the hashes of its files (`sha256:...`).
+
+    One from a repository has no hashes: it names its commit. `path` is where it is when that is on this computer alone.
+    """
+
+    requirement: str
+    hashes: tuple[str, ...] = ()
+    path: str = ""
+
+
+def read_lock(text: str) -> list[Pin]:
+    """Return the packages of a pylock.toml, in its order. ValueError, KeyError or TypeError: it is none."""
+    return [_pin(package) for package in tomllib.loads(text).get("packages", ())]
+
+
+def write_lock(requirements: Iterable[str]) -> str:
+    """Return a pylock.toml that makes uv prefer these versions (`name==version`; others have none to prefer)."""
+    pairs = (requirement.split("==") for requirement in requirements if "==" in requirement and "@" not in requirement)
+    tables = [f"\n[[packages]]\nname = {json.dumps(name)}\nversion = {json.dumps(version)}\n" for name, version in pairs]
+    return _HEAD + ("".join(tables) or "packages = []\n")
+
+
+def _pin(package: Mapping[str, Any]) -> Pin:
+    name = package["name"]
+    if "vcs" in package:
+        return _of_repository(name, package["vcs"])
+    if "directory" in package:
+        return Pin(name, path=package["directory"]["path"])
+    if "archive" in package:
+        archive = package["archive"]
+        inside = f"#subdirectory={archive['subdirectory']}" if "subdirectory" in archive else ""
+        url = archive.get("url", "")
+        path = archive.get("path", "") or (url if url.startswith("file:") else "")
+        return Pin(f"{name} @ {url}{inside}", _hashes([archive]), path)
+    files = package.get("wheels") or [package["sdist"]]
+    return Pin(f"{name}=={package['version']}", _hashes(files))
+
+
+def _of_repository(name: str, vcs: Mapping[str, str]) -> Pin:
+    inside = f"#subdirectory={vcs['subdirectory']}" if "subdirectory" in vcs else ""
+    return Pin(f"{name} @ {vcs['type']}+{vcs.get('url', '')}@{vcs['commit-id']}{inside}", path=vcs.get("path", ""))
+
+
+def _hashes(files: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    return tuple(sorted(f"{kind}:{value}" for file in files for kind, value in file["hashes"].items()))
