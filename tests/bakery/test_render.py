@@ -172,7 +172,7 @@ def test_files_of_packages_are_installed_by_their_hashes_and_commits_as_they_are
     hashes = {"apple==2.0": ("sha256:aa", "sha256:bb"), "pear==1.0": ("sha256:cc",), plum: ()}
     text = step_text(render(recipe, Resolution(pins, RESOLUTION.refreshed, hashes)), "packages")
     assert "<<'PINS'\napple==2.0 --hash=sha256:aa --hash=sha256:bb\npear==1.0 --hash=sha256:cc\nPINS\n" in text
-    assert "--no-deps --require-hashes --requirement=/opt/notebook/.pins\n" in text
+    assert "--no-deps --require-hashes --requirement=/opt/notebook/.pins.txt\n" in text
     assert f"--no-deps \\\n  {shlex.quote(plum)}\n" in text
 
 

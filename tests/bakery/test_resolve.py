@@ -251,10 +251,10 @@ def test_settings_of_uv_with_another_index_hold(tmp_path: Path, monkeypatch: pyt
 def install(script: str, target: Path) -> subprocess.CompletedProcess[str]:
     """Install what a rendered step of a bake installs, into a folder."""
     found = re.search(
-        r"^cat >/opt/notebook/.pins <<'PINS'\n(.*?)^PINS\n.*(--no-deps --require-hashes)", script, re.MULTILINE | re.DOTALL
+        r"^cat >/opt/notebook/.pins.txt <<'PINS'\n(.*?)^PINS\n.*(--no-deps --require-hashes)", script, re.MULTILINE | re.DOTALL
     )
     assert found
-    pins = target.with_suffix(".txt")
+    pins = target.with_name(".pins.txt")
     pins.write_text(found[1])
     command = [find_uv_bin(), "pip", "install", "--python", sys.executable, "--target", target, *found[2].split()]
     return subprocess.run([*command, "--no-cache", "--requirement", pins], capture_output=True, text=True, timeout=60, check=False)
