@@ -116,8 +116,8 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
         with noted(cloud, run.ledger, order):
             version = _bake(run)
     except BaseException as error:
+        failed = {"id": order.id, "recipe": recipe.name, "cloud": cloud.name, "error": str(error) or type(error).__name__}
         with suppress(OSError):  # a full disk may be why it failed
-            failed = {"id": order.id, "recipe": recipe.name, "cloud": cloud.name, "error": str(error) or type(error).__name__}
             run.record.finish(failed)
         if isinstance(error, Exception):  # whoever interrupts a bake wants it to end
             with suppress(Exception):  # why it failed is what is told, whatever becomes of old layers
@@ -269,10 +269,9 @@ def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
         }
         try:
             create_image(run.cloud, run.ledger, undo, run.order.id, names.image_name(recipe.name, version), labels)
+            return version
         except ConflictError:  # by another bake, or an image whose labels do not say its version
             tried.append(version)
-            continue
-        return version
     raise ConflictError(f"recipe {recipe.name}: {VERSION_TRIES} versions in a row were taken by others", next_step="Bake again.")
 
 
