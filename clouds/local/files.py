@@ -34,6 +34,11 @@ def is_broken(path: Path) -> bool:
     return path.exists() and read_json(path) is None
 
 
+def text_labels(found: object) -> dict[str, str]:
+    """Return labels as text, whatever somebody has written into a record: none where they are no table."""
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a folder with all it holds; absent is fine."""
     shutil.rmtree(folder, ignore_errors=True)

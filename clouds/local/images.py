@@ -115,7 +115,8 @@ class Images:
         labels = manifest.get("labels") if manifest else None
         if not (manifest and isinstance(labels, dict)):
             return Resource(Kind.IMAGE, name, State.BROKEN, _labels_by_name(name), size_bytes=size_bytes)
-        return Resource(Kind.IMAGE, name, State.READY, labels, float(manifest.get("created_at", 0)), size_bytes)
+        created_at = float(manifest.get("created_at", 0))
+        return Resource(Kind.IMAGE, name, State.READY, files.text_labels(labels), created_at, size_bytes)
 
     def attach(self, name: str, given: Mapping[str, Path]) -> None:
         """Copy files beside an image, each whole or not at all."""

@@ -320,7 +320,7 @@ class Machines:
             state = State.SUSPENDED
         if state is State.RUNNING and (folder / _STOPPING).exists():
             state = State.STOPPING
-        return Resource(Kind.MACHINE, record.name, state, record.labels, record.created_at)
+        return Resource(Kind.MACHINE, record.name, state, files.text_labels(record.labels), record.created_at)
 
 
 def _broken(folder: Path) -> Resource:

@@ -243,8 +243,8 @@ TWO = '[nimbus]\nproject = "shared"\nzone = "far-2"\n[nimbus.research]\nproject 
 
 def test_account_has_its_own_settings_and_lacks_those_of_its_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
     write(TWO)
-    assert settings.load("nimbus", {}) == {"project": "shared", "zone": "far-2", "machine_size": ""}
-    assert settings.load("nimbus.research", {}) == {"project": "research-123", "zone": "far-2", "machine_size": ""}
+    assert settings.load("nimbus", {}) == {"project": "shared", "zone": "far-2", "machine_size": "", "patience": ""}
+    assert settings.load("nimbus.research", {}) == {"project": "research-123", "zone": "far-2", "machine_size": "", "patience": ""}
     monkeypatch.setenv("NIMBUS_PROJECT", "of-environment")
     assert settings.load("nimbus", {})["project"] == "of-environment"
     assert settings.load("nimbus.research", {})["project"] == "research-123"  # it was asked for by name

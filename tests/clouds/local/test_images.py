@@ -12,7 +12,7 @@ from clouds.local import files, qemu
 from clouds.local.disks import virtual_bytes
 from clouds.local.driver import LocalCloud
 from clouds.local.machines import Machines
-from clouds.local.store import Store
+from clouds.local.store import MANIFEST, Store
 from tests.clouds.local.small import BASE, needs_tools, order
 from tests.dead import dead_partial
 
@@ -133,6 +133,18 @@ def test_image_knows_the_suite_of_the_base_below_it(store: Store, cloud: LocalCl
     prepare(store, order("one"))
     cloud.snapshot("one", "i-1.0-1", {})
     assert store.suite("i-1.0-1") == "trixie"
+
+
+def test_labels_that_somebody_has_written_by_hand_are_text(store: Store, cloud: LocalCloud) -> None:
+    labels = {"project": "bakehouse", "expires": 5, "version": None}
+    Machines(store).prepare(order("one"))
+    machine = store.machine("one") / "machine.json"
+    machine.write_text(json.dumps({**json.loads(machine.read_text()), "labels": labels}))
+    image = store.images / "tiny-1.0.0-1"
+    image.mkdir(parents=True)
+    (image / MANIFEST).write_text(json.dumps({"labels": labels, "source": BASE, "created_at": 1.0}))
+    expected = {"project": "bakehouse", "expires": "5", "version": "None"}
+    assert {found.name: found.labels for found in cloud.owned({})} == {"one": expected, image.name: expected}
 
 
 def test_half_made_image_of_a_dead_process_is_swept(store: Store, cloud: LocalCloud) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from clouds.client import process_start
 from clouds.local import files, qemu, scope
 from clouds.local.accelerator import TCG
 from clouds.local.driver import LocalCloud
 from clouds.local.machines import Machines
 from clouds.local.scope import logout_notices, scope_command
 from clouds.local.store import Store
-from clouds.names import process_start
 from clouds.waiter import until
 from tests.clouds.local.small import needs_tools, order
 
