@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,8 +48,8 @@ class Project:
     bin: Path
     calls: Path
 
-    def run(self, *words: str, inv: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-        given = {
+    def environ(self) -> dict[str, str]:
+        return {
             "PATH": str(self.bin),
             "BIN": str(self.bin),
             "CALLS": str(self.calls),
@@ -55,8 +57,10 @@ class Project:
             "REAL_PYTHON_SHIM": str(self.bin / "shim"),
             "HOME": "/nonexistent",
         }
+
+    def run(self, *words: str, inv: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [inv or self.folder / "inv", *words], env=given | environ, capture_output=True, text=True, cwd="/", timeout=30
+            [inv or self.folder / "inv", *words], env=self.environ() | environ, capture_output=True, text=True, cwd="/", timeout=30
         )
 
     @property
@@ -111,6 +115,23 @@ def test_the_second_time_nothing_is_made_and_nothing_is_said(project: Project) -
     done = project.run("recipes")
     assert done.stdout.endswith("<recipes>")
     assert (done.stderr, project.called()) == ("", [])
+
+
+def test_second_command_waits_for_the_first_to_install_and_says_so(project: Project) -> None:
+    with (project.folder / "requirements.lock").open() as lock, ThreadPoolExecutor() as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with subprocess.Popen(
+            [project.folder / "inv", "bake"], env=project.environ(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as second:
+            assert second.stderr
+            try:
+                said = pool.submit(second.stderr.readline).result(timeout=30)
+                assert said == "inv: waiting for another ./inv to install into .venv\n"
+                assert not project.venv.exists()
+            finally:
+                fcntl.flock(lock, fcntl.LOCK_UN)
+            assert second.wait(timeout=30) == 0
+    assert project.venv.exists()
 
 
 def test_packages_are_installed_by_hash_from_the_lock(project: Project) -> None:
