@@ -55,7 +55,8 @@ TCG = Accelerator(
     cmdline="tsc=reliable mitigations=off",
 )
 _WISHES = {accelerator.name: accelerator for accelerator in (KVM, TCG)}
-_CACHED = {"kvm": KVM, "kvm-nested": KVM_NESTED, "tcg": TCG}
+KNOWN = {"kvm": KVM, "kvm-nested": KVM_NESTED, "tcg": TCG}
+"""Each accelerator by the word for it in records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +98,19 @@ def choose(
     if wanted:
         _keep(cache, kept)
         return Choice(_WISHES[wanted])
-    if kept.get("accelerator") in _CACHED and now() < kept.get("again_at", float("inf")):
-        return Choice(_CACHED[kept["accelerator"]], kept.get("reason", ""), kept.get("fix", ""))
+    if kept.get("accelerator") in KNOWN and now() < kept.get("again_at", float("inf")):
+        return Choice(KNOWN[kept["accelerator"]], kept.get("reason", ""), kept.get("fix", ""))
     from clouds.local.probe import find_kvm
 
     found = (probe or find_kvm)()
-    name = next(name for name, accelerator in _CACHED.items() if accelerator is found.accelerator)
     again = {} if found.is_final else {"again_at": now() + _AGAIN_S}
-    _keep(cache, {"host": host, "accelerator": name, "reason": found.reason, "fix": found.fix, **again})
+    _keep(cache, {"host": host, "accelerator": word(found.accelerator), "reason": found.reason, "fix": found.fix, **again})
     return found
+
+
+def word(accelerator: Accelerator) -> str:
+    """Return the key of an accelerator in `KNOWN`; "" for one that is not there."""
+    return next((word for word, known in KNOWN.items() if known == accelerator), "")
 
 
 def printed_version() -> str:

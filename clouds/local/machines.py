@@ -12,7 +12,7 @@ from clouds.driver import BootSpec, Kind, Resource, State
 from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError, RestoreError
 from clouds.home import write_private
 from clouds.local import files, memory, qemu
-from clouds.local.accelerator import Accelerator
+from clouds.local.accelerator import KNOWN, Accelerator, word
 from clouds.local.disks import make_overlay
 from clouds.local.esp import boot_arguments, link_boot_files, take_boot_files
 from clouds.local.record import (
@@ -114,7 +114,7 @@ class Machines:
             self._spawn(folder, accelerator)
 
     def suspend(self, name: str, accelerator: Accelerator) -> None:
-        """Keep the memory of a machine that is on, and switch it off."""
+        """Keep the memory of a machine that is on, and switch it off. `accelerator`: where no record says what it runs on."""
         folder, record = self._known(name)
         is_alive = qemu.is_alive(folder)
         if (folder / SUSPENDED).is_dir() and not is_alive:
@@ -124,7 +124,7 @@ class Machines:
         check_not_being_suspended(folder)
         files.discard(folder / SUSPENDED)
         sweep(folder)
-        suspend(folder, record, memory.shape(record, accelerator))
+        suspend(folder, record, memory.shape(record, KNOWN.get(record.runs_on, accelerator)))
 
     def is_up(self, name: str, accelerator: Accelerator) -> bool:
         """Say whether a machine that was started runs. Raises what QEMU said when it could not."""
@@ -270,7 +270,8 @@ class Machines:
     def _spawn(self, folder: Path, accelerator: Accelerator) -> None:
         def choose_ports(record: MachineRecord) -> MachineRecord:
             ports = qemu.free_ports(list(record.forwards.values()))
-            return replace(record, forwards=dict(zip(record.forwards, ports, strict=True)), spawns=record.spawns + 1)
+            forwards = dict(zip(record.forwards, ports, strict=True))
+            return replace(record, forwards=forwards, runs_on=word(accelerator), spawns=record.spawns + 1)
 
         record = self._change(folder, choose_ports)
         argv = qemu.arguments(record, accelerator, boot_arguments(folder))

@@ -29,6 +29,7 @@ class MachineRecord:
 
     `memory` is the folder, relative to the machine's, of the memory from which its next start goes on ("" = it boots);
     `maps_memory` says that its RAM lies there in a file, `machine_type` what QEMU emulated as it was saved.
+    `runs_on` is the accelerator that it was last started with, by its word in `accelerator.KNOWN`.
     One that `waits` takes orders (see `sockets.Orders`). `spawns` counts how often QEMU was started for the current start.
     `others` holds what another release wrote and this one does not know.
     """
@@ -52,6 +53,7 @@ class MachineRecord:
     memory: str = ""
     maps_memory: bool = False
     machine_type: str = ""
+    runs_on: str = ""
     spawns: int = 0
     others: dict[str, Any] = field(default_factory=dict)
 

@@ -12,8 +12,8 @@ import pytest
 
 from clouds.driver import Kind, State
 from clouds.errors import CloudError
-from clouds.local import files, qemu
-from clouds.local.accelerator import TCG
+from clouds.local import files, memory, qemu
+from clouds.local.accelerator import KVM, TCG
 from clouds.local.driver import LocalCloud
 from clouds.local.machines import Machines
 from clouds.local.record import read_record, write_record
@@ -22,7 +22,8 @@ from clouds.local.waking import SUSPENDED, open_ports
 from clouds.partial import partial_folder
 from clouds.waiter import until
 from tests.clouds.local.small import needs_tools, order, so_called_qemu
-from tests.clouds.local.test_sockets import GREETING, Answer, serving, status
+from tests.clouds.local.test_sockets import GREETING, Answer, greeting, serving, status
+from tests.clouds.local.test_transport import qemu_of
 from tests.dead import dead_partial
 
 pytestmark = needs_tools
@@ -199,6 +200,9 @@ echo >>{tries}
         until(lambda: not qemu.is_alive(store.machine("one")), what="the end of the second try", timeout_s=20, poll_s=0.01)
         assert machines.is_up("one", TCG)
     assert len(tries.read_text().splitlines()) == 2 * starts
+    record = read_record(store.machine("one"))
+    assert record
+    assert record.runs_on == "tcg"
 
 
 @pytest.fixture
@@ -247,3 +251,15 @@ def test_machine_that_was_on_keeps_its_deadline(long_lived: Machines) -> None:
     record = read_record(folder)
     assert record and record.deadline_s == 60
     assert len(qemu.processes(folder)) == 2
+
+
+def test_memory_is_noted_as_that_of_the_accelerator_on_which_the_machine_runs(machines: Machines) -> None:
+    """A machine that was launched with `--accelerator tcg`, and a command without that where KVM works."""
+    folder = machines.store.machine("one")
+    record = read_record(folder)
+    assert record
+    write_record(folder, replace(record, runs_on="tcg"))
+    with serving(folder, qemu.QMP, qemu_of((10, 0)), greeting=greeting(10, 0)):
+        machines.suspend("one", KVM)
+    assert memory.difference(folder / SUSPENDED, memory.shape(record, TCG)) == ""
+    assert "frozen under tcg" in memory.difference(folder / SUSPENDED, memory.shape(record, KVM))
