@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clouds.local.mirrors import read_text
+from clouds.local.files import read_text
 
 _OS_RELEASE = (Path("/etc/os-release"), Path("/usr/lib/os-release"))
 """The first that exists holds (os-release(5))."""

@@ -29,6 +29,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a file, "" when it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def is_broken(path: Path) -> bool:
     """Say whether there is a file that is no record."""
     return path.exists() and read_json(path) is None

@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from clouds.local.definition import TEMPLATES
+from clouds.local.files import read_text
 
 _DEFAULT = TEMPLATES / "root/etc/apt/sources.list.d/debian.sources"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -78,14 +79,6 @@ def apt_config() -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file, "" when it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def is_http(url: str) -> bool:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 from clouds.errors import DeniedError
 from clouds.local.command import environment
+from clouds.local.files import read_text
 from clouds.local.host import which
-from clouds.local.mirrors import read_text
 
 NAMESPACE = ("mmdebstrap", "--unshare-helper")
 """Runs a command as root of a namespace whose ids are our range; our own id is not among them. See mmdebstrap(1)."""

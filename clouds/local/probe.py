@@ -19,8 +19,8 @@ from clouds.local import qemu
 from clouds.local.accelerator import KVM, KVM_NESTED, TCG, Accelerator, Choice
 from clouds.local.command import environment
 from clouds.local.computer import KERNEL, is_wsl
+from clouds.local.files import read_text
 from clouds.local.host import which
-from clouds.local.mirrors import read_text
 from clouds.waiter import until
 
 DEVICE = Path("/dev/kvm")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from clouds.errors import HostFullError
 from clouds.local.command import free_bytes
-from clouds.local.mirrors import read_text
+from clouds.local.files import read_text
 
 TREE_BYTES = 1536 * 2**20
 """What a tree may take with the packages that apt downloads into it; 580 MB were measured in November 2026."""

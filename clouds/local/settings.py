@@ -16,7 +16,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clouds.local.mirrors import Mirrors, apt_conf, apt_config, apt_options, host_mirrors, is_http, read_text, sources_list
+from clouds.local.files import read_text
+from clouds.local.mirrors import Mirrors, apt_conf, apt_config, apt_options, host_mirrors, is_http, sources_list
 
 GATEWAY = "10.0.2.2"
 """This computer's loopback address, as a guest in QEMU's user-mode network sees it."""
