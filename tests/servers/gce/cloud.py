@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from tests.servers.engine import Clock, Engine, timestamp
 from tests.servers.gce.catalog import PUBLIC_IMAGES, REGIONS, ZONES, region_of, seed
-from tests.servers.gce.engine import Clock, Engine, timestamp
 from tests.servers.gce.errors import ApiError, Json, backend_error, forbidden, invalid, not_found
 from tests.servers.gce.operations import Operations, Work
 from tests.servers.gce.schema import Call

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.servers.gce.engine import Engine, timestamp
+from tests.servers.engine import Engine, timestamp
 from tests.servers.gce.errors import ApiError, Json, invalid
 from tests.servers.gce.schema import Call
 from tests.servers.gce.store import Store, link, scope_of

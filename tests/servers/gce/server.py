@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tests.servers.gce.resources  # noqa: F401 - fills the table of methods
+from tests.servers.engine import Clock
 from tests.servers.gce import masks
 from tests.servers.gce.cloud import Cloud
-from tests.servers.gce.engine import Clock
 from tests.servers.gce.errors import ApiError, Json, unparsable
 from tests.servers.gce.faults import POSITIONS, Error, Fault, Hang, Page
 from tests.servers.gce.host import CloudHost

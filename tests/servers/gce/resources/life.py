@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tests.servers.engine import timestamp
 from tests.servers.gce.cloud import Cloud, serves
-from tests.servers.gce.engine import timestamp
 from tests.servers.gce.errors import ApiError, Json, bad_usage, not_ready
 from tests.servers.gce.operations import Work
 from tests.servers.gce.resources import addresses, disks, shutdown

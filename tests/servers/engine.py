@@ -1,4 +1,4 @@
-"""Time in the cloud: a clock that can be moved, and what is to happen later."""
+"""Time in a test server: a clock that can be moved, and actions that are due later."""
 
 from __future__ import annotations
 
