@@ -1,0 +1,316 @@
+"""moto's EC2 responses, made strict: one method per action that differs from moto's own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moto.core.exceptions import ServiceException
+from moto.core.responses import ActionResult, EmptyResult
+from moto.core.utils import camelcase_to_underscores, method_names_from_class
+from moto.ec2.responses import EC2Response
+
+from tests.servers.ec2 import consoles, images, launch, life, metadata, paging, states, tokens
+from tests.servers.ec2.cloud import CLOUDS, Cloud
+from tests.servers.ec2.errors import ApiError, NotServed, invalid_combination, invalid_value
+
+NOT_SERVED = {"request_spot_instances", "request_spot_fleet", "create_fleet", "register_image", "copy_snapshot", "create_snapshots"}
+"""What moto answers too leniently to be of use here."""
+
+Tree = dict[str, Any]
+
+
+class StrictResponse(EC2Response):
+    """Serves one request, whose parameters have been checked: `tree` holds them by their names in the service model."""
+
+    tree: Tree
+    action: str
+
+    @property
+    def cloud(self) -> Cloud:
+        return CLOUDS[self.current_account]
+
+    def call_action(self) -> Any:
+        """Serve; raises ApiError, which the server renders."""
+        name = camelcase_to_underscores(self.action)
+        if name not in method_names_from_class(type(self)) or name in NOT_SERVED:
+            raise NotServed(self.action)
+        try:
+            result = tokens.once(self.cloud, self.ec2_backend, self.action, self.tree, getattr(self, name))
+            if isinstance(result, ActionResult):
+                result = ActionResult(paging.page(self.action, self.tree, result.result, self.cloud.switches.page_size))
+                return self.serialized(result)
+        except ServiceException as error:
+            raise ApiError(error.code, error.message) from None
+        except NotImplementedError as error:
+            raise NotServed(f"{self.action}: {error}") from None
+        raise NotServed(self.action)
+
+    # Instances
+
+    def run_instances(self) -> ActionResult:
+        backend, tree = self.ec2_backend, self.tree
+        plan = launch.plan(backend, tree)
+        self.error_on_dryrun()
+        self._fill_in(plan)
+        result = super().run_instances()
+        self._begin(_made(result), plan, self.cloud.take_late())
+        return result
+
+    def _fill_in(self, plan: launch.Plan) -> None:
+        """Say what the request leaves open, so that moto need not guess."""
+        self.params["MinCount"] = plan.count
+        self.params["ImageId"] = plan.image.id
+        self.params["BlockDeviceMappings"] = plan.mappings
+        nics = self.params.get("NetworkInterfaces")
+        if nics:
+            nics[0]["SubnetId"] = plan.subnet.id
+        else:
+            self.params["SubnetId"] = plan.subnet.id
+        groups = [*self._get_param("SecurityGroupIds", []), *self._get_param("SecurityGroups", [])]
+        if not groups and not (nics and nics[0].get("Groups")):
+            default = self.ec2_backend.get_security_group_from_name("default", plan.subnet.vpc_id)
+            if nics:
+                nics[0]["Groups"] = [default.id]
+            else:
+                self.params["SecurityGroupIds"] = [default.id]
+
+    def _begin(self, made: list[Any], plan: launch.Plan, late: Any) -> None:
+        backend, tags = self.ec2_backend, self._parse_tag_specification()
+        for instance in made:
+            instance.launch_time = self.cloud.now()
+            instance.spot_instance_request_id = None
+            instance.disable_api_termination = bool(self.tree.get("DisableApiTermination"))
+            for nic in instance.nics.values():
+                nic.delete_on_termination = True
+                nic.public_ip = None
+            if plan.spot:
+                relaunch = self._relaunch()
+                backend.make_spot_request(instance, plan.spot, tags.get("spot-instances-request", {}), relaunch)
+            life.power_on(backend, instance, late)
+
+    def _relaunch(self) -> Any:
+        """Return what makes another instance like those of this request, for a persistent Spot request."""
+        backend, tree, parent = self.ec2_backend, self.tree, self
+
+        def relaunch() -> Any:
+            again = {key: value for key, value in tree.items() if key not in ("ClientToken", "TagSpecifications")}
+            plan = launch.plan(backend, {**again, "MinCount": 1, "MaxCount": 1})
+            parent.params.pop("TagSpecifications", None)
+            parent._fill_in(plan)
+            made = _made(EC2Response.run_instances(parent))
+            plan.spot = None
+            parent._begin(made, plan, None)
+            return made[0]
+
+        return relaunch
+
+    def _parse_block_device_mapping(self) -> list[Tree]:
+        """Return the disks in moto's form; `launch` has checked them."""
+        plain = {"SnapshotId": None, "VolumeSize": None, "VolumeType": None, "Iops": None, "KmsKeyId": None}
+        return [
+            {"DeviceName": mapping["DeviceName"], "NoDevice": None, "VirtualName": None, "Ebs": {**plain, **mapping["Ebs"]}}
+            for mapping in self.params["BlockDeviceMappings"]
+        ]
+
+    def start_instances(self) -> ActionResult:
+        self.error_on_dryrun()
+        return self._changed("StartingInstances", self.ec2_backend.start_all(self.tree["InstanceIds"]))
+
+    def stop_instances(self) -> ActionResult:
+        self.error_on_dryrun()
+        return self._changed("StoppingInstances", self.ec2_backend.stop_all(self.tree["InstanceIds"]))
+
+    def terminate_instances(self) -> ActionResult:
+        self.error_on_dryrun()
+        return self._changed("TerminatingInstances", self.ec2_backend.terminate_all(self.tree["InstanceIds"]))
+
+    def _changed(self, key: str, before: list[tuple[Any, Any]]) -> ActionResult:
+        found = [
+            {"InstanceId": instance.id, "CurrentState": states.shown(instance), "PreviousState": previous}
+            for instance, previous in before
+        ]
+        return ActionResult({key: found})
+
+    def describe_instances(self) -> ActionResult:
+        filters = {item["Name"]: item.get("Values", []) for item in self.tree.get("Filters", [])}
+        if self.tree.get("InstanceIds"):
+            return ActionResult(
+                {"Reservations": self.ec2_backend.get_reservations_by_instance_ids(self.tree["InstanceIds"], filters)}
+            )
+        return ActionResult({"Reservations": self.ec2_backend.all_reservations(filters)})
+
+    def modify_instance_attribute(self) -> Any:
+        """Change one attribute; some only while the instance is stopped."""
+        instance = self.ec2_backend.get_instance(self.tree["InstanceId"])
+        for name, attribute in _ATTRIBUTES.items():
+            if name in self.tree:
+                self.error_on_dryrun()
+                setattr(instance, attribute, self.tree[name]["Value"])
+                return EmptyResult()
+        if {"UserData", "InstanceType"} & set(self.tree) and instance.state != "stopped":
+            # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyInstanceAttribute.html
+            message = f"The instance '{instance.id}' is not in the 'stopped' state."
+            raise ApiError("IncorrectInstanceState", message)
+        return super().modify_instance_attribute()
+
+    def modify_instance_metadata_options(self) -> ActionResult:
+        instance = self.ec2_backend.get_instance(self.tree["InstanceId"])
+        known = instance.metadata_options
+        given = {key: self.tree[key] for key in _METADATA_OPTIONS if key in self.tree}
+        for key, value in given.items():
+            setattr(known, _METADATA_OPTIONS[key], value)
+        metadata.refresh(self.ec2_backend, instance)
+        return ActionResult({"InstanceId": instance.id, "InstanceMetadataOptions": known})
+
+    def create_tags(self) -> ActionResult:
+        launch.check_tag_list(self.tree.get("Tags", []))
+        result = super().create_tags()
+        for instance in self.ec2_backend.all_instances():
+            if instance.id in self.tree["Resources"]:
+                metadata.refresh(self.ec2_backend, instance)
+        return result
+
+    def get_console_output(self) -> ActionResult:
+        instance = self.ec2_backend.get_instance(self.tree["InstanceId"])
+        self.error_on_dryrun()
+        return ActionResult(consoles.output(self.cloud, instance, latest=bool(self.tree.get("Latest"))))
+
+    # Images and volumes
+
+    def create_image(self) -> ActionResult:
+        launch.check_tags(self.tree)
+        _check_taggable(self.tree, "image", "snapshot")
+        if self.tree.get("BlockDeviceMappings"):
+            raise NotServed("CreateImage with other disks than those of the instance")
+        instance = self.ec2_backend.get_instance(self.tree["InstanceId"])
+        self.ec2_backend.check_name(self.tree["Name"])
+        self.error_on_dryrun()
+        return ActionResult({"ImageId": self.ec2_backend.create_strict_image(instance, self.tree, _tags(self.tree)).id})
+
+    def copy_image(self) -> ActionResult:
+        launch.check_tags(self.tree)
+        source = self._in_region(self.tree["SourceRegion"]).get_image(self.tree["SourceImageId"])
+        self.error_on_dryrun()
+        return ActionResult({"ImageId": self.ec2_backend.copy_strict_image(source, self.tree, _tags(self.tree)).id})
+
+    def _in_region(self, region: str) -> Any:
+        from moto.ec2.models import ec2_backends
+
+        if region not in ec2_backends[self.current_account]:
+            raise invalid_value(f"Invalid value '{region}' for SourceRegion.")
+        return ec2_backends[self.current_account][region]
+
+    def describe_images(self) -> ActionResult:
+        found = super().describe_images().result["Images"]  # type: ignore[index]
+        shown = images.visible(found, self.tree, self.current_account, f"{self.cloud.now():%Y-%m-%dT%H:%M:%S}.000Z")
+        return ActionResult({"Images": shown})
+
+    def deregister_image(self) -> ActionResult:
+        self.error_on_dryrun()
+        image = self.ec2_backend.get_image(self.tree["ImageId"])
+        self.ec2_backend.deregister_image(image.id)
+        results = []
+        if self.tree.get("DeleteAssociatedSnapshots"):
+            for snapshot_id in image.snapshot_ids:
+                self.ec2_backend.delete_snapshot(snapshot_id)
+                results.append({"SnapshotId": snapshot_id, "ReturnCode": "success"})
+        return ActionResult({"Return": True, "DeleteSnapshotResults": results})
+
+    def disable_image(self) -> ActionResult:
+        return self._set_disabled("disabled")
+
+    def enable_image(self) -> ActionResult:
+        return self._set_disabled("available")
+
+    def _set_disabled(self, state: str) -> ActionResult:
+        image = self.ec2_backend.get_image(self.tree["ImageId"])
+        if image.owner_id != self.current_account:
+            raise images.not_owner(image.id)
+        self.error_on_dryrun()
+        image.state = state
+        return ActionResult({"Return": True})
+
+    def enable_image_deprecation(self) -> ActionResult:
+        self.error_on_dryrun()
+        self.ec2_backend.deprecate(self.tree["ImageId"], self.tree["DeprecateAt"])
+        return ActionResult({"Return": True})
+
+    def disable_image_deprecation(self) -> ActionResult:
+        self.error_on_dryrun()
+        self.ec2_backend.deprecate(self.tree["ImageId"], None)
+        return ActionResult({"Return": True})
+
+    def create_volume(self) -> ActionResult:
+        launch.check_tags(self.tree)
+        return super().create_volume()
+
+    def attach_volume(self) -> ActionResult:
+        self.ec2_backend.check_attachable(self.tree["VolumeId"], self.tree["InstanceId"])
+        return super().attach_volume()
+
+    def describe_snapshots(self) -> ActionResult:
+        """Return the snapshots that `OwnerIds` asks for: `self` are those of this account."""
+        found = super().describe_snapshots().result["Snapshots"]  # type: ignore[index]
+        owners = {self.current_account if owner == "self" else owner for owner in self.tree.get("OwnerIds", [])}
+        return ActionResult({"Snapshots": [one for one in found if not owners or one.owner_id in owners]})
+
+    # Spot and networks
+
+    def describe_spot_instance_requests(self) -> ActionResult:
+        for request_id in self.tree.get("SpotInstanceRequestIds", []):
+            if request_id not in self.ec2_backend.spot_instance_requests:
+                message = f"The spot instance request ID '{request_id}' does not exist"
+                raise ApiError("InvalidSpotInstanceRequestID.NotFound", message)
+        return super().describe_spot_instance_requests()
+
+    def describe_spot_price_history(self) -> ActionResult:
+        return ActionResult({"SpotPriceHistory": self.ec2_backend.price_history(self.tree)})
+
+    def delete_security_group(self) -> ActionResult:
+        if not self.tree.get("GroupId") and not self.tree.get("GroupName"):
+            raise ApiError("MissingParameter", "The request must contain the parameter groupName or groupId")
+        return super().delete_security_group()
+
+    def describe_addresses(self) -> ActionResult:
+        if self.tree.get("PublicIps") and self.tree.get("AllocationIds"):
+            raise invalid_combination("PublicIps and AllocationIds cannot be used together.")
+        return super().describe_addresses()
+
+
+_ATTRIBUTES = {
+    "InstanceInitiatedShutdownBehavior": "instance_initiated_shutdown_behavior",
+    "DisableApiTermination": "disable_api_termination",
+    "DisableApiStop": "disable_api_stop",
+    "SourceDestCheck": "source_dest_check",
+}
+
+_METADATA_OPTIONS = {
+    "HttpTokens": "http_tokens",
+    "HttpPutResponseHopLimit": "http_put_response_hop_limit",
+    "HttpEndpoint": "http_endpoint",
+    "HttpProtocolIpv6": "http_protocol_ipv6",
+    "InstanceMetadataTags": "instance_metadata_tags",
+}
+
+
+def _made(result: ActionResult) -> list[Any]:
+    """Return the instances of moto's answer to RunInstances."""
+    reservation: Any = result.result
+    return list(reservation.instances)
+
+
+def _tags(tree: Tree) -> dict[str, dict[str, str]]:
+    """Return the tags of a request by type of resource."""
+    found: dict[str, dict[str, str]] = {}
+    for one in tree.get("TagSpecifications", []):
+        tags = {tag["Key"]: tag.get("Value", "") for tag in one.get("Tags", [])}
+        found.setdefault(one.get("ResourceType", ""), {}).update(tags)
+    return found
+
+
+def _check_taggable(tree: Tree, *allowed: str) -> None:
+    """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateImage.html, TagSpecification.N; the text is a guess."""
+    for one in tree.get("TagSpecifications", []):
+        kind = one.get("ResourceType")
+        if kind not in allowed:
+            raise invalid_value(f"'{kind}' is not a valid taggable resource type for this operation.")

@@ -1,0 +1,333 @@
+"""The server as tests see it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import threading
+import time
+import traceback
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from moto.core.request import Request
+from moto.ec2.models import ec2_backends
+from moto.ssm.models import ssm_backends
+from moto.ssm.responses import SimpleSystemManagerResponse
+from moto.sts.responses import TokenResponse
+
+from tests.servers.ec2 import backend as _backend  # noqa: F401 - registers the class with moto
+from tests.servers.ec2 import life, unseen, wire
+from tests.servers.ec2.cloud import CLOUDS, Cloud, loopback_addresses
+from tests.servers.ec2.errors import ApiError, LateError, NotServed, internal_error
+from tests.servers.ec2.faults import POSITIONS, Error, Fault, Hang, Page
+from tests.servers.ec2.host import CloudHost
+from tests.servers.ec2.http import Ask, Reply, Server
+from tests.servers.ec2.inventory import lines
+from tests.servers.ec2.responses import StrictResponse
+from tests.servers.ec2.switches import Switches
+from tests.servers.engine import Clock
+from tests.servers.vm import ScriptedVms, Vms
+
+TICK_S = 0.02
+ACCESS_KEY, SECRET_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+"""The key of AWS's own examples: https://docs.aws.amazon.com/IAM/latest/UserGuide/security-creds.html."""
+_ACCOUNTS = itertools.count(111122223333)
+_CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One request that was served; `status` 0: held without an answer; `code` is that of a refusal."""
+
+    service: str
+    action: str
+    region: str
+    status: int
+    code: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Call:
+    """A request while it is served."""
+
+    ask: Ask
+    service: str = ""
+    region: str = ""
+    action: str = ""
+    params: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Return the action as faults name it: that of another service has its prefix, `ssm:GetParameter`."""
+        return self.action if self.service == "ec2" else f"{self.service}:{self.action}"
+
+
+class Ec2:
+    """A running server. Code that reads or changes the state of the cloud takes the lock."""
+
+    def __init__(self, cloud: Cloud, hang_s: float) -> None:
+        self.cloud, self.hang_s = cloud, hang_s
+        self.latency_s = 0.0
+        self.calls: list[Served] = []
+        self.crashes: list[str] = []
+        self._faults: list[Fault] = []
+        self._closing = threading.Event()
+        self._server = Server(self.serve_request, self._tick)
+        cloud.vms.bind(CloudHost(cloud))
+
+    @property
+    def account(self) -> str:
+        return self.cloud.account
+
+    @property
+    def switches(self) -> Switches:
+        return self.cloud.switches
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def client_arguments(self, region: str = "us-east-1") -> dict[str, Any]:
+        """Return what a boto3 client needs to reach this server."""
+        keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
+        return {"endpoint_url": self.url, "region_name": region, **keys}
+
+    def inventory(self) -> list[str]:
+        """Return everything that is billed or left behind, as `instances us-east-1a/NAME running`.
+
+        The name is the tag `Name`, else the id. Terminated instances, and what each new account has, are left out.
+        """
+        with self._settled():
+            return lines(self.cloud)
+
+    def instance(self, name: str) -> Any:
+        """Return moto's object of the instance with that id or name; of several, the newest."""
+        with self._settled():
+            return self._instance(name)
+
+    def count(self, action: str) -> int:
+        """Return how many requests for an action have been served."""
+        return sum(action in (call.action, f"{call.service}:{call.action}") for call in self.calls)
+
+    def fault(self, action: str, *, when: str = "before", error: Error, nth: int | None = 1) -> None:
+        """Let the nth call of an action from now on (each, with None) fail before or after its effect.
+
+        `error` is an ApiError (the answer), a LateError (the resource fails later), a Page (HTML, status 200), a function to
+        call, or "hang": no answer, for `hang_s`. Actions of other services have a prefix: `ssm:GetParameter`.
+        """
+        assert when in POSITIONS, when
+        if ":" not in action:
+            wire.operation(action)
+        with self.cloud.lock:
+            self._faults.append(Fault(action, when, error, nth))
+
+    def clear_faults(self) -> None:
+        with self.cloud.lock:
+            self._faults.clear()
+
+    def interrupt(self, name: str) -> None:
+        """Take a Spot instance away, after its notice."""
+        with self._settled():
+            instance = self._instance(name)
+            instance.ec2_backend.interrupt(instance)
+
+    def power_off(self, name: str) -> None:
+        """Let a guest power itself off."""
+        with self._settled():
+            instance = self._instance(name)
+            self.cloud.vms.stop(instance.id)
+            life.ended(instance.ec2_backend, instance)
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock of the cloud forward; what falls due meanwhile has happened when this returns."""
+        with self.cloud.lock:
+            self.cloud.engine.advance(seconds)
+
+    def is_open(self, name: str, port: int, source: str) -> bool:
+        """Return whether security groups let an address reach a TCP port of an instance."""
+        with self._settled():
+            instance = self._instance(name)
+            return bool(instance.ec2_backend.is_open(instance, port, source))
+
+    def metadata(self, name: str) -> Mapping[str, str]:
+        """Return what the metadata service of an instance serves; `metadata.MetadataServer` takes it."""
+        with self._settled():
+            return self.cloud.metadata[self._instance(name).id]
+
+    # Serving
+
+    def serve_request(self, ask: Ask) -> Reply:
+        """Serve one request; note it."""
+        if self.latency_s:
+            self._closing.wait(self.latency_s)
+        call, code = Call(ask), ""
+        try:
+            with self.cloud.lock:
+                self.cloud.engine.settle()
+                reply = self._handle(call)
+        except ApiError as error:
+            if isinstance(error, NotServed):
+                self.crashes.append(f"{call.name}: {error.message}")
+            reply, code = _refusal(call.service, error), error.code
+        except Page as page:
+            reply = Reply(200, page.text.encode(), {"Content-Type": "text/html; charset=UTF-8"})
+        except Hang:
+            self._note(call, 0, "")
+            self._closing.wait(self.hang_s)
+            raise
+        except Exception:
+            self.crashes.append(f"{call.name} {call.params}\n{traceback.format_exc()}")
+            reply, code = _refusal(call.service, internal_error()), "InternalError"
+        self._note(call, reply.status, code)
+        return reply
+
+    def _note(self, call: Call, status: int, code: str) -> None:
+        self.calls.append(Served(call.service, call.action, call.region, status, code, call.params))
+
+    def _handle(self, call: Call) -> Reply:
+        """Check and serve; the faults that are due strike before and after."""
+        _read(call)
+        tree = wire.check(call.action, call.params) if call.service == "ec2" else {}
+        due = [fault for fault in self._faults if fault.is_due(call.name)]
+        for fault in due:
+            if fault.when == "before":
+                fault.strike()
+        late = [fault.error for fault in due if isinstance(fault.error, LateError)]
+        self.cloud.late = late[0] if late else None
+        reply = self._ec2(call, tree) if call.service == "ec2" else _other(call, self.cloud.account)
+        assert self.cloud.late is None, f"{call.action} makes nothing that can fail late"
+        for fault in due:
+            if fault.when == "after":
+                fault.strike()
+        return reply
+
+    def _ec2(self, call: Call, tree: dict[str, Any]) -> Reply:
+        backend = ec2_backends[self.cloud.account][call.region]
+        before = set(unseen.things(backend)) if self.switches.unseen_calls or self.switches.untagged_calls else set()
+        with unseen.lagging(self.cloud, backend, call.action, tree):
+            response = StrictResponse()
+            response.tree, response.action = tree, call.action
+            status, _, body = response._dispatch(_request(call, self.cloud.account))
+        unseen.note_new(self.cloud, backend, before)
+        return Reply(int(status), body.encode() if isinstance(body, str) else body)
+
+    def _tick(self) -> None:
+        with self.cloud.lock:
+            try:
+                self.cloud.engine.settle()
+            except Exception:
+                self.crashes.append(traceback.format_exc())
+
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        with self.cloud.lock:
+            self.cloud.engine.settle()
+            yield
+
+    def _instance(self, name: str) -> Any:
+        found = [one for region in self.cloud.regions() for one in region.all_instances()]
+        named = [one for one in found if name in (one.id, one.ec2_backend.tags.get(one.id, {}).get("Name"))]
+        assert named, f"no instance {name} in {[one.id for one in found]}"
+        return named[-1]
+
+    @contextmanager
+    def running(self) -> Iterator[Ec2]:
+        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": TICK_S}, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._closing.set()
+            self._server.shutdown()
+            self._server.server_close()
+            self.cloud.vms.close()
+
+
+def _read(call: Call) -> None:
+    """Find out what is asked for; raises ApiError."""
+    found = _CREDENTIAL.search(call.ask.headers.get("Authorization", ""))
+    call.service = found[3] if found else "ec2"
+    if target := call.ask.headers.get("X-Amz-Target"):
+        call.action = target.rpartition(".")[2]
+    else:
+        call.params = dict(parse_qsl(call.ask.body.decode(), keep_blank_values=True))
+        call.action = call.params.get("Action", "")
+    if not found:
+        raise ApiError("MissingAuthenticationToken", "Request is missing Authentication Token")
+    call.region = found[2]
+    if found[1] != ACCESS_KEY:
+        raise ApiError("AuthFailure", "AWS was not able to validate the provided access credentials")
+    if call.service == "ec2" and not call.action:
+        raise ApiError("MissingAction", "The request is missing an action or a required parameter.")
+    if call.region not in ec2_backends["0" * 12].regions:
+        raise ApiError("AuthFailure", f"Credential should be scoped to a valid region, not '{call.region}'.")
+
+
+def _request(call: Call, account: str) -> Request:
+    headers = {**dict(call.ask.headers.items()), "x-moto-account-id": account}
+    return Request.from_primitives(call.ask.method, f"http://127.0.0.1{call.ask.path}", headers, call.ask.body)
+
+
+def _other(call: Call, account: str) -> Reply:
+    """Serve a request of another service as moto does."""
+    responses = {"ssm": SimpleSystemManagerResponse, "sts": TokenResponse}
+    if call.service not in responses:
+        raise NotServed(f"the service {call.service}")
+    ec2_backends[account][call.region]  # seeds the parameters
+    try:
+        status, _, body = responses[call.service].dispatch(_request(call, account))
+    except NotImplementedError as error:
+        raise NotServed(str(error)) from None
+    kind = "application/x-amz-json-1.1" if call.service == "ssm" else "text/xml"
+    return Reply(int(status), body.encode() if isinstance(body, str) else body, {"Content-Type": kind})
+
+
+def _refusal(service: str, error: ApiError) -> Reply:
+    """Return an error in the form of the service."""
+    if service == "ssm":
+        body = json.dumps({"__type": error.code, "message": error.message})
+        return Reply(error.status, body.encode(), {"Content-Type": "application/x-amz-json-1.1"})
+    if service == "sts":
+        inner = f"<Error><Type>Sender</Type><Code>{error.code}</Code><Message>{error.message}</Message></Error>"
+        return Reply(error.status, f"<ErrorResponse>{inner}<RequestId>{uuid.uuid4()}</RequestId></ErrorResponse>".encode())
+    return Reply(error.status, error.body().encode())
+
+
+@contextmanager
+def serve(
+    *,
+    vms: Vms | None = None,
+    state_s: float = 0.02,
+    image_s: float = 0.02,
+    hang_s: float = 30.0,
+    default_vpc: bool = True,
+    addresses: Iterator[str] | None = None,
+    clock: Clock = time.time,
+) -> Iterator[Ec2]:
+    """Run a server, which is one account of its own, until the block ends.
+
+    `state_s` is how long each change of state takes, `image_s` an image or snapshot. `addresses` are given to instances (by default
+    loopback addresses). `clock` returns seconds since the epoch; with one that stands still, only `advance` moves the time.
+    """
+    account = str(next(_ACCOUNTS))
+    cloud = Cloud(account, vms or ScriptedVms(), state_s=state_s, image_s=image_s, clock=clock)
+    cloud.has_default_vpc = default_vpc
+    ec2 = Ec2(cloud, hang_s)
+    cloud.addresses = addresses or loopback_addresses(ec2.port)
+    with ExitStack() as stack:
+        CLOUDS[account] = cloud
+        stack.callback(CLOUDS.pop, account)
+        for backends in (ec2_backends, ssm_backends):
+            stack.callback(backends.pop, account, None)
+        yield stack.enter_context(ec2.running())

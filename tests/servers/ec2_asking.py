@@ -1,0 +1,125 @@
+"""Asking the EC2 server: by boto3, and in plain HTTP, without a client library that would put a wrong request right."""
+
+from __future__ import annotations
+
+import http.client
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+if TYPE_CHECKING:
+    from tests.servers.ec2.server import Ec2
+
+STATE_S, IMAGE_S = 10.0, 60.0
+NOW = 1_792_000_000.0
+"""The time at which the clock of the servers stands, in seconds since the epoch: 2026-10-14T17:46:40Z."""
+DEBIAN = "136693071363"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGJ4qtaZ5aCZUQ4iAaIEcvQu3iJiVMIiVzHK4G2a4vyX tester"
+_AUTHORIZATION = (
+    "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20261014/us-east-1/ec2/aws4_request, SignedHeaders=host, Signature=0"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back to a request in plain HTTP."""
+
+    status: int
+    body: str
+
+    def text(self, name: str) -> str:
+        """Return the text of the first element of that name, "" when there is none."""
+        for element in ElementTree.fromstring(self.body).iter():
+            if element.tag.rpartition("}")[2] == name:
+                return element.text or ""
+        return ""
+
+
+def ask(ec2: Ec2, action: str, params: dict[str, Any] | None = None, *, authorization: str = _AUTHORIZATION) -> Answer:
+    """Send one request; `params` are as on the wire (`BlockDeviceMapping.1.Ebs.VolumeSize`)."""
+    connection = http.client.HTTPConnection("127.0.0.1", ec2.port, timeout=10)
+    try:
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        if authorization:
+            headers["Authorization"] = authorization
+        body = urlencode({"Action": action, "Version": "2016-11-15", **(params or {})})
+        connection.request("POST", "/", body, headers)
+        response = connection.getresponse()
+        return Answer(response.status, response.read().decode())
+    finally:
+        connection.close()
+
+
+def client(ec2: Ec2, service: str = "ec2", *, region: str = "us-east-1", attempts: int = 1) -> Any:
+    """Return a boto3 client that sends a request `attempts` times at most."""
+    import boto3
+    from botocore.config import Config
+
+    config = Config(retries={"total_max_attempts": attempts, "mode": "standard"}, connect_timeout=5, read_timeout=10)
+    return boto3.client(service, config=config, **ec2.client_arguments(region))
+
+
+def refused(call: Callable[..., Any], **params: Any) -> str:
+    """Return the code of the refusal that a call must get."""
+    return refusal(call, **params)[0]
+
+
+def refusal(call: Callable[..., Any], **params: Any) -> tuple[str, str, int]:
+    """Return code, message and HTTP status of the refusal that a call must get."""
+    from botocore.exceptions import ClientError
+
+    try:
+        answer = call(**params)
+    except ClientError as error:
+        return (
+            error.response["Error"]["Code"],
+            error.response["Error"]["Message"],
+            error.response["ResponseMetadata"]["HTTPStatusCode"],
+        )
+    raise AssertionError(f"not refused: {answer}")
+
+
+def base(api: Any, name: str = "debian-13-amd64-2026*") -> str:
+    """Return the id of the newest public image of a name."""
+    found = api.describe_images(Owners=[DEBIAN], Filters=[{"Name": "name", "Values": [name]}])["Images"]
+    return str(max(found, key=lambda image: image["CreationDate"])["ImageId"])
+
+
+def machine(api: Any, **changes: Any) -> dict[str, Any]:
+    """Return the parameters that make an instance called `one`."""
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "one"}]}]
+    plain = {"ImageId": base(api), "InstanceType": "t3.small", "MinCount": 1, "MaxCount": 1, "TagSpecifications": tags}
+    return {**plain, **changes}
+
+
+def launch(api: Any, **changes: Any) -> str:
+    """Ask for an instance, and return its id; it is pending."""
+    return str(api.run_instances(**machine(api, **changes))["Instances"][0]["InstanceId"])
+
+
+def boot(ec2: Ec2, api: Any, **changes: Any) -> str:
+    """Make an instance that runs, and return its id."""
+    instance_id = launch(api, **changes)
+    ec2.advance(STATE_S)
+    assert state(api, instance_id) == "running"
+    return instance_id
+
+
+def shown(api: Any, instance_id: str) -> dict[str, Any]:
+    """Return an instance as DescribeInstances has it."""
+    found: dict[str, Any] = api.describe_instances(InstanceIds=[instance_id])["Reservations"][0]["Instances"][0]
+    return found
+
+
+def state(api: Any, instance_id: str) -> str:
+    return str(shown(api, instance_id)["State"]["Name"])
+
+
+def image(ec2: Ec2, api: Any, instance_id: str, name: str = "mine", **more: Any) -> str:
+    """Make an image that is available, and return its id."""
+    image_id = str(api.create_image(InstanceId=instance_id, Name=name, **more)["ImageId"])
+    ec2.advance(IMAGE_S)
+    assert api.describe_images(ImageIds=[image_id])["Images"][0]["State"] == "available"
+    return image_id
