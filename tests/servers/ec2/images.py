@@ -281,20 +281,3 @@ def _own_tags(image: Any) -> dict[str, str]:
 
 def _stamp(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.000Z"
-
-
-def visible(images: list[Any], tree: Mapping, account: str, now: str) -> list[Any]:
-    """Leave out deprecated images of others and disabled ones, unless the request asks for them.
-
-    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ami-deprecate.html, .../disable-an-ami.html
-    """
-    if tree.get("ImageIds"):
-        return images
-    shown = [image for image in images if image.owner_id == account or image.is_public]
-    if not tree.get("IncludeDeprecated"):
-        shown = [
-            image for image in shown if image.owner_id == account or not image.deprecation_time or image.deprecation_time > now
-        ]
-    if not tree.get("IncludeDisabled"):
-        shown = [image for image in shown if image.state != "disabled"]
-    return shown

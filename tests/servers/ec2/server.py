@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import itertools
-import json
-import re
 import threading
 import time
 import traceback
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl
 
-from moto.core.request import Request
 from moto.ec2.models import ec2_backends
 from moto.ssm.models import ssm_backends
-from moto.ssm.responses import SimpleSystemManagerResponse
-from moto.sts.responses import TokenResponse
 
 from tests.servers.ec2 import backend as _backend  # noqa: F401 - registers the class with moto
 from tests.servers.ec2 import life, unseen, wire
@@ -30,15 +23,13 @@ from tests.servers.ec2.host import CloudHost
 from tests.servers.ec2.http import Ask, Reply, Server
 from tests.servers.ec2.inventory import lines
 from tests.servers.ec2.responses import StrictResponse
+from tests.servers.ec2.serving import ACCESS_KEY, SECRET_KEY, Call, moto_request, other_service, read, refusal
 from tests.servers.ec2.switches import Switches
 from tests.servers.engine import Clock
 from tests.servers.vm import ScriptedVms, Vms
 
 TICK_S = 0.02
-ACCESS_KEY, SECRET_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-"""The key of AWS's own examples: https://docs.aws.amazon.com/IAM/latest/UserGuide/security-creds.html."""
 _ACCOUNTS = itertools.count(111122223333)
-_CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +42,6 @@ class Served:
     status: int
     code: str = ""
     params: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class Call:
-    """A request while it is served."""
-
-    ask: Ask
-    service: str = ""
-    region: str = ""
-    action: str = ""
-    params: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        """Return the action as faults name it: that of another service has its prefix, `ssm:GetParameter`."""
-        return self.action if self.service == "ec2" else f"{self.service}:{self.action}"
 
 
 class Ec2:
@@ -179,7 +154,7 @@ class Ec2:
         except ApiError as error:
             if isinstance(error, NotServed):
                 self.crashes.append(f"{call.name}: {error.message}")
-            reply, code = _refusal(call.service, error), error.code
+            reply, code = refusal(call.service, error), error.code
         except Page as page:
             reply = Reply(200, page.text.encode(), {"Content-Type": "text/html; charset=UTF-8"})
         except Hang:
@@ -188,7 +163,7 @@ class Ec2:
             raise
         except Exception:
             self.crashes.append(f"{call.name} {call.params}\n{traceback.format_exc()}")
-            reply, code = _refusal(call.service, internal_error()), "InternalError"
+            reply, code = refusal(call.service, internal_error()), "InternalError"
         self._note(call, reply.status, code)
         return reply
 
@@ -197,7 +172,7 @@ class Ec2:
 
     def _handle(self, call: Call) -> Reply:
         """Check and serve; the faults that are due strike before and after."""
-        _read(call)
+        read(call)
         tree = wire.check(call.action, call.params) if call.service == "ec2" else {}
         due = [fault for fault in self._faults if fault.is_due(call.name)]
         for fault in due:
@@ -205,7 +180,7 @@ class Ec2:
                 fault.strike()
         late = [fault.error for fault in due if isinstance(fault.error, LateError)]
         self.cloud.late = late[0] if late else None
-        reply = self._ec2(call, tree) if call.service == "ec2" else _other(call, self.cloud.account)
+        reply = self._ec2(call, tree) if call.service == "ec2" else other_service(call, self.cloud.account)
         assert self.cloud.late is None, f"{call.action} makes nothing that can fail late"
         for fault in due:
             if fault.when == "after":
@@ -218,7 +193,7 @@ class Ec2:
         with unseen.lagging(self.cloud, backend, call.action, tree):
             response = StrictResponse()
             response.tree, response.action = tree, call.action
-            status, _, body = response._dispatch(_request(call, self.cloud.account))
+            status, _, body = response._dispatch(moto_request(call, self.cloud.account))
         unseen.note_new(self.cloud, backend, before)
         return Reply(int(status), body.encode() if isinstance(body, str) else body)
 
@@ -252,56 +227,6 @@ class Ec2:
             self._server.shutdown()
             self._server.server_close()
             self.cloud.vms.close()
-
-
-def _read(call: Call) -> None:
-    """Find out what is asked for; raises ApiError."""
-    found = _CREDENTIAL.search(call.ask.headers.get("Authorization", ""))
-    call.service = found[3] if found else "ec2"
-    if target := call.ask.headers.get("X-Amz-Target"):
-        call.action = target.rpartition(".")[2]
-    else:
-        call.params = dict(parse_qsl(call.ask.body.decode(), keep_blank_values=True))
-        call.action = call.params.get("Action", "")
-    if not found:
-        raise ApiError("MissingAuthenticationToken", "Request is missing Authentication Token")
-    call.region = found[2]
-    if found[1] != ACCESS_KEY:
-        raise ApiError("AuthFailure", "AWS was not able to validate the provided access credentials")
-    if call.service == "ec2" and not call.action:
-        raise ApiError("MissingAction", "The request is missing an action or a required parameter.")
-    if call.region not in ec2_backends["0" * 12].regions:
-        raise ApiError("AuthFailure", f"Credential should be scoped to a valid region, not '{call.region}'.")
-
-
-def _request(call: Call, account: str) -> Request:
-    headers = {**dict(call.ask.headers.items()), "x-moto-account-id": account}
-    return Request.from_primitives(call.ask.method, f"http://127.0.0.1{call.ask.path}", headers, call.ask.body)
-
-
-def _other(call: Call, account: str) -> Reply:
-    """Serve a request of another service as moto does."""
-    responses = {"ssm": SimpleSystemManagerResponse, "sts": TokenResponse}
-    if call.service not in responses:
-        raise NotServed(f"the service {call.service}")
-    ec2_backends[account][call.region]  # seeds the parameters
-    try:
-        status, _, body = responses[call.service].dispatch(_request(call, account))
-    except NotImplementedError as error:
-        raise NotServed(str(error)) from None
-    kind = "application/x-amz-json-1.1" if call.service == "ssm" else "text/xml"
-    return Reply(int(status), body.encode() if isinstance(body, str) else body, {"Content-Type": kind})
-
-
-def _refusal(service: str, error: ApiError) -> Reply:
-    """Return an error in the form of the service."""
-    if service == "ssm":
-        body = json.dumps({"__type": error.code, "message": error.message})
-        return Reply(error.status, body.encode(), {"Content-Type": "application/x-amz-json-1.1"})
-    if service == "sts":
-        inner = f"<Error><Type>Sender</Type><Code>{error.code}</Code><Message>{error.message}</Message></Error>"
-        return Reply(error.status, f"<ErrorResponse>{inner}<RequestId>{uuid.uuid4()}</RequestId></ErrorResponse>".encode())
-    return Reply(error.status, error.body().encode())
 
 
 @contextmanager

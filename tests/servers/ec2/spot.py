@@ -176,10 +176,15 @@ class Spot:
         else:
             request.set_status("instance-stopped-no-capacity", "There is no Spot capacity for your request.")
             life.stop(self, instance)
-            self.cloud.after(self.cloud.switches.respawn_s, lambda: self._resume(request, instance))
+            self._resume_later(request, instance)
+
+    def _resume_later(self, request: SpotRequest, instance: Any) -> None:
+        self.cloud.after(self.cloud.switches.respawn_s, lambda: self._resume(request, instance))
 
     def _resume(self, request: SpotRequest, instance: Any) -> None:
         """Start an instance that was stopped by an interruption: only the service can, once there is capacity."""
+        if instance.state == "stopping":
+            self._resume_later(request, instance)
         if instance.state == "stopped" and request.state != "cancelled":
             request.state = "active"
             request.set_status("fulfilled", "Your spot request is fulfilled.")

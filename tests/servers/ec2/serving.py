@@ -1,0 +1,87 @@
+"""A request on its way: what it asks for, and how another service or a refusal is answered."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
+
+from moto.core.request import Request
+from moto.ec2.models import ec2_backends
+from moto.ssm.responses import SimpleSystemManagerResponse
+from moto.sts.responses import TokenResponse
+
+from tests.servers.ec2.errors import ApiError, NotServed
+from tests.servers.ec2.http import Ask, Reply
+
+ACCESS_KEY, SECRET_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+"""The key of AWS's own examples: https://docs.aws.amazon.com/IAM/latest/UserGuide/security-creds.html."""
+_CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
+
+
+@dataclass(slots=True)
+class Call:
+    """A request while it is served."""
+
+    ask: Ask
+    service: str = ""
+    region: str = ""
+    action: str = ""
+    params: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Return the action as faults name it: that of another service has its prefix, `ssm:GetParameter`."""
+        return self.action if self.service == "ec2" else f"{self.service}:{self.action}"
+
+
+def read(call: Call) -> None:
+    """Find out what is asked for; raises ApiError."""
+    found = _CREDENTIAL.search(call.ask.headers.get("Authorization", ""))
+    call.service = found[3] if found else "ec2"
+    if target := call.ask.headers.get("X-Amz-Target"):
+        call.action = target.rpartition(".")[2]
+    else:
+        call.params = dict(parse_qsl(call.ask.body.decode(), keep_blank_values=True))
+        call.action = call.params.get("Action", "")
+    if not found:
+        raise ApiError("MissingAuthenticationToken", "Request is missing Authentication Token")
+    call.region = found[2]
+    if found[1] != ACCESS_KEY:
+        raise ApiError("AuthFailure", "AWS was not able to validate the provided access credentials")
+    if call.service == "ec2" and not call.action:
+        raise ApiError("MissingAction", "The request is missing an action or a required parameter.")
+    if call.region not in ec2_backends["0" * 12].regions:
+        raise ApiError("AuthFailure", f"Credential should be scoped to a valid region, not '{call.region}'.")
+
+
+def moto_request(call: Call, account: str) -> Request:
+    headers = {**dict(call.ask.headers.items()), "x-moto-account-id": account}
+    return Request.from_primitives(call.ask.method, f"http://127.0.0.1{call.ask.path}", headers, call.ask.body)
+
+
+def other_service(call: Call, account: str) -> Reply:
+    """Serve a request of another service as moto does."""
+    responses = {"ssm": SimpleSystemManagerResponse, "sts": TokenResponse}
+    if call.service not in responses:
+        raise NotServed(f"the service {call.service}")
+    ec2_backends[account][call.region]  # seeds the parameters
+    try:
+        status, _, body = responses[call.service].dispatch(moto_request(call, account))
+    except NotImplementedError as error:
+        raise NotServed(str(error)) from None
+    kind = "application/x-amz-json-1.1" if call.service == "ssm" else "text/xml"
+    return Reply(int(status), body.encode() if isinstance(body, str) else body, {"Content-Type": kind})
+
+
+def refusal(service: str, error: ApiError) -> Reply:
+    """Return an error in the form of the service."""
+    if service == "ssm":
+        body = json.dumps({"__type": error.code, "message": error.message})
+        return Reply(error.status, body.encode(), {"Content-Type": "application/x-amz-json-1.1"})
+    if service == "sts":
+        inner = f"<Error><Type>Sender</Type><Code>{error.code}</Code><Message>{error.message}</Message></Error>"
+        return Reply(error.status, f"<ErrorResponse>{inner}<RequestId>{uuid.uuid4()}</RequestId></ErrorResponse>".encode())
+    return Reply(error.status, error.body().encode())
