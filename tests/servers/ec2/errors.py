@@ -82,6 +82,7 @@ def unknown_parameter(name: str) -> ApiError:
 
 
 def invalid_action(action: str) -> ApiError:
+    """Return the error of https://github.com/joshlarsen/aws-recon/issues/138."""
     return ApiError("InvalidAction", f"The action {action} is not valid for this web service.")
 
 

@@ -166,7 +166,7 @@ class Instances:
         instances = self.get_multi_instances_by_id(instance_ids)
         for instance in instances:
             if instance.disable_api_termination:
-                # https://github.com/hashicorp/terraform-provider-aws/issues/17504
+                # https://github.com/rebuy-de/aws-nuke/issues/279
                 message = (
                     f"The instance '{instance.id}' may not be terminated. "
                     "Modify its 'disableApiTermination' instance attribute and try again."
@@ -183,7 +183,7 @@ class Instances:
         instances = self.get_multi_instances_by_id(instance_ids)
         for instance in instances:
             if instance.state != "running":
-                # https://github.com/cloudfoundry/bosh-aws-cpi-release/issues/13 names the code
+                # the code is that of the list of codes, the text a guess
                 message = f"The instance '{instance.id}' is not in a state from which it can be rebooted."
                 raise ApiError("IncorrectInstanceState", message)
         for instance in instances:

@@ -116,7 +116,7 @@ def _check_user_data(tree: Tree) -> None:
 def _check_key(backend: Any, tree: Tree) -> None:
     name = tree.get("KeyName")
     if name is not None and name not in backend.key_pairs:
-        # https://github.com/hashicorp/terraform/issues/4289
+        # https://github.com/hashicorp/vault-guides/issues/260
         raise ApiError("InvalidKeyPair.NotFound", f"The key pair '{name}' does not exist")
 
 
@@ -179,7 +179,7 @@ def _place(backend: Any, tree: Tree, kind: str, least: int) -> Any:
     """Return the subnet that the instances go to; raises ApiError."""
     nics = tree.get("NetworkInterfaces", [])
     if nics and (tree.get("SecurityGroupIds") or tree.get("SecurityGroups")):
-        # https://github.com/ansible/ansible/issues/20917
+        # https://github.com/aws/aws-sdk-php/issues/601
         message = "Network interfaces and an instance-level security groups may not be specified on the same request"
         raise invalid_combination(message)
     subnet_id = tree.get("SubnetId") or next((nic["SubnetId"] for nic in nics if "SubnetId" in nic), None)
@@ -187,14 +187,14 @@ def _place(backend: Any, tree: Tree, kind: str, least: int) -> Any:
     if subnet_id:
         subnet = backend.get_subnet(subnet_id)
         if zone not in (None, subnet.availability_zone):
-            raise invalid_value(
-                f"Value ({zone}) for parameter availabilityZone is invalid. The subnet is in {subnet.availability_zone}."
-            )
+            # https://github.com/InQuicker/kaws/pull/11
+            where = f"Subnet '{subnet.id}' is in the availability zone {subnet.availability_zone}"
+            raise invalid_value(f"Value ({zone}) for parameter availabilityZone is invalid. {where}")
         _check_zone(backend, kind, subnet.availability_zone, least)
         return subnet
     subnets = {subnet.availability_zone: subnet for subnet in backend.describe_subnets(filters={"default-for-az": ["true"]})}
     if not subnets:
-        # https://github.com/hashicorp/packer/issues/7143
+        # https://github.com/ryanmurakami/hbfl/issues/40
         raise ApiError("VPCIdNotSpecified", "No default VPC for this user")
     if zone:
         if zone not in {known.name for known in backend.describe_availability_zones()}:
@@ -237,7 +237,7 @@ def _zones_with(backend: Any, kind: str) -> list[str]:
 
 def _check_groups(backend: Any, tree: Tree, subnet: Any) -> None:
     if tree.get("SecurityGroups") and tree.get("SubnetId"):
-        # https://github.com/hashicorp/terraform/issues/575
+        # https://github.com/aws/aws-cli/issues/5679
         raise invalid_combination("The parameter groupName cannot be used with the parameter subnet")
     named = [
         *tree.get("SecurityGroupIds", []),
@@ -248,7 +248,7 @@ def _check_groups(backend: Any, tree: Tree, subnet: Any) -> None:
         if group is None:
             raise ApiError("InvalidGroup.NotFound", f"The security group '{group_id}' does not exist")
         if group.vpc_id != subnet.vpc_id:
-            # https://github.com/terraform-aws-modules/terraform-aws-eks/issues/799
+            # https://github.com/ansible/ansible-modules-core/issues/347
             raise ApiError("InvalidParameter", f"Security group {group_id} and subnet {subnet.id} belong to different networks.")
 
 

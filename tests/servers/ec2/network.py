@@ -57,7 +57,7 @@ class Network:
 
     def delete_subnet(self, subnet_id: str) -> Any:
         if any(nic.subnet.id == subnet_id for nic in self.enis.values()):
-            # https://github.com/hashicorp/terraform/issues/9101
+            # https://github.com/chef-boneyard/chef-provisioning-aws/issues/498
             message = f"The subnet '{subnet_id}' has dependencies and cannot be deleted."
             raise ApiError("DependencyViolation", message)
         return super().delete_subnet(subnet_id)  # type: ignore[misc]

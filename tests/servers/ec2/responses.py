@@ -137,6 +137,10 @@ class StrictResponse(ImageResponse):
         instance = self.ec2_backend.get_instance(self.tree["InstanceId"])
         for name, attribute in _ATTRIBUTES.items():
             if name in self.tree:
+                if name == "DisableApiTermination" and instance.lifecycle == "spot":
+                    # https://github.com/cloud-custodian/cloud-custodian/issues/2083
+                    message = "Modifying 'disableApiTermination' is not supported for spot instances."
+                    raise ApiError("UnsupportedOperation", message)
                 self.error_on_dryrun()
                 setattr(instance, attribute, self.tree[name]["Value"])
                 return EmptyResult()

@@ -17,13 +17,13 @@ SIZES_GB = {"gp2": (1, 16384), "gp3": (1, 65536), "io1": (4, 16384), "io2": (4, 
 class StrictVolume(Volume):
     """A volume that takes time to be made."""
 
-    state = "creating"
+    phase = "creating"
 
     @property
     def status(self) -> str:
         if self.attachment:
             return "in-use"
-        return self.state
+        return self.phase
 
 
 class StrictSnapshot(Snapshot):
@@ -75,10 +75,10 @@ class Volumes:
 
     def _volume_made(self, volume: StrictVolume) -> None:
         def done() -> None:
-            volume.state = "available"
+            volume.phase = "available"
 
         def failed(error: Exception) -> None:
-            volume.state = "error"
+            volume.phase = "error"
 
         self.cloud.when_all([self.disks[volume.id]], done, failed)
 
@@ -111,14 +111,17 @@ class Volumes:
         """Refuse an AttachVolume that comes too early or too late."""
         volume = self.get_volume(volume_id)  # type: ignore[attr-defined]
         instance = self.get_instance(instance_id)  # type: ignore[attr-defined]
-        if not volume.attachment and volume.state != "available":
+        if not volume.attachment and volume.phase != "available":
+            # https://github.com/andsens/build-debian-cloud/pull/85
             raise ApiError("IncorrectState", f"{volume_id} is not 'available'.")
         if instance.state not in ("running", "stopped"):
+            # https://github.com/ansible-collections/amazon.aws/pull/497
             raise ApiError("IncorrectState", f"Instance '{instance_id}' is not 'running'.")
 
     def detach_volume(self, volume_id: str, instance_id: str | None, device_path: str | None) -> Any:
         volume = self.get_volume(volume_id)  # type: ignore[attr-defined]
         if not volume.attachment:
+            # https://github.com/hashicorp/terraform/pull/9023
             raise ApiError("IncorrectState", f"Volume '{volume_id}' is in the 'available' state.")
         instance = volume.attachment.instance
         if instance_id not in (None, instance.id):

@@ -134,7 +134,7 @@ def _scalar(shape: Shape, given: str, where: str) -> Any:
 
 
 def _bad_enum(given: str, name: str) -> ApiError:
-    """Return the error of https://github.com/hashicorp/terraform-provider-aws/issues/20190 (an instance type), else a guess."""
+    """Return the error of https://github.com/getmoto/moto/issues/1695 (an instance type), else a guess."""
     if name == "InstanceType":
         return invalid_value(f"Invalid value '{given}' for InstanceType.")
     return invalid_value(f"Value ({given}) for parameter {name} is invalid.")
