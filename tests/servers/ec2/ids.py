@@ -40,6 +40,11 @@ def absent(thing_id: str) -> ApiError:
     return ApiError(code, message.format(thing_id))
 
 
+def has_code(thing_id: str) -> bool:
+    """Return whether `absent` knows the code for such an id."""
+    return prefix_of(thing_id) in _ABSENT
+
+
 def prefix_of(thing_id: str) -> str:
     return thing_id.split("-")[0]
 

@@ -9,7 +9,7 @@ from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import camelcase_to_underscores, method_names_from_class
 from moto.ec2.responses import EC2Response
 
-from tests.servers.ec2 import consoles, launch, life, metadata, paging, states, tokens
+from tests.servers.ec2 import consoles, ids, launch, life, metadata, paging, states, tokens, unseen
 from tests.servers.ec2.errors import ApiError, NotServed, invalid_combination
 from tests.servers.ec2.image_responses import ImageResponse
 
@@ -33,7 +33,7 @@ class StrictResponse(ImageResponse):
                 result = ActionResult(paging.page(self.action, self.tree, result.result, self.cloud.switches.page_size))
                 return self.serialized(result)
         except ServiceException as error:
-            raise ApiError(error.code, error.message) from None
+            raise ApiError(_CODES.get(error.code, error.code), error.message) from None
         except NotImplementedError as error:
             raise NotServed(f"{self.action}: {error}") from None
         raise NotServed(self.action)
@@ -161,6 +161,10 @@ class StrictResponse(ImageResponse):
 
     def create_tags(self) -> ActionResult:
         launch.check_tag_list(self.tree.get("Tags", []))
+        known = unseen.things(self.ec2_backend)
+        for resource_id in self.tree["Resources"]:
+            if resource_id not in known and ids.has_code(resource_id):
+                raise ids.absent(resource_id)
         result = super().create_tags()
         for instance in self.ec2_backend.all_instances():
             if instance.id in self.tree["Resources"]:
@@ -194,6 +198,9 @@ class StrictResponse(ImageResponse):
             raise invalid_combination("PublicIps and AllocationIds cannot be used together.")
         return super().describe_addresses()
 
+
+_CODES = {"InvalidKeyPair.Format": "InvalidKey.Format"}
+"""Codes that moto has otherwise than https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html."""
 
 _ATTRIBUTES = {
     "InstanceInitiatedShutdownBehavior": "instance_initiated_shutdown_behavior",
