@@ -177,3 +177,17 @@ def test_waiters_of_boto3_see_the_states(ec2: Ec2, api: Any) -> None:
     api.terminate_instances(InstanceIds=[one])
     ec2.advance(STATE_S)
     api.get_waiter("instance_terminated").wait(InstanceIds=[one], **fast)
+
+
+def test_status_checks_take_their_time(ec2: Ec2, api: Any) -> None:
+    ec2.switches.status_check_s = 90.0
+    one, pending = boot(ec2, api), launch(api)
+
+    def statuses(**more: Any) -> dict[str, str]:
+        found = api.describe_instance_status(**more)["InstanceStatuses"]
+        return {status["InstanceId"]: status["InstanceStatus"]["Status"] for status in found}
+
+    assert statuses() == {one: "initializing"}
+    assert statuses(IncludeAllInstances=True) == {one: "initializing", pending: "not-applicable"}
+    ec2.advance(90)
+    assert statuses(InstanceIds=[one]) == {one: "ok"}

@@ -132,6 +132,24 @@ class StrictResponse(ImageResponse):
             )
         return ActionResult({"Reservations": self.ec2_backend.all_reservations(filters)})
 
+    def describe_instance_status(self) -> ActionResult:
+        """Return running instances, or all with `IncludeAllInstances`."""
+        filters = {item["Name"]: item.get("Values", []) for item in self.tree.get("Filters", [])}
+        backend, ids_ = self.ec2_backend, self.tree.get("InstanceIds")
+        found = backend.get_multi_instances_by_id(ids_, filters) if ids_ else backend.all_instances(filters)
+        shown = [one for one in found if one.state == "running" or self.tree.get("IncludeAllInstances")]
+        return ActionResult({"InstanceStatuses": [self._status(instance) for instance in shown]})
+
+    def _status(self, instance: Any) -> Tree:
+        """Return the status checks: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceStatusSummary.html."""
+        started_at, check_s = self.cloud.console(instance.id).started_at, self.cloud.switches.status_check_s
+        is_passed = self.cloud.engine.now() >= started_at + check_s
+        status = "not-applicable" if instance.state != "running" else "ok" if is_passed else "initializing"
+        detail = [{"Name": "reachability", "Status": "passed" if status == "ok" else status}]
+        summary = {"Status": status, "Details": [] if status == "not-applicable" else detail}
+        shown = {"InstanceId": instance.id, "AvailabilityZone": instance.availability_zone, "InstanceState": states.shown(instance)}
+        return {**shown, "InstanceStatus": summary, "SystemStatus": summary}
+
     def modify_instance_attribute(self) -> Any:
         """Change one attribute; some only while the instance is stopped."""
         instance = self.ec2_backend.get_instance(self.tree["InstanceId"])

@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -195,7 +196,8 @@ class Ec2:
             response.tree, response.action = tree, call.action
             status, _, body = response._dispatch(moto_request(call, self.cloud.account))
         unseen.note_new(self.cloud, backend, before)
-        return Reply(int(status), body.encode() if isinstance(body, str) else body)
+        request_id = str(uuid.uuid4())
+        return Reply(int(status), body.replace("request-id", request_id, 1).encode(), {"x-amzn-RequestId": request_id})
 
     def _tick(self) -> None:
         with self.cloud.lock:

@@ -19,6 +19,7 @@ class Switches:
     `addresses`, `images`: quotas of a region: Elastic IP addresses, and AMIs of this account.
     `console_delay_s`: seconds from the start of an instance until its console has its first byte.
     `console_post_s`: seconds from a change of state until the output is posted that a call without `Latest` returns.
+    `status_check_s`: seconds from the start of an instance until its status checks have passed.
     `notice_s`: seconds between the notice of an interruption and the interruption.
     `respawn_s`: seconds until a persistent Spot request is fulfilled again.
     """
@@ -35,5 +36,6 @@ class Switches:
     images: int = 50_000
     console_delay_s: float = 0.0
     console_post_s: float = 0.0
+    status_check_s: float = 0.0
     notice_s: float = 120.0
     respawn_s: float = 5.0
