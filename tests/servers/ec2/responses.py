@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from moto.core.exceptions import ServiceException
@@ -25,7 +26,7 @@ class StrictResponse(ImageResponse):
     def call_action(self) -> Any:
         """Serve; raises ApiError, which the server renders."""
         name = camelcase_to_underscores(self.action)
-        if name not in method_names_from_class(type(self)) or name in NOT_SERVED:
+        if name not in _served():
             raise NotServed(self.action)
         try:
             result = tokens.once(self.cloud, self.ec2_backend, self.action, self.tree, getattr(self, name))
@@ -215,6 +216,11 @@ class StrictResponse(ImageResponse):
         if self.tree.get("PublicIps") and self.tree.get("AllocationIds"):
             raise invalid_combination("PublicIps and AllocationIds cannot be used together.")
         return super().describe_addresses()
+
+
+@cache
+def _served() -> frozenset[str]:
+    return frozenset(method_names_from_class(StrictResponse)) - NOT_SERVED
 
 
 _CODES = {"InvalidKeyPair.Format": "InvalidKey.Format"}

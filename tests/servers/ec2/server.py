@@ -67,6 +67,10 @@ class Ec2:
         return self.cloud.switches
 
     @property
+    def is_closed(self) -> bool:
+        return self._closing.is_set()
+
+    @property
     def port(self) -> int:
         return int(self._server.server_address[1])
 
