@@ -72,6 +72,18 @@ def own_home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tm
         monkeypatch.setenv("BAKEHOUSE_HOME", str(tmp_path / "home"))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def no_aws_settings() -> Iterator[None]:
+    """Keep all tests out of the user's AWS settings and accounts: profiles, keys, endpoints, the metadata service."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            patch.setenv(name, os.devnull)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     """Give an empty cloud."""

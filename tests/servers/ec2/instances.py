@@ -32,7 +32,7 @@ _VALUES: dict[str, Callable[[Any], Any]] = {
     "private-ip-address": lambda it: it.private_ip or "",
     "root-device-name": lambda it: it.root_device_name,
     "spot-instance-request-id": lambda it: getattr(it, "spot_instance_request_id", None) or "",
-    "state-reason-code": lambda it: it.state_reason.code,
+    "state-reason-code": states.reason_code,
     "subnet-id": lambda it: it.subnet_id,
     "vpc-id": lambda it: it.vpc_id,
 }

@@ -72,6 +72,7 @@ class StrictResponse(ImageResponse):
         backend, tags = self.ec2_backend, self._parse_tag_specification()
         for instance in made:
             instance.launch_time = self.cloud.now()
+            states.set_reason(instance, "", "")
             instance.spot_instance_request_id = None
             instance.disable_api_termination = bool(self.tree.get("DisableApiTermination"))
             for nic in instance.nics.values():

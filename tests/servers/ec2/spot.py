@@ -195,7 +195,7 @@ class Spot:
         request = self.request_of(instance)
         if request is None or request.instance is not instance:
             return
-        by_service = instance.state_reason.code == "Server.SpotInstanceTermination"
+        by_service = states.reason_code(instance) == "Server.SpotInstanceTermination"
         if not by_service:
             request.set_status("instance-terminated-by-user", "You terminated the instance.")
         if request.state == "cancelled":

@@ -23,8 +23,12 @@ def shown(instance: Any) -> dict[str, Any]:
 
 def set_reason(instance: Any, code: str, message: str, *, transition: str = "") -> None:
     """Note why; `transition` is the older, free text (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html)."""
-    instance.state_reason = StateReason(f"{code}: {message}" if code else "", code)
+    instance.state_reason = StateReason(f"{code}: {message}", code) if code else None
     instance._reason = transition
+
+
+def reason_code(instance: Any) -> str:
+    return instance.state_reason.code if instance.state_reason else ""
 
 
 def by_user(instance: Any, now: datetime) -> None:
