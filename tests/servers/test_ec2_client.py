@@ -21,7 +21,7 @@ WAITS: dict[str, Any] = {"WaiterConfig": {"Delay": 0.02, "MaxAttempts": 500}}
 
 
 def test_the_aws_cli_starts_an_instance(ec2: Ec2, api: Any, tmp_path: Path) -> None:
-    from tests.servers.ec2.server import ACCESS_KEY, SECRET_KEY
+    from tests.servers.ec2.serving import ACCESS_KEY, SECRET_KEY
 
     keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_DEFAULT_REGION": "us-east-1"}
     environment = {

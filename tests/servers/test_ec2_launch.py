@@ -163,3 +163,21 @@ def test_without_a_default_network_a_subnet_is_needed() -> None:
         one = launch(api, SubnetId=subnet)
         assert shown(api, one)["VpcId"] == vpc
         assert not ec2.crashes
+
+
+def test_disks_have_the_performance_that_is_asked_for(ec2: Ec2, api: Any) -> None:
+    disks = [
+        {"DeviceName": "/dev/xvda", "Ebs": {"VolumeType": "gp3", "Iops": 4000, "Throughput": 250}},
+        {"DeviceName": "/dev/sdf", "Ebs": {"VolumeType": "io2", "Iops": 500, "VolumeSize": 10, "DeleteOnTermination": True}},
+    ]
+    boot(ec2, api, BlockDeviceMappings=disks)
+    found = {volume["Attachments"][0]["Device"]: volume for volume in api.describe_volumes()["Volumes"]}
+    assert [found["/dev/xvda"][name] for name in ("VolumeType", "Iops", "Throughput", "Size")] == ["gp3", 4000, 250, 8]
+    assert [found["/dev/sdf"][name] for name in ("VolumeType", "Iops", "Size")] == ["io2", 500, 10]
+
+
+def test_a_second_disk_is_kept_unless_told_otherwise(ec2: Ec2, api: Any) -> None:
+    one = boot(ec2, api, BlockDeviceMappings=[{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 10}}])
+    api.terminate_instances(InstanceIds=[one])
+    ec2.advance(STATE_S)
+    assert [volume["Size"] for volume in api.describe_volumes()["Volumes"]] == [10]

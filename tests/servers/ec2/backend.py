@@ -8,7 +8,7 @@ from moto.ec2 import models
 from moto.ec2.models import EC2Backend, ec2_backends
 from moto.ssm.models import Parameter, ssm_backends
 
-from tests.servers.ec2 import catalog, launch
+from tests.servers.ec2 import catalog, tag_rules
 from tests.servers.ec2.cloud import CLOUDS
 from tests.servers.ec2.errors import ApiError, invalid_value
 from tests.servers.ec2.images import Images
@@ -32,7 +32,7 @@ class StrictBackend(Instances, Images, Volumes, Spot, Network, EC2Backend):  # t
         _seed_parameters(self)
 
     def create_tags(self, resource_ids: list[str], tags: dict[str, str]) -> bool:
-        launch.check_tag_list([{"Key": key, "Value": value} for key, value in tags.items()])
+        tag_rules.check_list([{"Key": key, "Value": value} for key, value in tags.items()])
         for resource_id in resource_ids:
             if len({*self.tags.get(resource_id, {}), *tags}) > 50:
                 raise ApiError("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")

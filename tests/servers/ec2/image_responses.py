@@ -8,7 +8,7 @@ from moto.core.responses import ActionResult
 from moto.ec2.models import ec2_backends
 from moto.ec2.responses import EC2Response
 
-from tests.servers.ec2 import images, launch
+from tests.servers.ec2 import images, tag_rules
 from tests.servers.ec2.cloud import CLOUDS, Cloud
 from tests.servers.ec2.errors import NotServed, invalid_value
 
@@ -26,8 +26,7 @@ class ImageResponse(EC2Response):
         return CLOUDS[self.current_account]
 
     def create_image(self) -> ActionResult:
-        launch.check_tags(self.tree)
-        _check_taggable(self.tree, "image", "snapshot")
+        tag_rules.check(self.tree, "image", "snapshot")
         if self.tree.get("BlockDeviceMappings"):
             raise NotServed("CreateImage with other disks than those of the instance")
         instance = self.ec2_backend.get_instance(self.tree["InstanceId"])
@@ -36,7 +35,7 @@ class ImageResponse(EC2Response):
         return ActionResult({"ImageId": self.ec2_backend.create_strict_image(instance, self.tree, _tags(self.tree)).id})
 
     def copy_image(self) -> ActionResult:
-        launch.check_tags(self.tree)
+        tag_rules.check(self.tree, "image", "snapshot")
         source = self._in_region(self.tree["SourceRegion"]).get_image(self.tree["SourceImageId"])
         self.error_on_dryrun()
         return ActionResult({"ImageId": self.ec2_backend.copy_strict_image(source, self.tree, _tags(self.tree)).id})
@@ -87,7 +86,7 @@ class ImageResponse(EC2Response):
         return ActionResult({"Return": True})
 
     def create_volume(self) -> ActionResult:
-        launch.check_tags(self.tree)
+        tag_rules.check(self.tree, "volume")
         return super().create_volume()
 
     def attach_volume(self) -> ActionResult:
@@ -108,14 +107,6 @@ def _tags(tree: Tree) -> dict[str, dict[str, str]]:
         tags = {tag["Key"]: tag.get("Value", "") for tag in one.get("Tags", [])}
         found.setdefault(one.get("ResourceType", ""), {}).update(tags)
     return found
-
-
-def _check_taggable(tree: Tree, *allowed: str) -> None:
-    """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateImage.html, TagSpecification.N; the text is a guess."""
-    for one in tree.get("TagSpecifications", []):
-        kind = one.get("ResourceType")
-        if kind not in allowed:
-            raise invalid_value(f"'{kind}' is not a valid taggable resource type for this operation.")
 
 
 def visible(images: list[Any], tree: Tree, account: str, now: str) -> list[Any]:

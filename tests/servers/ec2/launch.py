@@ -12,7 +12,7 @@ from typing import Any
 
 from moto.ec2.models.instance_types import INSTANCE_TYPE_OFFERINGS, INSTANCE_TYPES
 
-from tests.servers.ec2 import spot
+from tests.servers.ec2 import spot, tag_rules
 from tests.servers.ec2.errors import (
     ApiError,
     NotServed,
@@ -26,6 +26,8 @@ from tests.servers.ec2.images import unavailable_image
 from tests.servers.ec2.states import GONE
 
 USER_DATA_BYTES = 16_384
+TAGGABLE = ("instance", "volume", "network-interface", "spot-instances-request", "elastic-gpu")
+"""https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RunInstances.html, TagSpecification.N."""
 
 Tree = dict[str, Any]
 
@@ -57,7 +59,8 @@ def plan(backend: Any, tree: Tree) -> Plan:
     _check_architecture(kind, image)
     _check_user_data(tree)
     _check_key(backend, tree)
-    check_tags(tree)
+    tag_rules.check(tree, *TAGGABLE)
+    _check_profile(backend, tree)
     mappings = _mappings(image, tree)
     subnet = _place(backend, tree, kind, least)
     _check_groups(backend, tree, subnet)
@@ -120,28 +123,17 @@ def _check_key(backend: Any, tree: Tree) -> None:
         raise ApiError("InvalidKeyPair.NotFound", f"The key pair '{name}' does not exist")
 
 
-def check_tags(tree: Tree) -> None:
-    """Refuse tags that no resource may have: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html#tag-restrictions."""
-    for specification in tree.get("TagSpecifications", []):
-        check_tag_list(specification.get("Tags", []))
+def _check_profile(backend: Any, tree: Tree) -> None:
+    """Refuse an instance profile that moto's IAM does not know: https://github.com/CiscoDevNet/cloud-cml/issues/4."""
+    from moto.iam.models import iam_backends
 
-
-def check_tag_list(tags: list[Tree]) -> None:
-    keys = [tag.get("Key", "") for tag in tags]
-    for tag in tags:
-        key = tag.get("Key", "")
-        if key.startswith("aws:"):
-            # https://github.com/AndrewFarley/AWS-Automated-Daily-Instance-AMI-Snapshots/issues/7
-            message = f"Value ( {key} ) for parameter key is invalid. Tag keys starting with 'aws:' are reserved for internal use"
-            raise invalid_value(message)
-        if not key or len(key) > 127:
-            raise invalid_value(f"Tag key exceeds the maximum length of 127 characters, or is empty: '{key}'")
-        if len(tag.get("Value", "")) > 255:
-            raise invalid_value(f"Tag value exceeds the maximum length of 255 characters: '{tag['Value']}'")
-    if len(set(keys)) < len(keys):
-        raise invalid_value("Duplicate tag key specified.")
-    if len(keys) > 50:
-        raise ApiError("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
+    profile = tree.get("IamInstanceProfile", {})
+    known = iam_backends[backend.account_id]["aws"].instance_profiles.values() if profile else ()
+    for name, attribute in (("Name", "name"), ("Arn", "arn")):
+        value = profile.get(name)
+        if value is not None and value not in {getattr(one, attribute) for one in known}:
+            what = f"Invalid IAM Instance Profile {'name' if name == 'Name' else 'ARN'}"
+            raise invalid_value(f"Value ({value}) for parameter iamInstanceProfile.{attribute} is invalid. {what}")
 
 
 def _mappings(image: Any, tree: Tree) -> list[Tree]:
@@ -155,7 +147,8 @@ def _mappings(image: Any, tree: Tree) -> list[Tree]:
             found.pop(device, None)
             continue
         ebs = given.get("Ebs", {})
-        known = found.get(device, {"DeleteOnTermination": True, "VolumeType": "gp2", "Encrypted": False})
+        # whether another disk is kept by default, the documents do not say: the server keeps it, so that one forgotten shows
+        known = found.get(device, {"DeleteOnTermination": False, "VolumeType": "gp2", "Encrypted": False})
         if not ebs.get("SnapshotId") and not known.get("SnapshotId") and "VolumeSize" not in ebs:
             # https://github.com/nortontruter/infracoders-workshop/pull/3
             message = f"Either snapshot ID or volume size must be provided for: {device}"
@@ -239,6 +232,11 @@ def _check_groups(backend: Any, tree: Tree, subnet: Any) -> None:
     if tree.get("SecurityGroups") and tree.get("SubnetId"):
         # https://github.com/aws/aws-cli/issues/5679
         raise invalid_combination("The parameter groupName cannot be used with the parameter subnet")
+    for name in tree.get("SecurityGroups", []):
+        if backend.get_security_group_from_name(name, subnet.vpc_id) is None:
+            # https://github.com/aws/aws-cli/issues/5348
+            message = f"The security group '{name}' does not exist in default VPC '{subnet.vpc_id}'"
+            raise ApiError("InvalidGroup.NotFound", message)
     named = [
         *tree.get("SecurityGroupIds", []),
         *(group for nic in tree.get("NetworkInterfaces", []) for group in nic.get("Groups", [])),

@@ -10,7 +10,7 @@ from moto.core.responses import ActionResult, EmptyResult
 from moto.core.utils import camelcase_to_underscores, method_names_from_class
 from moto.ec2.responses import EC2Response
 
-from tests.servers.ec2 import consoles, ids, launch, life, metadata, paging, states, tokens, unseen
+from tests.servers.ec2 import consoles, ids, launch, life, metadata, paging, states, tag_rules, tokens, unseen
 from tests.servers.ec2.errors import ApiError, NotServed, invalid_combination
 from tests.servers.ec2.image_responses import ImageResponse
 
@@ -78,10 +78,20 @@ class StrictResponse(ImageResponse):
             for nic in instance.nics.values():
                 nic.delete_on_termination = True
                 nic.public_ip = None
+                nic.add_tags(tags.get("network-interface", {}))
+            self._set_performance(instance, plan)
             if plan.spot:
                 relaunch = self._relaunch()
                 backend.make_spot_request(instance, plan.spot, tags.get("spot-instances-request", {}), relaunch)
             life.power_on(backend, instance, late)
+
+    def _set_performance(self, instance: Any, plan: launch.Plan) -> None:
+        """Give the volumes the type, IOPS and throughput that moto does not pass on."""
+        wanted = {mapping["DeviceName"]: mapping["Ebs"] for mapping in plan.mappings}
+        for device, block in instance.get_block_device_mapping:
+            volume, ebs = self.ec2_backend.volumes[block.volume_id], wanted[device]
+            volume.volume_type = ebs["VolumeType"]
+            volume.iops, volume.throughput = ebs.get("Iops", volume.iops), ebs.get("Throughput", volume.throughput)
 
     def _relaunch(self) -> Any:
         """Return what makes another instance like those of this request, for a persistent Spot request."""
@@ -101,9 +111,14 @@ class StrictResponse(ImageResponse):
 
     def _parse_block_device_mapping(self) -> list[Tree]:
         """Return the disks in moto's form; `launch` has checked them."""
-        plain = {"SnapshotId": None, "VolumeSize": None, "VolumeType": None, "Iops": None, "KmsKeyId": None}
+        plain = {"SnapshotId": None, "VolumeSize": None, "Iops": None, "KmsKeyId": None}
         return [
-            {"DeviceName": mapping["DeviceName"], "NoDevice": None, "VirtualName": None, "Ebs": {**plain, **mapping["Ebs"]}}
+            {
+                "DeviceName": mapping["DeviceName"],
+                "NoDevice": None,
+                "VirtualName": None,
+                "Ebs": {**plain, **mapping["Ebs"], "VolumeType": "gp3"},
+            }
             for mapping in self.params["BlockDeviceMappings"]
         ]
 
@@ -180,7 +195,7 @@ class StrictResponse(ImageResponse):
         return ActionResult({"InstanceId": instance.id, "InstanceMetadataOptions": known})
 
     def create_tags(self) -> ActionResult:
-        launch.check_tag_list(self.tree.get("Tags", []))
+        tag_rules.check_list(self.tree.get("Tags", []))
         known = unseen.things(self.ec2_backend)
         for resource_id in self.tree["Resources"]:
             if resource_id not in known and ids.has_code(resource_id):

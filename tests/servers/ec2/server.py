@@ -201,7 +201,7 @@ class Ec2:
             status, _, body = response._dispatch(moto_request(call, self.cloud.account))
         unseen.note_new(self.cloud, backend, before)
         request_id = str(uuid.uuid4())
-        return Reply(int(status), body.replace("request-id", request_id, 1).encode(), {"x-amzn-RequestId": request_id})
+        return Reply(int(status), str(body).replace("request-id", request_id, 1).encode(), {"x-amzn-RequestId": request_id})
 
     def _tick(self) -> None:
         with self.cloud.lock:

@@ -5,6 +5,28 @@ from __future__ import annotations
 from tests.servers.ec2_wrong.rows import API, CODES, THREAD, run
 
 LAUNCHES = [
+    run(
+        "unknown instance profile",
+        THREAD + "CiscoDevNet/cloud-cml/issues/4",
+        "InvalidParameterValue",
+        "Value (none) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name",
+        IamInstanceProfile__Name="none",
+    ),
+    run(
+        "unknown group by name",
+        THREAD + "aws/aws-cli/issues/5348",
+        "InvalidGroup.NotFound",
+        "The security group 'none' does not exist in default VPC",
+        SecurityGroup__1="none",
+    ),
+    run(
+        "tags for what a launch does not make",
+        THREAD + "aws/aws-cli/issues/2865",
+        "InvalidParameterValue",
+        "'image' is not a valid taggable resource type for this operation.",
+        TagSpecification__1__ResourceType="image",
+        TagSpecification__1__Tag__1__Key="a",
+    ),
     run("more at least than at most", API + "API_RunInstances.html", "InvalidParameterValue", "maximum number", MinCount=2),
     run("no image", API + "API_RunInstances.html", "MissingParameter", "ImageId", without="ImageId"),
     run(
