@@ -140,6 +140,11 @@ class Ec2:
             instance = self._instance(name)
             return bool(instance.ec2_backend.is_open(instance, port, source))
 
+    def serial(self, name: str, port: int = 1) -> bytes:
+        """Return what is kept of the output of an instance's serial port."""
+        with self._settled():
+            return self.cloud.vms.serial(self._instance(name).id, port).read(0)[1]
+
     def metadata(self, name: str) -> Mapping[str, str]:
         """Return what the metadata service of an instance serves; `metadata.MetadataServer` takes it."""
         with self._settled():
