@@ -171,3 +171,10 @@ def test_filters_of_images(ec2: Ec2, api: Any) -> None:
         "debian-13-arm64-20261019-1890",
     ]
     assert names(root_device_type="instance-store") == []
+
+
+def test_images_have_a_quota(ec2: Ec2, api: Any) -> None:
+    one = boot(ec2, api)
+    ec2.switches.images = 1
+    image(ec2, api, one, "first", NoReboot=True)
+    assert refused(api.create_image, InstanceId=one, Name="second") == "ResourceLimitExceeded"

@@ -81,6 +81,19 @@ def test_a_persistent_one_can(ec2: Ec2, api: Any) -> None:
     assert state(api, one) == "running"
 
 
+def test_the_request_of_a_stopped_instance_lags_behind(ec2: Ec2, api: Any) -> None:
+    ec2.switches.spot_lag_s = 30.0
+    one = boot(ec2, api, **PERSISTENT_STOP)
+    api.stop_instances(InstanceIds=[one])
+    ec2.advance(STATE_S)
+    assert (state(api, one), _request(api)["State"], _request(api)["Status"]["Code"]) == ("stopped", "active", "marked-for-stop")
+    assert refused(api.start_instances, InstanceIds=[one]) == "IncorrectSpotRequestState"
+    ec2.advance(30)
+    assert (_request(api)["State"], _request(api)["Status"]["Code"]) == ("disabled", "instance-stopped-by-user")
+    api.start_instances(InstanceIds=[one])
+    assert (_request(api)["State"], _request(api)["Status"]["Code"]) == ("active", "fulfilled")
+
+
 def test_an_interruption_gives_notice_and_then_terminates(ec2: Ec2, api: Any) -> None:
     one = boot(ec2, api, InstanceMarketOptions=SPOT)
     ec2.interrupt(one)

@@ -49,10 +49,8 @@ def now_of(cloud: Cloud, instance_id: str) -> bytes:
 def output(cloud: Cloud, instance: Any, *, latest: bool) -> dict[str, Any]:
     """Return the answer to GetConsoleOutput; raises ApiError."""
     if latest and INSTANCE_TYPES[instance.instance_type].get("Hypervisor") != "nitro":
-        # The documentation has the restriction; code and text are a guess.
-        message = (
-            "This instance type does not support retrieving the latest console logs. Only instances built on Nitro support it."
-        )
+        # code and text: github.com/aws/eks-node-monitoring-agent, the end-to-end test of its console logging
+        message = "This instance type does not support retrieving the latest console logs"
         raise ApiError("UnsupportedOperation", message)
     console = cloud.console(instance.id)
     if latest and instance.state not in ("stopped", *GONE):

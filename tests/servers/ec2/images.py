@@ -120,9 +120,10 @@ class Images:
                 # https://github.com/hashicorp/terraform-aws-consul/pull/131
                 raise ApiError("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {image.id}")
         if len(self.own_images()) >= self.cloud.switches.images:
-            raise ApiError(
-                "AMILimitExceeded", f"You have reached the maximum of {self.cloud.switches.images} AMIs for this account."
-            )
+            # https://github.com/coreos/fedora-coreos-tracker/issues/1810 has the words for public images; these are a guess
+            quota = self.cloud.switches.images
+            message = f"You have reached your quota of {quota} for the number of images allowed in this Region."
+            raise ApiError("ResourceLimitExceeded", message)
 
     def own_images(self) -> list[Any]:
         return [image for image in self.amis.values() if image.owner_id == self.account_id]

@@ -113,17 +113,19 @@ class Instances:
         for instance in instances:
             if instance.state == "stopped":
                 states.set_reason(instance, "", "")
+                self.spot_instance_started(instance)  # type: ignore[attr-defined]
                 life.power_on(self, instance, late)
         return before
 
     def _check_spot_start(self, instance: Any) -> None:
-        """Refuse to start what an interruption has stopped; the text is a guess.
+        """Refuse to start a Spot instance whose request does not allow it, yet or at all.
 
-        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-interruptions.html: only the service can start it.
+        https://github.com/hashicorp/terraform-provider-aws/issues/33399;
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-interruptions.html: what it has stopped, the service alone starts.
         """
         request = self.request_of(instance)  # type: ignore[attr-defined]
-        if request and request.status["Code"] == "instance-stopped-no-capacity":
-            why = "the associated Spot Instance request is not in an appropriate state."
+        if request and request.state != "disabled":
+            why = "the associated Spot Instance request is not in an appropriate state to support start."
             message = f"You can't start the Spot Instance '{instance.id}' because {why}"
             raise ApiError("IncorrectSpotRequestState", message)
 
@@ -136,6 +138,8 @@ class Instances:
         for instance in instances:
             if instance.state == "running":
                 states.by_user(instance, self.cloud.now())
+                if request := self.request_of(instance):  # type: ignore[attr-defined]
+                    request.set_status("marked-for-stop", "The Spot Instance is marked for stopping.")
                 life.stop(self, instance)
         return before
 

@@ -121,6 +121,7 @@ def stop(backend: Any, instance: Any) -> None:
             set_state(instance, "stopped")
             take_address(backend, instance)
             cloud.count_room(instance, 1)
+            backend.spot_instance_stopped(instance)
 
     _after_shutdown(cloud, instance, cloud.vms.stop, off)
 

@@ -174,6 +174,7 @@ class Spot:
             request.set_status("instance-terminated-no-capacity", "There is no Spot capacity for your request.")
             life.terminate(self, instance)
         else:
+            request.state = "open"
             request.set_status("instance-stopped-no-capacity", "There is no Spot capacity for your request.")
             life.stop(self, instance)
             self._resume_later(request, instance)
@@ -189,6 +190,25 @@ class Spot:
             request.state = "active"
             request.set_status("fulfilled", "Your spot request is fulfilled.")
             life.power_on(self, instance)
+
+    def spot_instance_stopped(self, instance: Any) -> None:
+        """Let the request of an instance that its user has stopped follow, some time later."""
+        request = self.request_of(instance)
+        if request is None or request.status["Code"] == "instance-stopped-no-capacity":
+            return
+        run = self.cloud.runs.get(instance.id)
+
+        def follow() -> None:
+            if request.state == "active" and self.cloud.runs.get(instance.id) == run:
+                request.state = "disabled"
+                request.set_status("instance-stopped-by-user", "You stopped the instance.")
+
+        self.cloud.after(self.cloud.switches.spot_lag_s, follow)
+
+    def spot_instance_started(self, instance: Any) -> None:
+        if request := self.request_of(instance):
+            request.state = "active"
+            request.set_status("fulfilled", "Your spot request is fulfilled.")
 
     def spot_instance_ended(self, instance: Any) -> None:
         """Close the request of an instance that is gone, or open a persistent one again."""

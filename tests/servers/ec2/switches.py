@@ -21,6 +21,7 @@ class Switches:
     `console_post_s`: seconds from a change of state until the output is posted that a call without `Latest` returns.
     `status_check_s`: seconds from the start of an instance until its status checks have passed.
     `notice_s`: seconds between the notice of an interruption and the interruption.
+    `spot_lag_s`: seconds from the stop of a persistent Spot instance until its request says so; until then it cannot be started.
     `respawn_s`: seconds until a persistent Spot request is fulfilled again.
     """
 
@@ -38,4 +39,5 @@ class Switches:
     console_post_s: float = 0.0
     status_check_s: float = 0.0
     notice_s: float = 120.0
+    spot_lag_s: float = 0.0
     respawn_s: float = 5.0

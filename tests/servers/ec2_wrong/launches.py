@@ -120,7 +120,7 @@ LAUNCHES = [
         NetworkInterface__1__SubnetId="{sub}",
         SecurityGroupId__1="{sg}",
     ),
-    run("token too long", API + "Run_Instance_Idempotency.html", "InvalidClientToken", ClientToken="x" * 65),
+    run("token too long", CODES, "InvalidClientToken", ClientToken="x" * 65),
     run(
         "token of another request",
         THREAD + "ubicloud/ubicloud/pull/5898",
