@@ -12,15 +12,15 @@ from pathlib import Path
 
 from bakery.cache import Start, discard, keeper, starts, tidy
 from bakery.events import Event, Note, OnEvent, StepEnded, StepStarted
-from bakery.memory import keep_memory, misfit, users
+from bakery.memory import keep_memory, misfit
 from bakery.noting import noted, positions
-from bakery.order import BakeOptions, Order, find_equal, place_order, taken_versions
+from bakery.order import BakeOptions, Order, find_equal, images_of, place_order
 from bakery.recipe import Recipe
 from bakery.record import Record, open_record
 from bakery.seal import search
 from bakery.trial import try_image
 from bakery.watch import Watch, Watched
-from clouds import names
+from clouds import catalogue, names
 from clouds.abilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks, RunsHere
 from clouds.driver import BootSpec, End, Kind, Launcher, Wishes
 from clouds.errors import (
@@ -37,6 +37,7 @@ from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
 from clouds.partial import partial_folder
 from clouds.undo import Undo
+from launcher.images import users
 from launcher.layers import limit_bytes
 from launcher.wishes import check_granted
 
@@ -107,7 +108,7 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
     if not is_anew and (equal := find_equal(cloud, order)):
         if why := misfit(cloud, equal):
             _renew_memory(cloud, order, equal.name, why, home, on_event)
-        return _baked(cloud, equal.labels.get("bake", ""), recipe, equal.name, equal.labels["version"], began, reused=True)
+        return _baked(cloud, equal.labels.get("bake", ""), recipe, equal.name, equal.version, began, reused=True)
     on_event(Note(f"{order.id}: baking {recipe.name} on {cloud.name}"))
     for line in cloud.notices() if isinstance(cloud, RunsHere) else []:
         on_event(Note(line))
@@ -223,6 +224,7 @@ def _build_once(run: _Run, undo: Undo, start: Start, *, token: str) -> None:
 def _builder(run: _Run, start: Start, token: str) -> BootSpec:
     order = run.order
     keep = {"keep": "1"} if run.keep else {}
+    uses = {"image": start.source} if start.is_image else {}
     return BootSpec(
         name=order.id,
         token=token,
@@ -230,7 +232,7 @@ def _builder(run: _Run, start: Start, token: str) -> BootSpec:
         cpus=order.cpus,
         memory_mb=order.memory_mb,
         disk_gb=order.disk_gb,
-        labels={**order.labels, **keep, "role": "builder", "machine": order.id},
+        labels={**order.labels, **keep, **uses, "role": "builder", "machine": order.id},
         deadline_s=int(order.deadline_s + GRACE_S * run.cloud.slowness),
         at_deadline=End.DELETE,
         wishes=run.wishes,
@@ -255,7 +257,7 @@ def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
     """Take the next free version; when another bake takes it first, the one after."""
     recipe, tried = run.order.recipe, list[names.ImageVersion]()
     for _ in range(VERSION_TRIES):
-        version = names.next_version(names.release(), [*taken_versions(run.cloud, recipe.name), *tried])
+        version = catalogue.next_version(images_of(run.cloud, recipe.name), recipe.name, tried)
         labels = {
             **run.order.labels,
             "role": "image-in-progress",

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bakery.layers import Link, Outlook, choose, explain, fits, reached, to_forget, used_at
-from bakery.order import Order
-from clouds import names
+from bakery.order import Order, images_of
+from clouds import catalogue
 from clouds.abilities import KeepsLayers, PreparesHere
-from clouds.driver import Cloud, Kind, Resource, State, Tell
+from clouds.driver import Cloud, Tell
 from clouds.errors import BuilderSilentError, CloudError, TimedOutError
 from clouds.lifecycle import settle
 from launcher.layers import prune
@@ -35,6 +35,7 @@ class Start:
     source: str
     what: str = "the base"
     reached: int = 0
+    is_image: bool = False
 
 
 def find_start(cloud: Cloud, order: Order) -> tuple[Start, list[Outlook]]:
@@ -135,19 +136,9 @@ def _forget(cloud: KeepsLayers, order: Order, tell: Tell) -> None:
 
 def _start_from_image(cloud: Cloud, order: Order) -> Start:
     """Return the image of the recipe that holds the most steps, the newest of those; the base when none fits."""
-    wanted = {"project": names.PROJECT, "owner": order.labels["owner"], "recipe": order.recipe.name, "state": names.STABLE}
-    found = [(reached(order.chain, image.labels.get("chain", "")), image) for image in cloud.owned(wanted, {Kind.IMAGE})]
-    fitting = [
-        (held, version.key, image)
-        for held, image in found
-        if 0 < held <= order.reuse.count and _fits(image, order.disk_gb) and (version := names.version_of(image.labels))
-    ]
-    if not fitting:
+    images, keys = catalogue.finished(images_of(cloud, order.recipe.name)), [link.key for link in order.chain[: order.reuse.count]]
+    found = catalogue.start(images, order.recipe.name, keys, owner=order.labels["owner"], disk_gb=order.disk_gb)
+    if found is None:
         return Start(order.base.id)
-    held, _, image = max(fitting, key=lambda one: one[:2])
-    return Start(image.name, f"image {image.name}", held)
-
-
-def _fits(image: Resource, disk_gb: int) -> bool:
-    is_stable = image.state is State.READY and image.labels.get("state") == names.STABLE and not names.damaged(image.labels)
-    return is_stable and 0 < names.number(image.labels, "built-gb") <= disk_gb
+    image, held = found
+    return Start(image.name, f"image {image.name}", held, is_image=True)

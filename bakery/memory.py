@@ -8,7 +8,8 @@ from bakery.record import Record
 from bakery.trial import NOT_THE_IMAGE, blaming
 from clouds import names
 from clouds.abilities import KeepsMemory
-from clouds.driver import BootSpec, Cloud, End, Kind, Launcher, Resource, Wishes
+from clouds.catalogue import Image
+from clouds.driver import BootSpec, Cloud, End, Launcher, Wishes
 from clouds.errors import CloudError, TimedOutError
 from clouds.ledger import Ledger
 from clouds.lifecycle import settle
@@ -34,7 +35,7 @@ def keep_memory(cloud: Launcher, ledger: Ledger, order: Order, image: str, recor
             on_event(Note(f"image {image}: its memory is not kept, so that its machines boot: {error.message}"))
 
 
-def misfit(cloud: Cloud, image: Resource) -> str:
+def misfit(cloud: Cloud, image: Image) -> str:
     """Return why machines of an image, in the shape of its recipe, cannot be restored from its saved memory; "" when they can."""
     if not isinstance(cloud, KeepsMemory):
         return ""
@@ -50,11 +51,6 @@ def misfit(cloud: Cloud, image: Resource) -> str:
         deadline_s=0,
     )
     return cloud.unfit(order)
-
-
-def users(cloud: Cloud, image: str) -> list[str]:
-    """Return the machines that were made from an image: the disks of those that were restored depend on its saved memory."""
-    return [found.name for found in cloud.owned({"project": names.PROJECT, "image": image}, {Kind.MACHINE})]
 
 
 def _spec(cloud: Launcher, order: Order, image: str) -> BootSpec:

@@ -13,9 +13,10 @@ from bakery.layers import Link, Reuse, Shape, chain, reuse
 from bakery.recipe import Recipe
 from bakery.render import Script, digest, render, render_tests
 from bakery.resolve import resolve
-from clouds import names
+from clouds import catalogue, names
 from clouds.abilities import ChecksComputer, RunsHere
-from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, State, Tell
+from clouds.catalogue import Image
+from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, Tell
 
 OWN_CONNECTION = 8.0
 """How many times longer a download may take over the connection of this computer than in a data center."""
@@ -136,18 +137,14 @@ def patience(cloud: Cloud) -> float:
     return max(cloud.slowness, OWN_CONNECTION) if isinstance(cloud, RunsHere) else cloud.slowness
 
 
-def find_equal(cloud: Cloud, order: Order) -> Resource | None:
+def images_of(cloud: Cloud, recipe: str) -> list[Resource]:
+    """Return everything that a cloud lists as an image of a recipe, half-made ones too; `clouds.catalogue` reads it."""
+    return cloud.owned({"project": names.PROJECT, "recipe": recipe}, {Kind.IMAGE})
+
+
+def find_equal(cloud: Cloud, order: Order) -> Image | None:
     """Return the newest stable image with the digest of this order, or None: then there is something to bake."""
-    wanted = {"project": names.PROJECT, "recipe": order.recipe.name, "script": order.digest, "state": names.STABLE}
-    ready = [found for found in cloud.owned(wanted, {Kind.IMAGE}) if found.state is State.READY]
-    images = [found for found in ready if found.labels.get("state") == names.STABLE and not names.damaged(found.labels)]
-    return max(images, key=lambda image: names.parse_version(image.labels["version"]).key, default=None)
-
-
-def taken_versions(cloud: Cloud, recipe: str) -> list[names.ImageVersion]:
-    """Return the versions of a recipe that a cloud has images of, candidates and half-made ones too."""
-    images = cloud.owned({"project": names.PROJECT, "recipe": recipe}, {Kind.IMAGE})
-    return [version for found in images if (version := names.version_of(found.labels))]
+    return catalogue.equal(catalogue.finished(images_of(cloud, order.recipe.name)), order.recipe.name, order.digest)
 
 
 @cache

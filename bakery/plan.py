@@ -8,11 +8,12 @@ from pathlib import Path
 from bakery.cache import find_start
 from bakery.layers import Outlook
 from bakery.memory import misfit
-from bakery.order import BakeOptions, place_order, taken_versions
+from bakery.order import BakeOptions, images_of, place_order
 from bakery.recipe import Recipe
-from clouds import names
+from clouds import catalogue, names
 from clouds.abilities import BuildsBases, ChecksComputer, KeepsLayers, KeepsMemory, RunsHere
-from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, State
+from clouds.catalogue import Image
+from clouds.driver import Base, BaseImage, Cloud
 
 BASE_LABEL_LENGTH = 32
 
@@ -24,18 +25,19 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     """
     if isinstance(cloud, ChecksComputer):
         cloud.check_computer()
-    images = _images(cloud, recipe)
+    listed = images_of(cloud, recipe.name)
+    images = catalogue.usable(catalogue.finished(listed))
     reason = "it would run: there is no image yet"
     equal, steps = None, []
     if images and not _has_base(cloud, recipe):
         reason = "it would run: the base that it starts from now is not built yet"
     elif images or (isinstance(cloud, KeepsLayers) and cloud.layers() and _has_base(cloud, recipe)):
         order = place_order(cloud, recipe, BakeOptions(), home, lambda _line: None, keep_versions=False)
-        equal = next((image for image in reversed(images) if _is_equal(image, order.digest)), None)
-        reason = why(images, order.digest, order.base) if images else reason
+        equal = catalogue.equal(images, recipe.name, order.digest)
+        reason = why(images, recipe.name, order.digest, order.base) if images else reason
         steps = [] if equal else [_shown(one) for one in find_start(cloud, order)[1]]
-    newest = next((image for image in reversed(images) if _is_stable(image)), None)
-    version = str(names.next_version(names.release(), taken_versions(cloud, recipe.name)))
+    newest = catalogue.newest_stable(images, recipe.name)
+    version = str(catalogue.next_version(listed, recipe.name))
     baked = [] if equal else describe_bake(recipe, cloud.name, version, steps, keeps_memory=isinstance(cloud, KeepsMemory))
     launched = describe_launch(recipe, equal or newest, version, is_baked=equal is not None)
     if equal and (misfitting := misfit(cloud, equal)):
@@ -53,19 +55,18 @@ def _shown(step: Outlook) -> str:
     return f"  step {step.step}: {'reused' if step.reused else 'runs'}: {step.why}"
 
 
-def why(images: Sequence[Resource], wanted: str, base: BaseImage) -> str:
-    """Return why a bake would run, or would not; `images` are the recipe's, the oldest version first."""
-    stable = [image for image in images if _is_stable(image)]
-    equal = [image for image in stable if _is_equal(image, wanted)]
-    if equal:
-        return f"nothing to do: {equal[-1].name} is made of the same recipe, packages, files and base (--force bakes anyway)"
+def why(images: Sequence[Image], recipe: str, wanted: str, base: BaseImage) -> str:
+    """Return why a bake would run, or would not; `images` are the usable ones of the recipe."""
+    if equal := catalogue.equal(images, recipe, wanted):
+        return f"nothing to do: {equal.name} is made of the same recipe, packages, files and base (--force bakes anyway)"
     if any(image.labels.get("script") == wanted for image in images):
         return "it would run: the image that is made of the same failed its tests"
-    if not stable:
+    newest = catalogue.newest_stable(images, recipe)
+    if newest is None:
         return "it would run: there are candidates, but none that has passed its tests"
-    if stable[-1].labels.get("base") != names.label_value(base.id[:BASE_LABEL_LENGTH]):
-        return f"it would run: the base is another one than that of {stable[-1].name}"
-    return f"it would run: the recipe, its files, packages or tests, or Bakehouse itself, are not those of {stable[-1].name}"
+    if newest.labels.get("base") != names.label_value(base.id[:BASE_LABEL_LENGTH]):
+        return f"it would run: the base is another one than that of {newest.name}"
+    return f"it would run: the recipe, its files, packages or tests, or Bakehouse itself, are not those of {newest.name}"
 
 
 def describe_bake(recipe: Recipe, cloud: str, version: str, steps: Sequence[str] = (), *, keeps_memory: bool = False) -> list[str]:
@@ -83,7 +84,7 @@ def describe_bake(recipe: Recipe, cloud: str, version: str, steps: Sequence[str]
     ]
 
 
-def describe_launch(recipe: Recipe, image: Resource | None, version: str, *, is_baked: bool) -> list[str]:
+def describe_launch(recipe: Recipe, image: Image | None, version: str, *, is_baked: bool) -> list[str]:
     """Return what a launch would create: from an image that is there, or, after a bake, from the new one."""
     if image is None:
         return [f"launch: not possible before a bake; then from {recipe.name}-{version}"]
@@ -93,7 +94,7 @@ def describe_launch(recipe: Recipe, image: Resource | None, version: str, *, is_
     return [f"launch: a machine from {image.name}{later}: {_shape(machine.cpus, machine.memory_mb, machine.disk_gb)}; {way_in}"]
 
 
-def describe_start(cloud: Cloud, image: Resource | None) -> list[str]:
+def describe_start(cloud: Cloud, image: Image | None) -> list[str]:
     """Return whether the machine would go on from the memory of its image or boot, and why, where a cloud keeps memory."""
     if image is None or not isinstance(cloud, KeepsMemory):
         return []
@@ -106,20 +107,6 @@ def describe_computer(cloud: Cloud) -> list[str]:
     if not isinstance(cloud, RunsHere):
         return []
     return [f"accelerator: {cloud.accelerator_name}", *(f"  {line}" for line in cloud.notices())]
-
-
-def _images(cloud: Cloud, recipe: Recipe) -> list[Resource]:
-    owned = cloud.owned({"project": names.PROJECT, "recipe": recipe.name}, {Kind.IMAGE})
-    found = [image for image in owned if image.state is State.READY and not names.damaged(image.labels)]
-    return sorted(found, key=lambda image: names.parse_version(image.labels["version"]).key)
-
-
-def _is_stable(image: Resource) -> bool:
-    return image.labels.get("state") == names.STABLE
-
-
-def _is_equal(image: Resource, wanted: str) -> bool:
-    return _is_stable(image) and image.labels.get("script") == wanted
 
 
 def _shape(cpus: int, memory_mb: int, disk_gb: int) -> str:

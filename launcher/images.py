@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from packaging.version import Version
-
-from clouds import names
+from clouds import catalogue, names
 from clouds.abilities import KeepsMemory
-from clouds.driver import Cloud, Kind, Resource, State
-from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
+from clouds.catalogue import Image
+from clouds.driver import Cloud, Kind, State
+from clouds.errors import CloudError, ConflictError, NotFoundError
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from clouds.near import did_you_mean
-
-DAMAGED = "damaged"
-"""What is shown as the state of an image whose labels are."""
 
 
 class NoImageError(NotFoundError):
@@ -73,18 +69,8 @@ class ImageView:
 
 
 def images(cloud: Cloud) -> list[ImageView]:
-    """Return the finished images, by recipe and then by version, the newest last; those that are broken too."""
-    found = [
-        _view(cloud, image)
-        for image in cloud.owned({"project": names.PROJECT, "role": "image"}, {Kind.IMAGE})
-        if image.state in (State.READY, State.BROKEN)
-    ]
-    return sorted(found, key=lambda image: (image.recipe, _version_key(image.version)))
-
-
-def latest_stable(cloud: Cloud, recipe: str) -> ImageView | None:
-    """Return the newest image of a recipe that has passed its tests, or None."""
-    return _latest(images(cloud), recipe)  # a broken one is not stable
+    """Return the finished images, by recipe and then by version, the newest last; those that are broken or damaged too."""
+    return [_view(cloud, image) for image in _finished(cloud)]
 
 
 def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: str | None = None) -> ImageView:
@@ -94,24 +80,29 @@ def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: s
     """
     if name:
         return _by_name(cloud, name)
-    found = [image for image in images(cloud) if image.state != State.BROKEN]
-    if version:
-        return _by_version(found, cloud.name, recipe, str(names.parse_version(version)))
-    latest = _latest(found, recipe)
-    if latest is None:
-        raise _no_image(found, cloud.name, recipe)
-    return latest
+    wanted = str(names.parse_version(version)) if version else ""
+    readable = [image for image in catalogue.of_recipe(_finished(cloud), recipe) if not image.is_broken]
+    found = catalogue.of_version(readable, recipe, wanted) if wanted else catalogue.newest_stable(readable, recipe)
+    if found:
+        return _view(cloud, found)
+    if wanted:
+        raise _no_version(cloud.name, recipe, wanted, [image.version for image in readable])
+    raise _no_image(cloud.name, recipe, [image.version for image in readable if image.state == names.CANDIDATE])
+
+
+def users(cloud: Cloud, image: str) -> list[str]:
+    """Return the machines and builders that were started from an image: their disks may depend on it, or on its saved memory."""
+    return catalogue.users(cloud.owned({"project": names.PROJECT, "image": image}, {Kind.MACHINE}), image)
 
 
 def delete_image(cloud: Cloud, ledger: Ledger, name: str) -> None:
     """Delete an image. NotFoundError: there is none; ConflictError: machines were launched from it and need its disk."""
     if cloud.find(Kind.IMAGE, name) is None:
         raise _unknown(cloud, name)
-    users = [machine.name for machine in cloud.owned({"project": names.PROJECT, "image": name}, {Kind.MACHINE})]
-    if users:
+    if found := users(cloud, name):
         raise ConflictError(
-            f"image {name}: in use by {', '.join(users)}",
-            next_step=f"Delete first what was launched from it: ./inv delete {users[0]}",
+            f"image {name}: in use by {', '.join(found)}",
+            next_step=f"Delete first what was launched from it: ./inv delete {found[0]}",
         )
     remove(cloud, ledger, Kind.IMAGE, name)
 
@@ -123,47 +114,35 @@ def _by_name(cloud: Cloud, name: str) -> ImageView:
         raise CloudError(f"image {name} on {cloud.name} is broken", next_step=f"Delete it: ./inv delete-image {name}")
     if found is None or found.state is not State.READY:
         raise _unknown(cloud, name)
-    return _view(cloud, found)
+    return _view(cloud, Image(found))
 
 
-def _view(cloud: Cloud, image: Resource) -> ImageView:
+def _finished(cloud: Cloud) -> list[Image]:
+    return catalogue.finished(cloud.owned({"project": names.PROJECT, "role": "image"}, {Kind.IMAGE}))
+
+
+def _view(cloud: Cloud, image: Image) -> ImageView:
     return ImageView(
         name=image.name,
-        recipe=image.labels.get("recipe", ""),
-        version=image.labels.get("version", ""),
-        state=_state(image),
+        recipe=image.recipe,
+        version=image.version,
+        state=image.state,
         cloud=cloud.name,
-        size_bytes=image.size_bytes,
-        created=image.created_at,
+        size_bytes=image.resource.size_bytes,
+        created=image.resource.created_at,
         labels=image.labels,
         memory_bytes=cloud.memory_bytes(image.name) if isinstance(cloud, KeepsMemory) else 0,
     )
 
 
-def _state(image: Resource) -> str:
-    """Return how the state of an image is shown."""
-    if image.state is State.BROKEN:
-        return str(image.state)
-    return DAMAGED if names.damaged(image.labels) else image.labels.get("state", names.CANDIDATE)
-
-
-def _by_version(found: Iterable[ImageView], cloud: str, recipe: str, version: str) -> ImageView:
-    versions = {image.version: image for image in found if image.recipe == recipe}
-    if version in versions:
-        return versions[version]
-    raise NoImageError(
+def _no_version(cloud: str, recipe: str, version: str, versions: Sequence[str]) -> NoImageError:
+    return NoImageError(
         f"recipe {recipe}: no image of version {version} on {cloud}",
         next_step=f"There are: {', '.join(versions)}." if versions else f"Bake one: ./inv bake --recipe {recipe}",
     )
 
 
-def _latest(found: Iterable[ImageView], recipe: str) -> ImageView | None:
-    stable = [image for image in found if image.recipe == recipe and image.state == names.STABLE]
-    return stable[-1] if stable else None
-
-
-def _no_image(found: Iterable[ImageView], cloud: str, recipe: str) -> NoImageError:
-    candidates = [image.version for image in found if image.recipe == recipe and image.state == names.CANDIDATE]
+def _no_image(cloud: str, recipe: str, candidates: Sequence[str]) -> NoImageError:
     look = (
         f" Its newest candidate, which failed its tests: ./inv launch --recipe {recipe} --version {candidates[-1]}"
         if candidates
@@ -177,11 +156,3 @@ def _no_image(found: Iterable[ImageView], cloud: str, recipe: str) -> NoImageErr
 def _unknown(cloud: Cloud, name: str) -> NotFoundError:
     next_step = did_you_mean(name, [image.name for image in images(cloud)], otherwise="See: ./inv images")
     return NotFoundError(f"image {name}: there is none on {cloud.name}", next_step=next_step)
-
-
-def _version_key(text: str) -> Version:
-    """Sort what is no version of ours before all that is."""
-    try:
-        return names.parse_version(text).key
-    except UsageError:
-        return Version("0.dev0")

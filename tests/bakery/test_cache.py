@@ -26,6 +26,7 @@ from clouds.errors import (
     TimedOutError,
     UsageError,
 )
+from launcher.images import users
 from tests import fake_guest
 from tests.fake_cloud import FakeCloud, interrupt
 from tests.fake_guest import CONTENT, OK
@@ -338,6 +339,14 @@ def test_a_recipe_that_has_grown_starts_from_its_image(imager: Baker, world: Wor
     assert imager.run == ["b", "c", "seal"]
     assert f"reused from image {first.image}: boot, prepare, a; begins with b" in imager.told
     assert [line.split()[0] for line in imager.content(grown)] == ["prepare", "a", "b", "c"]
+
+
+def test_image_that_a_builder_starts_from_is_in_use(imager: Baker, world: World) -> None:
+    first = imager.bake("a=1")
+    used: list[str] = []
+    imager.cloud.fault("boot", when="after", error=lambda: used.extend(users(FakeCloud(world), first.image)))
+    second = imager.bake("a=1", "b=1")
+    assert used == [second.id]
 
 
 def test_the_image_that_holds_most_is_taken_and_of_those_the_newest(imager: Baker, world: World) -> None:

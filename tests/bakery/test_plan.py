@@ -11,6 +11,7 @@ from bakery.recipe import Recipe, load
 from bakery.render import digest, render, render_tests
 from bakery.resolve import Resolution
 from clouds import names
+from clouds.catalogue import Image as Listed
 from clouds.driver import Base, BaseImage, BootSpec, Kind, Resource, State
 from tests.fake_cloud import FakeCloud
 from tests.fake_memory import MemoryCloud
@@ -24,9 +25,9 @@ def recipe() -> Recipe:
     return load("minimal")
 
 
-def image(version: str, *, digest: str = "d", base: str = "base-1", state: str = names.STABLE) -> Resource:
-    labels = {"version": version, "script": digest, "base": base, "state": state}
-    return Resource(Kind.IMAGE, f"minimal-{version}", State.READY, labels)
+def image(version: str, *, digest: str = "d", base: str = "base-1", state: str = names.STABLE) -> Listed:
+    labels = {"recipe": "minimal", "role": "image", "version": version, "script": digest, "base": base, "state": state}
+    return Listed(Resource(Kind.IMAGE, f"minimal-{version}", State.READY, labels | dict.fromkeys(names.SIZES, "2")))
 
 
 @pytest.mark.parametrize(
@@ -40,8 +41,8 @@ def image(version: str, *, digest: str = "d", base: str = "base-1", state: str =
         ([image("0.1.0-1"), image("0.1.0-2", digest="e")], "nothing to do: minimal-0.1.0-1"),
     ],
 )
-def test_it_says_why_a_bake_would_run_or_not(images: list[Resource], told: str) -> None:
-    assert told in why(images, "d", BASE)
+def test_it_says_why_a_bake_would_run_or_not(images: list[Listed], told: str) -> None:
+    assert told in why(images, "minimal", "d", BASE)
 
 
 def test_it_names_what_a_bake_would_create(recipe: Recipe) -> None:
@@ -66,7 +67,7 @@ def put_equal(cloud: FakeCloud, recipe: Recipe) -> Image:
     base = cloud.resolve_base(Base("trixie", "amd64"))
     wanted = digest(render(recipe, Resolution({})), render_tests(recipe), base)
     labels = {"project": names.PROJECT, "recipe": "minimal", "version": "0.1.0-3", "state": names.STABLE, "script": wanted}
-    shape = {"cpus": "2", "memory-mb": "1024", "disk-gb": "4"}
+    shape = {"role": "image", "cpus": "2", "memory-mb": "1024", "disk-gb": "4"}
     cloud.world.images["minimal-0.1.0-3"] = Image(labels | shape, {}, 0.0, State.READY)
     return cloud.world.images["minimal-0.1.0-3"]
 

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from bakery.order import taken_versions
+from bakery.order import images_of
+from clouds import catalogue
 from clouds.driver import Kind, State
 from clouds.errors import CloudError, ConflictError
 from clouds.local import files, memory
 from clouds.local.driver import LocalCloud
 from clouds.local.machines import Machines
 from clouds.local.store import LAYER, MANIFEST, Store
-from clouds.names import next_version, parse_version
+from clouds.names import ImageVersion, release
 from launcher.images import find_image, images
 from launcher.machines import find_machine, machines, running_machine
 from tests.clouds.local.small import BASE, needs_tools, order
@@ -52,16 +53,17 @@ def test_machine_whose_record_cannot_be_read_is_listed_as_broken_and_can_be_dele
 def test_image_whose_record_cannot_be_read_is_listed_as_broken_keeps_its_version_and_can_be_deleted(
     store: Store, cloud: LocalCloud, text: str
 ) -> None:
-    put_image(store, "mine-1.0-1")
-    (put_image(store, "mine-1.0-2") / MANIFEST).write_text(text)
-    assert {image.name: image.state for image in images(cloud)} == {"mine-1.0-1": "stable", "mine-1.0-2": "broken"}
-    assert find_image(cloud, recipe="mine").name == "mine-1.0-1"
-    assert next_version("1.0", taken_versions(cloud, "mine")) == parse_version("1.0-3")
+    good, bad = (f"mine-{release()}-{build}" for build in (1, 2))
+    put_image(store, good)
+    (put_image(store, bad) / MANIFEST).write_text(text)
+    assert {image.name: image.state for image in images(cloud)} == {good: "stable", bad: "broken"}
+    assert find_image(cloud, recipe="mine").name == good
+    assert catalogue.next_version(images_of(cloud, "mine"), "mine") == ImageVersion(release(), 3)
     with pytest.raises(CloudError, match="is broken") as raised:
-        find_image(cloud, recipe="mine", name="mine-1.0-2")
-    assert "./inv delete-image mine-1.0-2" in raised.value.next_step
-    cloud.delete(Kind.IMAGE, "mine-1.0-2")
-    assert [image.name for image in images(cloud)] == ["mine-1.0-1"]
+        find_image(cloud, recipe="mine", name=bad)
+    assert f"./inv delete-image {bad}" in raised.value.next_step
+    cloud.delete(Kind.IMAGE, bad)
+    assert [image.name for image in images(cloud)] == [good]
 
 
 def test_nothing_is_removed_that_a_broken_machine_may_need(store: Store, cloud: LocalCloud) -> None:

@@ -1,0 +1,147 @@
+"""The catalogue of images: which are finished, stable and newest, which one a builder may start from, and what uses one.
+
+Pure functions over the resources that a cloud lists. An image that a cloud keeps in several places (regions, accounts) is
+listed once for each; `Image.location` tells the copies apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from packaging.version import Version
+
+from clouds import names
+from clouds.driver import Kind, Resource, State
+
+_OLDEST = Version("0.dev0")
+"""Sorts before every version of ours: the place of an image whose label is no version."""
+DAMAGED = "damaged"
+"""The state of an image whose labels lack what a launch needs: see `names.damaged`."""
+_LISTED = (State.READY, State.BROKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One finished image, read from its labels, which anybody may have changed; check `is_broken` and `damage`."""
+
+    resource: Resource
+
+    @property
+    def name(self) -> str:
+        """Its name, such as `jupyter-1.4.0-7`."""
+        return self.resource.name
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """All of its labels."""
+        return self.resource.labels
+
+    @property
+    def location(self) -> str:
+        """The part of the cloud that holds this copy; "" where a cloud has one place for images."""
+        return self.resource.zone
+
+    @property
+    def recipe(self) -> str:
+        """The recipe that it was baked from; "" when no label says so."""
+        return self.labels.get("recipe", "")
+
+    @property
+    def version(self) -> str:
+        """Its version as its label says, such as `1.4.0-7`."""
+        return self.labels.get("version", "")
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether its record cannot be read."""
+        return self.resource.state is State.BROKEN
+
+    @property
+    def damage(self) -> str:
+        """The label that a launch needs and that is missing or damaged, such as `cpus`; "" for none."""
+        return names.damaged(self.labels)
+
+    @property
+    def state(self) -> str:
+        """Its state: candidate, stable or deprecated; else broken, or damaged: see `damage`."""
+        if self.is_broken:
+            return str(State.BROKEN)
+        return DAMAGED if self.damage else self.labels.get("state", names.CANDIDATE)
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether it has passed its tests and is in use; a damaged or broken one is not."""
+        return self.state == names.STABLE
+
+    def sort_key(self) -> tuple[str, Version, str]:
+        """Sort by recipe, then from the oldest version to the newest; copies by their location."""
+        version = names.version_of(self.labels)
+        return self.recipe, version.key if version else _OLDEST, self.location
+
+
+def finished(resources: Iterable[Resource]) -> list[Image]:
+    """Return the images that no bake is working on any more, by recipe and then by version, the newest last.
+
+    Damaged and broken ones are among them, so that they are listed; `usable` leaves them out.
+    """
+    images = (one for one in resources if one.kind is Kind.IMAGE and one.labels.get("role") == "image")
+    return sorted((Image(one) for one in images if one.state in _LISTED), key=Image.sort_key)
+
+
+def usable(images: Iterable[Image]) -> list[Image]:
+    """Return the images that are neither damaged nor broken, in the same order."""
+    return [image for image in images if not (image.is_broken or image.damage)]
+
+
+def of_recipe(images: Iterable[Image], recipe: str) -> list[Image]:
+    """Return the images of a recipe, the newest last."""
+    return sorted((image for image in images if image.recipe == recipe), key=Image.sort_key)
+
+
+def newest_stable(images: Iterable[Image], recipe: str) -> Image | None:
+    """Return the stable image of a recipe with the highest version, or None."""
+    return max((image for image in images if image.is_stable and image.recipe == recipe), key=Image.sort_key, default=None)
+
+
+def of_version(images: Iterable[Image], recipe: str, version: str) -> Image | None:
+    """Return the image of a recipe that has this version, stable or not, or None."""
+    return max((image for image in images if (image.recipe, image.version) == (recipe, version)), key=Image.sort_key, default=None)
+
+
+def equal(images: Iterable[Image], recipe: str, digest: str) -> Image | None:
+    """Return the newest stable image of a recipe that was made of the same (`digest`: its label `script`), or None."""
+    return newest_stable((image for image in images if image.labels.get("script") == digest), recipe)
+
+
+def start(images: Iterable[Image], recipe: str, chain: Sequence[str], *, owner: str, disk_gb: int) -> tuple[Image, int] | None:
+    """Return the image that a builder may start from, and how many steps of the wanted chain it holds; None: there is none.
+
+    `chain` has the key of each step that may be reused. It is the owner's stable image that holds the most of them, the newest
+    of several, and was built on a disk no larger than `disk_gb`.
+    """
+    held = {key: count for count, key in enumerate(chain, 1)}
+    fitting = [image for image in images if image.labels.get("chain") in held and 0 < _built_gb(image) <= disk_gb]
+    own = [image for image in fitting if image.is_stable and (image.recipe, image.labels.get("owner")) == (recipe, owner)]
+    best = max(own, key=lambda image: (held[image.labels["chain"]], *image.sort_key()), default=None)
+    return (best, held[best.labels["chain"]]) if best else None
+
+
+def next_version(resources: Iterable[Resource], recipe: str, tried: Iterable[names.ImageVersion] = ()) -> names.ImageVersion:
+    """Return the version for the next image of a recipe.
+
+    Candidates, half-made, damaged and broken images count as taken, and so do the versions that were `tried` in vain.
+    """
+    labels = [one.labels for one in resources if one.kind is Kind.IMAGE and one.labels.get("recipe") == recipe]
+    taken = [version for one in labels if (version := names.version_of(one))]
+    return names.next_version(names.release(), [*taken, *tried])
+
+
+def users(resources: Iterable[Resource], image: str) -> list[str]:
+    """Return the names of the machines and builders that were started from an image (their label `image`)."""
+    return [one.name for one in resources if one.kind is Kind.MACHINE and one.labels.get("image") == image]
+
+
+def _built_gb(image: Image) -> int:
+    """Return the size of the disk that an image was built on, in GB; 0: no label says so, and it fits no builder."""
+    return names.number(image.labels, "built-gb")
