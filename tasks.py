@@ -155,7 +155,7 @@ VERBS = (
         "Run every check and every test, those with real virtual machines too.",
         _test,
         flags=(
-            Flag("fast", "only what ./inv check does", parse=None),
+            Flag("fast", "only the checks of ./inv check", parse=None),
             Flag("all", "every case of every matrix, not only a sample that changes with each commit", parse=None),
         ),
     ),

@@ -295,9 +295,10 @@ def _on_trial(run: _Run, image: str, undo: Undo) -> Iterator[None]:
     except TestsFailedError as error:
         run.cloud.label(Kind.IMAGE, image, {"role": "image"})
         undo.release()
-        error.next_step = f"The image stays as a candidate: ./inv launch --recipe {run.order.recipe.name} --version " + (
-            f"{image.removeprefix(run.order.recipe.name + '-')}; the log: ./inv log {run.order.id}"
-        )
+        recipe = run.order.recipe.name
+        version = image.removeprefix(f"{recipe}-")
+        launch = f"./inv launch --recipe {recipe} --version {version}"
+        error.next_step = f"The image stays as a candidate: {launch}; the log: ./inv log {run.order.id}"
         raise
 
 

@@ -183,7 +183,7 @@ class _Compiler:
                 timeout=_TIMEOUT_S,
             )
         except FileNotFoundError as error:
-            raise MissingToolError("uv is not installed", next_step="Remove .venv and start again: ./inv makes it anew.") from error
+            raise MissingToolError("uv is not installed", next_step="Remove .venv, and make it anew: ./inv --list") from error
         except subprocess.TimeoutExpired as error:
             raise BakehouseError(
                 f"recipe {self.recipe.name}: the package index did not answer within {_TIMEOUT_S} s", next_step="Try again."

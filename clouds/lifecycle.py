@@ -22,7 +22,7 @@ SHUTDOWN_S = 60
 """How long a guest may take to shut down in order; multiplied by the cloud's slowness."""
 
 
-_LATE = "It may still finish: look with ./inv machines or ./inv images in a few minutes; ./inv gc removes what was left over."
+_LATE = "It may still finish. Look in a few minutes: ./inv machines, ./inv images; remove what was left over: ./inv gc"
 
 
 def settle(cloud: Cloud, ticket: Ticket, *, timeout_s: float = ACCEPT_S) -> None:

@@ -88,7 +88,7 @@ def _machines(values: Values, terminal: Terminal) -> int:
         return _told(late, terminal, well=well)
     if not found and well:
         terminal.tell("no machines; to launch one: ./inv launch")
-    for line in table([machine_row(machine) for machine in found]):
+    for line in table([machine_row(machine, names_cloud=bool(values["cloud"])) for machine in found]):
         terminal.out(line)
     late += [_broken(f"machine {one.name}", one.cloud, f"delete {one.name}") for one in found if one.state == "broken"]
     return _told(late, terminal, well=well)

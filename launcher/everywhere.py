@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import clouds
 from clouds.errors import BakehouseError, UnreachableError
+from launcher import hints
+from launcher.hints import Command
 
 if TYPE_CHECKING:  # the records cost 10 ms, which `./inv --list` need not spend
     from clouds.driver import Launcher, Tell
@@ -37,7 +39,7 @@ def visit(name: str | None, action: Callable[[Launcher], T], tell: Tell) -> tupl
             if isinstance(error, UnreachableError):
                 done.append(error.found)  # type: ignore[arg-type]
             failed.append(one)
-            tell(f"{one}: {error.message}" + (f" ({error.next_step})" if error.next_step else ""))
+            tell(f"{one}: {error.message}" + (f" ({hints.write(error.next_step, one)})" if error.next_step else ""))
     return done, not failed
 
 
@@ -47,8 +49,8 @@ def launches_elsewhere(recipe: str, version: str | None, *, besides: str) -> lis
     This only looks, and never fails.
     """
     found = [name for name in clouds.configured() if name != besides and _has_image(name, recipe, version)]
-    which = f"--recipe {recipe}" + (f" --version {version}" if version else "")
-    return [f"Found on {name}: ./inv launch {which} --cloud {name}" for name in found]
+    which = ("--recipe", recipe, *(("--version", version) if version else ()))
+    return [f"Found on {name}: {Command('launch', which, name)}" for name in found]
 
 
 def _has_image(name: str, recipe: str, version: str | None) -> bool:

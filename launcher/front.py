@@ -68,8 +68,8 @@ def _run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[s
         code, told = _told(error)
         if typed.get("json"):
             terminal.out_json(as_json(told, terminal.hint))
-        for line in lines(told):
-            terminal.tell(line)
+        for line in lines(told, terminal.hint):
+            terminal.quote(line)
         return code
 
 
@@ -99,20 +99,23 @@ def _unwritten(result: Output, news: Output) -> int:
     return 1
 
 
-def lines(error: BakehouseError) -> list[str]:
-    """Return an error as its user reads it: cause, details, what is left behind, what to do next."""
+def lines(error: BakehouseError, hint: Callable[[str], str] = str) -> list[str]:
+    """Return an error as its user reads it: cause, details, what is left behind, what to do next.
+
+    `hint` names the cloud in the commands of the last two; the log of a guest is quoted as it stands.
+    """
     cause, *details = error.message.splitlines() or [type(error).__name__]
     details += [f"| {line}" for line in (error.log if isinstance(error, BakeError) else ())]
-    details += [line for note in getattr(error, "__notes__", ()) for line in note.splitlines()]
-    next_steps = "\n      ".join(error.next_step.splitlines())
+    details += [hint(line) for note in getattr(error, "__notes__", ()) for line in note.splitlines()]
+    next_steps = "\n      ".join(hint(error.next_step).splitlines())
     return [f"error: {cause}", *(f"  {line}" for line in details), *([f"next: {next_steps}"] if next_steps else [])]
 
 
 def as_json(error: BakehouseError, hint: Callable[[str], str] = str) -> Mapping[str, object]:
-    """Return an error as a program reads it; `hint` mends the commands in it."""
-    notes = list(getattr(error, "__notes__", ()))
+    """Return an error as a program reads it; `hint` names the cloud in the commands of it."""
+    notes = getattr(error, "__notes__", ())
     step, log = (error.step, list(error.log)) if isinstance(error, BakeError) else ("", [])
-    return {"error": "\n".join([error.message, *notes]), "step": step, "log": log, "next": hint(error.next_step)}
+    return {"error": "\n".join([error.message, *map(hint, notes)]), "step": step, "log": log, "next": hint(error.next_step)}
 
 
 def _told(error: BaseException) -> tuple[int, BakehouseError]:

@@ -86,7 +86,7 @@ def collect(cloud: Cloud, ledger: Ledger, wastes: Iterable[Waste]) -> list[Waste
         except BakehouseError as error:
             left.append(f"{waste.resource.kind} {waste.resource.name} ({error.message})")
     if left:
-        raise LeftoverError("could not remove:\n" + "\n".join(left), left=left, next_step="Run ./inv gc again.")
+        raise LeftoverError("could not remove:\n" + "\n".join(left), left=left, next_step="Run again: ./inv gc")
     return changed
 
 

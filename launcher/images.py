@@ -144,7 +144,7 @@ def _no_version(cloud: str, recipe: str, version: str, versions: Sequence[str]) 
 
 def _no_image(cloud: str, recipe: str, candidates: Sequence[str]) -> NoImageError:
     look = (
-        f" Its newest candidate, which failed its tests: ./inv launch --recipe {recipe} --version {candidates[-1]}"
+        f"; its newest candidate, which failed its tests: ./inv launch --recipe {recipe} --version {candidates[-1]}"
         if candidates
         else ""
     )

@@ -39,8 +39,8 @@ def stop(cloud: Launcher, name: str) -> bool:
     except TimedOutError as error:
         error.next_step = (
             f"It may still be busy ending its work: look with ./inv log {name}, and stop it again. "
-            f"If its suspension was cut short, ./inv start {name} lets it go on. "
-            f"If it hangs, ./inv delete {name} ends it at once, its disk included."
+            f"If its suspension was cut short, let it continue: ./inv start {name}. "
+            f"If it hangs, delete it at once, its disk included: ./inv delete {name}"
         )
         raise
     tunnel.close(cloud, name)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from launcher.hints import Command
+
 if TYPE_CHECKING:
     from launcher.images import ImageView
     from launcher.machines import MachineView
 
 
-def machine_row(machine: MachineView) -> dict[str, str]:
-    """Return a machine as a line of a table."""
+def machine_row(machine: MachineView, *, names_cloud: bool = False) -> dict[str, str]:
+    """Return a machine as a line of a table; with `names_cloud` the command in it names the machine's cloud."""
     role = machine.labels.get("role", "machine")
     return {
         "name": machine.name,
@@ -19,16 +21,16 @@ def machine_row(machine: MachineView) -> dict[str, str]:
         "cloud": machine.cloud,
         "image": machine.image,
         "left": "" if machine.left_s is None else hours_shown(machine.left_s),
-        "url": machine.url or _way_to_url(machine),
+        "url": machine.url or _way_to_url(machine, machine.cloud if names_cloud else ""),
     }
 
 
-def _way_to_url(machine: MachineView) -> str:
+def _way_to_url(machine: MachineView, cloud: str) -> str:
     """Return the command that opens a notebook which takes a tunnel first, or ""."""
     from clouds.driver import State  # costs 10 ms, which `./inv --list` need not spend
 
     is_here = machine.has_notebook and machine.state == State.RUNNING and machine.labels.get("role") == "machine"
-    return f"./inv open {machine.name}" if is_here else ""
+    return str(Command("open", (machine.name,), cloud)) if is_here else ""
 
 
 def image_row(image: ImageView) -> dict[str, str]:

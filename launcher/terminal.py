@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
 from clouds.errors import BakehouseError, UsageError
+from launcher import hints
 from launcher.clean import clean
-
-_OF_A_CLOUD = "bake|plan|launch|machines|images|ssh|open|copy|password|stop|start|delete|delete-image|log|gc"
-_COMMAND = re.compile(rf"\./inv ({_OF_A_CLOUD})\b(?![^\n;,)]*--cloud)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +25,8 @@ class Terminal:
     cloud: str = ""
 
     def hint(self, text: str) -> str:
-        """Return text whose `./inv VERB` work in the cloud that this command works in."""
-        return _COMMAND.sub(rf"./inv \1 --cloud {self.cloud}", text) if self.cloud else text
+        """Return a text of ours whose commands are for the cloud that this command works in."""
+        return hints.write(text, self.cloud)
 
     def out(self, line: str) -> None:
         """Write a line of the result; what would steer the reader's terminal is left out."""
@@ -45,8 +42,12 @@ class Terminal:
         self.out_exactly(json.dumps(value))
 
     def tell(self, line: str) -> None:
-        """Write a line of news; what would steer the reader's terminal is left out."""
-        self.stderr.write(f"{clean(self.hint(line))}\n")
+        """Write a line of news; the commands in it are for the cloud of this command."""
+        self.quote(self.hint(line))
+
+    def quote(self, line: str) -> None:
+        """Write a line on stderr; its commands stay as they are, and what would steer the reader's terminal is left out."""
+        self.stderr.write(f"{clean(line)}\n")
         self.stderr.flush()
 
     def confirm(self, question: str, *, yes: bool) -> None:

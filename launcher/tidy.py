@@ -80,7 +80,7 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
     for one in found:
         if one.missing:
             terminal.tell(f"error: {one.cloud}: could not reach {', '.join(one.missing)}; what was left over there stays")
-            terminal.tell("next: Run ./inv gc again in a few minutes.")
+            terminal.tell("next: In a few minutes, run again: ./inv gc")
     return 0 if well and removed and is_whole else 1
 
 

@@ -92,7 +92,7 @@ def _must_replace(client: Client, spec: BootSpec, what: str, rule: str, is_taken
     if is_taken() or not names.client_is_dead(labels):
         raise ConflictError(
             f"machine {spec.name}: the name is taken: firewall rule {rule} belongs to another machine of that name",
-            next_step="Choose another name. If there is no such machine, ./inv gc removes the rule.",
+            next_step="Choose another name. If there is no such machine, remove the rule: ./inv gc",
         )
     for operation in delete_rules(client, [rule]):
         finish(client, what, operation)

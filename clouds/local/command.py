@@ -74,7 +74,7 @@ def full_disk(folder: Path, what: str, needed_bytes: int = 0) -> HostFullError:
     needed = f", {needed_bytes // 2**20} MB are needed" if needed_bytes else ""
     return HostFullError(
         f"the disk that holds {folder} is full: {free_mb} MB free{needed} ({what})",
-        next_step="Free some space (./inv images shows what old images take), or set BAKEHOUSE_HOME to a folder on a larger disk.",
+        next_step="Free some space (for the size of old images: ./inv images), or set BAKEHOUSE_HOME to a folder on a larger disk.",
     )
 
 

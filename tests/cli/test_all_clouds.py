@@ -10,6 +10,8 @@ import pytest
 import clouds
 from clouds.errors import DeniedError
 from clouds.names import client_labels
+from launcher.machines import MachineView
+from launcher.rows import machine_row
 from tests.cli.verbs import run
 from tests.fake_cloud import FakeCloud
 from tests.fake_remote import RemoteCloud
@@ -93,3 +95,15 @@ def test_what_another_cloud_meets_on_the_way_is_nobodys_business(two_clouds: Two
     assert code == 1
     assert "no image on fake" in stderr
     assert "faraway" not in stderr
+
+
+def test_what_is_advised_for_one_of_several_clouds_names_that_cloud(two_clouds: Two) -> None:
+    two_clouds[1].fault("owned", error=DeniedError("no", next_step="Log in, then: ./inv machines"), nth=None)
+    assert run("machines", cloud="all")[2] == "faraway: no (Log in, then: ./inv machines --cloud faraway)\n"
+
+
+@pytest.mark.parametrize(("names_cloud", "told"), [(True, "./inv open lab --cloud faraway"), (False, "./inv open lab")])
+def test_way_to_a_notebook_names_its_cloud_where_the_command_did(names_cloud: bool, told: str) -> None:
+    labels = {"notebook": "1", "role": "machine"}
+    machine = MachineView(name="lab", state="running", cloud="faraway", url=None, image="i", left_s=None, labels=labels)
+    assert machine_row(machine, names_cloud=names_cloud)["url"] == told

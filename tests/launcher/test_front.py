@@ -228,3 +228,15 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
 
 def test_an_error_without_words_is_told_by_its_name() -> None:
     assert front.lines(BakehouseError(""))[0] == "error: BakehouseError"
+
+
+def test_what_is_advised_names_the_cloud_of_the_command_and_what_a_guest_wrote_stands_as_it_is() -> None:
+    error = StepFailedError("it broke", step="packages", log=["./inv start lab"], next_step="Start it: ./inv delete-image r-1-2")
+    error.add_note("left behind: machine x; to remove it: ./inv delete x --yes")
+    told = front.lines(error, Terminal(io.StringIO(), io.StringIO(), io.StringIO(), cloud="faraway").hint)
+    assert told == [
+        "error: it broke",
+        "  | ./inv start lab",
+        "  left behind: machine x; to remove it: ./inv delete x --yes --cloud faraway",
+        "next: Start it: ./inv delete-image r-1-2 --cloud faraway",
+    ]

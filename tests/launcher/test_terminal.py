@@ -56,8 +56,8 @@ def test_a_table_without_rows_is_empty() -> None:
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("Start it: ./inv start lab", "Start it: ./inv start --cloud faraway lab"),
-        ("./inv ssh lab, ./inv log lab", "./inv ssh --cloud faraway lab, ./inv log --cloud faraway lab"),
+        ("Start it: ./inv start lab", "Start it: ./inv start lab --cloud faraway"),
+        ("./inv ssh lab, ./inv log lab", "./inv ssh lab --cloud faraway, ./inv log lab --cloud faraway"),
         ("Found on gcp: ./inv launch --recipe a --cloud gcp", "Found on gcp: ./inv launch --recipe a --cloud gcp"),
         ("See: ./inv recipes", "See: ./inv recipes"),
     ],
