@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from bakery.cache import Start, discard, keeper, starts, tidy
+from bakery.errors import BuilderDiedError, TestsFailedError
 from bakery.events import Event, Note, OnEvent, StepEnded, StepStarted
 from bakery.memory import keep_memory, misfit
 from bakery.noting import noted, positions
@@ -23,16 +24,7 @@ from bakery.watch import Watch, Watched
 from clouds import catalogue, names
 from clouds.abilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks, RunsHere
 from clouds.driver import BootSpec, End, Kind, Launcher, Wishes
-from clouds.errors import (
-    BakeError,
-    BakehouseError,
-    BuilderDiedError,
-    ConflictError,
-    KernelPanicError,
-    NotFoundError,
-    RestoreError,
-    TestsFailedError,
-)
+from clouds.errors import BakeError, BakehouseError, ConflictError, KernelPanicError, NotFoundError, RestoreError
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
 from clouds.partial import partial_folder

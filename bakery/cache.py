@@ -11,12 +11,13 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from bakery.errors import BuilderSilentError
 from bakery.layers import Link, Outlook, choose, explain, fits, reached, to_forget, used_at
 from bakery.order import Order, images_of
 from clouds import catalogue
 from clouds.abilities import KeepsLayers, PreparesHere
 from clouds.driver import Cloud, Tell
-from clouds.errors import BuilderSilentError, CloudError, TimedOutError
+from clouds.errors import CloudError, TimedOutError
 from clouds.lifecycle import settle
 from launcher.layers import prune
 

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from bakery import fields, problems, rules, variables
-from clouds.errors import RecipeError
+from bakery.errors import RecipeError
 
 IMAGES = Path(__file__).parents[1] / "images"
 KINDS = ("apt", "python", "conda", "copy", "fetch", "run", "script", "notebook")

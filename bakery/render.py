@@ -16,10 +16,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bakery import variables
 from bakery.archive import Placed, find, pack
+from bakery.errors import RecipeError
 from bakery.recipe import Recipe, Step
 from bakery.resolve import Resolution
 from clouds.driver import BaseImage
-from clouds.errors import InvalidError, RecipeError
+from clouds.errors import InvalidError
 
 NOTEBOOK_PORT = 8888
 """The port in the guest at which the notebook's front listens."""

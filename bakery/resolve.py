@@ -24,9 +24,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from uv import find_uv_bin
 
+from bakery.errors import RecipeError
 from bakery.pins import Pin, read_lock, write_lock
 from bakery.recipe import Recipe
-from clouds.errors import BakehouseError, MissingToolError, RecipeError, UsageError
+from clouds.errors import BakehouseError, MissingToolError, UsageError
 from clouds.home import write_private
 
 PYTHON_OF = {"trixie": "3.13", "noble": "3.12"}

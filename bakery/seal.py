@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from bakery.contents import packages
+from bakery.errors import NotSealedError
 from bakery.order import Order
 from bakery.record import Record
 from clouds.abilities import DiskFiles
-from clouds.errors import NotSealedError
 
 
 @dataclass(frozen=True, slots=True)

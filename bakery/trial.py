@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from bakery.errors import NotSealedError, TestsFailedError
 from bakery.events import Note, OnEvent
 from bakery.inside import MachineFiles
 from bakery.order import Order
@@ -23,9 +24,7 @@ from clouds.errors import (
     ForeignError,
     HostFullError,
     MissingToolError,
-    NotSealedError,
     QuotaError,
-    TestsFailedError,
     ThrottledError,
     UnreachableError,
 )

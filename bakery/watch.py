@@ -12,19 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from bakery.errors import BuilderDiedError, BuilderSilentError, GuestFullError, StepFailedError
 from bakery.events import LogText, OnEvent, StepEnded, StepStarted
 from clouds import markers
 from clouds.abilities import StreamsLog
 from clouds.driver import Cloud, ConsoleText
-from clouds.errors import (
-    BuilderDiedError,
-    BuilderSilentError,
-    GuestFullError,
-    KernelPanicError,
-    NotFoundError,
-    StepFailedError,
-    TimedOutError,
-)
+from clouds.errors import KernelPanicError, NotFoundError, TimedOutError
 from clouds.home import names_file
 from clouds.lifecycle import is_running
 from clouds.waiter import until

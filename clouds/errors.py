@@ -1,8 +1,7 @@
-"""Every error that a user may meet, as one small tree.
+"""The errors that a user may meet, as one small tree; `bakery.errors` adds those of recipes and bakes.
 
     BakehouseError                 exit 1: an expected failure; message = cause, next_step = what to do
     ├── UsageError                 exit 2: a flag, a name or a setting is wrong
-    │   └── RecipeError            exit 2: a recipe is wrong; `problems` lists all of it at once
     ├── CloudError                 a cloud refused or failed
     │   ├── CapacityError          another zone or machine type may work
     │   ├── QuotaError             no zone will work; the account's limit must grow
@@ -20,13 +19,7 @@
     │   └── MissingToolError       a program is not installed; next_step holds the command
     ├── TimedOutError              a wait reached its deadline; `last_seen` says what stood there
     ├── BakeError                  a bake failed
-    │   ├── StepFailedError        a step ended with an error: step, line, exit status, last lines
-    │   ├── GuestFullError         the builder's disk is full
-    │   ├── BuilderDiedError       the builder ended before it was told to
-    │   ├── BuilderSilentError     no sign of life until the deadline
-    │   ├── KernelPanicError       the guest's kernel panicked
-    │   ├── NotSealedError         the finished disk still holds secrets or traces: `leaks`
-    │   └── TestsFailedError       the image failed its tests on a fresh boot
+    │   └── KernelPanicError       the guest's kernel panicked
     └── LeftoverError              cleaning up failed in part; `left` names what is left
 
 Anything else that reaches the top is our bug: exit 3, with a log file. Interrupted: exit 130.
@@ -56,14 +49,6 @@ class UsageError(BakehouseError):
     """The command line, a name or a setting is wrong."""
 
     exit_code = 2
-
-
-class RecipeError(UsageError):
-    """A recipe is wrong; `problems` holds one `file: key.path: what (what instead)` per problem."""
-
-    def __init__(self, problems: Sequence[str], *, next_step: str = "") -> None:
-        super().__init__("\n".join(problems), next_step=next_step or "Each key is explained in docs/recipes.md.")
-        self.problems = tuple(problems)
 
 
 class CloudError(BakehouseError):
@@ -161,34 +146,8 @@ class BakeError(BakehouseError):
         self.log = tuple(log)
 
 
-class StepFailedError(BakeError):
-    """A step ended with an error."""
-
-
-class GuestFullError(StepFailedError):
-    """A step failed because the builder's disk is full."""
-
-
-class BuilderDiedError(BakeError):
-    """The builder ended before it was told to."""
-
-
-class BuilderSilentError(BakeError):
-    """The builder gave no sign of life until the deadline."""
-
-
 class KernelPanicError(BakeError):
     """The guest's kernel panicked."""
-
-
-class NotSealedError(BakeError):
-    """The finished disk still holds secrets or traces; `log` lists them."""
-
-
-class TestsFailedError(BakeError):
-    """The image failed its own tests on a fresh boot; it stays as a candidate."""
-
-    __test__ = False  # not a pytest class
 
 
 class LeftoverError(BakehouseError):

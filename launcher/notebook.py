@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlencode, urlsplit
 
-from clouds.errors import CloudError, TestsFailedError
+from clouds.errors import BakeError, CloudError
 
 NOTEBOOK_PORT = 8888
 """The port in the guest on which every notebook answers."""
@@ -118,7 +118,7 @@ def login(url: str, password: str, *, timeout_s: float = 30.0) -> Session | None
 
 
 def check_login(url: str, password: str, *, timeout_s: float = 30.0) -> None:
-    """Log in with the password and without. Raises TestsFailedError when a notebook lets in nobody, or anybody."""
+    """Log in with the password and without. Raises BakeError when a notebook lets in nobody, or anybody."""
     try:
         if Session(url, timeout_s).get("/api/kernelspecs").status == http.client.OK:
             raise _failed("its notebook lets in anybody, without a password")
@@ -150,5 +150,5 @@ def _check_kernels(answer: Answer) -> None:
         raise _failed("its notebook has no kernel")
 
 
-def _failed(message: str) -> TestsFailedError:
-    return TestsFailedError(message, step="notebook", next_step="See the notebook step of the recipe, and its log.")
+def _failed(message: str) -> BakeError:
+    return BakeError(message, step="notebook", next_step="See the notebook step of the recipe, and its log.")

@@ -10,22 +10,14 @@ from pathlib import Path
 import pytest
 
 from bakery.bake import Baked, bake
+from bakery.errors import BuilderSilentError, StepFailedError
 from bakery.events import Event, Note, StepEnded
 from bakery.order import BakeOptions
 from bakery.plan import plan
 from bakery.recipe import Builder, Recipe, Step
 from clouds import names
 from clouds.driver import BootSpec, State, Ticket
-from clouds.errors import (
-    BuilderSilentError,
-    CloudError,
-    KernelPanicError,
-    NotFoundError,
-    RestoreError,
-    StepFailedError,
-    TimedOutError,
-    UsageError,
-)
+from clouds.errors import CloudError, KernelPanicError, NotFoundError, RestoreError, TimedOutError, UsageError
 from launcher.images import users
 from tests import fake_guest
 from tests.fake_cloud import FakeCloud, interrupt

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bakery.bake import bake
+from bakery.errors import StepFailedError
 from bakery.order import BakeOptions
 from bakery.recipe import Recipe, Step
 from bakery.render import render
 from bakery.resolve import resolve
-from clouds.errors import StepFailedError
 from launcher.layers import prune
 from tests.fake_cloud import Killed
 from tests.fake_guest import CONTENT, OK, content_of, fails_at

@@ -17,22 +17,12 @@ from pathlib import Path
 import pytest
 
 from bakery.bake import bake
+from bakery.errors import BuilderDiedError, BuilderSilentError, GuestFullError, NotSealedError, StepFailedError, TestsFailedError
 from bakery.order import BakeOptions
 from bakery.recipe import Recipe, Step, Test
 from clouds import names
 from clouds.driver import BootSpec, State
-from clouds.errors import (
-    BakehouseError,
-    BuilderDiedError,
-    BuilderSilentError,
-    CloudError,
-    GuestFullError,
-    KernelPanicError,
-    NotSealedError,
-    StepFailedError,
-    TestsFailedError,
-    TimedOutError,
-)
+from clouds.errors import BakehouseError, CloudError, KernelPanicError, TimedOutError
 from clouds.ledger import Ledger
 from launcher import gc, identity
 from launcher.launch import LaunchOptions, launch

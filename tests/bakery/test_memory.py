@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from bakery.bake import Baked, bake
+from bakery.errors import TestsFailedError
 from bakery.events import Event, Note
 from bakery.order import BakeOptions
 from bakery.recipe import Recipe, Step, Test
-from clouds.errors import CloudError, HostFullError, TestsFailedError
+from clouds.errors import CloudError, HostFullError
 from clouds.home import home
 from clouds.ledger import Ledger
 from launcher.launch import LaunchOptions, launch

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bakery.errors import RecipeError
 from bakery.recipe import IMAGES, KINDS, Recipe, available, load
-from clouds.errors import RecipeError
 
 GOOD = """
 name = "mine"

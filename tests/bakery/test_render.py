@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from bakery.errors import RecipeError
 from bakery.recipe import KINDS, Recipe, available, load
 from bakery.render import DIGEST_LENGTH, Part, Script, check_size, digest, frame, render, render_tests
 from bakery.resolve import Resolution
 from clouds.driver import Base, BaseImage
-from clouds.errors import InvalidError, RecipeError
+from clouds.errors import InvalidError
 
 ALL = """
 name = "all"

@@ -21,10 +21,11 @@ from typing import get_args, get_type_hints
 import pytest
 from uv import find_uv_bin
 
+from bakery.errors import RecipeError
 from bakery.recipe import Base, Recipe, load
 from bakery.render import render
 from bakery.resolve import PYTHON_OF, Resolution, resolve
-from clouds.errors import BakehouseError, RecipeError, UsageError
+from clouds.errors import BakehouseError, UsageError
 
 PACKAGES = {"apple": ("1.0", "2.0"), "banana": ("1.0", "1.5"), "cherry": ("1.0",)}
 NEEDS = {"cherry": ("apple",)}

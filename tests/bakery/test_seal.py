@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from bakery.bake import bake
+from bakery.errors import NotSealedError
 from bakery.order import BakeOptions
 from bakery.recipe import load
 from bakery.seal import find_leaks, summary
 from clouds.driver import Kind
-from clouds.errors import NotSealedError
 from tests import fake_guest
 from tests.fake_cloud import FakeCloud
 from tests.planted import PLANTED

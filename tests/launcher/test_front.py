@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from clouds.errors import BakehouseError, NotFoundError, StepFailedError, UsageError
+from bakery.errors import StepFailedError
+from clouds.errors import BakehouseError, NotFoundError, UsageError
 from clouds.home import home
 from clouds.undo import Undo
 from launcher import front

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from clouds.errors import TestsFailedError
+from clouds.errors import BakeError
 from launcher.notebook import answers, check_login, login, open_url
 from launcher.password import hash_password
 from tests import fake_services
@@ -95,12 +95,12 @@ def test_notebook_as_it_should_be_passes(jupyter: str) -> None:
 
 
 def test_notebook_that_refuses_its_password_fails(jupyter: str) -> None:
-    with pytest.raises(TestsFailedError, match="refuses its own password"):
+    with pytest.raises(BakeError, match="refuses its own password"):
         check_login(jupyter, "wrong")
 
 
 def test_notebook_that_is_open_to_anybody_fails() -> None:
-    with server(lambda _method, _path: (200, {}, "{}")) as url, pytest.raises(TestsFailedError, match="without a password"):
+    with server(lambda _method, _path: (200, {}, "{}")) as url, pytest.raises(BakeError, match="without a password"):
         check_login(url, "right")
 
 
@@ -108,7 +108,7 @@ def test_notebook_that_takes_any_password_fails() -> None:
     def reply(method: str, _path: str) -> Reply:
         return (302, {"Set-Cookie": "session=x"}, "") if method == "POST" else (403, {}, "")
 
-    with server(reply) as url, pytest.raises(TestsFailedError, match="lets in a wrong password"):
+    with server(reply) as url, pytest.raises(BakeError, match="lets in a wrong password"):
         check_login(url, "right")
 
 
@@ -130,12 +130,12 @@ def test_notebook_without_a_kernel_fails(status: int, body: str, told: str) -> N
             return next(asked), {}, ""
         return next(specs) if path == "/api/kernelspecs" else (200, {}, "")
 
-    with server(reply) as url, pytest.raises(TestsFailedError, match=told):
+    with server(reply) as url, pytest.raises(BakeError, match=told):
         check_login(url, "right")
 
 
 def test_notebook_that_is_gone_fails() -> None:
-    with pytest.raises(TestsFailedError, match="stopped answering"):
+    with pytest.raises(BakeError, match="stopped answering"):
         check_login("http://127.0.0.1:9/", "right")
 
 

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from clouds.errors import BakehouseError, StepFailedError, UsageError
+from bakery.errors import StepFailedError
+from clouds.errors import BakehouseError, UsageError
 from launcher import front
 from launcher.flags import Values, Verb
 from launcher.terminal import Terminal, table

@@ -16,12 +16,13 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from bakery.bake import Baked, bake
+from bakery.errors import TestsFailedError
 from bakery.events import Event, Note, OnEvent
 from bakery.order import BakeOptions
 from bakery.recipe import Builder, Recipe, Step, Test
 from clouds import names, waiter
 from clouds.driver import Endpoint
-from clouds.errors import BakehouseError, TestsFailedError
+from clouds.errors import BakehouseError
 from clouds.gcp.client import Client
 from clouds.gcp.driver import GoogleCloud
 from clouds.gcp.images import Images

@@ -12,11 +12,12 @@ from itertools import takewhile
 
 import pytest
 
+from bakery.errors import BuilderDiedError, BuilderSilentError, StepFailedError
 from bakery.events import StepEnded
 from bakery.watch import GAP
 from clouds import names
 from clouds.driver import Kind
-from clouds.errors import BuilderDiedError, BuilderSilentError, KernelPanicError, StepFailedError
+from clouds.errors import KernelPanicError
 from clouds.gcp.instances import SCRIPT
 from tests.clouds.gcp.stage import NewStage, Stage, Wire, launch_tiny
 from tests.fake_guest import marker, read_script
