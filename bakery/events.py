@@ -21,12 +21,11 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """A step has ended after `seconds`, well or not; `skipped` says that it was finished already."""
+    """A step has ended after `seconds`, well or not."""
 
     name: str
     seconds: float
     ok: bool = True
-    skipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,5 +196,4 @@ def _label(step: StepStarted) -> str:
 
 
 def _outcome(ended: StepEnded) -> str:
-    word = "skipped" if ended.skipped else "done" if ended.ok else "failed"
-    return f"{word} in {ended.seconds:.1f} s" if not ended.skipped else word
+    return f"{'done' if ended.ok else 'failed'} in {ended.seconds:.1f} s"

@@ -59,7 +59,6 @@ class Watch:
     watched: Watched
     on_event: OnEvent
     at_checkpoint: Callable[[int], None] | None = None
-    clock: Callable[[], float] = time.monotonic
     on_position: Callable[[int, int, int], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     _progress: markers.Progress = field(init=False)
@@ -72,9 +71,9 @@ class Watch:
 
     def __post_init__(self) -> None:
         self._progress = markers.Progress(self.watched.checkpoints, self.watched.reached)
-        self._step_began = self._last_sign = self.clock()
+        self._step_began = self._last_sign = time.monotonic()
 
-    def run(self, *, sleep: Callable[[float], None] = time.sleep) -> dict[str, float]:
+    def run(self) -> dict[str, float]:
         """Return the seconds of each step when the last checkpoint is reached.
 
         Raises StepFailedError, GuestFullError, BuilderDiedError, KernelPanicError or BuilderSilentError, each with the
@@ -88,8 +87,6 @@ class Watch:
                 timeout_s=self.watched.deadline_s,
                 poll_max_s=self.cloud.poll_max_s,
                 last_seen=lambda: self._progress.current,
-                clock=self.clock,
-                sleep=sleep,
             )
         except TimedOutError:
             self._fail(BuilderSilentError, f"not finished within {self.watched.deadline_s:.0f} s, the deadline of the bake")
@@ -97,7 +94,7 @@ class Watch:
 
     def _look(self) -> bool:
         """Say whether all is done, or why it never will be."""
-        if self.clock() - self._last_sign > self.watched.silence_s:
+        if time.monotonic() - self._last_sign > self.watched.silence_s:
             self._fail(BuilderSilentError, f"no sign of life for {self.watched.silence_s:.0f} s")
         try:
             return self._follow()
@@ -112,7 +109,7 @@ class Watch:
             self.on_position(self._console_at - len(self._tail.encode()), self._log_at, self._progress.reached)
         if self.at_checkpoint and before < self._progress.reached and not self._progress.done:
             self.at_checkpoint(self._progress.reached)
-            self._step_began = self._last_sign = self.clock()
+            self._step_began = self._last_sign = time.monotonic()
             return self._follow()  # what comes next may be done already
         if not has_news and not self._progress.done:
             alive = is_running(self.cloud, self.watched.machine)
@@ -152,7 +149,7 @@ class Watch:
 
     def _keep(self, piece: ConsoleText, path: Path) -> None:
         if piece.text:
-            self._last_sign = self.clock()
+            self._last_sign = time.monotonic()
             with names_file(path), path.open("a", encoding="utf-8") as file:
                 file.write((GAP if piece.lost else "") + piece.text)
 
@@ -171,7 +168,7 @@ class Watch:
             self.on_event(StepStarted(names[index], index + 1, len(names)))
 
     def _end_step(self, name: str, *, ok: bool) -> None:
-        now = self.clock()
+        now = time.monotonic()
         self.seconds[name] = now - self._step_began
         self._step_began = now
         self.on_event(StepEnded(name, self.seconds[name], ok=ok))

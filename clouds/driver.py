@@ -23,12 +23,9 @@ class Kind(StrEnum):
 
     MACHINE = "machine"
     IMAGE = "image"
-    SNAPSHOT = "snapshot"
     DISK = "disk"
-    KEY = "key"
     RULE = "rule"
     ADDRESS = "address"
-    NETWORK = "network"
 
 
 EVERY_KIND = frozenset(Kind)
@@ -44,7 +41,6 @@ class State(StrEnum):
     SUSPENDED = "suspended"
     PENDING = "pending"
     READY = "ready"
-    ABSENT = "absent"
     BROKEN = "broken"
     """What is known of it cannot be read; it can be deleted."""
 

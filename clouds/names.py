@@ -49,11 +49,6 @@ class ImageVersion:
         """Sort by this. packaging reads `1.4.0-7` as a post-release; never print its str()."""
         return Version(str(self))
 
-    @property
-    def dashed(self) -> str:
-        """The spelling for clouds whose names hold no dots: `1-4-0-7`."""
-        return str(self).replace(".", "-")
-
 
 def parse_version(text: str) -> ImageVersion:
     """Read `1.4.0-7`. Raises UsageError with an example for anything else."""

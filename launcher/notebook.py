@@ -117,14 +117,14 @@ def login(url: str, password: str, *, timeout_s: float = 30.0) -> Session | None
     return session if answer.status == http.client.FOUND else None
 
 
-def check_login(url: str, password: str, *, timeout_s: float = 30.0) -> None:
+def check_login(url: str, password: str) -> None:
     """Log in with the password and without. Raises BakeError when a notebook lets in nobody, or anybody."""
     try:
-        if Session(url, timeout_s).get("/api/kernelspecs").status == http.client.OK:
+        if Session(url).get("/api/kernelspecs").status == http.client.OK:
             raise _failed("its notebook lets in anybody, without a password")
-        if login(url, f"not {password}", timeout_s=timeout_s):
+        if login(url, f"not {password}"):
             raise _failed("its notebook lets in a wrong password")
-        session = login(url, password, timeout_s=timeout_s)
+        session = login(url, password)
         if session is None:
             raise _failed("its notebook refuses its own password")
         _check_kernels(session.get("/api/kernelspecs"))

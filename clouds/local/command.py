@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def missing(program: str) -> MissingToolError:
     return MissingToolError(f"{program}: not installed", next_step=advice())
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return our environment, with the folders of system programs in the path and their words in English."""
     path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
-    return {**os.environ, "PATH": f"{path}:{_SBIN}", "LC_ALL": "C", **(extra or {})}
+    return {**os.environ, "PATH": f"{path}:{_SBIN}", "LC_ALL": "C"}

@@ -25,7 +25,6 @@ _TAKES_S = 60
 _AGENT_S = 30
 _SEED_BYTES = 64
 _PORT_TRIES = 5
-_GROW = "/usr/lib/bakehouse/grow"
 
 
 def wake(folder: Path, record: MachineRecord) -> MachineRecord:

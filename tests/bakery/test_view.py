@@ -55,11 +55,6 @@ def test_verbose_plain_lines_hold_the_log_made_fit_for_a_terminal() -> None:
     assert [line for line in lines if line.startswith("  | ")] == ["  | Get:1 a", "  | Get:2 b", "  | done red"]
 
 
-def test_a_skipped_step_says_so() -> None:
-    stream = io.StringIO()
-    assert shown(PlainView(stream), stream, StepEnded("boot", 0, skipped=True)) == "boot skipped\n"
-
-
 def test_json_lines_are_the_events() -> None:
     stream = io.StringIO()
     lines = [json.loads(line) for line in shown(JsonView(stream), stream).splitlines()]

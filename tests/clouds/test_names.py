@@ -42,10 +42,6 @@ def test_key_orders_by_release_then_build(a: ImageVersion, b: ImageVersion) -> N
     assert (a.key < b.key) == (plain(a) < plain(b))
 
 
-def test_dashed_version_holds_no_dot() -> None:
-    assert ImageVersion("1.4.0", 7).dashed == "1-4-0-7"
-
-
 @pytest.mark.parametrize(
     "text", ["", "1.4.0", "1.4.0-", "-7", "1.4.0-x", "1.4.0-7-8", "v1.4.0-7", "01.4-1", "1.4.0-\u0667", "latest", "1.4.0 -7"]
 )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tests.servers.engine import Clock, Engine, timestamp
-from tests.servers.gce.catalog import PUBLIC_IMAGES, REGIONS, ZONES, region_of, seed
+from tests.servers.gce.catalog import PUBLIC_IMAGES, REGIONS, ZONES, seed
 from tests.servers.gce.errors import ApiError, Json, backend_error, forbidden, invalid, not_found
 from tests.servers.gce.operations import Operations, Work
 from tests.servers.gce.schema import Call
@@ -110,7 +110,3 @@ class Cloud:
 
 def _permission(call: Call) -> str:
     return {"insert": "create", "patch": "update"}.get(call.verb, call.verb)
-
-
-def region_in(call: Call) -> str:
-    return call["region"] if "region" in call.params else region_of(call["zone"])
