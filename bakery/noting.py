@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 from bakery.order import Order
 from clouds.accounts import account_key
-from clouds.driver import Cloud
+from clouds.driver import Cloud, Position
 from clouds.errors import BakehouseError
 from clouds.ledger import Ledger
 
@@ -24,11 +24,12 @@ def noted(cloud: Cloud, ledger: Ledger, order: Order) -> Iterator[None]:
             ledger.forget_bake(account, order.id)
 
 
-def positions(cloud: Cloud, ledger: Ledger, order: Order) -> Callable[[int, int, int], None]:
+def positions(cloud: Cloud, ledger: Ledger, order: Order) -> Callable[[Position, str, Position, int], None]:
     """Return what notes how far the builder of a bake was read (see `Watch.on_position`)."""
     account = account_key(cloud)
 
-    def note(console_at: int, log_at: int, reached: int) -> None:
-        ledger.note_position(account, order.id, console_at=console_at, log_at=log_at, reached=reached)
+    def note(console_at: Position, console_rest: str, log_at: Position, reached: int) -> None:
+        at = {"console_at": console_at, "log_at": log_at}
+        ledger.note_position(account, order.id, **at, console_rest=console_rest, reached=reached)
 
     return note

@@ -16,7 +16,7 @@ from bakery.errors import BuilderDiedError, BuilderSilentError, GuestFullError, 
 from bakery.events import LogText, OnEvent, StepEnded, StepStarted
 from clouds import markers
 from clouds.abilities import StreamsLog
-from clouds.driver import Cloud, ConsoleText
+from clouds.driver import START, Cloud, ConsoleText, Position
 from clouds.errors import KernelPanicError, NotFoundError, TimedOutError
 from clouds.home import names_file
 from clouds.lifecycle import is_running
@@ -50,8 +50,8 @@ class Watched:
 class Watch:
     """One watch under way. `seconds` holds how long each finished step took, in order.
 
-    `on_position` hears, at each checkpoint, how far the console and the log were read (offsets in bytes behind the last whole line)
-    and how many checkpoints were reached.
+    `on_position` is called at each checkpoint with: how far the console was read, the begin of a line that was read there
+    without its end, how far the log was read, and how many checkpoints were reached.
     `at_checkpoint` is called with the number of each checkpoint that the machine reaches but the last, where it waits there.
     """
 
@@ -59,11 +59,11 @@ class Watch:
     watched: Watched
     on_event: OnEvent
     at_checkpoint: Callable[[int], None] | None = None
-    on_position: Callable[[int, int, int], None] | None = None
+    on_position: Callable[[Position, str, Position, int], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     _progress: markers.Progress = field(init=False)
-    _console_at: int = 0
-    _log_at: int = 0
+    _console_at: Position = START
+    _log_at: Position = START
     _tail: str = ""
     _has_told: bool = False
     _step_began: float = field(init=False)
@@ -106,7 +106,7 @@ class Watch:
         before = self._progress.reached
         has_news = self._read()
         if self.on_position and before < self._progress.reached:
-            self.on_position(self._console_at - len(self._tail.encode()), self._log_at, self._progress.reached)
+            self.on_position(self._console_at, self._tail, self._log_at, self._progress.reached)
         if self.at_checkpoint and before < self._progress.reached and not self._progress.done:
             self.at_checkpoint(self._progress.reached)
             self._step_began = self._last_sign = time.monotonic()
@@ -128,7 +128,7 @@ class Watch:
 
     def _read_console(self) -> None:
         piece = self.cloud.console(self.watched.machine, self._console_at)
-        self._console_at = piece.next_offset
+        self._console_at = piece.position
         self._keep(piece, self.watched.console_file)
         lines, self._tail = markers.split_lines("" if piece.lost else self._tail, piece.text)
         for line in lines:
@@ -142,7 +142,7 @@ class Watch:
         if self.watched.log_file is None or not isinstance(self.cloud, StreamsLog):
             return
         piece = self.cloud.log(self.watched.machine, self._log_at)
-        self._log_at = piece.next_offset
+        self._log_at = piece.position
         self._keep(piece, self.watched.log_file)
         if piece.text:
             self.on_event(LogText(self._progress.current, piece.text))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from clouds.driver import Base, BaseImage, BootSpec, ConsoleText, Endpoint, Ticket
+from clouds.driver import START, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Position, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +139,8 @@ class PreparesHere(Protocol):
 class StreamsLog(Protocol):
     """A cloud with a second channel, on which a builder streams the full output of its steps."""
 
-    def log(self, machine: str, since: int) -> ConsoleText:
-        """Return what the steps printed from offset `since` (bytes) on."""
+    def log(self, machine: str, since: Position = START) -> ConsoleText:
+        """Return what the steps printed after a position that an earlier call has returned."""
 
 
 @runtime_checkable

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal, NewType, Protocol
 
 Tell = Callable[[str], None]
 """Receives one line of news from a long operation."""
@@ -152,12 +152,22 @@ class Ticket:
     operation: str = ""
 
 
+Position = NewType("Position", str)
+"""A place in the output of a machine. Only the driver that returns one can interpret it; others compare it for equality."""
+
+START = Position("")
+"""The begin of the output, as far back as the cloud keeps it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConsoleText:
-    """A piece of console output: the text, the offset to read on from, and whether text before it was lost."""
+    """A piece of console output, and the position to read on from; it stays the same while nothing new is printed.
+
+    `lost`: output between the position that was asked for and `text` is missing, since the cloud keeps it no more.
+    """
 
     text: str
-    next_offset: int
+    position: Position
     lost: bool = False
 
 
@@ -222,8 +232,11 @@ class Cloud(Protocol):
     def check(self, ticket: Ticket) -> bool:
         """Return whether the operation has ended well; raise its classified error when it has ended badly."""
 
-    def console(self, machine: str, since: int) -> ConsoleText:
-        """Return what the serial console printed from offset `since` (bytes) on: all of it, or a piece of PIECE_BYTES at least."""
+    def console(self, machine: str, since: Position = START) -> ConsoleText:
+        """Return what the serial console printed after a position that an earlier call has returned.
+
+        That is all of it, or a piece of PIECE_BYTES at least.
+        """
 
     def find(self, kind: Kind, name: str) -> Resource | None:
         """Return one resource, or None when it is absent. UnreachableError: a part of the cloud that did not answer may have it."""

@@ -2,7 +2,8 @@
 
 - `entry`: what it was asked to create, written before it is asked, so that nothing is ever lost from sight.
 - `operation`: what it has accepted and not finished yet: tickets of operations that have an id of their own.
-- `bake`: what a bake was to make, written before its first entry, and how far its console was read.
+- `bake`: what a bake was to make, written before its first entry.
+- `position`: how far the console and the log of its builder were read.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from clouds.driver import Kind, Tell, Ticket, Verb
+from clouds.driver import START, Kind, Position, Tell, Ticket, Verb
 from clouds.errors import BakehouseError
 
 _SCHEMA = """
@@ -27,9 +28,17 @@ CREATE TABLE IF NOT EXISTS operation (
     cloud TEXT NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, verb TEXT NOT NULL, operation TEXT NOT NULL,
     asked_at REAL NOT NULL, PRIMARY KEY (cloud, kind, name, verb));
 CREATE TABLE IF NOT EXISTS bake (
-    cloud TEXT NOT NULL, id TEXT NOT NULL, content TEXT NOT NULL, asked_at REAL NOT NULL,
-    console_at INTEGER NOT NULL DEFAULT 0, log_at INTEGER NOT NULL DEFAULT 0, reached INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (cloud, id));
+    cloud TEXT NOT NULL, id TEXT NOT NULL, content TEXT NOT NULL, asked_at REAL NOT NULL, PRIMARY KEY (cloud, id));
+CREATE TABLE IF NOT EXISTS position (
+    cloud TEXT NOT NULL, id TEXT NOT NULL, console_at TEXT NOT NULL, console_rest TEXT NOT NULL, log_at TEXT NOT NULL,
+    reached INTEGER NOT NULL, PRIMARY KEY (cloud, id));
+"""
+
+
+_BAKES = """
+SELECT id, content, coalesce(position.console_at, ''), coalesce(console_rest, ''), coalesce(position.log_at, ''),
+    coalesce(position.reached, 0), bake.asked_at
+FROM bake LEFT JOIN position USING (cloud, id) WHERE cloud = ? ORDER BY bake.asked_at
 """
 
 
@@ -48,15 +57,16 @@ class Entry:
 class BakeNote:
     """A bake under way in the account `cloud`: its order as plain data, and how far its builder was read.
 
-    `console_at` and `log_at` are offsets in bytes behind the last whole line, as `Cloud.console` takes them; `reached` checkpoints
-    had been reached there. `asked_at` is in seconds since the epoch.
+    `console_at` and `log_at` are positions as `Cloud.console` and `StreamsLog.log` take them; `console_rest` is the begin of a line
+    whose end comes after `console_at`. `reached` checkpoints had been reached there. `asked_at` is in seconds since the epoch.
     """
 
     cloud: str
     id: str
     order: Mapping[str, Any]
-    console_at: int = 0
-    log_at: int = 0
+    console_at: Position = START
+    console_rest: str = ""
+    log_at: Position = START
     reached: int = 0
     asked_at: float = 0.0
 
@@ -139,24 +149,26 @@ class Ledger:
         with self._open() as connection:
             row = (cloud, bake_id, json.dumps(dict(order)), time.time())
             connection.execute("INSERT OR REPLACE INTO bake (cloud, id, content, asked_at) VALUES (?, ?, ?, ?)", row)
+            connection.execute("DELETE FROM position WHERE cloud = ? AND id = ?", (cloud, bake_id))
 
-    def note_position(self, cloud: str, bake_id: str, *, console_at: int, log_at: int, reached: int) -> None:
+    def note_position(
+        self, cloud: str, bake_id: str, *, console_at: Position, console_rest: str, log_at: Position, reached: int
+    ) -> None:
         """Note how far the builder of a bake was read."""
         with self._open() as connection:
-            row = (console_at, log_at, reached, cloud, bake_id)
-            connection.execute("UPDATE bake SET console_at = ?, log_at = ?, reached = ? WHERE cloud = ? AND id = ?", row)
+            row = (cloud, bake_id, console_at, console_rest, log_at, reached)
+            connection.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def forget_bake(self, cloud: str, bake_id: str) -> None:
         """Drop the note of a bake that has ended."""
         with self._open() as connection:
-            connection.execute("DELETE FROM bake WHERE cloud = ? AND id = ?", (cloud, bake_id))
+            for table in ("bake", "position"):
+                connection.execute(f"DELETE FROM {table} WHERE cloud = ? AND id = ?", (cloud, bake_id))  # noqa: S608 - both are ours
 
     def bakes(self, cloud: str) -> list[BakeNote]:
         """Return the bakes of an account that have not ended, oldest first; without those that only another release can read."""
         with self._open() as connection:
-            rows = connection.execute(
-                "SELECT id, content, console_at, log_at, reached, asked_at FROM bake WHERE cloud = ? ORDER BY asked_at", (cloud,)
-            ).fetchall()
+            rows = connection.execute(_BAKES, (cloud,)).fetchall()
         return [
             BakeNote(cloud, bake_id, order, *at) for bake_id, content, *at in rows if (order := _read_object(content)) is not None
         ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from clouds.accounts import account_key
-from clouds.driver import PIECE_BYTES, BootSpec, Cloud, ConsoleText, Kind, State, Tell, Ticket
+from clouds.driver import PIECE_BYTES, START, BootSpec, Cloud, ConsoleText, Kind, Position, State, Tell, Ticket
 from clouds.errors import CapacityError, CloudError, ThrottledError, TimedOutError, UnreachableError, UnseenError
 from clouds.ledger import Ledger
 from clouds.undo import Undo
@@ -151,15 +151,15 @@ def is_running(cloud: Cloud, machine: str) -> bool:
 
 def console_pieces(cloud: Cloud, machine: str) -> Iterator[ConsoleText]:
     """Yield what a machine's console has printed so far, piece by piece, the oldest that the cloud keeps first."""
-    at = 0
+    at = START
     while True:
         piece = cloud.console(machine, at)
         yield piece
         if len(piece.text) < PIECE_BYTES:
             return
-        at = piece.next_offset
+        at = piece.position
 
 
-def console_end(cloud: Cloud, machine: str) -> int:
-    """Return the offset of what a machine's console prints from now on."""
-    return [piece.next_offset for piece in console_pieces(cloud, machine)][-1]
+def console_end(cloud: Cloud, machine: str) -> Position:
+    """Return the position of what a machine's console prints from now on."""
+    return [piece.position for piece in console_pieces(cloud, machine)][-1]

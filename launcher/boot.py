@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from clouds import markers
-from clouds.driver import BootSpec, Endpoint, Kind, Launcher, Tell
+from clouds.driver import START, BootSpec, Endpoint, Kind, Launcher, Position, Tell
 from clouds.errors import BakehouseError, CloudError, KernelPanicError, NotFoundError, TimedOutError
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_machine, is_running, remove
@@ -33,7 +33,7 @@ class Boot:
     cloud: Launcher
     machine: str
     nonce: str
-    at: int = 0
+    at: Position = START
     is_spot: bool = False
     answer_s: float = ANSWER_S
     facts: dict[str, str] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Boot:
     def _read(self) -> bool:
         """Read on, and say whether there was anything."""
         piece = self.cloud.console(self.machine, self.at)
-        before, self.at = self.at, piece.next_offset
+        before, self.at = self.at, piece.position
         lines, self._rest = markers.split_lines("" if piece.lost else self._rest, piece.text)
         for line in lines:
             self._take(line)

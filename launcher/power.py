@@ -7,7 +7,7 @@ import math
 from clouds import names
 from clouds.abilities import RunsHere, Suspends
 from clouds.accounts import account_key
-from clouds.driver import Kind, Launcher, State, Tell
+from clouds.driver import Kind, Launcher, Position, State, Tell
 from clouds.errors import CloudError, TimedOutError, UsageError
 from clouds.home import home
 from clouds.lifecycle import console_end, settle, stop_machine
@@ -93,7 +93,7 @@ def start(cloud: Launcher, name: str, *, lifetime_h: float | None = None, tell: 
         return find_machine(cloud, name)
     seen = console_end(cloud, name)
 
-    def begin(at: int) -> Boot:
+    def begin(at: Position) -> Boot:
         ticket = cloud.start(name, deadline_s=backstop_s(cloud, lifetime_h), facts={"NONCE": nonce, "EXPIRES": str(expires)})
         settle(cloud, ticket)
         return Boot(cloud, name, nonce, at=at)

@@ -17,7 +17,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
+from clouds.driver import (
+    EVERY_KIND,
+    START,
+    Base,
+    BaseImage,
+    BootSpec,
+    ConsoleText,
+    Endpoint,
+    Kind,
+    Position,
+    Resource,
+    State,
+    Tell,
+    Ticket,
+)
 from clouds.errors import ConflictError, InvalidError, NotFoundError
 from clouds.incomplete import whole
 from tests import fake_services
@@ -117,6 +131,8 @@ class FakeCloud:
     """How much of a console comes at once; None: all."""
     waits = False
     """Whether builders wait at each checkpoint."""
+    console_bytes: int | None = None
+    """How much of a console's end is kept (None: all of it)."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -190,9 +206,9 @@ class FakeCloud:
                 self.world.images[ticket.name].state = State.READY
             return True
 
-    def console(self, machine: str, since: int) -> ConsoleText:
+    def console(self, machine: str, since: Position = START) -> ConsoleText:
         with self._operation("console", machine):
-            return _piece(self._machine(machine).console, since, self.piece_bytes)
+            return _piece(self._machine(machine).console, since, self.console_bytes, self.piece_bytes)
 
     def find(self, kind: Kind, name: str) -> Resource | None:
         with self._operation("find", name):
@@ -232,7 +248,7 @@ class FakeCloud:
                 self.world.addresses[machine, port] = fake_services.notebook(lambda: self._machine(machine).facts["PASSWORD_HASH"])
             return self.world.addresses[machine, port]
 
-    def log(self, machine: str, since: int) -> ConsoleText:
+    def log(self, machine: str, since: Position = START) -> ConsoleText:
         with self._operation("log", machine):
             return _piece(self._machine(machine).log, since)
 
@@ -334,9 +350,16 @@ def take(machine: Machine, played: Played) -> None:
     machine.waits = played.waits
 
 
-def _piece(text: bytes, since: int, limit: int | None = None) -> ConsoleText:
-    piece = text[since:][:limit]
-    return ConsoleText(piece.decode(errors="replace"), since + len(piece))
+def _piece(text: bytes, since: Position, window_bytes: int | None = None, limit: int | None = None) -> ConsoleText:
+    """Return up to `limit` bytes that were printed after a position, of the last `window_bytes`.
+
+    A position is written so that nobody else can count with it.
+    """
+    offset = int(since.removeprefix("after-"), 16) if since else 0
+    kept_from = max(0, len(text) - window_bytes) if window_bytes is not None else 0
+    begin = min(max(offset, kept_from), len(text))
+    piece = text[begin:][:limit]
+    return ConsoleText(piece.decode(errors="replace"), Position(f"after-{begin + len(piece):x}"), lost=kept_from > offset)
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:

@@ -7,7 +7,21 @@ from collections.abc import Callable, Collection, Mapping
 from itertools import chain
 from types import MappingProxyType
 
-from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, State, Tell, Ticket
+from clouds.driver import (
+    EVERY_KIND,
+    START,
+    Base,
+    BaseImage,
+    BootSpec,
+    ConsoleText,
+    Endpoint,
+    Kind,
+    Position,
+    Resource,
+    State,
+    Tell,
+    Ticket,
+)
 from clouds.errors import CapacityError, CloudError, ForeignError, InvalidError, NotFoundError, QuotaError, ThrottledError
 from clouds.gcp import instances, machines, network, operations
 from clouds.gcp.client import Client
@@ -109,15 +123,16 @@ class GoogleCloud:
             operations.have_ended(self._client, f"image {image}", self._images.delete(image))
         return False
 
-    def console(self, machine: str, since: int) -> ConsoleText:
-        """Return what serial port 1 printed from byte `since` on; the last MiB is kept, and nothing of a machine that is off."""
-        send, zone = self._client.services.instances.get_serial_port_output, self._machines.zone(machine)
+    def console(self, machine: str, since: Position = START) -> ConsoleText:
+        """Return what serial port 1 printed; a position counts bytes. The last MiB is kept; nothing of a machine that is off."""
+        send, zone, offset = self._client.services.instances.get_serial_port_output, self._machines.zone(machine), int(since or 0)
         try:
-            output = self._client.ask(f"machine {machine}: console", send, zone=zone, instance=machine, start=since, port=1)
+            output = self._client.ask(f"machine {machine}: console", send, zone=zone, instance=machine, start=offset, port=1)
         except NotReadyError:
             return ConsoleText("", since)
-        began = output.start if "start" in output else since
-        return ConsoleText(output.contents, output.next_ if "next_" in output else since, lost=began > since)
+        began = output.start if "start" in output else offset
+        position = Position(str(output.next_)) if "next_" in output else since
+        return ConsoleText(output.contents, position, lost=began > offset)
 
     def find(self, kind: Kind, name: str) -> Resource | None:
         """Return one thing, or None."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clouds.driver import ConsoleText
+from clouds.driver import START, ConsoleText, Position
 from clouds.local.command import free_bytes, full_disk
 from clouds.local.sockets import qmp
 
@@ -12,14 +12,16 @@ _PIECE_BYTES = 4 * 2**20
 _LOW_BYTES = 64 * 2**20
 
 
-def read(path: Path, since: int) -> ConsoleText:
-    """Return the text from an offset in bytes on; a character that is not yet whole waits for the next read."""
+def read(path: Path, since: Position = START) -> ConsoleText:
+    """Return the text after a position, an offset in bytes here; a character that is not yet whole waits for the next read."""
+    offset = int(since or 0)
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        file.seek(min(since, size))
+        file.seek(min(offset, size))
         piece = file.read(_PIECE_BYTES)
     piece = piece[: whole_length(piece)]
-    return ConsoleText(piece.decode("utf-8", errors="replace"), min(since, size) + len(piece), lost=since > size)
+    end = min(offset, size) + len(piece)
+    return ConsoleText(piece.decode("utf-8", errors="replace"), Position(str(end)), lost=offset > size)
 
 
 def whole_length(piece: bytes) -> int:

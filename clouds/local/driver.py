@@ -9,7 +9,20 @@ from functools import partial
 from pathlib import Path
 
 from clouds.abilities import Layer
-from clouds.driver import EVERY_KIND, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Kind, Resource, Tell, Ticket
+from clouds.driver import (
+    EVERY_KIND,
+    START,
+    Base,
+    BaseImage,
+    BootSpec,
+    ConsoleText,
+    Endpoint,
+    Kind,
+    Position,
+    Resource,
+    Tell,
+    Ticket,
+)
 from clouds.errors import NotFoundError
 from clouds.local import console, memory, network, qemu
 from clouds.local.accelerator import Accelerator, Choice, choose
@@ -208,13 +221,13 @@ class LocalCloud:
             return qemu.are_gone(ticket.operation)
         return True
 
-    def console(self, machine: str, since: int) -> ConsoleText:
+    def console(self, machine: str, since: Position = START) -> ConsoleText:
         """Return what the serial console printed. HostFullError when QEMU had to pause the machine for want of space."""
         with self._there(machine) as folder:
             console.check_space(folder)
             return console.read(folder / qemu.CONSOLE, since)
 
-    def log(self, machine: str, since: int) -> ConsoleText:
+    def log(self, machine: str, since: Position = START) -> ConsoleText:
         """Return what the steps printed."""
         with self._there(machine) as folder:
             return console.read(folder / qemu.STEPS, since)

@@ -11,10 +11,10 @@ from bakery.bake import bake
 from bakery.order import BakeOptions
 from bakery.recipe import Recipe, load
 from clouds.client import Fate
-from clouds.driver import BootSpec, Kind
+from clouds.driver import START, BootSpec, Kind
 from clouds.errors import CloudError
 from clouds.ledger import BakeNote, Ledger
-from clouds.markers import parse, split_lines
+from clouds.markers import Checkpoint, Marker, parse, split_lines
 from clouds.names import client_fate
 from launcher import gc
 from tests.fake_cloud import FakeCloud
@@ -38,7 +38,7 @@ def test_bake_is_noted_with_its_order_before_anything_is_asked_for(fake: FakeClo
     fake.fault("boot", when="before", error=lambda: seen.extend(notes(tmp_path)))
     baked = bake(fake, recipe, BakeOptions(), home=tmp_path)
     (note,) = seen
-    assert (note.id, note.console_at, note.reached) == (baked.id, 0, 0)
+    assert (note.id, note.console_at, note.reached) == (baked.id, START, 0)
     assert client_fate(note.labels) is Fate.ALIVE
     assert note.order["recipe"] == "minimal"
     assert len(note.order["nonce"]) == 32
@@ -47,23 +47,34 @@ def test_bake_is_noted_with_its_order_before_anything_is_asked_for(fake: FakeClo
     assert notes(tmp_path) == []
 
 
-def test_position_is_behind_the_last_whole_line_that_was_read(fake: FakeCloud, recipe: Recipe, tmp_path: Path) -> None:
+def markers(lines: list[str], note: BakeNote) -> list[Marker]:
+    return [marker for line in lines if (marker := parse(line, note.order["nonce"]))]
+
+
+@pytest.mark.parametrize("piece_bytes", [None, 37])
+def test_position_and_the_line_that_was_begun_there_are_where_another_process_reads_on(
+    fake: FakeCloud, recipe: Recipe, tmp_path: Path, piece_bytes: int | None
+) -> None:
     seen: list[BakeNote] = []
-    consoles: list[bytes] = []
+    consoles: list[tuple[str, str]] = []
 
     def look() -> None:
         seen.extend(notes(tmp_path))
-        consoles.extend(machine.console for machine in fake.world.machines.values())
+        fake.piece_bytes = None
+        consoles.append((fake.console(seen[0].id).text, fake.console(seen[0].id, seen[0].console_at).text))
 
+    fake.piece_bytes = piece_bytes
     fake.fault("snapshot", when="before", error=look)
     bake(fake, recipe, BakeOptions(), home=tmp_path)
-    (note,), (console,) = seen, consoles
-    assert note.reached == len(note.order["checkpoints"])
-    before, after = console[: note.console_at].decode(), console[note.console_at :].decode()
-    lines, rest = split_lines("", before)
-    assert rest == ""
-    assert any(parse(line, note.order["nonce"]) for line in lines)
-    assert not any(parse(line, note.order["nonce"]) for line in split_lines("", after)[0])
+    (note,), ((whole, after),) = seen, consoles
+    lines, rest = split_lines("", whole.removesuffix(after))
+    assert rest == note.console_rest
+    told, left = (markers(some, note) for some in (lines, split_lines(rest, after)[0]))
+    assert [told[-1], *left] == markers(split_lines("", whole)[0], note)[len(told) - 1 :]
+    assert isinstance(told[-1], Checkpoint)
+    assert (told[-1].seq, note.reached) == (note.reached, len(note.order["checkpoints"]))
+    if piece_bytes is None:
+        assert left == []
 
 
 def test_each_checkpoint_is_noted(world: World, recipe: Recipe, tmp_path: Path) -> None:

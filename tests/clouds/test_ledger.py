@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clouds.driver import Kind
+from clouds.driver import START, Kind, Position
 from clouds.errors import BakehouseError
 from clouds.ledger import Ledger
 
@@ -54,7 +54,7 @@ def test_forgetting_what_is_not_there_is_fine(ledger: Ledger) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from clouds.driver import Kind
+from clouds.driver import START, Kind, Position
 from clouds.ledger import Ledger
 ledger = Ledger(Path(sys.argv[1]))
 for number in range(30):
@@ -74,7 +74,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
 KILLED_WRITER = """
 import os, sys
 from pathlib import Path
-from clouds.driver import Kind
+from clouds.driver import START, Kind, Position
 from clouds.ledger import Ledger
 Ledger(Path(sys.argv[1])).ask("fake", Kind.MACHINE, "a", {})
 os.kill(os.getpid(), 9)
@@ -115,3 +115,37 @@ def test_note_that_only_another_release_can_read_costs_nobody_else_anything(tmp_
     assert names_in(ledger) == ["a"]
     ledger.ask("fake", Kind.IMAGE, "e", {})
     assert names_in(ledger) == ["a", "e"]
+
+
+def test_position_of_a_bake_is_kept_as_its_driver_wrote_it_until_the_bake_is_forgotten(ledger: Ledger) -> None:
+    """A position is opaque: digits stay text, and a half line keeps what a console may print."""
+    ledger.note_bake("fake", "bake-1", {"labels": {}})
+    assert [(note.console_at, note.console_rest, note.log_at, note.reached) for note in ledger.bakes("fake")] == [("", "", "", 0)]
+    for at in ("0041", "token/é=="):
+        ledger.note_position("fake", "bake-1", console_at=Position(at), console_rest="half\x00 日", log_at=Position("7"), reached=2)
+        (note,) = ledger.bakes("fake")
+        assert (note.console_at, note.console_rest, note.log_at, note.reached) == (at, "half\x00 日", "7", 2)
+    ledger.note_bake("fake", "bake-1", {"labels": {}})
+    assert [note.console_at for note in ledger.bakes("fake")] == [START]
+    ledger.forget_bake("fake", "bake-1")
+    assert ledger.bakes("fake") == []
+
+
+OLDER_BAKE = """
+CREATE TABLE bake (
+    cloud TEXT NOT NULL, id TEXT NOT NULL, content TEXT NOT NULL, asked_at REAL NOT NULL,
+    console_at INTEGER NOT NULL DEFAULT 0, log_at INTEGER NOT NULL DEFAULT 0, reached INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (cloud, id));
+INSERT INTO bake VALUES ('fake', 'bake-0', '{"labels": {}}', 1.0, 512, 0, 1);
+"""
+
+
+def test_ledger_whose_bakes_have_positions_in_numbers_takes_new_ones(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite3"
+    connection = sqlite3.connect(path)
+    connection.executescript(OLDER_BAKE)
+    connection.close()
+    ledger = Ledger(path)
+    ledger.note_bake("fake", "bake-1", {"labels": {}})
+    ledger.note_position("fake", "bake-1", console_at=Position("9"), console_rest="", log_at=START, reached=1)
+    assert [(note.id, note.console_at) for note in ledger.bakes("fake")] == [("bake-0", START), ("bake-1", "9")]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clouds import markers, names
-from clouds.driver import Base, BootSpec, Kind, Launcher
+from clouds.driver import START, Base, BootSpec, Kind, Launcher, Position
 from clouds.lifecycle import is_running, settle
 from clouds.waiter import until
 
@@ -46,7 +46,9 @@ class Bench:
         settle(self.cloud, self.cloud.boot(spec))
         self.await_script(spec.name, nonce)
 
-    def await_script(self, machine: str, nonce: str, *, since: int = 0, checkpoints: tuple[str, ...] = CHECKPOINTS) -> None:
+    def await_script(
+        self, machine: str, nonce: str, *, since: Position = START, checkpoints: tuple[str, ...] = CHECKPOINTS
+    ) -> None:
         """Wait until a machine's console has shown all markers of a boot."""
 
         def is_done() -> bool:

@@ -8,9 +8,9 @@ import pytest
 
 from clouds import names
 from clouds.abilities import KeepsFiles, ReadsDisks
-from clouds.driver import Base, BootSpec, Kind, Launcher, State
+from clouds.driver import START, Base, BootSpec, ConsoleText, Kind, Launcher, State
 from clouds.errors import ConflictError, InvalidError, NotFoundError
-from clouds.lifecycle import is_running, settle, stop_machine
+from clouds.lifecycle import console_end, is_running, settle, stop_machine
 from tests.contract.bench import Bench
 
 ABSENT = "contract-nosuch"
@@ -101,29 +101,43 @@ def test_labelling_what_is_not_there_is_not_found(cloud: Launcher, kind: Kind) -
 
 
 def test_console_goes_on_exactly_where_the_last_read_ended(cloud: Launcher, running: BootSpec) -> None:
-    first = cloud.console(running.name, 0)
-    second = cloud.console(running.name, first.next_offset)
-    whole = cloud.console(running.name, 0)
+    first = cloud.console(running.name)
+    second = cloud.console(running.name, first.position)
+    whole = cloud.console(running.name)
     assert first.text
-    assert first.next_offset <= second.next_offset <= whole.next_offset
     assert whole.text.startswith(first.text + second.text)
+    assert not (first.lost or second.lost or whole.lost)
 
 
-def test_console_is_read_from_the_middle(cloud: Launcher, running: BootSpec) -> None:
-    whole = cloud.console(running.name, 0)
-    middle = len(whole.text.encode()) // 2
-    assert cloud.console(running.name, middle).text.startswith(whole.text.encode()[middle:].decode(errors="replace"))
+def test_console_is_read_again_from_a_position_that_was_read_from_before(cloud: Launcher, running: BootSpec) -> None:
+    first = cloud.console(running.name)
+    second = cloud.console(running.name, first.position)
+    again = cloud.console(running.name, first.position)
+    assert again.text.startswith(second.text)
+    assert (second.position == first.position) == (not second.text)
+
+
+def test_position_is_plain_text(cloud: Launcher, running: BootSpec) -> None:
+    position = cloud.console(running.name).position
+    assert isinstance(position, str)
+    assert position != START
 
 
 def test_console_past_its_end_has_no_text_and_the_same_offset(cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
-    end = cloud.console(stopped[0].name, 0).next_offset
+    end = cloud.console(stopped[0].name).position
     piece = cloud.console(stopped[0].name, end)
-    assert (piece.text, piece.next_offset, piece.lost) == ("", end, False)
+    assert (piece.text, piece.position, piece.lost) == ("", end, False)
+
+
+def test_end_of_a_console_is_behind_all_that_was_printed(cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
+    end = console_end(cloud, stopped[0].name)
+    assert cloud.console(stopped[0].name, end) == ConsoleText("", end)
+    assert console_end(cloud, stopped[0].name) == end
 
 
 def test_console_of_a_machine_that_is_not_there_is_not_found(cloud: Launcher) -> None:
     with pytest.raises(NotFoundError, match=ABSENT):
-        cloud.console(ABSENT, 0)
+        cloud.console(ABSENT)
 
 
 # The way in
@@ -168,16 +182,16 @@ def test_starting_what_is_not_there_is_not_found(cloud: Launcher) -> None:
 def test_starting_what_is_on_is_a_success_and_boots_nothing(cloud: Launcher, running: BootSpec) -> None:
     settle(cloud, cloud.start(running.name, deadline_s=running.deadline_s, facts={}))
     assert is_running(cloud, running.name)
-    assert cloud.console(running.name, 0).text.count(" checkpoint 1/") == 1
+    assert cloud.console(running.name).text.count(" checkpoint 1/") == 1
 
 
 def test_console_of_a_boot_follows_that_of_the_boot_before(bench: Bench, cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
     spec, nonce = stopped
-    before = cloud.console(spec.name, 0)
+    before = cloud.console(spec.name)
     settle(cloud, cloud.start(spec.name, deadline_s=spec.deadline_s, facts={}))
-    bench.await_script(spec.name, nonce, since=before.next_offset)
+    bench.await_script(spec.name, nonce, since=before.position)
     stop_machine(cloud, spec.name)
-    assert cloud.console(spec.name, 0).text.startswith(before.text)
+    assert cloud.console(spec.name).text.startswith(before.text)
 
 
 # Images

@@ -43,7 +43,7 @@ def await_waiting(cloud: Launcher, machine: str, nonce: str) -> None:
     """Wait until a machine has told that it waits to be frozen."""
 
     def is_waiting() -> bool:
-        text = cloud.console(machine, 0).text
+        text = cloud.console(machine).text
         assert is_running(cloud, machine), text[-2000:]
         told = [markers.parse(line, nonce) for line in markers.split_lines("", text)[0]]
         return markers.Fact("ready", "memory") in told
@@ -90,7 +90,7 @@ def test_restored_machine_runs_with_its_labels_and_has_booted_nothing(cloud: Lau
     assert found
     assert spec.labels.items() <= found.labels.items()
     assert is_running(cloud, spec.name)
-    text = cloud.console(spec.name, 0).text
+    text = cloud.console(spec.name).text
     assert nonce in text
     assert "Linux version" not in text
 

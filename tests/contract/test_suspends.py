@@ -30,10 +30,10 @@ def test_machine_that_was_suspended_is_off_and_keeps_its_labels(cloud: Launcher,
 
 
 def test_suspended_machine_that_is_started_goes_on_and_boots_no_second_time(cloud: Launcher, suspended: BootSpec) -> None:
-    before = cloud.console(suspended.name, 0)
+    before = cloud.console(suspended.name)
     settle(cloud, cloud.start(suspended.name, deadline_s=suspended.deadline_s, facts={}), timeout_s=SUSPEND_S)
     assert is_running(cloud, suspended.name)
-    after = cloud.console(suspended.name, 0).text
+    after = cloud.console(suspended.name).text
     assert after.startswith(before.text)
     assert after.count("Linux version") <= 1  # a quiet kernel does not say so
 

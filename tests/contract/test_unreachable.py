@@ -135,4 +135,4 @@ def test_with_all_zones_in_reach_what_is_absent_is_absent_again(zoned: Zoned) ->
     zoned.cut(set())
     assert zoned.cloud.find(Kind.MACHINE, ABSENT) is None
     with pytest.raises(NotFoundError):
-        zoned.cloud.console(ABSENT, 0)
+        zoned.cloud.console(ABSENT)

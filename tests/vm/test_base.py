@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from clouds import names
-from clouds.driver import Base, BootSpec, Kind
+from clouds.driver import START, Base, BootSpec, Kind, Position
 from clouds.lifecycle import is_running, settle, stop_machine
 from clouds.local import qemu
 from clouds.local.accelerator import OLDEST, TCG, parse_version, printed_version
@@ -130,7 +130,7 @@ def builder(cloud: LocalCloud) -> Iterator[tuple[BootSpec, dict[str, str]]]:
         yield spec, said(await_text(cloud, spec.name, "looked=yes"))
 
 
-def await_text(cloud: LocalCloud, machine: str, pattern: str, *, since: int = 0) -> str:
+def await_text(cloud: LocalCloud, machine: str, pattern: str, *, since: Position = START) -> str:
     """Wait until the console shows a pattern; return all that it shows."""
 
     def probe() -> str:
@@ -183,7 +183,7 @@ def test_machine_survives_a_reboot_and_a_stop_and_starts_the_kernel_it_installed
     spec, text = rebooted
     assert "again=1" not in said(text)["cmdline"]
     stop_machine(cloud, spec.name)
-    end = cloud.console(spec.name, 0).next_offset
+    end = cloud.console(spec.name).position
     settle(cloud, cloud.start(spec.name, deadline_s=spec.deadline_s, facts={"MACHINE": "renamed"}))
     found = said(await_text(cloud, spec.name, "looked=yes", since=end))
     assert found["boots"] == "3"
@@ -276,7 +276,7 @@ def test_machine_whose_port_is_taken_meanwhile_gets_another(cloud: LocalCloud, o
 
 def test_clock_that_stood_still_is_set_by_the_host_s(cloud: LocalCloud, rebooted: tuple[BootSpec, str], vm_home: Path) -> None:
     name = rebooted[0].name
-    seen = cloud.console(name, 0).next_offset
+    seen = cloud.console(name).position
     with Agent(vm_home / "local/machines" / name, timeout_s=60) as agent:
         agent.execute("date", "--set", f"@{time.time() - 3600:.0f}")
     await_text(cloud, name, r"clock: differed from the host's by 3[56]\d\d s; set", since=seen)

@@ -164,9 +164,9 @@ def test_firewall_opens_nothing_but_ssh_to_the_caller(both: Both) -> None:
 
 
 def test_console_reads_the_same(both: Both) -> None:
-    ours = both.connect().console("mine", 0)
+    ours = both.connect().console("mine")
     found = both.gcloud("instances", "get-serial-port-output", "mine", f"--zone={ZONE}")
-    assert (found["contents"], int(found["next"])) == (ours.text, ours.next_offset)
+    assert (found["contents"], str(found["next"])) == (ours.text, ours.position)
     assert " fact host-key " in ours.text
 
 

@@ -5,42 +5,42 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clouds.driver import PIECE_BYTES
+from clouds.driver import PIECE_BYTES, Position
 from clouds.local import console
 
 
 def test_reading_goes_on_where_it_ended(tmp_path: Path) -> None:
     path = tmp_path / "console.log"
     path.write_bytes(b"one\n")
-    first = console.read(path, 0)
+    first = console.read(path)
     with path.open("ab") as file:
         file.write(b"two\n")
-    assert (first.text, first.next_offset, first.lost) == ("one\n", 4, False)
-    assert console.read(path, first.next_offset).text == "two\n"
+    assert (first.text, first.position, first.lost) == ("one\n", "4", False)
+    assert console.read(path, first.position).text == "two\n"
 
 
 def test_offset_past_the_end_says_that_text_was_lost(tmp_path: Path) -> None:
     path = tmp_path / "console.log"
     path.write_bytes(b"new")
-    piece = console.read(path, 100)
-    assert (piece.text, piece.next_offset, piece.lost) == ("", 3, True)
+    piece = console.read(path, Position("100"))
+    assert (piece.text, piece.position, piece.lost) == ("", "3", True)
 
 
 def test_piece_of_a_long_console_is_as_long_as_a_driver_has_to_give_it(tmp_path: Path) -> None:
     path = tmp_path / "console.log"
     path.write_text("日" * (3 * 2**20))
-    piece = console.read(path, 0)
+    piece = console.read(path)
     assert len(piece.text) >= PIECE_BYTES
-    assert console.read(path, piece.next_offset).text[:1] == "日"
+    assert console.read(path, piece.position).text[:1] == "日"
 
 
 def test_bytes_that_are_no_text_do_not_stop_the_reading(tmp_path: Path) -> None:
     path = tmp_path / "console.log"
     path.write_bytes(b"a\xff\xfe\x80b\n")
-    piece = console.read(path, 0)
+    piece = console.read(path)
     assert piece.text.startswith("a")
     assert piece.text.endswith("b\n")
-    assert piece.next_offset == 6
+    assert piece.position == "6"
 
 
 @given(st.text(), st.data())
