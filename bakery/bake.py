@@ -249,7 +249,7 @@ def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
     """Take the next free version; when another bake takes it first, the one after."""
     recipe, tried = run.order.recipe, list[names.ImageVersion]()
     for _ in range(VERSION_TRIES):
-        version = catalogue.next_version(images_of(run.cloud, recipe.name), recipe.name, tried)
+        version = catalogue.next_version(images_of(run.cloud, recipe.name), recipe.name, besides=tried)
         labels = {
             **run.order.labels,
             "role": "image-in-progress",

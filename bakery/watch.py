@@ -85,7 +85,7 @@ class Watch:
                 self._look,
                 what=f"machine {self.watched.machine}",
                 timeout_s=self.watched.deadline_s,
-                poll_max_s=self.cloud.poll_max_s,
+                poll_max_s=self.cloud.limits.poll_max_s,
                 last_seen=lambda: self._progress.current,
             )
         except TimedOutError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from clouds.driver import START, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Position, Ticket
 
@@ -32,6 +32,16 @@ class Layer:
     disk_gb: int
     cpus: int
     memory_mb: int
+
+
+@runtime_checkable
+class EndsMachines(Protocol):
+    """A cloud that itself ends a machine at `BootSpec.deadline_s`, whatever becomes of its guest.
+
+    Elsewhere the timer in the guest is all that ends it, and a launch says so.
+    """
+
+    ends_machines: Literal[True]
 
 
 @runtime_checkable

@@ -127,14 +127,15 @@ def start(images: Iterable[Image], recipe: str, chain: Sequence[str], *, owner: 
     return (best, held[best.labels["chain"]]) if best else None
 
 
-def next_version(resources: Iterable[Resource], recipe: str, tried: Iterable[names.ImageVersion] = ()) -> names.ImageVersion:
+def next_version(resources: Iterable[Resource], recipe: str, *, besides: Iterable[names.ImageVersion] = ()) -> names.ImageVersion:
     """Return the version for the next image of a recipe.
 
-    Candidates, half-made, damaged and broken images count as taken, and so do the versions that were `tried` in vain.
+    Candidates, half-made, damaged and broken images count as taken, and so do the versions `besides`: a list may not hold yet
+    what was created a moment ago, and an image may not say its version.
     """
     labels = [one.labels for one in resources if one.kind is Kind.IMAGE and one.labels.get("recipe") == recipe]
     taken = [version for one in labels if (version := names.version_of(one))]
-    return names.next_version(names.release(), [*taken, *tried])
+    return names.next_version(names.release(), [*taken, *besides])
 
 
 def users(resources: Iterable[Resource], image: str) -> list[str]:

@@ -97,7 +97,7 @@ class BootSpec:
 
     `source` is a `BaseImage.id` or the name of an image. `script` is run as root at each boot. `facts` are
     told to the machine as its identity (keys: UPPER_CASE, see templates/machine/identity.py.j2). `ports` are the ports
-    in the guest that the caller must reach. `deadline_s`: the cloud itself ends the machine after that many
+    in the guest that the caller must reach. `deadline_s`: a cloud that `EndsMachines` ends the machine after that many
     seconds, whatever becomes of us (0 = never); `at_deadline` says how, where a cloud can do either. `zone` is the part of
     the cloud to try ("" = where its settings say). With `build_settings` the host's mirrors, proxies, package indexes
     and CA certificates reach the guest, for this boot only. A machine that `freezes` takes no identity: it starts its
@@ -183,8 +183,33 @@ class Endpoint:
     port: int
 
 
+OPERATION_S = 30.0
+"""How long an operation may take, in seconds, where neither its cloud nor its verb says otherwise."""
+OPERATIONS_S = {"stop": 60.0, "snapshot": 300.0}
+"""How long it may take by the verb of its ticket: a guest shuts down in order, a disk is copied."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How slow a cloud may be, in seconds.
+
+    `operations_s`: how long an operation may take, by the verb of its ticket, where it takes longer than elsewhere.
+    `poll_max_s`: how far apart questions may grow while nothing happens; a request to a remote cloud counts against a quota.
+    `unseen_s`: for how long after a create `find`, `owned` and all that looks a name up may not see what was created, so that
+    "not found" is no proof (EC2: boto/boto3#2556, ansible-collections/amazon.aws#1810); 0: they see it at once.
+    """
+
+    operations_s: Mapping[str, float] = field(default_factory=dict)
+    poll_max_s: float = 0.0
+    unseen_s: float = 0.0
+
+    def operation_s(self, verb: str) -> float:
+        """Return how long an operation with this verb may take; whoever waits multiplies it by the cloud's slowness."""
+        return max(self.operations_s.get(verb, 0), OPERATIONS_S.get(verb, OPERATION_S))
+
+
 class Cloud(Protocol):
-    """What baking needs of a cloud."""
+    """What every cloud does. What only some can is in `clouds.abilities`."""
 
     name: str
 
@@ -194,15 +219,15 @@ class Cloud(Protocol):
 
     grants: frozenset[str]
     """The fields of `Wishes` that this cloud can fulfil."""
-    poll_max_s: float
-    """How far apart questions may grow while nothing happens: a request to a remote cloud counts against a quota."""
 
     @property
-    def deadlines_s(self) -> Mapping[str, float]:
-        """How long its operations may take, in seconds by the verb of their ticket, where its caller would wait less.
+    def limits(self) -> Limits:
+        """How long it may take for what it does."""
 
-        Multiplied by `slowness`, as what the caller would wait is.
-        """
+    is_remote: bool
+    """Whether only SSH and `Wishes.https_port` answer directly, so that any other port needs a tunnel through SSH."""
+    stopped_costs: str
+    """What a machine that is off still costs, in words; "" for nothing."""
 
     @property
     def slowness(self) -> float:
@@ -253,14 +278,8 @@ class Cloud(Protocol):
     def delete(self, kind: Kind, name: str) -> Ticket:
         """Delete a resource at once, running or not, and all that belongs to it. Absent is a success."""
 
-
-class Launcher(Cloud, Protocol):
-    """What launching needs on top."""
-
-    is_remote: bool
-    """Whether only SSH and `Wishes.https_port` answer directly, so that any other port wants a tunnel through SSH."""
-    stopped_costs: str
-    """What a machine that is off still costs, in words; "" for nothing."""
-
     def address(self, machine: str, port: int) -> Endpoint:
         """Return where a port of the guest answers on this computer or from it."""
+
+
+Launcher = Cloud

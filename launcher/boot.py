@@ -118,8 +118,8 @@ class Boot:
                 probe,
                 what=f"machine {self.machine}: {what}",
                 timeout_s=timeout_s,
-                poll_s=POLL_S if self.cloud.poll_max_s else QUICK_S,
-                poll_max_s=self.cloud.poll_max_s or POLL_S,
+                poll_s=POLL_S if self.cloud.limits.poll_max_s else QUICK_S,
+                poll_max_s=self.cloud.limits.poll_max_s or POLL_S,
                 last_seen=self._last_line,
             )
         except TimedOutError as error:

@@ -90,13 +90,16 @@ def collect(cloud: Cloud, ledger: Ledger, wastes: Iterable[Waste]) -> list[Waste
     return changed
 
 
-def forget_absent(cloud: Cloud, ledger: Ledger, *, is_dead: IsDead = names.client_is_dead) -> None:
-    """Drop from the ledger what a dead client asked for and what is not there; what may be out of reach stays noted."""
+def forget_absent(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> None:
+    """Drop from the ledger what a dead client asked for and what is not there.
+
+    What may be out of reach stays noted, and what was asked for so lately that its cloud may not list it yet.
+    """
     _take_over(cloud, ledger)
     account = account_key(cloud)
     under_way = _under_way(cloud, ledger)
     for entry in ledger.entries(account):
-        if (entry.kind, entry.name) in under_way:
+        if (entry.kind, entry.name) in under_way or now - entry.asked_at < cloud.limits.unseen_s:
             continue  # it may come yet
         with suppress(UnreachableError):
             if (is_dead(entry.labels) or _is_old(entry)) and cloud.find(entry.kind, entry.name) is None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from clouds import names
-from clouds.abilities import ChecksComputer, RunsHere
+from clouds.abilities import ChecksComputer, EndsMachines, RunsHere
 from clouds.driver import BootSpec, End, Kind, Launcher, Tell, Wishes
 from clouds.errors import ConflictError, UnreachableError, UsageError
 from clouds.home import home
@@ -107,6 +107,8 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
     if "role" not in options.labels and isinstance(cloud, RunsHere):
         for line in (*cloud.notices(), *cloud.logout_notices()):
             tell(line)
+    if "role" not in options.labels and spec.facts["EXPIRES"] != "0" and not isinstance(cloud, EndsMachines):
+        tell(f"machine {name}: {cloud.name} does not enforce its lifetime; only the timer in the machine stops it")
     restored = None if options.cold else restore(cloud, ledger, undo, spec, image, tell)
     url = restored.url if restored else reach.await_answer(cloud, boot_machine(cloud, ledger, undo, spec, tell), spec.labels)
     if "role" not in options.labels:

@@ -105,7 +105,7 @@ def _remove(cloud: Launcher, ledger: Ledger, wastes: list[Waste], keep_gb: float
     tunnel.sweep(cloud)
     if isinstance(cloud, PreparesHere):
         cloud.sweep()
-    forget_absent(cloud, ledger)
+    forget_absent(cloud, ledger, now=time.time())
     forget_bakes(cloud, ledger)
     layers = prune(cloud, int(keep_gb * GB)) if keep_gb is not None and isinstance(cloud, KeepsLayers) else []
     return _Done(cloud.name, changed, layers)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
+from typing import Literal
 
 from clouds.driver import (
     EVERY_KIND,
@@ -26,6 +26,7 @@ from clouds.driver import (
     ConsoleText,
     Endpoint,
     Kind,
+    Limits,
     Position,
     Resource,
     State,
@@ -122,8 +123,8 @@ class FakeCloud:
     name = "fake"
     account = ""
     grants: frozenset[str] = frozenset()
-    poll_max_s = 0.0
-    deadlines_s: Mapping[str, float] = MappingProxyType({})
+    limits = Limits()
+    ends_machines: Literal[True] = True
     is_remote = False
     stopped_costs = ""
     slowness = 1.0
@@ -170,7 +171,8 @@ class FakeCloud:
         with self._operation("boot", spec.name):
             if not self._is_there(spec):
                 disk = self._source_disk(spec.source)
-                self.world.machines[spec.name] = Machine(spec, dict(spec.labels), dict(spec.facts), disk, now())
+                made = Machine(spec, dict(spec.labels), dict(spec.facts), disk, now(), unseen=self.world.unseen)
+                self.world.machines[spec.name] = made
                 self._run_guest(spec.name)
             return Ticket("boot", Kind.MACHINE, spec.name)
 
@@ -197,7 +199,7 @@ class FakeCloud:
             if found.state is not State.STOPPED:
                 raise InvalidError(f"machine {machine}: still on", next_step=f"Stop it first: ./inv stop {machine}")
             _check_labels(labels)
-            self.world.images[image] = Image(dict(labels), dict(found.disk), now())
+            self.world.images[image] = Image(dict(labels), dict(found.disk), now(), unseen=self.world.unseen)
             return Ticket("snapshot", Kind.IMAGE, image)
 
     def check(self, ticket: Ticket) -> bool:
@@ -228,6 +230,8 @@ class FakeCloud:
 
     def delete(self, kind: Kind, name: str) -> Ticket:
         with self._operation("delete", name):
+            if not self._is_seen(self.world.machines.get(name) if kind is Kind.MACHINE else self.world.images.get(name)):
+                return Ticket("delete", kind, name)
             if kind is Kind.MACHINE:
                 self.world.machines.pop(name, None)
             elif kind is Kind.IMAGE:
@@ -296,25 +300,37 @@ class FakeCloud:
         return there is not None
 
     def _machine(self, name: str) -> Machine:
-        if name not in self.world.machines:
+        if not self._is_seen(self.world.machines.get(name)):
             raise NotFoundError(f"machine {name}: there is none", next_step="See: ./inv machines")
         return self.world.machines[name]
 
     def _image(self, name: str) -> Image:
-        if name not in self.world.images:
+        if not self._is_seen(self.world.images.get(name)):
             raise NotFoundError(f"image {name}: there is none", next_step="See: ./inv images")
         return self.world.images[name]
 
     def _thing(self, kind: Kind, name: str) -> Machine | Image:
         return self._machine(name) if kind is Kind.MACHINE else self._image(name)
 
+    def _is_seen(self, thing: Machine | Image | None) -> bool:
+        """Say whether a call that looks a thing up finds it; one more of those that do not has been made otherwise."""
+        if thing is None or thing.unseen:
+            if thing:
+                thing.unseen -= 1
+            return False
+        return True
+
     def _reachable(self) -> Iterator[Resource]:
         return (one for one in self._resources() if one.kind is not Kind.MACHINE or one.zone not in self.unreachable)
 
     def _resources(self) -> Iterator[Resource]:
         for name, machine in self.world.machines.items():
+            if not self._is_seen(machine):
+                continue
             yield Resource(Kind.MACHINE, name, machine.state, dict(machine.labels), machine.created_at, zone=machine.spec.zone)
         for name, image in self.world.images.items():
+            if not self._is_seen(image):
+                continue
             size_bytes = sum(map(len, image.disk.values()))
             yield Resource(Kind.IMAGE, name, image.state, dict(image.labels), image.created_at, size_bytes)
 

@@ -14,7 +14,10 @@ from tests.fake_guest import OK, Guest
 
 @dataclass(slots=True)
 class Machine:
-    """A machine of the fake cloud, and what its guest has printed and left on its disk; one that `waits` takes a script."""
+    """A machine of the fake cloud, and what its guest has printed and left on its disk; one that `waits` takes a script.
+
+    The next `unseen` calls that look it up do not find it.
+    """
 
     spec: BootSpec
     labels: dict[str, str]
@@ -26,6 +29,7 @@ class Machine:
     log: bytes = b""
     guest: Guest = OK
     waits: bool = False
+    unseen: int = 0
 
 
 @dataclass(slots=True)
@@ -41,6 +45,7 @@ class Image:
     state: State = State.PENDING
     attached: dict[str, Path] = field(default_factory=dict)
     memory_of: BootSpec | None = None
+    unseen: int = 0
 
 
 @dataclass(slots=True)
@@ -65,6 +70,8 @@ class World:
     archive: int = 1
     """Stands for the packages that there are for apt."""
     addresses: dict[tuple[str, int], Endpoint] = field(default_factory=dict)
+    unseen: int = 0
+    """How many calls do not find what is created from now on."""
 
     def inventory(self) -> list[str]:
         """Return everything that would be billed, as `kind name state` lines."""

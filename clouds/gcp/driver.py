@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from itertools import chain
 from types import MappingProxyType
+from typing import Literal
 
 from clouds.driver import (
     EVERY_KIND,
@@ -16,6 +17,7 @@ from clouds.driver import (
     ConsoleText,
     Endpoint,
     Kind,
+    Limits,
     Position,
     Resource,
     State,
@@ -38,10 +40,13 @@ class GoogleCloud:
 
     name = "gcp"
     grants = frozenset({"machine_type", "spot", "on_preempt", "disk_type", "static_ip", "no_public_ip", "https_port"})
-    poll_max_s = 5.0
-    deadlines_s = MappingProxyType({"boot": 300, "start": 300, "stop": 300, "suspend": 600, "delete": 300, "snapshot": 1800})
+    limits = Limits(
+        poll_max_s=5.0,
+        operations_s=MappingProxyType({"boot": 300, "start": 300, "stop": 300, "suspend": 600, "delete": 300, "snapshot": 1800}),
+    )
     """A guest has 120 s to shut down before its power goes, also when it is deleted (Scheduling.skipGuestOsShutdown in the
     discovery document of compute v1). What comes on top of that, and the other figures, are guesses."""
+    ends_machines: Literal[True] = True
     is_remote = True
     stopped_costs = "its disk, and a reserved address, which costs more than while the machine runs"
 

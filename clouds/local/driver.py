@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from clouds.abilities import Layer
 from clouds.driver import (
@@ -18,6 +19,7 @@ from clouds.driver import (
     ConsoleText,
     Endpoint,
     Kind,
+    Limits,
     Position,
     Resource,
     Tell,
@@ -52,7 +54,7 @@ class LocalCloud:
     name = "local"
     account = ""
     grants: frozenset[str] = frozenset()
-    poll_max_s = 0.0
+    ends_machines: Literal[True] = True
     is_remote = False
     stopped_costs = ""
 
@@ -75,9 +77,9 @@ class LocalCloud:
         return self.accelerator.slowness
 
     @property
-    def deadlines_s(self) -> Mapping[str, float]:
-        """How long what waits for the disk may take: the same with KVM and without, so the slowness is divided out."""
-        return {verb: limit_s / self.slowness for verb, limit_s in _DISK_DEADLINES_S.items()}
+    def limits(self) -> Limits:
+        """How long it may take; what waits for the disk takes the same with KVM and without, so the slowness is divided out."""
+        return Limits(operations_s={verb: limit_s / self.slowness for verb, limit_s in _DISK_DEADLINES_S.items()})
 
     @property
     def accelerator_name(self) -> str:

@@ -139,7 +139,7 @@ def test_version_of_a_damaged_or_broken_image_and_one_that_was_tried_are_taken(s
     labels = {"recipe": "r", "version": f"{names.release()}-4", "role": "image", "state": names.STABLE}
     image = Resource(Kind.IMAGE, "r", state, labels)
     assert catalogue.next_version([image], "r").build == 5
-    assert catalogue.next_version([image], "r", [names.ImageVersion(names.release(), 5)]).build == 6
+    assert catalogue.next_version([image], "r", besides=[names.ImageVersion(names.release(), 5)]).build == 6
 
 
 def test_half_made_image_takes_its_version() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from clouds import lifecycle, names
-from clouds.driver import BootSpec, Kind, State, Ticket
-from clouds.errors import CapacityError, ConflictError, DeniedError, InvalidError, TimedOutError
+from clouds.driver import BootSpec, Kind, Limits, State, Ticket
+from clouds.errors import CapacityError, CloudError, ConflictError, DeniedError, InvalidError, TimedOutError
 from clouds.ledger import Ledger
 from clouds.lifecycle import POLL_S, create_image, create_machine, is_running, remove, settle, stop_machine
 from clouds.undo import Undo
@@ -149,3 +149,93 @@ def test_stopped_and_absent_machines_do_not_run(fake: FakeCloud) -> None:
     stop_machine(fake, "a")
     assert not is_running(fake, "a")
     assert not is_running(fake, "b")
+
+
+# A cloud that does not see at once what it has created
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+
+
+@pytest.fixture
+def late(fake: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeCloud, Clock]:
+    """Give a cloud in which the first three look-ups of something new do not find it, which may last for a minute."""
+    clock = Clock()
+    monkeypatch.setattr(lifecycle, "until", partial(until, clock=clock, sleep=clock.sleep))
+    fake.limits, fake.world.unseen = Limits(unseen_s=60), 3
+    return fake, clock
+
+
+Late = tuple[FakeCloud, Clock]
+
+
+def test_created_machine_is_found_by_whoever_looks_it_up_next(late: Late, ledger: Ledger) -> None:
+    with Undo() as undo:
+        create_machine(late[0], ledger, undo, SPEC)
+        undo.release()
+    assert is_running(late[0], "a")
+
+
+def test_machine_that_is_not_seen_yet_is_removed_when_the_answer_to_its_creation_was_lost(late: Late, ledger: Ledger) -> None:
+    late[0].fault("boot", when="after", error=CloudError("the answer was lost"))
+    with pytest.raises(CloudError, match="lost"), Undo() as undo:
+        create_machine(late[0], ledger, undo, SPEC)
+    assert (late[0].world.inventory(), entries(ledger)) == ([], [])
+
+
+def test_image_that_is_not_seen_yet_is_removed_when_the_answer_to_its_creation_was_lost(late: Late, ledger: Ledger) -> None:
+    late[0].world.unseen = 0
+    make_stopped(late[0])
+    late[0].world.unseen = 3
+    late[0].fault("snapshot", when="after", error=TimedOutError("too slow"))
+    with pytest.raises(TimedOutError), Undo() as undo:
+        create_image(late[0], ledger, undo, "a", "image-1", IMAGE_LABELS)
+    assert late[0].world.inventory() == ["machine a stopped"]
+
+
+@pytest.mark.parametrize(
+    ("error", "waited_s"), [(CapacityError("full"), 0), (InvalidError("wrong"), 0), (CloudError("the answer was lost"), 60)]
+)
+def test_only_what_may_have_been_created_is_waited_for(late: Late, ledger: Ledger, error: CloudError, waited_s: float) -> None:
+    late[0].fault("boot", error=error)
+    with pytest.raises(CloudError), Undo() as undo:
+        create_machine(late[0], ledger, undo, SPEC)
+    assert waited_s <= late[1].now_s <= waited_s + POLL_S
+    assert entries(ledger) == []
+
+
+def test_machine_that_is_never_listed_is_told_and_its_removal_tried(late: Late, ledger: Ledger) -> None:
+    late[0].world.unseen = 10_000
+    with pytest.raises(TimedOutError, match="machine a: created, and not listed within 60 s"), Undo() as undo:
+        create_machine(late[0], ledger, undo, SPEC)
+    assert "delete a" in late[0].calls
+
+
+@pytest.mark.parametrize(
+    ("limits", "asked_s", "waited_s"),
+    [
+        (Limits(), None, 60),
+        (Limits(), 20, 20),
+        (Limits(operations_s={"stop": 300}), None, 300),
+        (Limits(operations_s={"stop": 300}), 20, 300),
+        (Limits(operations_s={"boot": 300}), None, 60),
+    ],
+)
+def test_operation_is_given_the_time_that_its_cloud_says(
+    late: Late, limits: Limits, asked_s: float | None, waited_s: float
+) -> None:
+    cloud, clock = late
+    cloud.limits, cloud.check = limits, lambda _ticket: False  # type: ignore[method-assign]
+    with pytest.raises(TimedOutError):
+        settle(cloud, Ticket("stop", Kind.MACHINE, "a"), timeout_s=asked_s)
+    assert waited_s <= clock.now_s <= waited_s + POLL_S

@@ -1,5 +1,6 @@
 """An operation outlives the command that asked for it: its ticket is in the ledger, and another process can ask about it."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -87,12 +88,12 @@ def test_gc_keeps_the_note_of_what_a_killed_command_asked_for_while_it_may_still
     ledger.ask(account_key(slow), Kind.MACHINE, "a", client_labels() | DEAD | {"role": "builder"})
     ledger.begin(account_key(slow), TICKET)
     slow.results[TICKET.operation] = False
-    gc.forget_absent(slow, ledger)
+    gc.forget_absent(slow, ledger, now=time.time())
     assert [entry.name for entry in ledger.entries("fake")] == ["a"]
     spec = BootSpec(name="a", token="a", source="base-x", cpus=1, memory_mb=1, disk_gb=1, labels={}, deadline_s=0)
     slow.boot(spec)  # it comes after all, and bears no labels yet
     slow.results[TICKET.operation] = True
-    gc.forget_absent(slow, ledger)
+    gc.forget_absent(slow, ledger, now=time.time())
     assert ledger.tickets("fake") == []
     gc.collect(slow, ledger, gc.find(slow, ledger, now=0))
     assert (slow.world.inventory(), ledger.entries("fake")) == ([], [])
@@ -102,5 +103,5 @@ def test_gc_forgets_what_did_not_come_once_its_operation_has_ended(slow: SlowClo
     ledger.ask("fake", Kind.MACHINE, "a", client_labels() | DEAD)
     ledger.begin("fake", TICKET)
     slow.results[TICKET.operation] = CloudError("out of capacity")
-    gc.forget_absent(slow, ledger)
+    gc.forget_absent(slow, ledger, now=time.time())
     assert (ledger.tickets("fake"), ledger.entries("fake")) == ([], [])

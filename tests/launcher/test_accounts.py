@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -202,7 +203,7 @@ def test_port_of_a_tunnel_that_an_older_release_noted_is_taken_over_and_its_proc
 def test_gc_in_one_project_forgets_no_note_of_another(ours: FakeCloud, theirs: FakeCloud, ledger: Ledger) -> None:
     for cloud in (ours, theirs):
         ledger.ask(account_key(cloud), Kind.MACHINE, "one", names.client_labels() | ENDED)
-    gc.forget_absent(theirs, ledger)
+    gc.forget_absent(theirs, ledger, now=time.time())
     assert [entry.name for entry in ledger.entries("fake.ours")] == ["one"]
     assert ledger.entries("fake.theirs") == []
 
@@ -213,7 +214,7 @@ def test_note_of_an_older_release_is_kept_until_a_project_is_found_to_have_the_t
     boot(ours, "one", role="builder")
     ours.world.machines["one"].labels.clear()
     ledger.ask("fake", Kind.MACHINE, "one", names.client_labels() | ENDED | {"role": "builder"})
-    gc.forget_absent(theirs, ledger)
+    gc.forget_absent(theirs, ledger, now=time.time())
     wastes = gc.find(ours, ledger, now=0)
     assert [entry.name for entry in ledger.entries("fake")] == ["one"]
     assert gc.collect(ours, ledger, wastes) == []
@@ -225,5 +226,5 @@ def test_note_of_an_older_release_that_no_project_has_anything_for_goes_after_so
         ledger.ask("fake", Kind.MACHINE, name, {"client-host": "lab"})
     with sqlite3.connect(home() / "ledger.sqlite3") as connection:
         connection.execute("UPDATE entry SET asked_at = asked_at - ? WHERE name = 'old'", (gc.KEEP_NOTES_S + 60,))
-    gc.forget_absent(ours, ledger)
+    gc.forget_absent(ours, ledger, now=time.time())
     assert [entry.name for entry in ledger.entries("fake")] == ["new"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from clouds import names
-from clouds.driver import BootSpec, Kind, State
+from clouds.driver import BootSpec, Kind, Limits, State
 from clouds.errors import DeniedError, LeftoverError
 from clouds.ledger import Ledger
 from launcher import gc
@@ -223,8 +223,18 @@ def test_entry_of_what_is_gone_is_forgotten_once_its_client_is_dead(fake: FakeCl
     machine(fake, "there", "machine", DEAD)
     for name, labels in {"there": DEAD, "gone": DEAD, "coming": {}}.items():
         ledger.ask(fake.name, Kind.MACHINE, name, names.client_labels() | labels)
-    gc.forget_absent(fake, ledger)
+    gc.forget_absent(fake, ledger, now=time.time())
     assert [entry.name for entry in ledger.entries(fake.name)] == ["there", "coming"]
+
+
+def test_entry_of_what_its_cloud_may_not_list_yet_stays(fake: FakeCloud, world: World, ledger: Ledger) -> None:
+    fake.limits = Limits(unseen_s=60)
+    ledger.ask(fake.name, Kind.MACHINE, "late", names.client_labels() | DEAD)
+    asked_at = ledger.entries(fake.name)[0].asked_at
+    gc.forget_absent(fake, ledger, now=asked_at + 59)
+    assert [entry.name for entry in ledger.entries(fake.name)] == ["late"]
+    gc.forget_absent(fake, ledger, now=asked_at + 61)
+    assert ledger.entries(fake.name) == []
 
 
 def test_finding_changes_nothing(fake: FakeCloud, world: World, ledger: Ledger) -> None:

@@ -2,10 +2,12 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
 from clouds import names
+from clouds.abilities import EndsMachines
 from clouds.driver import Endpoint, State
 from clouds.errors import CapacityError, ConflictError, KernelPanicError, NotFoundError, TimedOutError, UsageError
 from clouds.home import home
@@ -98,6 +100,31 @@ def test_guest_is_told_who_it_is(fake: FakeCloud, ledger: Ledger, jupyter: str) 
 def test_cloud_ends_the_machine_some_time_after_its_guest_should_have(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     launch(fake, ledger, LaunchOptions(lifetime_h=2))
     assert 2 * 3600 < only_machine(fake.world).spec.deadline_s < 3 * 3600
+
+
+class LenientCloud(FakeCloud):
+    """A cloud that ends no machine itself."""
+
+    @property
+    def ends_machines(self) -> Literal[True]:  # type: ignore[override]
+        raise AttributeError
+
+
+@pytest.mark.parametrize(("lifetime_h", "is_told"), [(8.0, True), (0.0, False)])
+def test_lifetime_that_the_cloud_does_not_enforce_is_told(
+    world: World, ledger: Ledger, jupyter: str, lifetime_h: float, is_told: bool
+) -> None:
+    cloud, told = LenientCloud(world), list[str]()
+    assert not isinstance(cloud, EndsMachines)
+    launch(cloud, ledger, replace(ONE, lifetime_h=lifetime_h), tell=told.append)
+    line = "machine one: fake does not enforce its lifetime; only the timer in the machine stops it"
+    assert (line in told) == is_told
+
+
+def test_lifetime_that_the_cloud_enforces_needs_no_word(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    told: list[str] = []
+    launch(fake, ledger, ONE, tell=told.append)
+    assert told == []
 
 
 def test_lifetime_of_zero_never_ends(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:

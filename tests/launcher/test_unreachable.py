@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_gc_never_says_that_nothing_is_left_of_what_it_could_not_see(cut: FakeCl
 
 def test_gc_keeps_the_note_of_what_may_be_out_of_reach(cut: FakeCloud, ledger: Ledger) -> None:
     ledger.ask(cut.name, Kind.MACHINE, "hidden", names.client_labels() | DEAD)
-    gc.forget_absent(cut, ledger)
+    gc.forget_absent(cut, ledger, now=time.time())
     assert [entry.name for entry in ledger.entries(cut.name)] == ["hidden"]
 
 

@@ -5,11 +5,11 @@ Waits are scaled: a minute of a recipe is 1.2 s here (`SLOWNESS`).
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import requests
@@ -21,7 +21,7 @@ from bakery.events import Event, Note, OnEvent
 from bakery.order import BakeOptions
 from bakery.recipe import Builder, Recipe, Step, Test
 from clouds import names, waiter
-from clouds.driver import Endpoint
+from clouds.driver import Endpoint, Limits
 from clouds.errors import BakehouseError
 from clouds.gcp.client import Client
 from clouds.gcp.driver import GoogleCloud
@@ -74,8 +74,7 @@ class Wire(HTTPAdapter):
 class Cloud(GoogleCloud):
     """The driver; SSH answers although the machines are scripted, and their disks can be read, and hold nothing."""
 
-    poll_max_s = 0.005
-    deadlines_s = MappingProxyType(dict.fromkeys(GoogleCloud.deadlines_s, 30))
+    limits = Limits(poll_max_s=0.005, operations_s=dict.fromkeys(GoogleCloud.limits.operations_s, 30))
 
     def address(self, machine: str, port: int) -> Endpoint:
         super().address(machine, port)
@@ -131,7 +130,7 @@ class Stage:
         self.server.clear_faults()
         cloud, ledger = self.connect(), Ledger(self.home / "ledger.sqlite3")
         gc.collect(cloud, ledger, gc.find(cloud, ledger, now=LONG_AFTER, is_dead=lambda labels: True))
-        gc.forget_absent(cloud, ledger, is_dead=lambda labels: True)
+        gc.forget_absent(cloud, ledger, now=time.time(), is_dead=lambda labels: True)
 
     def there(self, kind: str) -> list[str]:
         """Return what the server has of a kind (`instances`), as `us-central1-a/NAME STATE`."""

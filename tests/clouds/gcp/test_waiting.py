@@ -54,7 +54,7 @@ def test_guest_that_uses_all_its_time_to_shut_down_is_waited_for(
 
 @pytest.mark.parametrize("verb", ["boot", "start", "stop", "suspend", "delete", "snapshot"])
 def test_every_verb_is_given_longer_than_a_guest_may_take(verb: str) -> None:
-    assert GoogleCloud.deadlines_s[verb] >= 240
+    assert GoogleCloud.limits.operation_s(verb) >= 240
 
 
 def test_operation_that_does_not_end_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from clouds.lifecycle import ACCEPT_S, SHUTDOWN_S
 from clouds.local.accelerator import choose
 from clouds.local.driver import LocalCloud
 from clouds.local.sockets import DISK_S
@@ -24,10 +23,10 @@ def local_cloud(folder: Path, accelerator: str) -> LocalCloud:
 @pytest.mark.parametrize("verb", ["delete", "freeze", "keep-layer", "go-on"])
 def test_slow_disk_has_ten_minutes(tmp_path: Path, accelerator: str, verb: str) -> None:
     cloud = local_cloud(tmp_path, accelerator)
-    assert max(ACCEPT_S, cloud.deadlines_s[verb]) * cloud.slowness == pytest.approx(DISK_S)
+    assert cloud.limits.operation_s(verb) * cloud.slowness == pytest.approx(DISK_S)
 
 
 def test_guest_on_kvm_may_write_for_minutes_before_it_is_off(tmp_path: Path) -> None:
     kvm, tcg = local_cloud(tmp_path, "kvm"), local_cloud(tmp_path, "tcg")
-    assert max(SHUTDOWN_S, kvm.deadlines_s["stop"]) * kvm.slowness == 300
-    assert max(SHUTDOWN_S, tcg.deadlines_s["stop"]) * tcg.slowness == 480
+    assert kvm.limits.operation_s("stop") * kvm.slowness == 300
+    assert tcg.limits.operation_s("stop") * tcg.slowness == 480
