@@ -23,7 +23,7 @@ from bakery.trial import try_image
 from bakery.watch import Watch, Watched
 from clouds import catalogue, names
 from clouds.abilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks, RunsHere
-from clouds.driver import BootSpec, End, Kind, Launcher, Wishes
+from clouds.driver import BootSpec, Cloud, End, Kind, Wishes
 from clouds.errors import BakeError, BakehouseError, ConflictError, KernelPanicError, NotFoundError, RestoreError
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
@@ -56,7 +56,7 @@ class Baked:
 class _Run:
     """What the sentences of one bake share."""
 
-    cloud: Launcher
+    cloud: Cloud
     ledger: Ledger
     order: Order
     record: Record
@@ -86,7 +86,7 @@ def _ignore(_event: Event) -> None:
     """Take an event that nobody wants to see."""
 
 
-def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, on_event: OnEvent = _ignore) -> Baked:
+def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_event: OnEvent = _ignore) -> Baked:
     """Return the image of a recipe on a cloud: the one that is there when nothing has changed, else a new one.
 
     Raises BakeError (which step, why, its last lines) or CloudError; then nothing is left in the cloud but a
@@ -121,13 +121,13 @@ def bake(cloud: Launcher, recipe: Recipe, options: BakeOptions, *, home: Path, o
 
 
 def _open_run(
-    cloud: Launcher, order: Order, home: Path, on_event: OnEvent, *, keep: bool = False, wishes: Wishes | None = None
+    cloud: Cloud, order: Order, home: Path, on_event: OnEvent, *, keep: bool = False, wishes: Wishes | None = None
 ) -> _Run:
     ledger = Ledger(home / "ledger.sqlite3", lambda line: on_event(Note(line)))
     return _Run(cloud, ledger, order, open_record(home, order.id), keep, wishes or Wishes(), on_event)
 
 
-def _renew_memory(cloud: Launcher, order: Order, image: str, why: str, home: Path, on_event: OnEvent) -> None:
+def _renew_memory(cloud: Cloud, order: Order, image: str, why: str, home: Path, on_event: OnEvent) -> None:
     """Save the memory of an image once more: since it was saved, QEMU, the processor or Bakehouse has changed."""
     if machines := users(cloud, image):
         line = f"image {image}: {why}; to save it anew, delete {', '.join(machines)} and bake again, or bake with --force"
@@ -302,5 +302,5 @@ def _keep_files(run: _Run, image: str, version: names.ImageVersion) -> None:
         run.cloud.attach(image, run.record.files())
 
 
-def _baked(cloud: Launcher, bake_id: str, recipe: Recipe, image: str, version: str, began: float, *, reused: bool) -> Baked:
+def _baked(cloud: Cloud, bake_id: str, recipe: Recipe, image: str, version: str, began: float, *, reused: bool) -> Baked:
     return Baked(bake_id, image, recipe.name, version, cloud.name, round(time.monotonic() - began, 3), reused)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from clouds.driver import Launcher
+from clouds.driver import Cloud
 from clouds.errors import CloudError
 from launcher import ssh
 
@@ -25,7 +25,7 @@ _SCRIPTS = Path(__file__).parents[1] / "templates" / "inside"
 class MachineFiles:
     """The files of a running machine that were on its disk before it was switched on (a `clouds.abilities.DiskFiles`)."""
 
-    cloud: Launcher
+    cloud: Cloud
     machine: str
 
     def list(self) -> Mapping[str, int]:

@@ -9,7 +9,7 @@ from bakery.trial import NOT_THE_IMAGE, blaming
 from clouds import names
 from clouds.abilities import KeepsMemory
 from clouds.catalogue import Image
-from clouds.driver import BootSpec, Cloud, End, Launcher, Wishes
+from clouds.driver import BootSpec, Cloud, End, Wishes
 from clouds.errors import CloudError, TimedOutError
 from clouds.ledger import Ledger
 from clouds.lifecycle import settle
@@ -21,7 +21,7 @@ FREEZE_S = 60
 """How long a cloud may take to write a memory away; multiplied by its slowness."""
 
 
-def keep_memory(cloud: Launcher, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent) -> None:
+def keep_memory(cloud: Cloud, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent) -> None:
     """Give an image its memory, if the cloud can freeze it. TestsFailedError: no machine of it came up; none is left."""
     assert isinstance(cloud, KeepsMemory)
     spec = _spec(cloud, order, image)
@@ -53,7 +53,7 @@ def misfit(cloud: Cloud, image: Image) -> str:
     return cloud.unfit(order)
 
 
-def _spec(cloud: Launcher, order: Order, image: str) -> BootSpec:
+def _spec(cloud: Cloud, order: Order, image: str) -> BootSpec:
     """Order a machine as a launch would, but one that is nobody: all that it is told is how to say that it waits."""
     name, found = names.memory_machine_name(order.id), find_image(cloud, recipe=order.recipe.name, name=image)
     return BootSpec(

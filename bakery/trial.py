@@ -14,7 +14,7 @@ from bakery.seal import search
 from bakery.watch import Watch, Watched
 from clouds import names
 from clouds.abilities import ReadsDisks
-from clouds.driver import End, Launcher, Wishes
+from clouds.driver import Cloud, End, Wishes
 from clouds.errors import (
     BakeError,
     BakehouseError,
@@ -48,7 +48,7 @@ NOT_THE_IMAGE = (
 """What says nothing about the image that was to be tested."""
 
 
-def try_image(cloud: Launcher, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent) -> dict[str, float]:
+def try_image(cloud: Cloud, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent) -> dict[str, float]:
     """Return the seconds of each test. Raises TestsFailedError: a test, the start or the log-in failed; no machine is left."""
     options = _options(order, image)
     what = "does not start as a machine"
@@ -62,7 +62,7 @@ def try_image(cloud: Launcher, ledger: Ledger, order: Order, image: str, record:
 
 
 @contextmanager
-def blaming(cloud: Launcher, image: str, machine: str, record: Record, *, step: str, what: str) -> Iterator[None]:
+def blaming(cloud: Cloud, image: str, machine: str, record: Record, *, step: str, what: str) -> Iterator[None]:
     """Tell of what goes wrong with a machine as a fault of its image, unless it is none; keep the machine's console then.
 
     `what` is what the fault is called where it has no name of its own. Raises TestsFailedError.
@@ -79,7 +79,7 @@ def blaming(cloud: Launcher, image: str, machine: str, record: Record, *, step: 
         raise TestsFailedError(f"image {image}: {what}: {error.message}", step=step) from error
 
 
-def _keep_console(cloud: Launcher, machine: str, record: Record) -> None:
+def _keep_console(cloud: Cloud, machine: str, record: Record) -> None:
     """Keep the console of a machine that is about to go, also when its tests were never begun."""
     with suppress(BakehouseError, OSError):  # why the image failed is worth more
         record.tests.write_text(newest(cloud, machine), encoding="utf-8")
@@ -100,7 +100,7 @@ def _options(order: Order, image: str) -> LaunchOptions:
     )
 
 
-def _run_tests(cloud: Launcher, order: Order, launched: Launched, record: Record, on_event: OnEvent) -> dict[str, float]:
+def _run_tests(cloud: Cloud, order: Order, launched: Launched, record: Record, on_event: OnEvent) -> dict[str, float]:
     if order.tests is None:
         return {}
     watched = Watched(

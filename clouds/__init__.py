@@ -11,13 +11,13 @@ from clouds.errors import UsageError
 from clouds.home import home
 
 if TYPE_CHECKING:  # the records cost 10 ms, which `./inv --list` need not spend
-    from clouds.driver import Launcher
+    from clouds.driver import Cloud
 
 DRIVERS = {"local": "clouds.local", "gcp": "clouds.gcp"}
 """The package of each cloud: it has SETTINGS, and connect(home, settings)."""
 
 
-def connect(name: str | None = None, given: Mapping[str, str] = {}) -> Launcher:
+def connect(name: str | None = None, given: Mapping[str, str] = {}) -> Cloud:
     """Return the driver of a cloud or account, such as `gcp.research` (None: the default), loading no other cloud's libraries.
 
     `given` holds settings that were told by flags. Raises UsageError: no such cloud, or a setting is wrong.
@@ -26,7 +26,7 @@ def connect(name: str | None = None, given: Mapping[str, str] = {}) -> Launcher:
 
     name = default() if name is None else name
     _check(name)
-    driver: Launcher = import_module(DRIVERS[cloud_of(name)]).connect(home(), load(name, given))
+    driver: Cloud = import_module(DRIVERS[cloud_of(name)]).connect(home(), load(name, given))
     if account_of(name):
         driver.name = name
     return driver

@@ -280,6 +280,3 @@ class Cloud(Protocol):
 
     def address(self, machine: str, port: int) -> Endpoint:
         """Return where a port of the guest answers on this computer or from it."""
-
-
-Launcher = Cloud

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from clouds import markers
-from clouds.driver import START, BootSpec, Endpoint, Kind, Launcher, Position, Tell
+from clouds.driver import START, BootSpec, Cloud, Endpoint, Kind, Position, Tell
 from clouds.errors import BakehouseError, CloudError, KernelPanicError, NotFoundError, TimedOutError
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_machine, is_running, remove
@@ -30,7 +30,7 @@ TAIL_LINES = 20
 class Boot:
     """What a machine's console has told of this boot so far: its `facts`; `ended` is why it will not come up any more."""
 
-    cloud: Launcher
+    cloud: Cloud
     machine: str
     nonce: str
     at: Position = START
@@ -136,7 +136,7 @@ class Boot:
 
 
 def boot_machine(
-    cloud: Launcher,
+    cloud: Cloud,
     ledger: Ledger,
     undo: Undo,
     spec: BootSpec,

@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from clouds.driver import Launcher
+from clouds.driver import Cloud
 from clouds.errors import CloudError, UsageError
 from launcher.clean import clean
 from launcher.identity import openssh
@@ -16,7 +16,7 @@ _REMOTE = re.compile(r"([a-z][a-z0-9-]*):(.*)", re.DOTALL)
 """NAME:path; a local file of such a name is written ./NAME:path."""
 
 
-def copy(cloud: Launcher, source: str, destination: str) -> None:
+def copy(cloud: Cloud, source: str, destination: str) -> None:
     """Copy SRC to DST, one of which is NAME:path (relative to the home there). A folder goes into a folder that is there already.
 
     Raises UsageError when not exactly one side is on a machine or a local file is absent, CloudError when the copy failed.

@@ -11,13 +11,13 @@ from launcher import hints
 from launcher.hints import Command
 
 if TYPE_CHECKING:  # the records cost 10 ms, which `./inv --list` need not spend
-    from clouds.driver import Launcher, Tell
+    from clouds.driver import Cloud, Tell
 
 ALL = "all"
 T = TypeVar("T")
 
 
-def visit(name: str | None, action: Callable[[Launcher], T], tell: Tell) -> tuple[list[T], bool]:
+def visit(name: str | None, action: Callable[[Cloud], T], tell: Tell) -> tuple[list[T], bool]:
     """Do something on a cloud, or with `all` on each that is configured; return what came of it, and whether all went well.
 
     With `all` a cloud that fails is told of, and left out; on a single one its error is raised. Where only a part of a cloud

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from clouds import locks, names
 from clouds.accounts import account_key, cloud_of
-from clouds.driver import Endpoint, Kind, Launcher
+from clouds.driver import Cloud, Endpoint, Kind
 from clouds.errors import CloudError, MissingToolError
 from clouds.home import write_private
 from clouds.incomplete import partly
@@ -86,7 +86,7 @@ def check_known(home: Path, account: str, machine: str) -> None:
         )
 
 
-def sync(home: Path, cloud: Launcher) -> Path:
+def sync(home: Path, cloud: Cloud) -> Path:
     """Write the ssh config of an account anew from its machines, forget the host keys of those that are gone; return its path.
 
     Where a part of the cloud cannot be reached, what is known of machines that were not found stays. So does what other commands
@@ -155,7 +155,7 @@ def _keep(home: Path, path: Path, text: str) -> None:
         write_private(path, text)
 
 
-def _endpoint(cloud: Launcher, machine: str) -> Endpoint | None:
+def _endpoint(cloud: Cloud, machine: str) -> Endpoint | None:
     with suppress(CloudError):
         return cloud.address(machine, SSH_PORT)
     return None

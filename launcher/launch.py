@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from clouds import names
 from clouds.abilities import ChecksComputer, EndsMachines, RunsHere
-from clouds.driver import BootSpec, End, Kind, Launcher, Tell, Wishes
+from clouds.driver import BootSpec, Cloud, End, Kind, Tell, Wishes
 from clouds.errors import ConflictError, UnreachableError, UsageError
 from clouds.home import home
 from clouds.ledger import Ledger
@@ -75,7 +75,7 @@ class Launched:
 
 
 def launch(
-    cloud: Launcher, ledger: Ledger, options: LaunchOptions, *, undo: Undo | None = None, tell: Tell = lambda _line: None
+    cloud: Cloud, ledger: Ledger, options: LaunchOptions, *, undo: Undo | None = None, tell: Tell = lambda _line: None
 ) -> Launched:
     """Start a machine from an image and return once it answers.
 
@@ -91,7 +91,7 @@ def launch(
         return launched
 
 
-def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo, tell: Tell) -> Launched:
+def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, tell: Tell) -> Launched:
     began = time.monotonic()
     check_granted(cloud, options.wishes)
     if isinstance(cloud, ChecksComputer):
@@ -126,13 +126,13 @@ def _launch(cloud: Launcher, ledger: Ledger, options: LaunchOptions, undo: Undo,
     )
 
 
-def _forget(cloud: Launcher, name: str) -> None:
+def _forget(cloud: Cloud, name: str) -> None:
     """Leave nothing of what SSH knew of a machine."""
     tunnel.forget(cloud, name)
     identity.sync(home(), cloud)
 
 
-def _spec(cloud: Launcher, options: LaunchOptions, image: ImageView, *, name: str, nonce: str, password: str | None) -> BootSpec:
+def _spec(cloud: Cloud, options: LaunchOptions, image: ImageView, *, name: str, nonce: str, password: str | None) -> BootSpec:
     expires = machines.expiry(options.lifetime_h)
     return BootSpec(
         name=name,
@@ -168,7 +168,7 @@ def _check_https(options: LaunchOptions, *, has_notebook: bool) -> None:
         )
 
 
-def _free_name(cloud: Launcher, options: LaunchOptions, recipe: str) -> str:
+def _free_name(cloud: Cloud, options: LaunchOptions, recipe: str) -> str:
     """Return the name that was asked for, checked, or a fresh one; none that a machine has. That of a test is unique by itself."""
     name = names.new_machine_name(recipe) if options.name is None else options.name
     if "role" in options.labels:

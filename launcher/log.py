@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clouds import names
 from clouds.abilities import KeepsFiles
-from clouds.driver import Cloud, Kind, Launcher
+from clouds.driver import Cloud, Kind
 from clouds.errors import NotFoundError
 from clouds.lifecycle import console_pieces
 from launcher.clean import clean
@@ -19,7 +19,7 @@ LOG_CHARACTERS = 16 * 2**20
 """How much of the console of a machine is shown: a guest may print without end."""
 
 
-def read_log(home: Path, cloud: Launcher, id: str) -> str:  # noqa: A002 - the word that the command line uses
+def read_log(home: Path, cloud: Cloud, id: str) -> str:  # noqa: A002 - the word that the command line uses
     """Return the log of a bake (`bake-...`: its console, tests and steps, each under its name) or a machine's console.
 
     Raises NotFoundError when there is neither a log nor such a machine.
@@ -46,7 +46,7 @@ def newest(cloud: Cloud, machine: str) -> str:
     return text if is_whole else left_out + text
 
 
-def _kept(home: Path, cloud: Launcher, bake_id: str) -> Iterator[tuple[str, str]]:
+def _kept(home: Path, cloud: Cloud, bake_id: str) -> Iterator[tuple[str, str]]:
     for name in BAKE_LOGS:
         path = home / "bakes" / bake_id / name
         text = _text(path if path.exists() else _attached(cloud, bake_id, name))
@@ -54,7 +54,7 @@ def _kept(home: Path, cloud: Launcher, bake_id: str) -> Iterator[tuple[str, str]
             yield name, text
 
 
-def _attached(cloud: Launcher, bake_id: str, file: str) -> Path | None:
+def _attached(cloud: Cloud, bake_id: str, file: str) -> Path | None:
     """Return the log that lies beside the image of a bake, where the cloud keeps files there."""
     if not isinstance(cloud, KeepsFiles):
         return None

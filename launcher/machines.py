@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clouds import names
-from clouds.driver import Kind, Launcher, Resource, State
+from clouds.driver import Cloud, Kind, Resource, State
 from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
 from clouds.home import home
 from clouds.incomplete import partly, whole
@@ -51,7 +51,7 @@ class MachineView:
         return {"name": self.name, "state": self.state, "cloud": self.cloud, "url": self.url, "labels": dict(self.labels)}
 
 
-def machines(cloud: Launcher) -> list[MachineView]:
+def machines(cloud: Cloud) -> list[MachineView]:
     """Return every machine, oldest first; also those that bake and test (their label `role` says so): they too are paid for.
 
     UnreachableError: a part of the cloud did not answer; `found` is the list of what the rest holds.
@@ -60,7 +60,7 @@ def machines(cloud: Launcher) -> list[MachineView]:
     return whole(f"machines of {cloud.name}", [_view(cloud, machine) for machine in found], missing)
 
 
-def find_machine(cloud: Launcher, name: str) -> MachineView:
+def find_machine(cloud: Cloud, name: str) -> MachineView:
     """Return a machine. NotFoundError, with the names that come near: there is none. ConflictError: Bakehouse did not make it.
 
     UnreachableError: a part of the cloud that did not answer may have it.
@@ -78,7 +78,7 @@ def find_machine(cloud: Launcher, name: str) -> MachineView:
     return _view(cloud, found)
 
 
-def running_machine(cloud: Launcher, name: str) -> MachineView:
+def running_machine(cloud: Cloud, name: str) -> MachineView:
     """Return a machine that is on. CloudError: it is not, and how to start it."""
     view = find_machine(cloud, name)
     if view.state == State.BROKEN:
@@ -88,7 +88,7 @@ def running_machine(cloud: Launcher, name: str) -> MachineView:
     return view
 
 
-def notebook_machine(cloud: Launcher, name: str) -> MachineView:
+def notebook_machine(cloud: Cloud, name: str) -> MachineView:
     """Return a machine that is on and has a notebook. CloudError: it is not, or has not."""
     view = running_machine(cloud, name)
     if not view.has_notebook:
@@ -96,13 +96,13 @@ def notebook_machine(cloud: Launcher, name: str) -> MachineView:
     return view
 
 
-def notebook_url(cloud: Launcher, name: str) -> str:
+def notebook_url(cloud: Cloud, name: str) -> str:
     """Return the URL of the notebook of a machine that is on, through a new tunnel where none lives. CloudError: no way in."""
     view = notebook_machine(cloud, name)
     return view.url or reach.way_in(cloud, name, view.labels, identity.sync(home(), cloud))
 
 
-def delete(cloud: Launcher, ledger: Ledger, name: str) -> None:
+def delete(cloud: Cloud, ledger: Ledger, name: str) -> None:
     """Delete a machine at once, on or off, with its disk and what SSH knows of it. NotFoundError: there is none."""
     find_machine(cloud, name)
     remove(cloud, ledger, Kind.MACHINE, name)
@@ -117,16 +117,16 @@ def expiry(lifetime_h: float) -> int:
     return int(time.time() + lifetime_h * 3600) if lifetime_h else 0
 
 
-def backstop_s(cloud: Launcher, lifetime_h: float) -> int:
+def backstop_s(cloud: Cloud, lifetime_h: float) -> int:
     """Return after how many seconds the cloud itself ends a machine that has not ended itself; 0 for never."""
     return int(lifetime_h * 3600 + GRACE_S * cloud.slowness) if lifetime_h else 0
 
 
-def _machines(cloud: Launcher) -> list[Resource]:
+def _machines(cloud: Cloud) -> list[Resource]:
     return cloud.owned({"project": names.PROJECT}, {Kind.MACHINE})
 
 
-def _view(cloud: Launcher, machine: Resource) -> MachineView:
+def _view(cloud: Cloud, machine: Resource) -> MachineView:
     is_on = machine.state is State.RUNNING
     expires = names.number(machine.labels, "expires")
     return MachineView(
@@ -140,7 +140,7 @@ def _view(cloud: Launcher, machine: Resource) -> MachineView:
     )
 
 
-def _url_or_none(cloud: Launcher, machine: Resource) -> str | None:
+def _url_or_none(cloud: Cloud, machine: Resource) -> str | None:
     """Return the URL; None without a tunnel, and for a machine that has just gone: it must not spoil the list of the others."""
     try:
         return reach.url(cloud, machine.name, machine.labels)

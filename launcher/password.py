@@ -8,7 +8,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from clouds.driver import Launcher
+from clouds.driver import Cloud
 from clouds.errors import CloudError, UsageError
 from launcher.machines import notebook_machine
 from launcher.ssh import run
@@ -74,7 +74,7 @@ def hash_password(password: str) -> str:
     return "argon2:" + PasswordHasher(time_cost=time_cost, memory_cost=memory_kib, parallelism=PARALLELISM).hash(password)
 
 
-def set_password(cloud: Launcher, name: str, password: str) -> None:
+def set_password(cloud: Cloud, name: str, password: str) -> None:
     """Give a running machine a new password, valid at once; its hash travels on standard input, never in an argument."""
     notebook_machine(cloud, name)
     done = run(cloud, name, SET_PASSWORD, stdin=hash_password(password) + "\n")

@@ -7,7 +7,7 @@ import math
 from clouds import names
 from clouds.abilities import RunsHere, Suspends
 from clouds.accounts import account_key
-from clouds.driver import Kind, Launcher, Position, State, Tell
+from clouds.driver import Cloud, Kind, Position, State, Tell
 from clouds.errors import CloudError, TimedOutError, UsageError
 from clouds.home import home
 from clouds.lifecycle import console_end, settle, stop_machine
@@ -28,7 +28,7 @@ _TIMER = "bakehouse-expiry"
 """The timer in the guest that ends it; templates/machine/identity.py.j2 starts it at each boot."""
 
 
-def stop(cloud: Launcher, name: str) -> bool:
+def stop(cloud: Cloud, name: str) -> bool:
     """Shut a machine down in order; its disk stays. Return whether it was suspended: then its saved memory is discarded.
 
     Raises TimedOutError where it does not obey, with what to do then.
@@ -47,7 +47,7 @@ def stop(cloud: Launcher, name: str) -> bool:
     return was_suspended
 
 
-def suspend(cloud: Launcher, name: str) -> None:
+def suspend(cloud: Cloud, name: str) -> None:
     """Freeze a machine with its memory; one that is frozen already is a success. UsageError: the cloud cannot."""
     if not isinstance(cloud, Suspends):
         raise UsageError(
@@ -65,7 +65,7 @@ def suspend(cloud: Launcher, name: str) -> None:
     tunnel.close(cloud, name)
 
 
-def start(cloud: Launcher, name: str, *, lifetime_h: float | None = None, tell: Tell = lambda _line: None) -> MachineView:
+def start(cloud: Cloud, name: str, *, lifetime_h: float | None = None, tell: Tell = lambda _line: None) -> MachineView:
     """Start a machine that was stopped or suspended, with a new lifetime and its old password; returns when it answers again.
 
     Without a `lifetime_h` it is LIFETIME_H. A machine that is on already stays as it is, its lifetime included; one that its cloud
@@ -115,7 +115,7 @@ def _keeps_its_lifetime(name: str, lifetime_h: float) -> UsageError:
     )
 
 
-def _resumed_lifetime_h(cloud: Launcher, name: str, given: float | None, lifetime_h: float) -> float:
+def _resumed_lifetime_h(cloud: Cloud, name: str, given: float | None, lifetime_h: float) -> float:
     """Return the lifetime of a suspended machine that resumes: what is wished, as far as its cloud allows.
 
     UsageError: the cloud ends it before the lifetime that was asked for would be over.
@@ -134,7 +134,7 @@ def _resumed_lifetime_h(cloud: Launcher, name: str, given: float | None, lifetim
     )
 
 
-def _resume(cloud: Launcher, view: MachineView, expires: int, deadline_s: int) -> None:
+def _resume(cloud: Cloud, view: MachineView, expires: int, deadline_s: int) -> None:
     """Let a suspended machine go on. It keeps its boot, so it tells no host key: that is known, or SSH would refuse it."""
     name = view.name
     identity.check_known(home(), account_key(cloud), name)
@@ -144,7 +144,7 @@ def _resume(cloud: Launcher, view: MachineView, expires: int, deadline_s: int) -
     _end_at(cloud, name, expires)
 
 
-def _end_at(cloud: Launcher, name: str, expires: int) -> None:
+def _end_at(cloud: Cloud, name: str, expires: int) -> None:
     """Let the guest end itself at another time (seconds since the epoch; 0: never): one that was frozen would be late at once.
 
     The lock is for two commands that do so at once: the timer of one would be in the other one's way.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clouds import names
 from clouds.accounts import account_key
-from clouds.driver import Launcher
+from clouds.driver import Cloud
 from clouds.home import home
 from clouds.undo import Undo
 from launcher import identity, notebook, tunnel
@@ -15,7 +15,7 @@ from launcher.boot import Boot, ssh_answers
 from launcher.notebook import NOTEBOOK_PORT
 
 
-def await_answer(cloud: Launcher, boot: Boot, labels: Mapping[str, str]) -> str | None:
+def await_answer(cloud: Cloud, boot: Boot, labels: Mapping[str, str]) -> str | None:
     """Pin the keys of a machine that has come up, wait until its service answers, and return its URL if that is a notebook.
 
     `labels` are the machine's: `notebook` says whether it has one, `https` at which port that is open, if it is.
@@ -27,7 +27,7 @@ def await_answer(cloud: Launcher, boot: Boot, labels: Mapping[str, str]) -> str 
     return await_service(cloud, boot, labels)
 
 
-def await_service(cloud: Launcher, boot: Boot, labels: Mapping[str, str]) -> str | None:
+def await_service(cloud: Cloud, boot: Boot, labels: Mapping[str, str]) -> str | None:
     """Wait until a machine whose keys are pinned answers; return the URL of its notebook if it has one."""
     config, has_notebook = identity.sync(home(), cloud), labels.get("notebook") == "1"
     if cloud.is_remote or not has_notebook:
@@ -42,14 +42,14 @@ def await_service(cloud: Launcher, boot: Boot, labels: Mapping[str, str]) -> str
     return found
 
 
-def way_in(cloud: Launcher, machine: str, labels: Mapping[str, str], config: Path) -> str:
+def way_in(cloud: Cloud, machine: str, labels: Mapping[str, str], config: Path) -> str:
     """Return the URL of a machine's notebook, through a tunnel where it takes one; `config` is the ssh config that knows it."""
     if cloud.is_remote and not https_port(labels):
         tunnel.open_tunnel(cloud, machine, config)
     return url(cloud, machine, labels)
 
 
-def url(cloud: Launcher, machine: str, labels: Mapping[str, str]) -> str:
+def url(cloud: Cloud, machine: str, labels: Mapping[str, str]) -> str:
     """Return the URL of a machine's notebook as it is now. CloudError: it takes a tunnel, and none is open."""
     if port := https_port(labels):
         endpoint = cloud.address(machine, port)
@@ -58,7 +58,7 @@ def url(cloud: Launcher, machine: str, labels: Mapping[str, str]) -> str:
     return f"http://{endpoint.host}:{endpoint.port}/"
 
 
-def fingerprint(cloud: Launcher, machine: str, labels: Mapping[str, str]) -> str:
+def fingerprint(cloud: Cloud, machine: str, labels: Mapping[str, str]) -> str:
     """Return the pinned fingerprint of the certificate of a machine's notebook, "" where that speaks no TLS."""
     return identity.certificate(home(), account_key(cloud), machine) if https_port(labels) else ""
 
@@ -68,5 +68,5 @@ def https_port(labels: Mapping[str, str]) -> int:
     return names.number(labels, "https")
 
 
-def _ssh_answers(cloud: Launcher, machine: str) -> bool:
+def _ssh_answers(cloud: Cloud, machine: str) -> bool:
     return ssh_answers(cloud.address(machine, identity.SSH_PORT))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from clouds import names
 from clouds.abilities import KeepsMemory
 from clouds.accounts import account_key
-from clouds.driver import BootSpec, Launcher, Tell
+from clouds.driver import BootSpec, Cloud, Tell
 from clouds.errors import BakehouseError, RestoreError, TimedOutError
 from clouds.home import home
 from clouds.ledger import Ledger
@@ -32,7 +32,7 @@ class Restored:
     url: str | None
 
 
-def restore(cloud: Launcher, ledger: Ledger, undo: Undo, spec: BootSpec, image: ImageView, tell: Tell) -> Restored | None:
+def restore(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, image: ImageView, tell: Tell) -> Restored | None:
     """Make a machine that goes on from the memory of its image, if it can; None: it is still to be made, and `tell` has heard why.
 
     Its removal is registered with `undo`. What says nothing about the memory is raised: a name that is taken, a disk that is full.

@@ -13,7 +13,7 @@ from pathlib import Path
 from clouds import names
 from clouds.abilities import OpensShell
 from clouds.accounts import account_key
-from clouds.driver import Launcher
+from clouds.driver import Cloud
 from clouds.errors import CloudError, TimedOutError
 from clouds.home import home
 from launcher import identity
@@ -28,7 +28,7 @@ _FAREWELL = re.compile(r"(Shared c|C)onnection to \S+ closed\.")
 """What ssh(1) says at the end of a session that had a terminal."""
 
 
-def ssh(cloud: Launcher, name: str, command: Sequence[str] = ()) -> int:
+def ssh(cloud: Cloud, name: str, command: Sequence[str] = ()) -> int:
     """Run a command on a machine, or a shell, on this terminal; return the exit status.
 
     One argument is a line for the remote shell, as ssh(1) has it; of several each arrives as it is, spaces and all.
@@ -45,7 +45,7 @@ def ssh(cloud: Launcher, name: str, command: Sequence[str] = ()) -> int:
 
 
 def run(
-    cloud: Launcher, name: str, argv: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0
+    cloud: Cloud, name: str, argv: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0
 ) -> subprocess.CompletedProcess[str]:
     """Run a program on a machine and return its status and output; `timeout_s` is multiplied by the cloud's slowness.
 
@@ -75,14 +75,14 @@ def remote_words(command: Sequence[str]) -> list[str]:
     return [command[0] if len(command) == 1 else shlex.join(command)]
 
 
-def config_of(cloud: Launcher, name: str) -> str:
+def config_of(cloud: Cloud, name: str) -> str:
     """Return the path of an ssh config that knows a machine that is on. CloudError: it is not, or its host key is unknown."""
     running_machine(cloud, name)
     identity.check_known(home(), account_key(cloud), name)
     return str(identity.sync(home(), cloud))
 
 
-def check_reachable(cloud: Launcher, name: str, said: str) -> None:
+def check_reachable(cloud: Cloud, name: str, said: str) -> None:
     """Raise CloudError, which says why, when it was ssh(1) that has failed: by what it said, or because nobody answers."""
     endpoint = cloud.address(name, identity.SSH_PORT)
     if explained := explain(said, machine=name, endpoint=endpoint, is_remote=cloud.is_remote):
@@ -107,11 +107,11 @@ def _read(said: Path) -> str:
     return clean(said.read_text(encoding="utf-8", errors="replace")) if said.exists() else ""
 
 
-def _machine(cloud: Launcher, name: str, said: Path) -> list[str]:
+def _machine(cloud: Cloud, name: str, said: Path) -> list[str]:
     return ["ssh", "-F", config_of(cloud, name), "-E", str(said), name, "--"]
 
 
-def _builder(cloud: Launcher, name: str) -> list[str]:
+def _builder(cloud: Cloud, name: str) -> list[str]:
     """Let us into a builder. It has told no host key, but is reached through a port that only its own cloud driver opens."""
     running_machine(cloud, name)
     if not isinstance(cloud, OpensShell):

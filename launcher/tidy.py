@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from clouds.abilities import KeepsLayers, Layer, PreparesHere
-from clouds.driver import Launcher
+from clouds.driver import Cloud
 from clouds.home import home
 from clouds.incomplete import partly
 from clouds.ledger import Ledger
@@ -84,12 +84,12 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
     return 0 if well and removed and is_whole else 1
 
 
-def _find(cloud: Launcher, ledger: Ledger, now: float) -> _Found:
+def _find(cloud: Cloud, ledger: Ledger, now: float) -> _Found:
     wastes, missing = partly(lambda: find(cloud, ledger, now=now))
     return _Found(cloud.name, list(wastes), _layers(cloud), missing)
 
 
-def _layers(cloud: Launcher) -> list[Layer]:
+def _layers(cloud: Cloud) -> list[Layer]:
     return cloud.layers() if isinstance(cloud, KeepsLayers) else []
 
 
@@ -97,7 +97,7 @@ def _shown(layers: list[Layer]) -> str:
     return f"layers of bakes ({len(layers)}, {size_bytes(layers) / GB:.1f} GB)"
 
 
-def _remove(cloud: Launcher, ledger: Ledger, wastes: list[Waste], keep_gb: float | None) -> _Done:
+def _remove(cloud: Cloud, ledger: Ledger, wastes: list[Waste], keep_gb: float | None) -> _Done:
     """Remove waste from a cloud, what this computer remembers of what is gone, and layers."""
     changed = collect(cloud, ledger, wastes)
     if wastes:

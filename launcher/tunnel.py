@@ -19,7 +19,7 @@ from pathlib import Path
 from clouds import names
 from clouds.accounts import account_key, cloud_of
 from clouds.client import computer, process_start
-from clouds.driver import Endpoint, Kind, Launcher, State
+from clouds.driver import Cloud, Endpoint, Kind, State
 from clouds.errors import CloudError, TimedOutError
 from clouds.home import home, write_private
 from clouds.incomplete import partly
@@ -60,7 +60,7 @@ class Tunnel:
         return is_here and self.start != 0 and process_start(self.pid) == self.start
 
 
-def endpoint(cloud: Launcher, machine: str, port: int) -> Endpoint:
+def endpoint(cloud: Cloud, machine: str, port: int) -> Endpoint:
     """Return where a port of a machine answers, through its tunnel where one is needed. CloudError: none is open."""
     if port == SSH_PORT or not cloud.is_remote:
         return cloud.address(machine, port)
@@ -70,7 +70,7 @@ def endpoint(cloud: Launcher, machine: str, port: int) -> Endpoint:
     return Endpoint(_LOOPBACK, tunnel.port)
 
 
-def open_tunnel(cloud: Launcher, machine: str, config: Path) -> Endpoint:
+def open_tunnel(cloud: Cloud, machine: str, config: Path) -> Endpoint:
     """Return where a machine's notebook answers on this computer, through the tunnel that lives or a new one.
 
     `config` is the ssh config that knows the machine. Raises CloudError, which says why SSH does not get in.
@@ -94,7 +94,7 @@ def open_tunnel(cloud: Launcher, machine: str, config: Path) -> Endpoint:
     raise ended or CloudError(f"machine {machine}: {TRIES} ports in a row were taken by others", next_step="Try again.")
 
 
-def close(cloud: Launcher, machine: str) -> None:
+def close(cloud: Cloud, machine: str) -> None:
     """End a machine's tunnel; its port is remembered for the next. No tunnel is a success."""
     tunnel = _living(cloud, machine)
     if tunnel is None:
@@ -105,7 +105,7 @@ def close(cloud: Launcher, machine: str) -> None:
         _end(tunnel, machine, signal.SIGKILL)
 
 
-def forget(cloud: Launcher, machine: str) -> None:
+def forget(cloud: Cloud, machine: str) -> None:
     """End a machine's tunnel and leave nothing of it."""
     close(cloud, machine)
     for path in (_record(cloud, machine), _log(cloud, machine)):
@@ -115,7 +115,7 @@ def forget(cloud: Launcher, machine: str) -> None:
         _older_record(cloud, machine).unlink(missing_ok=True)
 
 
-def sweep(cloud: Launcher) -> None:
+def sweep(cloud: Cloud) -> None:
     """End the tunnels to machines that are off, and forget those to machines that are gone."""
     if not any(_folder(cloud).glob("*.json")):
         return
@@ -130,7 +130,7 @@ def sweep(cloud: Launcher) -> None:
             close(cloud, record.stem)
 
 
-def _begin(cloud: Launcher, machine: str, config: Path) -> Tunnel:
+def _begin(cloud: Cloud, machine: str, config: Path) -> Tunnel:
     """Start ssh and write down which process that is."""
     last = _read(_record(cloud, machine)) or _read(_older_record(cloud, machine))
     port = _free_port(last.port if last else 0)
@@ -155,7 +155,7 @@ def _begin(cloud: Launcher, machine: str, config: Path) -> Tunnel:
     return tunnel
 
 
-def _comes_up(cloud: Launcher, machine: str, tunnel: Tunnel) -> bool:
+def _comes_up(cloud: Cloud, machine: str, tunnel: Tunnel) -> bool:
     """Wait until a tunnel accepts connections; False: its port was taken by somebody else. CloudError: ssh has given up."""
     up = until(
         lambda: ("up" if _accepts(tunnel.port) else None) if tunnel.is_alive else "ended",
@@ -175,7 +175,7 @@ def _comes_up(cloud: Launcher, machine: str, tunnel: Tunnel) -> bool:
     raise explained or CloudError(f"machine {machine}: the tunnel to its notebook has ended\n{said}", next_step=next_step)
 
 
-def _await_ssh(cloud: Launcher, machine: str) -> None:
+def _await_ssh(cloud: Cloud, machine: str) -> None:
     endpoint, timeout_s = cloud.address(machine, SSH_PORT), OPEN_S * cloud.slowness
     until(lambda: ssh_answers(endpoint), what=f"machine {machine}: an answer of its SSH server", timeout_s=timeout_s, poll_s=1)
 
@@ -204,7 +204,7 @@ def _free_port(wanted: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _living(cloud: Launcher, machine: str) -> Tunnel | None:
+def _living(cloud: Cloud, machine: str) -> Tunnel | None:
     tunnel = _read(_record(cloud, machine))
     return tunnel if tunnel and tunnel.is_alive else None
 
@@ -218,11 +218,11 @@ def _read(record: Path) -> Tunnel | None:
         return None
 
 
-def _record(cloud: Launcher, machine: str) -> Path:
+def _record(cloud: Cloud, machine: str) -> Path:
     return _folder(cloud) / f"{machine}.json"
 
 
-def _older_record(cloud: Launcher, machine: str) -> Path:
+def _older_record(cloud: Cloud, machine: str) -> Path:
     """Return where an older release noted a tunnel: for the cloud as a whole, so that it may lead to another account's machine.
 
     Only its port is taken over. A tunnel that still runs ends by itself when its machine does (ServerAlive).
@@ -230,9 +230,9 @@ def _older_record(cloud: Launcher, machine: str) -> Path:
     return _folder(cloud).with_name(cloud_of(cloud.name)) / f"{machine}.json"
 
 
-def _log(cloud: Launcher, machine: str) -> Path:
+def _log(cloud: Cloud, machine: str) -> Path:
     return _folder(cloud) / f"{machine}.log"
 
 
-def _folder(cloud: Launcher) -> Path:
+def _folder(cloud: Cloud) -> Path:
     return home() / "ssh" / "tunnels" / account_key(cloud)

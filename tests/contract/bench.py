@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clouds import markers, names
-from clouds.driver import START, Base, BootSpec, Kind, Launcher, Position
+from clouds.driver import START, Base, BootSpec, Cloud, Kind, Position
 from clouds.lifecycle import is_running, settle
 from clouds.waiter import until
 
@@ -22,7 +22,7 @@ BOOT_S = 120
 class Bench:
     """A cloud under test; everything that is made on it carries `labels` and is removed at the end."""
 
-    cloud: Launcher
+    cloud: Cloud
     labels: dict[str, str]
 
     def spec(self, source: str = "", *, nonce: str = "") -> BootSpec:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from clouds import names
-from clouds.driver import BootSpec, Launcher
+from clouds.driver import BootSpec, Cloud
 from clouds.lifecycle import settle, stop_machine
 from tests.contract.bench import Bench
 from tests.fake_cloud import FakeCloud
@@ -37,17 +37,17 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             assert cloud.owned(made.labels) == []
 
 
-def _fake(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Launcher:
+def _fake(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Cloud:
     return FakeCloud(World(folder))
 
 
-def _local(request: pytest.FixtureRequest, _stack: ExitStack, _folder: Path) -> Launcher:
+def _local(request: pytest.FixtureRequest, _stack: ExitStack, _folder: Path) -> Cloud:
     from clouds.local import connect
 
     return connect(request.getfixturevalue("vm_home"))
 
 
-def _gcp(_request: pytest.FixtureRequest, stack: ExitStack, folder: Path) -> Launcher:
+def _gcp(_request: pytest.FixtureRequest, stack: ExitStack, folder: Path) -> Cloud:
     from clouds.gcp import connect
     from tests.servers.gce.server import serve
     from tests.servers.guests import played
@@ -58,15 +58,15 @@ def _gcp(_request: pytest.FixtureRequest, stack: ExitStack, folder: Path) -> Lau
     return connect(folder, {"project": "demo", "endpoint": server.url})
 
 
-def _faraway(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Launcher:
+def _faraway(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Cloud:
     return RemoteCloud(World(folder))
 
 
-def _keeping(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Launcher:
+def _keeping(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Cloud:
     return MemoryCloud(World(folder))
 
 
-def _layered(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Launcher:
+def _layered(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Cloud:
     return LayeredCloud(World(folder))
 
 
@@ -80,7 +80,7 @@ def check_clean(server: Gce) -> None:
 
 
 @pytest.fixture(scope="session")
-def cloud(bench: Bench) -> Launcher:
+def cloud(bench: Bench) -> Cloud:
     """Give the driver itself."""
     return bench.cloud
 

@@ -8,7 +8,7 @@ import pytest
 
 from clouds import names
 from clouds.abilities import KeepsFiles, ReadsDisks
-from clouds.driver import START, Base, BootSpec, ConsoleText, Kind, Launcher, State
+from clouds.driver import START, Base, BootSpec, Cloud, ConsoleText, Kind, State
 from clouds.errors import ConflictError, InvalidError, NotFoundError
 from clouds.lifecycle import console_end, is_running, settle, stop_machine
 from tests.contract.bench import Bench
@@ -21,7 +21,7 @@ WITH_FILES = pytest.mark.parametrize("bench", ["fake", pytest.param("local", mar
 # Names, tokens, labels
 
 
-def test_base_is_the_same_until_refreshed_and_has_an_owner(cloud: Launcher) -> None:
+def test_base_is_the_same_until_refreshed_and_has_an_owner(cloud: Cloud) -> None:
     base = Base("trixie", "amd64")
     first, second = cloud.resolve_base(base), cloud.resolve_base(base)
     assert first == second
@@ -29,28 +29,28 @@ def test_base_is_the_same_until_refreshed_and_has_an_owner(cloud: Launcher) -> N
     assert first.owner
 
 
-def test_booting_again_with_the_same_token_is_the_same_machine(bench: Bench, cloud: Launcher, running: BootSpec) -> None:
+def test_booting_again_with_the_same_token_is_the_same_machine(bench: Bench, cloud: Cloud, running: BootSpec) -> None:
     before = cloud.find(Kind.MACHINE, running.name)
     settle(cloud, cloud.boot(running))
     assert cloud.find(Kind.MACHINE, running.name) == before
     assert [found.name for found in cloud.owned(bench.labels)].count(running.name) == 1
 
 
-def test_booting_a_name_that_is_taken_is_a_conflict_and_harms_nobody(cloud: Launcher, other: BootSpec) -> None:
+def test_booting_a_name_that_is_taken_is_a_conflict_and_harms_nobody(cloud: Cloud, other: BootSpec) -> None:
     before = cloud.find(Kind.MACHINE, other.name)
     with pytest.raises(ConflictError, match=other.name):
         settle(cloud, cloud.boot(other))
     assert cloud.find(Kind.MACHINE, other.name) == before
 
 
-def test_booting_from_an_image_that_is_not_there_is_not_found_and_makes_nothing(bench: Bench, cloud: Launcher) -> None:
+def test_booting_from_an_image_that_is_not_there_is_not_found_and_makes_nothing(bench: Bench, cloud: Cloud) -> None:
     spec = bench.spec("nosuch-1.0-1")
     with pytest.raises(NotFoundError, match=r"nosuch-1\.0-1"):
         settle(cloud, cloud.boot(spec))
     assert cloud.find(Kind.MACHINE, spec.name) is None
 
 
-def test_machine_is_found_with_its_labels(cloud: Launcher, running: BootSpec) -> None:
+def test_machine_is_found_with_its_labels(cloud: Cloud, running: BootSpec) -> None:
     found = cloud.find(Kind.MACHINE, running.name)
     assert found
     assert (found.kind, found.name, found.state) == (Kind.MACHINE, running.name, State.RUNNING)
@@ -58,25 +58,25 @@ def test_machine_is_found_with_its_labels(cloud: Launcher, running: BootSpec) ->
     assert found.created_at > 0
 
 
-def test_what_is_not_there_is_not_found(cloud: Launcher, running: BootSpec) -> None:
+def test_what_is_not_there_is_not_found(cloud: Cloud, running: BootSpec) -> None:
     assert cloud.find(Kind.MACHINE, ABSENT) is None
     assert cloud.find(Kind.IMAGE, ABSENT) is None
     assert cloud.find(Kind.IMAGE, running.name) is None
 
 
-def test_owned_lists_what_carries_all_the_labels(bench: Bench, cloud: Launcher, running: BootSpec) -> None:
+def test_owned_lists_what_carries_all_the_labels(bench: Bench, cloud: Cloud, running: BootSpec) -> None:
     assert running.name in [found.name for found in cloud.owned(bench.labels)]
     assert cloud.owned({**bench.labels, "role": "other"}) == []
     assert cloud.owned({**bench.labels, "nosuch": "label"}) == []
 
 
-def test_owned_lists_the_oldest_first(bench: Bench, cloud: Launcher, running: BootSpec, stopped: tuple[BootSpec, str]) -> None:
+def test_owned_lists_the_oldest_first(bench: Bench, cloud: Cloud, running: BootSpec, stopped: tuple[BootSpec, str]) -> None:
     times = [found.created_at for found in cloud.owned(bench.labels)]
     assert len(times) >= 2
     assert times == sorted(times)
 
 
-def test_labels_are_laid_over_those_that_are_there(cloud: Launcher, running: BootSpec) -> None:
+def test_labels_are_laid_over_those_that_are_there(cloud: Cloud, running: BootSpec) -> None:
     cloud.label(Kind.MACHINE, running.name, {"colour": "blue", "size": "s"})
     cloud.label(Kind.MACHINE, running.name, {"colour": "red"})
     found = cloud.find(Kind.MACHINE, running.name)
@@ -84,7 +84,7 @@ def test_labels_are_laid_over_those_that_are_there(cloud: Launcher, running: Boo
     assert found.labels == {**found.labels, **running.labels, "colour": "red", "size": "s"}
 
 
-def test_label_of_63_characters_is_kept_whole(cloud: Launcher, running: BootSpec) -> None:
+def test_label_of_63_characters_is_kept_whole(cloud: Cloud, running: BootSpec) -> None:
     cloud.label(Kind.MACHINE, running.name, {"long": "x" * 63})
     found = cloud.find(Kind.MACHINE, running.name)
     assert found
@@ -92,7 +92,7 @@ def test_label_of_63_characters_is_kept_whole(cloud: Launcher, running: BootSpec
 
 
 @pytest.mark.parametrize("kind", [Kind.MACHINE, Kind.IMAGE])
-def test_labelling_what_is_not_there_is_not_found(cloud: Launcher, kind: Kind) -> None:
+def test_labelling_what_is_not_there_is_not_found(cloud: Cloud, kind: Kind) -> None:
     with pytest.raises(NotFoundError, match=ABSENT):
         cloud.label(kind, ABSENT, {"a": "b"})
 
@@ -100,7 +100,7 @@ def test_labelling_what_is_not_there_is_not_found(cloud: Launcher, kind: Kind) -
 # The console
 
 
-def test_console_goes_on_exactly_where_the_last_read_ended(cloud: Launcher, running: BootSpec) -> None:
+def test_console_goes_on_exactly_where_the_last_read_ended(cloud: Cloud, running: BootSpec) -> None:
     first = cloud.console(running.name)
     second = cloud.console(running.name, first.position)
     whole = cloud.console(running.name)
@@ -109,7 +109,7 @@ def test_console_goes_on_exactly_where_the_last_read_ended(cloud: Launcher, runn
     assert not (first.lost or second.lost or whole.lost)
 
 
-def test_console_is_read_again_from_a_position_that_was_read_from_before(cloud: Launcher, running: BootSpec) -> None:
+def test_console_is_read_again_from_a_position_that_was_read_from_before(cloud: Cloud, running: BootSpec) -> None:
     first = cloud.console(running.name)
     second = cloud.console(running.name, first.position)
     again = cloud.console(running.name, first.position)
@@ -117,25 +117,25 @@ def test_console_is_read_again_from_a_position_that_was_read_from_before(cloud: 
     assert (second.position == first.position) == (not second.text)
 
 
-def test_position_is_plain_text(cloud: Launcher, running: BootSpec) -> None:
+def test_position_is_plain_text(cloud: Cloud, running: BootSpec) -> None:
     position = cloud.console(running.name).position
     assert isinstance(position, str)
     assert position != START
 
 
-def test_console_past_its_end_has_no_text_and_the_same_offset(cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
+def test_console_past_its_end_has_no_text_and_the_same_offset(cloud: Cloud, stopped: tuple[BootSpec, str]) -> None:
     end = cloud.console(stopped[0].name).position
     piece = cloud.console(stopped[0].name, end)
     assert (piece.text, piece.position, piece.lost) == ("", end, False)
 
 
-def test_end_of_a_console_is_behind_all_that_was_printed(cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
+def test_end_of_a_console_is_behind_all_that_was_printed(cloud: Cloud, stopped: tuple[BootSpec, str]) -> None:
     end = console_end(cloud, stopped[0].name)
     assert cloud.console(stopped[0].name, end) == ConsoleText("", end)
     assert console_end(cloud, stopped[0].name) == end
 
 
-def test_console_of_a_machine_that_is_not_there_is_not_found(cloud: Launcher) -> None:
+def test_console_of_a_machine_that_is_not_there_is_not_found(cloud: Cloud) -> None:
     with pytest.raises(NotFoundError, match=ABSENT):
         cloud.console(ABSENT)
 
@@ -143,14 +143,14 @@ def test_console_of_a_machine_that_is_not_there_is_not_found(cloud: Launcher) ->
 # The way in
 
 
-def test_ssh_answers_on_loopback_or_where_a_remote_machine_is(cloud: Launcher, running: BootSpec) -> None:
+def test_ssh_answers_on_loopback_or_where_a_remote_machine_is(cloud: Cloud, running: BootSpec) -> None:
     endpoint = cloud.address(running.name, 22)
     assert ipaddress.ip_address(endpoint.host).is_loopback or cloud.is_remote
     assert 0 < endpoint.port < 65536
     assert cloud.address(running.name, 22) == endpoint
 
 
-def test_address_of_a_machine_that_is_not_there_is_not_found(cloud: Launcher) -> None:
+def test_address_of_a_machine_that_is_not_there_is_not_found(cloud: Cloud) -> None:
     with pytest.raises(NotFoundError, match=ABSENT):
         cloud.address(ABSENT, 22)
 
@@ -158,34 +158,34 @@ def test_address_of_a_machine_that_is_not_there_is_not_found(cloud: Launcher) ->
 # Stop and start
 
 
-def test_machine_that_was_stopped_is_off(cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
+def test_machine_that_was_stopped_is_off(cloud: Cloud, stopped: tuple[BootSpec, str]) -> None:
     found = cloud.find(Kind.MACHINE, stopped[0].name)
     assert found
     assert found.state is State.STOPPED
     assert not is_running(cloud, stopped[0].name)
 
 
-def test_stopping_what_is_stopped_is_a_success(cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
+def test_stopping_what_is_stopped_is_a_success(cloud: Cloud, stopped: tuple[BootSpec, str]) -> None:
     stop_machine(cloud, stopped[0].name)
 
 
-def test_stopping_what_is_not_there_is_not_found(cloud: Launcher) -> None:
+def test_stopping_what_is_not_there_is_not_found(cloud: Cloud) -> None:
     with pytest.raises(NotFoundError, match=ABSENT):
         settle(cloud, cloud.stop(ABSENT))
 
 
-def test_starting_what_is_not_there_is_not_found(cloud: Launcher) -> None:
+def test_starting_what_is_not_there_is_not_found(cloud: Cloud) -> None:
     with pytest.raises(NotFoundError, match=ABSENT):
         settle(cloud, cloud.start(ABSENT, deadline_s=0, facts={}))
 
 
-def test_starting_what_is_on_is_a_success_and_boots_nothing(cloud: Launcher, running: BootSpec) -> None:
+def test_starting_what_is_on_is_a_success_and_boots_nothing(cloud: Cloud, running: BootSpec) -> None:
     settle(cloud, cloud.start(running.name, deadline_s=running.deadline_s, facts={}))
     assert is_running(cloud, running.name)
     assert cloud.console(running.name).text.count(" checkpoint 1/") == 1
 
 
-def test_console_of_a_boot_follows_that_of_the_boot_before(bench: Bench, cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
+def test_console_of_a_boot_follows_that_of_the_boot_before(bench: Bench, cloud: Cloud, stopped: tuple[BootSpec, str]) -> None:
     spec, nonce = stopped
     before = cloud.console(spec.name)
     settle(cloud, cloud.start(spec.name, deadline_s=spec.deadline_s, facts={}))
@@ -197,19 +197,19 @@ def test_console_of_a_boot_follows_that_of_the_boot_before(bench: Bench, cloud: 
 # Images
 
 
-def test_snapshot_of_a_running_machine_is_refused(bench: Bench, cloud: Launcher, running: BootSpec) -> None:
+def test_snapshot_of_a_running_machine_is_refused(bench: Bench, cloud: Cloud, running: BootSpec) -> None:
     with pytest.raises(InvalidError, match=running.name):
         settle(cloud, cloud.snapshot(running.name, ABSENT, bench.labels))
     assert cloud.find(Kind.IMAGE, ABSENT) is None
 
 
-def test_snapshot_of_a_machine_that_is_not_there_is_not_found(bench: Bench, cloud: Launcher) -> None:
+def test_snapshot_of_a_machine_that_is_not_there_is_not_found(bench: Bench, cloud: Cloud) -> None:
     with pytest.raises(NotFoundError, match=ABSENT):
         settle(cloud, cloud.snapshot(ABSENT, "contract-1.0-1", bench.labels))
     assert cloud.find(Kind.IMAGE, "contract-1.0-1") is None
 
 
-def test_image_is_ready_and_carries_its_labels(bench: Bench, cloud: Launcher, image: str) -> None:
+def test_image_is_ready_and_carries_its_labels(bench: Bench, cloud: Cloud, image: str) -> None:
     found = cloud.find(Kind.IMAGE, image)
     assert found
     assert found.state is State.READY
@@ -218,7 +218,7 @@ def test_image_is_ready_and_carries_its_labels(bench: Bench, cloud: Launcher, im
     assert image in [owned.name for owned in cloud.owned(bench.labels) if owned.kind is Kind.IMAGE]
 
 
-def test_image_is_labelled_like_a_machine(cloud: Launcher, image: str) -> None:
+def test_image_is_labelled_like_a_machine(cloud: Cloud, image: str) -> None:
     cloud.label(Kind.IMAGE, image, {"state": "candidate"})
     cloud.label(Kind.IMAGE, image, {"state": "stable"})
     found = cloud.find(Kind.IMAGE, image)
@@ -227,7 +227,7 @@ def test_image_is_labelled_like_a_machine(cloud: Launcher, image: str) -> None:
 
 
 def test_snapshot_under_a_name_that_is_taken_is_a_conflict_and_harms_nobody(
-    bench: Bench, cloud: Launcher, stopped: tuple[BootSpec, str], image: str
+    bench: Bench, cloud: Cloud, stopped: tuple[BootSpec, str], image: str
 ) -> None:
     before = cloud.find(Kind.IMAGE, image)
     with pytest.raises(ConflictError, match=image):
@@ -235,14 +235,14 @@ def test_snapshot_under_a_name_that_is_taken_is_a_conflict_and_harms_nobody(
     assert cloud.find(Kind.IMAGE, image) == before
 
 
-def test_machine_stays_after_a_snapshot(cloud: Launcher, stopped: tuple[BootSpec, str], image: str) -> None:
+def test_machine_stays_after_a_snapshot(cloud: Cloud, stopped: tuple[BootSpec, str], image: str) -> None:
     found = cloud.find(Kind.MACHINE, stopped[0].name)
     assert found
     assert found.state is State.STOPPED
 
 
 @WITH_FILES
-def test_files_of_an_image_are_read_from_outside(cloud: Launcher, image: str, tmp_path: Path) -> None:
+def test_files_of_an_image_are_read_from_outside(cloud: Cloud, image: str, tmp_path: Path) -> None:
     assert isinstance(cloud, ReadsDisks)
     files = cloud.files(image, tmp_path)
     [(path, content)] = files.read(["/usr/lib/os-release", "/nosuch"]).items() or [("", b"")]
@@ -252,7 +252,7 @@ def test_files_of_an_image_are_read_from_outside(cloud: Launcher, image: str, tm
 
 
 @WITH_FILES
-def test_files_are_kept_beside_an_image(cloud: Launcher, image: str, tmp_path: Path) -> None:
+def test_files_are_kept_beside_an_image(cloud: Cloud, image: str, tmp_path: Path) -> None:
     assert isinstance(cloud, KeepsFiles)
     for text in ("old", "new"):
         (tmp_path / "result.json").write_text(text)
@@ -264,7 +264,7 @@ def test_files_are_kept_beside_an_image(cloud: Launcher, image: str, tmp_path: P
     assert cloud.attached(ABSENT, "result.json") is None
 
 
-def test_image_boots_and_deleting_it_harms_no_machine_of_it(bench: Bench, cloud: Launcher, stopped: tuple[BootSpec, str]) -> None:
+def test_image_boots_and_deleting_it_harms_no_machine_of_it(bench: Bench, cloud: Cloud, stopped: tuple[BootSpec, str]) -> None:
     image, nonce = "contract-3.0-1", names.new_nonce()
     settle(cloud, cloud.snapshot(stopped[0].name, image, {**bench.labels, "version": "3.0-1"}), timeout_s=300)
     spec = bench.spec(image, nonce=nonce)
@@ -286,11 +286,11 @@ def test_image_boots_and_deleting_it_harms_no_machine_of_it(bench: Bench, cloud:
 
 
 @pytest.mark.parametrize("kind", [Kind.MACHINE, Kind.IMAGE])
-def test_deleting_what_is_not_there_is_a_success(cloud: Launcher, kind: Kind) -> None:
+def test_deleting_what_is_not_there_is_a_success(cloud: Cloud, kind: Kind) -> None:
     settle(cloud, cloud.delete(kind, ABSENT))
 
 
-def test_running_machine_is_deleted_at_once_and_its_name_is_free_again(bench: Bench, cloud: Launcher) -> None:
+def test_running_machine_is_deleted_at_once_and_its_name_is_free_again(bench: Bench, cloud: Cloud) -> None:
     spec = bench.spec()
     settle(cloud, cloud.boot(spec))
     settle(cloud, cloud.delete(Kind.MACHINE, spec.name))
@@ -302,7 +302,7 @@ def test_running_machine_is_deleted_at_once_and_its_name_is_free_again(bench: Be
 
 
 def test_deleted_image_is_gone_with_its_files_and_its_name_is_free_again(
-    bench: Bench, cloud: Launcher, stopped: tuple[BootSpec, str], tmp_path: Path
+    bench: Bench, cloud: Cloud, stopped: tuple[BootSpec, str], tmp_path: Path
 ) -> None:
     name, labels = "contract-2.0-1", {**bench.labels, "version": "2.0-1"}
     (tmp_path / "a.log").write_text("text")

@@ -15,7 +15,7 @@ from bakery.cache import KEEP_S
 from bakery.render import Part, Script, frame
 from clouds import names
 from clouds.abilities import KeepsLayers, Layer, ReadsDisks
-from clouds.driver import BootSpec, Kind, Launcher
+from clouds.driver import BootSpec, Cloud, Kind
 from clouds.errors import NotFoundError
 from clouds.lifecycle import is_running, settle, stop_machine
 from tests.contract.bench import Bench
@@ -49,7 +49,7 @@ class Yard:
     """A cloud on which builders work in layers; those of this test have keys that begin with `run`."""
 
     bench: Bench
-    cloud: Launcher
+    cloud: Cloud
     keeper: KeepsLayers
     run: str
 

@@ -8,7 +8,7 @@ import pytest
 
 from clouds import markers, names
 from clouds.abilities import KeepsMemory
-from clouds.driver import BootSpec, Kind, Launcher
+from clouds.driver import BootSpec, Cloud, Kind
 from clouds.errors import ConflictError, NotFoundError
 from clouds.lifecycle import is_running, settle
 from clouds.waiter import until
@@ -39,7 +39,7 @@ def frozen(bench: Bench, memory: KeepsMemory, image: str) -> BootSpec:
     return spec
 
 
-def await_waiting(cloud: Launcher, machine: str, nonce: str) -> None:
+def await_waiting(cloud: Cloud, machine: str, nonce: str) -> None:
     """Wait until a machine has told that it waits to be frozen."""
 
     def is_waiting() -> bool:
@@ -69,7 +69,7 @@ def one(bench: Bench, memory: KeepsMemory, image: str, frozen: BootSpec) -> tupl
 
 
 def test_machine_that_was_frozen_is_off_and_its_image_carries_a_memory(
-    cloud: Launcher, memory: KeepsMemory, image: str, frozen: BootSpec
+    cloud: Cloud, memory: KeepsMemory, image: str, frozen: BootSpec
 ) -> None:
     assert not is_running(cloud, frozen.name)
     assert memory.memory_bytes(image) > 0
@@ -84,7 +84,7 @@ def test_machine_of_another_shape_does_not_and_the_reason_is_told(memory: KeepsM
     assert str(2 * frozen.memory_mb) in memory.unfit(replace(frozen, memory_mb=2 * frozen.memory_mb))
 
 
-def test_restored_machine_runs_with_its_labels_and_has_booted_nothing(cloud: Launcher, one: tuple[BootSpec, str]) -> None:
+def test_restored_machine_runs_with_its_labels_and_has_booted_nothing(cloud: Cloud, one: tuple[BootSpec, str]) -> None:
     spec, nonce = one
     found = cloud.find(Kind.MACHINE, spec.name)
     assert found
@@ -96,7 +96,7 @@ def test_restored_machine_runs_with_its_labels_and_has_booted_nothing(cloud: Lau
 
 
 def test_second_machine_goes_on_from_the_same_memory_beside_the_first(
-    bench: Bench, cloud: Launcher, memory: KeepsMemory, image: str, one: tuple[BootSpec, str]
+    bench: Bench, cloud: Cloud, memory: KeepsMemory, image: str, one: tuple[BootSpec, str]
 ) -> None:
     second, _ = restored(bench, memory, image)
     assert is_running(cloud, second.name)
@@ -104,7 +104,7 @@ def test_second_machine_goes_on_from_the_same_memory_beside_the_first(
 
 
 def test_restoring_again_with_the_same_token_is_the_same_machine(
-    cloud: Launcher, memory: KeepsMemory, one: tuple[BootSpec, str]
+    cloud: Cloud, memory: KeepsMemory, one: tuple[BootSpec, str]
 ) -> None:
     before = cloud.find(Kind.MACHINE, one[0].name)
     settle(cloud, memory.restore(one[0]))
@@ -112,13 +112,13 @@ def test_restoring_again_with_the_same_token_is_the_same_machine(
 
 
 def test_restoring_to_a_name_that_is_taken_is_a_conflict_and_harms_nobody(
-    cloud: Launcher, memory: KeepsMemory, one: tuple[BootSpec, str]
+    cloud: Cloud, memory: KeepsMemory, one: tuple[BootSpec, str]
 ) -> None:
     with pytest.raises(ConflictError, match=one[0].name):
         settle(cloud, memory.restore(replace(one[0], token=names.new_nonce())))
     assert is_running(cloud, one[0].name)
 
 
-def test_freezing_what_is_not_there_is_not_found(cloud: Launcher, memory: KeepsMemory, image: str) -> None:
+def test_freezing_what_is_not_there_is_not_found(cloud: Cloud, memory: KeepsMemory, image: str) -> None:
     with pytest.raises(NotFoundError, match="contract-nosuch"):
         settle(cloud, memory.freeze("contract-nosuch", image))

@@ -3,7 +3,7 @@
 import pytest
 
 from clouds.abilities import Suspends
-from clouds.driver import BootSpec, Kind, Launcher, State
+from clouds.driver import BootSpec, Cloud, Kind, State
 from clouds.errors import NotFoundError
 from clouds.lifecycle import is_running, settle
 from launcher.power import SUSPEND_S
@@ -21,7 +21,7 @@ def suspended(bench: Bench, running: BootSpec) -> BootSpec:
     return running
 
 
-def test_machine_that_was_suspended_is_off_and_keeps_its_labels(cloud: Launcher, suspended: BootSpec) -> None:
+def test_machine_that_was_suspended_is_off_and_keeps_its_labels(cloud: Cloud, suspended: BootSpec) -> None:
     found = cloud.find(Kind.MACHINE, suspended.name)
     assert found
     assert found.state is State.SUSPENDED
@@ -29,7 +29,7 @@ def test_machine_that_was_suspended_is_off_and_keeps_its_labels(cloud: Launcher,
     assert not is_running(cloud, suspended.name)
 
 
-def test_suspended_machine_that_is_started_goes_on_and_boots_no_second_time(cloud: Launcher, suspended: BootSpec) -> None:
+def test_suspended_machine_that_is_started_goes_on_and_boots_no_second_time(cloud: Cloud, suspended: BootSpec) -> None:
     before = cloud.console(suspended.name)
     settle(cloud, cloud.start(suspended.name, deadline_s=suspended.deadline_s, facts={}), timeout_s=SUSPEND_S)
     assert is_running(cloud, suspended.name)

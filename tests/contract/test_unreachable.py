@@ -15,7 +15,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from clouds import names
-from clouds.driver import BootSpec, Kind, Launcher
+from clouds.driver import BootSpec, Cloud, Kind
 from clouds.errors import NotFoundError, UnreachableError
 from clouds.gcp.client import Client
 from clouds.gcp.driver import GoogleCloud
@@ -62,11 +62,11 @@ class Zoned:
     there: BootSpec
 
     @property
-    def cloud(self) -> Launcher:
+    def cloud(self) -> Cloud:
         return self.bench.cloud
 
 
-def _faked(kind: type[FakeCloud], stack: ExitStack, folder: Path) -> tuple[Launcher, Callable[[set[str]], None], tuple[str, str]]:
+def _faked(kind: type[FakeCloud], stack: ExitStack, folder: Path) -> tuple[Cloud, Callable[[set[str]], None], tuple[str, str]]:
     cloud = kind(World(folder))
 
     def cut(zones: set[str]) -> None:
@@ -75,7 +75,7 @@ def _faked(kind: type[FakeCloud], stack: ExitStack, folder: Path) -> tuple[Launc
     return cloud, cut, ("near-1", "near-2")
 
 
-def _gcp(stack: ExitStack, folder: Path) -> tuple[Launcher, Callable[[set[str]], None], tuple[str, str]]:
+def _gcp(stack: ExitStack, folder: Path) -> tuple[Cloud, Callable[[set[str]], None], tuple[str, str]]:
     server = stack.enter_context(serve(vms=ScriptedVms(played([]))))
     stack.callback(lambda: check_clean(server))
     wire, where = Wire(), places({"project": "demo"})
