@@ -10,7 +10,7 @@ from clouds.driver import Cloud
 from clouds.home import home
 from clouds.incomplete import partly
 from clouds.ledger import Ledger
-from launcher import identity, tunnel
+from launcher import hints, identity, tunnel
 from launcher.everywhere import ALL, visit
 from launcher.gc import Waste, collect, find, forget_absent, forget_bakes, prune_logs, sweep_scratch
 from launcher.layers import GB, prune, size_bytes
@@ -58,7 +58,7 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
     found, well = visit(name, lambda cloud: _find(cloud, ledger, now), terminal.tell)
     for one in found:
         for line in one.lines(keep_gb):
-            terminal.tell(f"{one.cloud}: {line}" if name == ALL else line)
+            terminal.tell(f"{one.cloud}: {hints.write(line, one.cloud)}" if name == ALL else line)
     count = sum(len(one.wastes) for one in found)
     if count or any(one.shrinks(keep_gb) for one in found):
         terminal.confirm("Do all this?", yes=yes)
@@ -80,7 +80,7 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
     for one in found:
         if one.missing:
             terminal.tell(f"error: {one.cloud}: could not reach {', '.join(one.missing)}; what was left over there stays")
-            terminal.tell("next: In a few minutes, run again: ./inv gc")
+            terminal.tell(hints.write("next: In a few minutes, run again: ./inv gc", one.cloud if name == ALL else ""))
     return 0 if well and removed and is_whole else 1
 
 

@@ -107,3 +107,10 @@ def test_way_to_a_notebook_names_its_cloud_where_the_command_did(names_cloud: bo
     labels = {"notebook": "1", "role": "machine"}
     machine = MachineView(name="lab", state="running", cloud="faraway", url=None, image="i", left_s=None, labels=labels)
     assert machine_row(machine, names_cloud=names_cloud)["url"] == told
+
+
+def test_gc_of_all_clouds_names_the_one_that_could_not_be_reached(two_clouds: Two) -> None:
+    far = two_clouds[1]
+    put_image(far.world, "minimal", "1.4.0-7", notebook="0")
+    far.unreachable = {"near-1"}
+    assert run("gc", cloud="all", yes=True)[2].endswith("next: In a few minutes, run again: ./inv gc --cloud faraway\n")
