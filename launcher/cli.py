@@ -11,12 +11,15 @@ import clouds
 from clouds.home import home
 from launcher.everywhere import launches_elsewhere, visit
 from launcher.flags import Flag, Positional, Values, Verb, gigabytes, hours, positive
+from launcher.hints import Command
 from launcher.rows import hours_shown, image_row, machine_row
 from launcher.terminal import Terminal, table
 from launcher.wishes import ACCELERATOR, PLACE_FLAGS, SOURCE, WISH_FLAGS, given, wishes
 
 if TYPE_CHECKING:
     from clouds.ledger import Ledger
+    from launcher.images import ImageView
+    from launcher.machines import MachineView
 
 JSON = Flag("json", "write the result as JSON on one line", parse=None)
 YES = Flag("yes", "do not ask", parse=None)
@@ -90,7 +93,7 @@ def _machines(values: Values, terminal: Terminal) -> int:
         terminal.tell("no machines; to launch one: ./inv launch")
     for line in table([machine_row(machine, names_cloud=bool(values["cloud"])) for machine in found]):
         terminal.out(line)
-    late += [_broken(f"machine {one.name}", one.cloud, f"delete {one.name}") for one in found if one.state == "broken"]
+    late += [_broken("machine", one, "delete") for one in found if one.state == "broken"]
     return _told(late, terminal, well=well)
 
 
@@ -107,12 +110,13 @@ def _images(values: Values, terminal: Terminal) -> int:
         terminal.tell("no images; to bake one: ./inv bake")
     for line in table([image_row(image) for image in found]):
         terminal.out(line)
-    late += [_broken(f"image {one.name}", one.cloud, f"delete-image {one.name}") for one in found if one.state == "broken"]
+    late += [_broken("image", one, "delete-image") for one in found if one.state == "broken"]
     return _told(late, terminal, well=well)
 
 
-def _broken(what: str, cloud: str, remedy: str) -> str:
-    return f"{what} on {cloud} is broken: its record cannot be read; to delete it: ./inv {remedy}"
+def _broken(kind: str, found: MachineView | ImageView, verb: str) -> str:
+    command = Command(verb, (found.name,), found.cloud)
+    return f"{kind} {found.name} on {found.cloud} is broken: its record cannot be read; to delete it: {command}"
 
 
 def _told(late: list[str], terminal: Terminal, *, well: bool) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import clouds
+from clouds.driver import State
 from clouds.errors import DeniedError
 from clouds.names import client_labels
 from launcher.machines import MachineView
@@ -40,6 +41,16 @@ def test_machines_and_images_of_all_clouds_are_one_list(two_clouds: Two, far_ssh
         code, stdout, _ = run(verb, cloud="all", json=True)
         assert (code, [thing["cloud"] for thing in json.loads(stdout)]) == (0, ["fake", "faraway"])
         assert run(verb, cloud="all")[1].count(one) >= 2
+
+
+@pytest.mark.parametrize(("verb", "remedy"), [("machines", "delete one"), ("images", "delete-image minimal-1.4.0-7")])
+def test_what_is_broken_on_one_of_all_clouds_is_deleted_there(two_clouds: Two, far_ssh: Path, verb: str, remedy: str) -> None:
+    far = two_clouds[1]
+    put_image(far.world, "minimal", "1.4.0-7", notebook="0")
+    launch_one(far, recipe="minimal")
+    far.world.machines["one"].state = far.world.images["minimal-1.4.0-7"].state = State.BROKEN
+    assert f"to delete it: ./inv {remedy} --cloud faraway\n" in run(verb, cloud="all")[2]
+    assert f"to delete it: ./inv {remedy} --cloud faraway\n" in run(verb, cloud="faraway")[2]
 
 
 @pytest.mark.parametrize("verb", ["machines", "images"])
