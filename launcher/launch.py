@@ -207,7 +207,7 @@ def _labels(options: LaunchOptions, image: ImageView, name: str, expires: int) -
         "version": image.version,
         "image": image.name,
         "expires": str(expires),
-        "notebook": image.labels.get("notebook", "0"),
+        "notebook": "1" if image.labels.get("notebook") == "1" else "0",
         **({"https": str(options.wishes.https_port)} if options.wishes.https_port else {}),
         **options.labels,
     }
