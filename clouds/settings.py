@@ -7,7 +7,8 @@
     project = "research-123"
 
 A flag holds before an environment variable, that before the file, and that before the default. The table of an account holds before
-the environment, since it was asked for by name, and lacks what stands in the table of its cloud.
+the environment, since it was asked for by name, and lacks what stands in the table of its cloud. Of two settings that contradict
+each other (a zone and a region) the one from the stronger source holds, and the other one is dropped.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,12 +40,33 @@ class Setting:
     """Something that a cloud wants to know: what it is, the environment variables that tell it, and what holds without.
 
     `check` raises ValueError for a value that is wrong, with `is WHAT IS WRONG (WHAT TO WRITE INSTEAD)`.
+    `contradicts` maps the key of another setting to a function of both values, this one's first.
     """
 
     help: str
     environment: tuple[str, ...] = ()
     default: str = ""
     check: Check = str
+    contradicts: Mapping[str, Callable[[str, str], bool]] = field(default_factory=dict)
+
+
+class _Source(IntEnum):
+    """Where a value comes from, the strongest first."""
+
+    FLAG = 0
+    ACCOUNT = 1
+    ENVIRONMENT = 2
+    CLOUD = 3
+    DEFAULT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A value, its source, and the name of what gives it: a flag, a variable, a key of the file."""
+
+    source: _Source
+    where: str
+    value: str
 
 
 def load(cloud: str, flags: Mapping[str, str]) -> dict[str, str]:
@@ -53,10 +76,11 @@ def load(cloud: str, flags: Mapping[str, str]) -> dict[str, str]:
         raise UsageError("\n".join(f"{line} (leave it out, or choose another --cloud)" for line in unknown))
     written = _read()
     own, shared = _account(written, cloud), _table(written, cloud_of(cloud))
-    told = {key: _told(key, setting, flags, own) for key, setting in known.items()}
-    if wrong := [f"{where}: {found}" for key, (where, value) in told.items() if (found := _problem(value, known[key]))]:
+    told = {key: _told(key, setting, flags, own, shared) for key, setting in known.items()}
+    if wrong := [f"{one.where}: {found}" for key, one in told.items() if (found := _problem(one.value, known[key]))]:
         raise UsageError("\n".join(wrong), next_step="Each setting is explained in the README, under Settings.")
-    return {key: told[key][1] or shared.get(key) or setting.default for key, setting in known.items()}
+    dropped = set(_overruled(told, known))
+    return {key: known[key].default if key in dropped else one.value for key, one in told.items()}
 
 
 def accounts(cloud: str) -> list[str]:
@@ -103,7 +127,8 @@ def shaped(pattern: str, problem: str) -> Check:
 
 def is_configured(cloud: str) -> bool:
     """Say whether a user has told anything of a cloud, in the file or the environment; accounts of it do not count."""
-    return bool(_table(_read(), cloud)) or any(_told(key, setting, {}, {})[1] for key, setting in _declared(cloud).items())
+    variables = [name for setting in _declared(cloud).values() for name in setting.environment]
+    return bool(_table(_read(), cloud)) or any(os.environ.get(name) for name in variables)
 
 
 def config_file() -> Path:
@@ -172,13 +197,27 @@ def _declared(cloud: str) -> Mapping[str, Setting]:
     return known
 
 
-def _told(key: str, setting: Setting, flags: Mapping[str, str], account: Mapping[str, str]) -> tuple[str, str]:
-    """Return what gives a setting (a flag, an account's table or a variable), and its value; both "" where nothing does."""
+def _told(key: str, setting: Setting, flags: Mapping[str, str], account: Mapping[str, str], shared: Mapping[str, str]) -> _Told:
+    """Return the value of a setting from its strongest source."""
     if value := flags.get(key):
-        return f"--{key.replace('_', '-')}", value
+        return _Told(_Source.FLAG, f"--{key.replace('_', '-')}", value)
     if value := account.get(key):
-        return key, value
-    return next(((name, value) for name in setting.environment if (value := os.environ.get(name))), ("", ""))
+        return _Told(_Source.ACCOUNT, key, value)
+    for name in setting.environment:
+        if value := os.environ.get(name):
+            return _Told(_Source.ENVIRONMENT, name, value)
+    if value := shared.get(key):
+        return _Told(_Source.CLOUD, key, value)
+    return _Told(_Source.DEFAULT, key, setting.default)
+
+
+def _overruled(told: Mapping[str, _Told], known: Mapping[str, Setting]) -> Iterator[str]:
+    """Yield the keys whose value contradicts one from a stronger source; those of equal strength are left to the cloud."""
+    for key, setting in known.items():
+        for other, contradicts in setting.contradicts.items():
+            one, rival = told[key], told[other]
+            if one.value and rival.value and one.source != rival.source and contradicts(one.value, rival.value):
+                yield key if one.source > rival.source else other
 
 
 def _problem(value: str, setting: Setting) -> str:

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 _PROJECT = r"(?:(?:[-a-z0-9]{1,63}\.)*(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?):)?(?:[0-9]{1,19}|[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)"
 _NAME = r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
 _REGION = r"[a-z]+-[a-z]+[0-9]+"
+ZONE = rf"{_REGION}-(?:ai[0-9]+)?[a-z]"
+"""A standard zone, or an AI zone: us-central1-ai1a is in the region us-central1 (docs.cloud.google.com/storage/docs/ai-zones)."""
+
+
+def region_of(zone: str) -> str:
+    """Return the region that a zone is in: `us-central1` of `us-central1-a`."""
+    return zone.rpartition("-")[0]
 
 
 def _check_source(value: str) -> None:
@@ -46,7 +53,8 @@ SETTINGS = {
     "zone": Setting(
         "where machines go first, such as us-central1-a",
         ("CLOUDSDK_COMPUTE_ZONE",),
-        check=shaped(f"{_REGION}-[a-z]", "is not a zone of Google Cloud (write one such as us-central1-a)"),
+        check=shaped(ZONE, "is not a zone of Google Cloud (write one such as us-central1-a)"),
+        contradicts={"region": lambda zone, region: region_of(zone) != region},
     ),
     "region": Setting(
         "the region, where no zone is named",

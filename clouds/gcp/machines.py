@@ -23,7 +23,7 @@ from clouds.gcp import instances, naming, network, refusals, sdk, starting
 from clouds.gcp.client import Client
 from clouds.gcp.labelling import lay, lay_over_disks
 from clouds.gcp.operations import refer
-from clouds.gcp.places import OWN_NETWORK, Places, region_of
+from clouds.gcp.places import OWN_NETWORK, Places, is_ai_zone, region_of
 from clouds.gcp.scopes import everywhere
 from clouds.incomplete import partly, whole
 
@@ -139,12 +139,13 @@ class Machines:
         return kind
 
     def _other_zones(self, zone: str) -> tuple[str, ...]:
-        """Return the other zones of a zone's region that are up; they are asked for once, and none are known when that fails."""
+        """Return the other standard zones of a zone's region that are up; asked for once, none when that fails."""
         with suppress(CloudError):
             if not self._usable_zones:
                 pages = self.client.pages("zones", self.client.services.zones.list, 'status="UP"')
                 self._usable_zones = [found.name for page in pages for found in page.items]
-        return tuple(other for other in self._usable_zones if region_of(other) == region_of(zone) and other != zone)
+        near = [other for other in self._usable_zones if region_of(other) == region_of(zone) and other != zone]
+        return tuple(other for other in near if not is_ai_zone(other))
 
     def get(self, name: str) -> sdk.compute.Instance:
         """Return an instance: ours, where another zone has one of the same name that we did not make.

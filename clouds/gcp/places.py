@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clouds.errors import UsageError
+from clouds.gcp import ZONE
+from clouds.gcp import region_of as region_of
 from clouds.gcp.naming import PREFIX
 
 OWN_NETWORK = PREFIX.rstrip("-")
 """A network of our own that lets nobody in: the default one opens port 22 to the world."""
 DEFAULT_ZONE = "us-central1-a"
-
-_ZONE = re.compile(r"[a-z]+-[a-z]+[0-9]+-[a-z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Places:
         return self.network == OWN_NETWORK
 
 
-def region_of(zone: str) -> str:
-    """Return the region that a zone is in: `us-central1` of `us-central1-a`."""
-    return zone.rpartition("-")[0]
+def is_ai_zone(zone: str) -> bool:
+    """Say whether a zone is for accelerators alone: `us-central1-ai1a`. It takes an allowlist, and lacks ordinary machine types."""
+    return zone.rpartition("-")[2].startswith("ai")
 
 
 def places(settings: Mapping[str, str]) -> Places:
@@ -53,12 +53,14 @@ def places(settings: Mapping[str, str]) -> Places:
         )
     region = settings.get("region", "")
     zone = settings.get("zone") or (f"{region}-b" if region else DEFAULT_ZONE)  # us-east1 and europe-west1 have no zone -a
-    if not _ZONE.fullmatch(zone):
+    if not re.fullmatch(ZONE, zone, re.ASCII):
         raise UsageError(
             f"zone {zone!r}: not a zone of Google Cloud", next_step="Write it as us-central1-a; see: gcloud compute zones list"
         )
     if region and settings.get("zone") and region_of(zone) != region:
-        raise UsageError(f"zone {zone}: not in region {region}", next_step="Leave one of the two out.")
+        raise UsageError(
+            f"zone {zone} is not in region {region}, and both are set in the same place", next_step="Leave one of the two out."
+        )
     return Places(
         project=project,
         zone=zone,

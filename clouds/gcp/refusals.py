@@ -6,7 +6,7 @@ from clouds.driver import BootSpec
 from clouds.errors import CapacityError, CloudError, NotFoundError
 from clouds.gcp import instances
 from clouds.gcp.client import Client
-from clouds.gcp.places import region_of
+from clouds.gcp.places import is_ai_zone, region_of
 from clouds.gcp.scopes import everywhere
 from clouds.incomplete import partly
 
@@ -49,7 +49,7 @@ def _lacks_type(client: Client, spec: BootSpec, zone: str, kind: str, error: Clo
     except CloudError:
         return error
     zones = sorted({instances.zone_of(offer) for offer in offers})
-    near = [other for other in zones if region_of(other) == region_of(zone) and other != zone]
+    near = [other for other in zones if region_of(other) == region_of(zone) and other != zone and not is_ai_zone(other)]
     told = f"machine {spec.name}: zone {zone} has no such machine type"
     if near:
         return CapacityError(told, zone=zone, zones=near, next_step="Try another --type.")

@@ -11,6 +11,7 @@ import clouds
 from clouds import settings
 from clouds.accounts import account_key
 from clouds.errors import UsageError
+from clouds.gcp.places import places
 from clouds.home import home
 
 
@@ -158,6 +159,7 @@ def test_any_value_of_a_real_cloud_is_taken_or_refused_with_its_key(cloud: str, 
         ("project", "example.com:my-project"),
         ("project", "123456789012"),
         ("zone", "europe-west1-b"),
+        ("zone", "us-central1-ai1a"),
         ("region", "northamerica-northeast2"),
         ("network", "default"),
         ("source", "203.0.113.7"),
@@ -178,6 +180,8 @@ def test_good_values_of_compute_engine_are_taken(key: str, value: str, monkeypat
     [
         ("project", "My Project", "write its id"),
         ("zone", "us-central1", "such as us-central1-a"),
+        ("zone", "us-central1-ai1", "such as us-central1-a"),
+        ("zone", "us-central1-xai1a", "such as us-central1-a"),
         ("region", "us-central1-a", "such as us-central1"),
         ("network", "a b", "write its name"),
         ("subnet", "regions/x/y", "write its name"),
@@ -313,3 +317,42 @@ def test_the_settings_of_the_local_cloud_are_known_without_its_driver() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["{'accelerator': ''}", "[]"]
+
+
+FILE, VARIABLE, FLAG, ACCOUNT = "file", "variable", "flag", "account"
+STRENGTH = [FLAG, ACCOUNT, VARIABLE, FILE]
+"""Where a setting can come from, the strongest first."""
+
+
+def place(monkeypatch: pytest.MonkeyPatch, *, zone: str, region: str) -> dict[str, str]:
+    """Load a zone in Europe and a region in America, each from the source that is named."""
+    monkeypatch.setitem(clouds.DRIVERS, "gcp", "clouds.gcp")
+    values = {"zone": (zone, "europe-west1-c"), "region": (region, "us-central1")}
+    lines = {source: [f'{key} = "{value}"' for key, (where, value) in values.items() if where == source] for source in STRENGTH}
+    write("\n".join(["[gcp]", *lines[FILE], "[gcp.other]", *lines[ACCOUNT], ""]))
+    for key, (where, value) in values.items():
+        if where == VARIABLE:
+            monkeypatch.setenv(f"CLOUDSDK_COMPUTE_{key.upper()}", value)
+    return settings.load("gcp.other", {key: value for key, (where, value) in values.items() if where == FLAG})
+
+
+@pytest.mark.parametrize("zone", STRENGTH)
+@pytest.mark.parametrize("region", STRENGTH)
+def test_stronger_of_a_zone_and_a_region_that_contradict_each_other_holds(
+    zone: str, region: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = place(monkeypatch, zone=zone, region=region)
+    if zone == region:
+        with pytest.raises(UsageError, match="zone europe-west1-c is not in region us-central1"):
+            places({**loaded, "project": "demo"})
+        return
+    wins = STRENGTH.index(zone) < STRENGTH.index(region)
+    assert (loaded["zone"], loaded["region"]) == (("europe-west1-c", "") if wins else ("", "us-central1"))
+    assert places({**loaded, "project": "demo"}).region == ("europe-west1" if wins else "us-central1")
+
+
+def test_zone_of_a_weaker_source_that_is_in_the_region_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(clouds.DRIVERS, "gcp", "clouds.gcp")
+    write('[gcp]\nzone = "us-central1-f"\n')
+    loaded = settings.load("gcp", {"region": "us-central1"})
+    assert places({**loaded, "project": "demo"}).zone == "us-central1-f"

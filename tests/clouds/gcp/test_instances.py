@@ -183,6 +183,7 @@ def test_a_zone_that_is_none_is_refused(settings: dict[str, str]) -> None:
 def test_the_region_is_that_of_the_zone() -> None:
     assert places({"project": "demo", "zone": "europe-west1-c"}).region == "europe-west1"
     assert places({"project": "demo", "region": "europe-west1"}).zone == "europe-west1-b"
+    assert places({"project": "demo", "zone": "us-central1-ai1a"}).region == "us-central1"
 
 
 # A machine that starts again

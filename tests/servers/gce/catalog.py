@@ -8,7 +8,7 @@ from tests.servers.gce.errors import Json
 from tests.servers.gce.store import Store, link
 
 REGIONS = {
-    "us-central1": ("us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f"),
+    "us-central1": ("us-central1-a", "us-central1-ai1a", "us-central1-b", "us-central1-c", "us-central1-f"),
     "us-east1": ("us-east1-b", "us-east1-c", "us-east1-d"),
     "europe-west1": ("europe-west1-b", "europe-west1-c", "europe-west1-d"),
 }
