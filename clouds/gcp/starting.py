@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 from clouds.gcp import instances, sdk
 from clouds.gcp.client import Client
@@ -31,6 +34,37 @@ def set_deadline(client: Client, instance: sdk.compute.Instance, deadline_s: int
         after.instance_termination_action, after.automatic_restart = "STOP", False
     if not deadline_s and after.provisioning_model != "SPOT":
         del after.instance_termination_action
-    if after != before:
-        what, send = f"machine {instance.name}", client.services.instances.set_scheduling_unary
-        finish(client, what, client.change(what, send, **instances.place(instance), scheduling_resource=after))
+    if changes := _changes(_json(before), _json(after)):
+        what, send = f"machine {instance.name}", partial(_set_scheduling, client.services.instances.transport)
+        finish(client, what, client.change(what, send, **instances.place(instance), body=changes))
+
+
+def _json(schedule: sdk.compute.Scheduling) -> dict[str, object]:
+    found: dict[str, object] = json.loads(sdk.compute.Scheduling.to_json(schedule, always_print_fields_with_no_presence=False))
+    return found
+
+
+def _changes(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
+    """Return the fields to send: those that differ, and null for those that go.
+
+    What is not sent stays as it is, also a field that this version of the library does not know: gcloud sends what its flags
+    name, and a null for each --clear flag (surface/compute/instances/set_scheduling.py of the Google Cloud SDK).
+    """
+    return {key: after.get(key) for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)}
+
+
+def _set_scheduling(transport: Any, fields: Mapping[str, Any], *, retry: None, timeout: float) -> sdk.compute.Operation:
+    """Send instances.setScheduling as JSON: a message of the library cannot hold the null that clears a field."""
+    from google.api_core.exceptions import from_http_response
+
+    path = "projects/{project}/zones/{zone}/instances/{instance}/setScheduling".format(**fields)
+    answer = transport._session.post(
+        f"{transport._host}/compute/v1/{path}",
+        params={"requestId": fields["request_id"]},
+        json=fields["body"],
+        timeout=timeout,
+    )
+    if answer.status_code >= 400:
+        raise from_http_response(answer)  # type: ignore[no-untyped-call]
+    operation: sdk.compute.Operation = sdk.compute.Operation.from_json(answer.content, ignore_unknown_fields=True)
+    return operation

@@ -306,3 +306,13 @@ def test_automatic_restart_of_a_running_instance_changes(gce: Gce) -> None:
     boot(gce, "one")
     done(gce, "POST", f"{ONE}/setScheduling", {"automaticRestart": False})
     assert get(gce, ONE)["scheduling"]["automaticRestart"] is False
+
+
+def test_scheduling_that_is_not_sent_stays_and_what_is_null_goes(gce: Gce) -> None:
+    limit = {"maxRunDuration": {"seconds": "1800"}, "instanceTerminationAction": "STOP", "automaticRestart": False}
+    boot(gce, "one", scheduling=limit)
+    done(gce, "POST", f"{ONE}/stop")
+    done(gce, "POST", f"{ONE}/setScheduling", {"maxRunDuration": None, "instanceTerminationAction": None})
+    kept = get(gce, ONE)["scheduling"]
+    assert not kept.keys() & {"maxRunDuration", "instanceTerminationAction"}
+    assert kept["automaticRestart"] is False

@@ -205,18 +205,23 @@ def test_machine_that_starts_again_has_its_new_deadline_and_keeps_the_rest(tmp_p
     before = {"preemptible": False, "automaticRestart": True, "onHostMaintenance": "MIGRATE", "maxRunDuration": {"seconds": "9"}}
     sent = started(tmp_path, before, deadline_s=3600, facts={})
     assert sent["setScheduling"] == {
-        "preemptible": False,
         "automaticRestart": False,
-        "onHostMaintenance": "MIGRATE",
         "instanceTerminationAction": "STOP",
         "maxRunDuration": {"seconds": "3600"},
     }
     assert "setMetadata" not in sent
 
 
+def test_scheduling_that_this_release_does_not_know_is_not_sent_and_so_stays(tmp_path: Path) -> None:
+    before = {"protectionTier": "ADVANCED", "terminationTime": "2026-01-01T00:00:00Z", "instanceTerminationAction": "STOP"}
+    sent = started(tmp_path, {**before, "automaticRestart": False}, deadline_s=3600, facts={})
+    assert sent["setScheduling"] == {"maxRunDuration": {"seconds": "3600"}, "terminationTime": None}
+
+
 def test_deadline_that_is_taken_away_takes_its_action_with_it(tmp_path: Path) -> None:
     before = {"maxRunDuration": {"seconds": "9"}, "instanceTerminationAction": "STOP", "automaticRestart": False}
-    assert started(tmp_path, before, deadline_s=0, facts={})["setScheduling"] == {"automaticRestart": False}
+    cleared = {"maxRunDuration": None, "instanceTerminationAction": None}
+    assert started(tmp_path, before, deadline_s=0, facts={})["setScheduling"] == cleared
 
 
 def test_facts_are_laid_over_the_old_ones_and_other_metadata_stays(tmp_path: Path) -> None:

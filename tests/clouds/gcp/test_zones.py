@@ -241,6 +241,15 @@ def test_machine_is_stopped_when_its_lifetime_is_over_and_its_disk_stays(stage: 
     assert stage.there("disks") == ["us-central1-a/mine READY"]
 
 
+def test_machine_that_starts_again_without_a_lifetime_stays(stage: Stage) -> None:
+    launch_with(stage, lifetime_h=2)
+    cloud = stage.connect()
+    settle(cloud, cloud.stop("mine"))
+    settle(cloud, cloud.start("mine", deadline_s=0, facts={}))
+    pass_time(stage, 24 * 365)
+    assert stage.there("instances") == ["us-central1-a/mine RUNNING"]
+
+
 def test_machine_without_a_lifetime_stays(stage: Stage) -> None:
     launch_with(stage, lifetime_h=0)
     pass_time(stage, 24 * 365)

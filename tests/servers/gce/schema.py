@@ -44,6 +44,8 @@ class Call:
     params: dict[str, Any]
     body: Json = field(default_factory=dict)
     operation_fault: Any = None
+    cleared: frozenset[str] = frozenset()
+    """The fields of the body that are null."""
 
     def __getitem__(self, name: str) -> str:
         return str(self.params[name])

@@ -196,9 +196,10 @@ class Gce:
         entry["method"] = method.id
         params = schema.check_parameters(method, found, query)
         entry["query"] = params
-        body = schema.check_body(method, _json(data)) if method.body else {}
+        given = _json(data) if method.body else {}
+        body = schema.check_body(method, given) if method.body else {}
         entry["body"] = body
-        return Call(method, inner, params, body)
+        return Call(method, inner, params, body, cleared=frozenset(key for key, value in given.items() if value is None))
 
     def _tick(self) -> None:
         with self.cloud.lock:

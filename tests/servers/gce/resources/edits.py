@@ -50,9 +50,12 @@ def set_scheduling(cloud: Cloud, call: Call) -> Json:
 
     The discovery document wants the instance TERMINATED; Terraform changes maintenance and restart on a running one
     (https://github.com/hashicorp/terraform-provider-google, schedulingHasChangeWithoutReboot), but not the run duration.
+    What is not sent stays, what is null goes: gcloud sends what its flags name, and a null for each --clear flag
+    (surface/compute/instances/set_scheduling.py of the Google Cloud SDK).
     """
     instance = cloud.store.get(parent_of(call.path))
-    changed = checks.scheduling({**instance["scheduling"], **call.body}, "resource")
+    kept = {key: value for key, value in instance["scheduling"].items() if key not in call.cleared}
+    changed = checks.scheduling({**kept, **call.body}, "resource")
     if changed["provisioningModel"] != instance["scheduling"]["provisioningModel"]:
         raise bad_usage("Cannot change the provisioning model of an instance")
     is_new = changed.get("maxRunDuration") != instance["scheduling"].get("maxRunDuration")
