@@ -9,8 +9,9 @@ from clouds.errors import CapacityError, CloudError, QuotaError
 from clouds.gcp.instances import FACTS
 from clouds.ledger import Ledger
 from clouds.lifecycle import settle
+from launcher import power
 from launcher.launch import LaunchOptions
-from tests.clouds.gcp.stage import NewStage, Stage, Wire, bake_tiny, launch_tiny
+from tests.clouds.gcp.stage import Cloud, NewStage, Stage, Wire, bake_tiny, launch_tiny
 from tests.fake_cloud import Killed
 from tests.servers.gce.errors import ApiError, forbidden
 from tests.servers.gce.faults import quota_error, stock_out
@@ -283,3 +284,59 @@ def test_resumed_machine_without_a_limit_has_none(stage: Stage) -> None:
     cloud = stage.connect()
     settle(cloud, cloud.suspend("mine"))
     assert cloud.resumed_for_s("mine") is None
+
+
+# Machines that are suspended
+
+
+def suspended(stage: Stage) -> Cloud:
+    """Launch a machine `mine` and suspend it."""
+    launch_with(stage, lifetime_h=2)
+    cloud = stage.connect()
+    settle(cloud, cloud.suspend("mine"))
+    return cloud
+
+
+def test_suspended_machine_that_is_stopped_is_off_and_its_memory_is_gone(stage: Stage) -> None:
+    cloud = suspended(stage)
+    assert power.stop(cloud, "mine")
+    assert stage.there("instances") == ["us-central1-a/mine TERMINATED"]
+    assert not power.stop(cloud, "mine")
+
+
+def test_suspended_machine_that_is_stopped_takes_another_lifetime(stage: Stage) -> None:
+    cloud = suspended(stage)
+    power.stop(cloud, "mine")
+    power.start(cloud, "mine", lifetime_h=9)
+    pass_time(stage, 8.9)
+    assert stage.there("instances") == ["us-central1-a/mine RUNNING"]
+
+
+def test_suspended_machine_that_cannot_be_resumed_stays_and_stop_says_what_to_do(stage: Stage) -> None:
+    cloud = suspended(stage)
+    stage.server.fault("compute.instances.resume", error=stock_out("us-central1-a", "e2-small"))
+    with pytest.raises(CapacityError, match="cannot be resumed, which a stop needs") as raised:
+        power.stop(cloud, "mine")
+    assert "stays suspended" in raised.value.next_step
+    assert "./inv delete mine" in raised.value.next_step
+    assert stage.there("instances") == ["us-central1-a/mine SUSPENDED"]
+
+
+def test_interrupted_stop_of_a_suspended_machine_says_that_it_may_run(stage: Stage) -> None:
+    suspended(stage)
+
+    def strikes(method: str, nth: int, when: str) -> None:
+        if (method, when) == ("instances.resume", "after"):
+            raise KeyboardInterrupt
+
+    stage.play(lambda cloud, home: power.stop(cloud, "mine"), Wire(stage.server, strikes))
+    assert isinstance(stage.error, KeyboardInterrupt)
+    assert "./inv stop mine" in stage.told
+
+
+def test_machine_that_is_being_suspended_is_not_stopped_and_that_is_said(stage: Stage) -> None:
+    cloud = suspended(stage)
+    stage.server.cloud.store.get("projects/demo/zones/us-central1-a/instances/mine")["status"] = "SUSPENDING"
+    with pytest.raises(CloudError, match="machine mine is being suspended") as raised:
+        power.stop(cloud, "mine")
+    assert "./inv stop mine" in raised.value.next_step

@@ -169,9 +169,15 @@ def forget(cloud: Cloud, instance: Json) -> None:
 
 @serves("compute.instances.stop")
 def stop(cloud: Cloud, call: Call) -> Json:
-    """Stop; stopping what is off is no error."""
+    """Stop; stopping what is off is no error. One that is suspended can be resumed or deleted alone.
+
+    "The VM is in a suspended state. You can resume the VM or delete it" (cloud.google.com/compute/docs/instances/instance-life-cycle,
+    as the Zabbix template "GCP Compute Engine Instance by HTTP" quotes it). The text of the refusal is a guess.
+    """
     instance = cloud.store.get(parent_of(call.path))
-    if instance["status"] in ("SUSPENDED", "SUSPENDING"):
+    if instance["status"] == "SUSPENDING":
+        raise not_ready(unlink(instance["selfLink"]))
+    if instance["status"] == "SUSPENDED":
         raise bad_usage("Instance is suspended and cannot be stopped")
     if instance["status"] == "TERMINATED":
         return cloud.begin(call, instance, Work(finish=lambda: None))
