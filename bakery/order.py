@@ -21,8 +21,6 @@ from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, Tell
 OWN_CONNECTION = 8.0
 """How many times longer a download may take over the connection of this computer than in a data center."""
 
-BASE_LABEL_LENGTH = 32
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BakeOptions:
@@ -124,7 +122,7 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
             "bake": bake_id,
             "script": wanted,
             "chain": links[-1].key,
-            "base": base_label(base),
+            "base": names.base_label(base.id),
             "commit": _git_commit(),
             "expires": str(int(time.time() + deadline_s)),
         },
@@ -147,11 +145,6 @@ def images_of(cloud: Cloud, recipe: str) -> list[Resource]:
 def find_equal(cloud: Cloud, order: Order) -> Image | None:
     """Return the newest stable image with the digest of this order, or None: then there is something to bake."""
     return catalogue.equal(catalogue.finished(images_of(cloud, order.recipe.name)), order.recipe.name, order.digest)
-
-
-def base_label(base: BaseImage) -> str:
-    """Return how an image's label names its base: the start of its id."""
-    return names.label_value(base.id[:BASE_LABEL_LENGTH])
 
 
 @cache

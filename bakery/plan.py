@@ -8,9 +8,9 @@ from pathlib import Path
 from bakery.cache import find_start
 from bakery.layers import Outlook
 from bakery.memory import misfit
-from bakery.order import BakeOptions, base_label, images_of, place_order
+from bakery.order import BakeOptions, images_of, place_order
 from bakery.recipe import Recipe
-from clouds import catalogue
+from clouds import catalogue, names
 from clouds.abilities import BuildsBases, ChecksComputer, KeepsLayers, KeepsMemory, RunsHere
 from clouds.catalogue import Image
 from clouds.driver import Base, BaseImage, Cloud
@@ -62,7 +62,7 @@ def why(images: Sequence[Image], recipe: str, wanted: str, base: BaseImage) -> s
     newest = catalogue.newest_stable(images, recipe)
     if newest is None:
         return "it would run: there are candidates, but none that has passed its tests"
-    if newest.labels.get("base") != base_label(base):
+    if not names.is_base(newest.labels.get("base", ""), base.id):
         return f"it would run: the base is another one than that of {newest.name}"
     return f"it would run: the recipe, its files, packages or tests, or Bakehouse itself, are not those of {newest.name}"
 

@@ -46,7 +46,7 @@ class EndsMachines(Protocol):
 
 @runtime_checkable
 class Suspends(Protocol):
-    """A cloud that can keep the memory of a machine that is off; `start` goes on from there."""
+    """A cloud that can keep the memory of a machine that is off; `start` goes on from there, `stop` gives it up."""
 
     def suspend(self, machine: str) -> Ticket:
         """Freeze a running machine with its memory and switch it off."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -140,9 +141,22 @@ def damaged(labels: Mapping[str, str]) -> str:
     return next(sizes, "") if version_of(labels) else "version"
 
 
+_BASE_ID_LENGTH = 32
+
+
 def label_value(text: str) -> str:
     """Return text as a label's value that every cloud takes: lower case, digits, '-' and '_', at most 63 of them."""
     return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:LABEL_LENGTH_MAX]
+
+
+def base_label(base: str) -> str:
+    """Return the label that stands for the id of a base: the id where it is short, else a digest of it."""
+    return label_value(base) if len(base) <= _BASE_ID_LENGTH else hashlib.sha256(base.encode()).hexdigest()[:_BASE_ID_LENGTH]
+
+
+def is_base(label: str, base: str) -> bool:
+    """Say whether a label may stand for the id of a base; earlier releases cut a long id, and what they cut off is unknown."""
+    return label in (base_label(base), label_value(base[:_BASE_ID_LENGTH]))
 
 
 def client_labels() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,28 @@ def image(version: str, *, digest: str = "d", base: str = "base-1", state: str =
 )
 def test_it_says_why_a_bake_would_run_or_not(images: list[Listed], told: str) -> None:
     assert told in why(images, "minimal", "d", BASE)
+
+
+LONG = "projects/debian-cloud/global/images/debian-13-trixie-v2026"
+
+
+@pytest.mark.parametrize(
+    ("label", "is_other"),
+    [
+        (names.base_label(f"{LONG}1111"), False),
+        (names.base_label(f"{LONG}1014"), True),
+        ("projects-debian-cloud-global-ima", False),  # as earlier releases cut it: it may be the same base
+        ("projects-ubuntu-os-cloud-global-", True),
+    ],
+)
+def test_newer_base_is_told_from_an_older_one_also_where_their_ids_are_long(label: str, *, is_other: bool) -> None:
+    told = why([image("0.1.0-1", digest="e", base=label)], "minimal", "d", replace(BASE, id=f"{LONG}1111"))
+    assert ("the base is another one" in told) == is_other
+
+
+def test_label_of_a_short_base_id_is_that_of_earlier_releases() -> None:
+    assert names.base_label("trixie-amd64-0123456789abcdef") == "trixie-amd64-0123456789abcdef"
+    assert names.base_label(f"{LONG}1111") == names.label_value(names.base_label(f"{LONG}1111"))
 
 
 def test_it_names_what_a_bake_would_create(recipe: Recipe) -> None:

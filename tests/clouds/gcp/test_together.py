@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from bakery.order import BakeOptions
+from bakery.plan import plan
 from clouds.driver import Kind
 from clouds.errors import CloudError, ConflictError, UnreachableError
 from clouds.ledger import Ledger
 from launcher.launch import LaunchOptions
 from launcher.machines import delete
-from tests.clouds.gcp.stage import NewStage, Stage, Wire, bake_tiny, launch_tiny
+from tests.clouds.gcp.stage import NewStage, Stage, Wire, bake_tiny, launch_tiny, tiny
 from tests.servers.asking import BASE, ask
 from tests.servers.gce import Page
 from tests.servers.gce.errors import forbidden
@@ -187,3 +188,11 @@ def _insert_foreign(stage: Stage, zone: str, name: str) -> None:
     }
     assert ask(stage.server, "POST", f"zones/{zone}/instances", body).status == 200
     stage.server.advance(60)
+
+
+def test_plan_says_that_the_base_is_newer_than_that_of_the_image(new_stage: NewStage) -> None:
+    stage = new_stage("launch")
+    kept = stage.home / "gcp" / "bases.json"
+    kept.write_text(kept.read_text(encoding="utf-8").replace("trixie-v20261111", "trixie-v20261125"), encoding="utf-8")
+    told = plan(stage.connect(), tiny(stage.home), home=stage.home)
+    assert told[0].startswith("bake: it would run: the base is another one than that of tiny-")

@@ -171,8 +171,8 @@ def forget(cloud: Cloud, instance: Json) -> None:
 def stop(cloud: Cloud, call: Call) -> Json:
     """Stop; stopping what is off is no error. One that is suspended can be resumed or deleted alone.
 
-    "The VM is in a suspended state. You can resume the VM or delete it" (cloud.google.com/compute/docs/instances/instance-life-cycle,
-    as the Zabbix template "GCP Compute Engine Instance by HTTP" quotes it). The text of the refusal is a guess.
+    "You can resume the VM or delete it": cloud.google.com/compute/docs/instances/instance-life-cycle, as the Zabbix template
+    "GCP Compute Engine Instance by HTTP" quotes it. The text of the refusal is a guess.
     """
     instance = cloud.store.get(parent_of(call.path))
     if instance["status"] == "SUSPENDING":
