@@ -154,6 +154,17 @@ class StreamsLog(Protocol):
 
 
 @runtime_checkable
+class Admits(Protocol):
+    """A cloud whose firewall admits chosen addresses to a machine."""
+
+    def admit(self, machine: str, source: str = "") -> str:
+        """Let an address or range (CIDR), else the address that this computer has now, reach a machine.
+
+        Return what has changed, one line for the user, or "". The addresses before are shut out.
+        """
+
+
+@runtime_checkable
 class OpensShell(Protocol):
     """A cloud that can let its owner into a builder, which otherwise has no way in."""
 

@@ -14,7 +14,7 @@ from launcher.flags import Flag, Positional, Values, Verb, gigabytes, hours, pos
 from launcher.hints import Command
 from launcher.rows import hours_shown, image_row, machine_row
 from launcher.terminal import Terminal, table
-from launcher.wishes import ACCELERATOR, PLACE_FLAGS, SOURCE, WISH_FLAGS, given, wishes
+from launcher.wishes import ACCELERATOR, NEW_SOURCE, PLACE_FLAGS, SOURCE, WISH_FLAGS, given, wishes
 
 if TYPE_CHECKING:
     from clouds.ledger import Ledger
@@ -136,7 +136,7 @@ def _open(values: Values, terminal: Terminal) -> int:
     from launcher.machines import notebook_url
     from launcher.notebook import open_url
 
-    terminal.out(open_url(notebook_url(clouds.connect(values["cloud"]), values["name"])))
+    terminal.out(open_url(notebook_url(clouds.connect(values["cloud"]), values["name"], terminal.tell)))
     return 0
 
 
@@ -180,7 +180,7 @@ def _start(values: Values, terminal: Terminal) -> int:
     from launcher.power import start
 
     cloud = clouds.connect(values["cloud"], given(values, (ACCELERATOR,)))
-    machine = start(cloud, values["name"], lifetime_h=values["lifetime_h"], tell=terminal.tell)
+    machine = start(cloud, values["name"], lifetime_h=values["lifetime_h"], source=values["source"] or "", tell=terminal.tell)
     terminal.tell(f"{machine.name} is on" + (f" for another {hours_shown(machine.left_s)}" if machine.left_s else ""))
     if machine.url:
         terminal.out(machine.url)
@@ -276,7 +276,9 @@ VERBS = (
     ),
     Verb("password", "Give a machine a new password and print it.", _password, (NAME,), (PASSWORD_FILE, CLOUD)),
     Verb("stop", "Shut a machine down; its disk stays.", _stop, (NAME,), (SUSPEND, CLOUD)),
-    Verb("start", "Start a machine that was stopped or suspended.", _start, (NAME,), (NEW_LIFETIME, ACCELERATOR, CLOUD)),
+    Verb(
+        "start", "Start a machine that was stopped or suspended.", _start, (NAME,), (NEW_LIFETIME, NEW_SOURCE, ACCELERATOR, CLOUD)
+    ),
     Verb("delete", "Delete a machine with its disk, after asking.", _delete, (NAME,), (YES, CLOUD)),
     Verb("delete-image", "Delete an image, after asking.", _delete_image, (Positional("image", "the image"),), (YES, CLOUD)),
     Verb(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clouds import names
-from clouds.driver import Cloud, Kind, Resource, State
+from clouds.driver import Cloud, Kind, Resource, State, Tell
 from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
 from clouds.home import home
 from clouds.incomplete import partly, whole
@@ -96,9 +96,14 @@ def notebook_machine(cloud: Cloud, name: str) -> MachineView:
     return view
 
 
-def notebook_url(cloud: Cloud, name: str) -> str:
-    """Return the URL of the notebook of a machine that is on, through a new tunnel where none lives. CloudError: no way in."""
+def notebook_url(cloud: Cloud, name: str, tell: Tell = lambda _line: None) -> str:
+    """Return the URL of the notebook of a machine that is on, through a new tunnel where none lives. CloudError: no way in.
+
+    Its firewall admits this computer then. Behind a tunnel that lives it has done so.
+    """
     view = notebook_machine(cloud, name)
+    if view.url is None or reach.https_port(view.labels):
+        reach.admit(cloud, name, tell)
     return view.url or reach.way_in(cloud, name, view.labels, identity.sync(home(), cloud))
 
 

@@ -65,12 +65,14 @@ def suspend(cloud: Cloud, name: str) -> None:
     tunnel.close(cloud, name)
 
 
-def start(cloud: Cloud, name: str, *, lifetime_h: float | None = None, tell: Tell = lambda _line: None) -> MachineView:
+def start(
+    cloud: Cloud, name: str, *, lifetime_h: float | None = None, source: str = "", tell: Tell = lambda _line: None
+) -> MachineView:
     """Start a machine that was stopped or suspended, with a new lifetime and its old password; returns when it answers again.
 
     Without a `lifetime_h` it is LIFETIME_H. A machine that is on already stays as it is, its lifetime included; one that its cloud
-    has paused goes on. UsageError: a lifetime was given for a machine that is on. Raises what keeps it from coming up; it is not
-    deleted then.
+    has paused goes on. Its firewall admits `source` (CIDR), else this computer, from now on. UsageError: a lifetime was given for a
+    machine that is on. Raises what keeps it from coming up; it is not deleted then.
     """
     given, lifetime_h = lifetime_h, LIFETIME_H if lifetime_h is None else lifetime_h
     nonce, expires = names.new_nonce(), expiry(lifetime_h)
@@ -78,6 +80,7 @@ def start(cloud: Cloud, name: str, *, lifetime_h: float | None = None, tell: Tel
     if view.state in (State.STARTING, State.RUNNING):
         if given is not None:
             raise _keeps_its_lifetime(name, given)
+        reach.admit(cloud, name, tell, source)
         settle(cloud, cloud.start(name, deadline_s=backstop_s(cloud, lifetime_h), facts={}), timeout_s=SUSPEND_S)
         return find_machine(cloud, name)
     if view.state == State.STOPPING:
@@ -85,6 +88,7 @@ def start(cloud: Cloud, name: str, *, lifetime_h: float | None = None, tell: Tel
     if view.state == State.SUSPENDED and isinstance(cloud, Suspends):
         lifetime_h = _resumed_lifetime_h(cloud, name, given, lifetime_h)
         expires = expiry(lifetime_h)
+    reach.admit(cloud, name, tell, source)
     for line in cloud.logout_notices() if isinstance(cloud, RunsHere) else []:
         tell(line)
     cloud.label(Kind.MACHINE, name, {"expires": str(expires)})  # before it is on: gc must not meet an expired one running

@@ -6,13 +6,34 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from clouds import names
+from clouds.abilities import Admits
 from clouds.accounts import account_key
-from clouds.driver import Cloud
+from clouds.driver import Cloud, Tell
+from clouds.errors import CloudError, UsageError
 from clouds.home import home
 from clouds.undo import Undo
 from launcher import identity, notebook, tunnel
 from launcher.boot import Boot, ssh_answers
 from launcher.notebook import NOTEBOOK_PORT
+
+
+def admit(cloud: Cloud, machine: str, tell: Tell, source: str = "") -> None:
+    """Let this computer, or `source`, reach a machine where a firewall stands before it, and say what has changed.
+
+    UsageError: a source was given, and the cloud has no firewall. A firewall that cannot be asked is an error only then.
+    """
+    if not isinstance(cloud, Admits):
+        if source:
+            raise UsageError(f"--source: the cloud {cloud.name} has none (leave it out, or choose another --cloud)")
+        return
+    try:
+        told = cloud.admit(machine, source)
+    except CloudError as error:
+        if source:
+            raise
+        told = f"firewall of machine {machine}: not checked: {error.message}"
+    if told:
+        tell(told)
 
 
 def await_answer(cloud: Cloud, boot: Boot, labels: Mapping[str, str]) -> str | None:

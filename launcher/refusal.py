@@ -47,7 +47,7 @@ _REASONS = (
         "nothing answers at {where} in time",
         "It may still be starting: look at its console with ./inv log {machine}",
         far="It may have gone off (./inv machines), or its firewall does not admit the address that you have now: "
-        "admit it with `source` in your settings, or with --source when you launch.",
+        "to admit it and shut the one before out: ./inv start {machine}; for other addresses: ./inv start {machine} --source RANGE",
     ),
     _Reason(
         r"Connection refused",

@@ -25,6 +25,9 @@ PLACE_FLAGS = (
 )
 ACCELERATOR = Flag("accelerator", "what local machines run on: kvm, or tcg, which emulates (default: KVM where it works)")
 SOURCE = Flag("source", "the addresses that may reach the machine, such as 203.0.113.7/32 (default: as your settings say)")
+NEW_SOURCE = Flag(
+    "source", "the addresses that may reach it from now on (default: this computer's, unless your settings name some)"
+)
 SERVICE_ACCOUNT = Flag("service-account", "the account that the builder acts as (default: as your settings say)")
 TYPE = Flag("type", "the cloud's machine type, in place of --cpus and --memory-mb")
 NO_PUBLIC_IP = Flag("no-public-ip", "give it no public address; it is reached from inside the network", parse=None)

@@ -25,7 +25,7 @@ from clouds.driver import (
     Ticket,
 )
 from clouds.errors import CapacityError, CloudError, ForeignError, InvalidError, NotFoundError, QuotaError, ThrottledError
-from clouds.gcp import instances, machines, network, operations
+from clouds.gcp import admission, instances, machines, operations, rules
 from clouds.gcp.client import Client
 from clouds.gcp.failures import NotReadyError
 from clouds.gcp.images import Images
@@ -184,7 +184,7 @@ class GoogleCloud:
         elif kind is Kind.IMAGE:
             operation = self._images.delete(name)
         elif kind is Kind.RULE:
-            operation = operations.refer(network.delete_rules(self._client, [name]))
+            operation = operations.refer(rules.delete_rules(self._client, [name]))
         else:
             operation = self._delete_zonal(kind, name)
         return Ticket("delete", kind, name, operation)
@@ -213,3 +213,7 @@ class GoogleCloud:
         if not host or instances.state(instance) not in (State.RUNNING, State.STARTING):
             raise CloudError(f"machine {machine}: it has no address while it is off", next_step=f"Start it: ./inv start {machine}")
         return Endpoint(host, port)
+
+    def admit(self, machine: str, source: str = "") -> str:
+        """Let `source`, else the address of this computer, reach a machine; return what is new."""
+        return admission.admit(self._client, self._machines.glance(machine), self._places, source)

@@ -19,7 +19,7 @@ from clouds.errors import (
     QuotaError,
     ThrottledError,
 )
-from clouds.gcp import instances, naming, network, refusals, sdk, starting, stopping
+from clouds.gcp import instances, naming, network, refusals, rules, sdk, starting, stopping
 from clouds.gcp.client import Client
 from clouds.gcp.labelling import lay, lay_over_disks
 from clouds.gcp.operations import refer
@@ -71,11 +71,11 @@ class Machines:
     def _ask(self, spec: BootSpec, zone: str) -> list[sdk.compute.Operation]:
         self._tokens[spec.name] = spec.token
         source = network.source_range(self.places, self.client) if spec.ports else ""
-        rules = list(network.rules(spec, self.places, source))
+        wanted = list(network.rules(spec, self.places, source))
         operations: list[sdk.compute.Operation] = []
         try:  # those that were asked for before an error are in the list
-            operations += network.make_rules(self.client, spec, rules, lambda: self._is_taken(spec.name, zone))
-            return [*operations, *self._insert(spec, zone, [rule.name for rule in rules])]
+            operations += network.make_rules(self.client, spec, wanted, lambda: self._is_taken(spec.name, zone))
+            return [*operations, *self._insert(spec, zone, [rule.name for rule in wanted])]
         except ConflictError as error:
             network.delete_made(self.client, spec.name, operations, error)
             raise
@@ -284,10 +284,10 @@ class Machines:
         except NotFoundError:
             token = self._tokens.get(name)
             left = network.rules_of_token(self.client, name, token) if token else []
-            return refer(network.delete_rules(self.client, left))
+            return refer(rules.delete_rules(self.client, left))
         self._unconfirmed.pop(name, None)
         tags = [tag for tag in instance.tags.items if naming.machine_of_rule(tag) == name]
-        return " ".join([operation, refer(network.delete_rules(self.client, tags))]).strip()
+        return " ".join([operation, refer(rules.delete_rules(self.client, tags))]).strip()
 
     def _remove(self, name: str) -> tuple[sdk.compute.Instance, str]:
         """Ask for the removal of an instance where it was seen last, else wherever it is. NotFoundError: it is nowhere."""

@@ -19,9 +19,13 @@ from clouds.gcp import naming, sdk
 from clouds.gcp.client import Client
 from clouds.gcp.operations import finish
 from clouds.gcp.places import OWN_NETWORK, Places
+from clouds.gcp.rules import correct, delete_rules
 from clouds.waiter import until
 
 SSH_PORT = 22
+SHUT = "shut"
+"""The access that a machine has by a rule that lets nobody in."""
+EVERYBODY = "0.0.0.0/0"
 _ALLOW_PRIORITY, _DENY_PRIORITY = 800, 900
 """Before the 65534 of the default network's own rules, and before the 1000 that a rule has unless told otherwise."""
 _WHO_AM_I = "https://checkip.amazonaws.com"
@@ -37,32 +41,37 @@ def rules(spec: BootSpec, places: Places, source: str) -> Iterator[sdk.compute.F
     ports = {"ssh": SSH_PORT if SSH_PORT in spec.ports else 0, "https": spec.wishes.https_port}
     for access, port in ports.items():
         if port:
-            rule = _rule(spec, places, access, _ALLOW_PRIORITY, source)
-            rule.allowed = [sdk.compute.Allowed(I_p_protocol="tcp", ports=[str(port)])]
-            yield rule
+            yield rule(spec.name, access, port, network=places.network, sources=[source], labels=spec.labels)
     if not places.is_own_network:
-        rule = _rule(spec, places, "shut", _DENY_PRIORITY, "0.0.0.0/0")
-        rule.denied = [sdk.compute.Denied(I_p_protocol="all")]
-        yield rule
+        yield rule(spec.name, SHUT, 0, network=places.network, sources=[], labels=spec.labels)
 
 
-def _rule(spec: BootSpec, places: Places, access: str, priority: int, source: str) -> sdk.compute.Firewall:
-    name = naming.rule_name(spec.name, access)
-    return sdk.compute.Firewall(
+def rule(
+    machine: str, access: str, port: int, *, network: str, sources: Iterable[str], labels: Mapping[str, str]
+) -> sdk.compute.Firewall:
+    """Return the rule that opens a TCP port of a machine to `sources` (CIDR); for SHUT the one that closes all to everybody."""
+    name, is_shut = naming.rule_name(machine, access), access == SHUT
+    found = sdk.compute.Firewall(
         name=name,
-        network=f"global/networks/{places.network}",
+        network=f"global/networks/{network}",
         direction="INGRESS",
-        priority=priority,
-        source_ranges=[source],
+        priority=_DENY_PRIORITY if is_shut else _ALLOW_PRIORITY,
+        source_ranges=[EVERYBODY] if is_shut else list(sources),
         target_tags=[name],
-        description=naming.to_description({**spec.labels, "machine": spec.name}),
+        disabled=False,
+        description=naming.to_description({**labels, "machine": machine}),
     )
+    if is_shut:
+        found.denied = [sdk.compute.Denied(I_p_protocol="all")]
+    else:
+        found.allowed = [sdk.compute.Allowed(I_p_protocol="tcp", ports=[str(port)])]
+    return found
 
 
 def make_rules(
     client: Client, spec: BootSpec, wanted: Iterable[sdk.compute.Firewall], is_taken: Callable[[], bool]
 ) -> Iterator[sdk.compute.Operation]:
-    """Ask for rules and yield their operations; one of the same token, from an earlier try, serves.
+    """Ask for rules and yield their operations; one of the same token, from an earlier try, is corrected where it differs.
 
     One that a dead command left is replaced. ConflictError: it belongs to another machine; `is_taken` says whether there is one of
     the name that is asked for.
@@ -72,42 +81,36 @@ def make_rules(
         try:
             yield _make_rule(client, spec, rule, what, try_="")
         except ConflictError:
-            if _must_replace(client, spec, what, rule.name, is_taken):
-                yield _make_rule(client, spec, rule, what, try_="again")
+            yield from _over_another(client, spec, rule, what, is_taken)
 
 
 def _make_rule(client: Client, spec: BootSpec, rule: sdk.compute.Firewall, what: str, *, try_: str) -> sdk.compute.Operation:
-    request_id = naming.request_id(spec.token, rule.name, *([try_] if try_ else []))
+    parts = (rule.name, *rule.source_ranges, *(port for item in rule.allowed for port in item.ports), *([try_] if try_ else []))
+    request_id = naming.request_id(spec.token, *parts)  # of what is asked for: another address is another request
     return client.change(what, client.services.firewalls.insert_unary, request_id=request_id, firewall_resource=rule)
 
 
-def _must_replace(client: Client, spec: BootSpec, what: str, rule: str, is_taken: Callable[[], bool]) -> bool:
-    """Say whether a rule whose name was taken must be made anew, the old one being gone. ConflictError: it is another's."""
+def _over_another(
+    client: Client, spec: BootSpec, rule: sdk.compute.Firewall, what: str, is_taken: Callable[[], bool]
+) -> Iterator[sdk.compute.Operation]:
+    """Ask for a rule whose name is taken, by what is there. ConflictError: it is another's."""
     try:
-        labels = naming.from_description(client.ask(what, client.services.firewalls.get, firewall=rule).description)
+        found = client.ask(what, client.services.firewalls.get, firewall=rule.name)
     except NotFoundError:
-        return True
+        yield _make_rule(client, spec, rule, what, try_="again")
+        return
+    labels = naming.from_description(found.description)
     if labels.get("token") == spec.token:
-        return False
+        yield from correct(client, what, found, rule)
+        return
     if is_taken() or not names.client_is_dead(labels):
         raise ConflictError(
-            f"machine {spec.name}: the name is taken: firewall rule {rule} belongs to another machine of that name",
+            f"machine {spec.name}: the name is taken: firewall rule {rule.name} belongs to another machine of that name",
             next_step="Choose another name. If there is no such machine, remove the rule: ./inv gc",
         )
-    for operation in delete_rules(client, [rule]):
+    for operation in delete_rules(client, [rule.name]):
         finish(client, what, operation)
-    return True
-
-
-def delete_rules(client: Client, rule_names: Iterable[str]) -> list[sdk.compute.Operation]:
-    """Ask for the removal of rules and return the operations; what is gone is gone."""
-    operations = []
-    for name in rule_names:
-        try:
-            operations.append(client.change(f"firewall rule {name}", client.services.firewalls.delete_unary, firewall=name))
-        except NotFoundError:
-            continue
-    return operations
+    yield _make_rule(client, spec, rule, what, try_="again")
 
 
 def delete_made(client: Client, machine: str, operations: Iterable[sdk.compute.Operation], cause: Exception) -> None:
@@ -209,8 +212,8 @@ def reserved_address(client: Client, name: str, region: str, labels: Mapping[str
 def source_range(places: Places, client: Client) -> str:
     """Return the address that may reach our machines, as CIDR: the one that is set, else that of this computer."""
     if places.source:
-        return _as_range(places.source)
-    return "127.0.0.1/32" if client.endpoint else _as_range(_own_address())
+        return as_range(places.source)
+    return "127.0.0.1/32" if client.endpoint else as_range(_own_address())
 
 
 def _own_address() -> str:
@@ -224,7 +227,8 @@ def _own_address() -> str:
         ) from error
 
 
-def _as_range(text: str) -> str:
+def as_range(text: str) -> str:
+    """Return an address or range as CIDR. UsageError: it is neither."""
     try:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError:

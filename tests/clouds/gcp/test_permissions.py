@@ -19,6 +19,7 @@ SELDOM = {
     "disks.delete",
     "firewalls.get",
     "firewalls.list",
+    "firewalls.patch",
     "images.delete",
     "instances.resume",
     "instances.setMetadata",
