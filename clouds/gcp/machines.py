@@ -234,22 +234,12 @@ class Machines:
         return float(self.get(name).scheduling.max_run_duration.seconds) or None
 
     def stop(self, name: str) -> str:
-        """Ask for a machine's orderly end and return the operation; "" when it is off.
-
-        A suspended one is resumed first, since Compute Engine stops none: "You can resume the VM or delete it"
-        (cloud.google.com/compute/docs/instances/instance-life-cycle). CloudError: it cannot be resumed, or is being suspended.
-        """
+        """Ask for a machine's orderly end and return the operation; "" when it is off. CloudError: it is suspended for now."""
         instance = self.get(name)
         if instances.state(instance) is State.STOPPED:
             return ""
-        if instance.status == "SUSPENDING":
-            raise CloudError(
-                f"machine {name} is being suspended",
-                next_step=f"Wait until it is suspended (./inv machines), then: ./inv stop {name}",
-            )
-        if instances.state(instance) is State.SUSPENDED:
-            self._seen.pop(name, None)
-            stopping.resume(self.client, instance)
+        self._seen.pop(name, None)
+        stopping.leave_suspension(self.client, instance)
         return self._change(instance, self._service.stop_unary)
 
     def suspend(self, name: str) -> str:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from clouds.driver import State
 from clouds.errors import CloudError, ForeignError, ThrottledError
 from clouds.gcp import instances, sdk
 from clouds.gcp.client import Client
 from clouds.gcp.operations import finish
 
 
-def resume(client: Client, instance: sdk.compute.Instance) -> None:
-    """Resume a suspended machine and wait until it runs. CloudError, with what to do: it cannot be resumed now."""
+def leave_suspension(client: Client, instance: sdk.compute.Instance) -> None:
+    """Resume a machine if it is suspended, and wait until it runs. CloudError: it cannot be resumed now, or is being suspended.
+
+    Compute Engine stops no suspended instance: "You can resume the VM or delete it"
+    (cloud.google.com/compute/docs/instances/instance-life-cycle).
+    """
+    if instance.status == "SUSPENDING":
+        next_step = f"Wait until it is suspended (./inv machines), then: ./inv stop {instance.name}"
+        raise CloudError(f"machine {instance.name} is being suspended", next_step=next_step)
+    if instances.state(instance) is State.SUSPENDED:
+        _resume(client, instance)
+
+
+def _resume(client: Client, instance: sdk.compute.Instance) -> None:
     what, send = f"machine {instance.name}", client.services.instances.resume_unary
     try:
         finish(client, what, client.change(what, send, **instances.place(instance)))

@@ -211,7 +211,16 @@ def test_rule_that_cannot_be_removed_then_is_told(tmp_path: Path) -> None:
 
 
 def test_name_that_is_taken_by_the_same_token_is_the_same_machine(tmp_path: Path) -> None:
-    rule = {"name": "bakehouse-lab-ssh", "description": "machine=lab token=t-mine"}
+    rule = {
+        "name": "bakehouse-lab-ssh",
+        "description": "machine=lab token=t-mine",
+        "network": f"{BASE}global/networks/bakehouse",
+        "direction": "INGRESS",
+        "priority": 800,
+        "sourceRanges": ["203.0.113.7/32"],
+        "targetTags": ["bakehouse-lab-ssh"],
+        "allowed": [{"IPProtocol": "tcp", "ports": ["22"]}],
+    }
     service = stub(**{RULES: RULE_TAKEN, f"GET {RULE}": rule, INSERT: TAKEN, THERE: instance("lab", labels={"token": "t-mine"})})
     assert service.cloud(tmp_path).boot(SPEC).operation == ""
 
