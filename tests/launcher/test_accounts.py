@@ -17,6 +17,7 @@ from clouds.driver import BootSpec, Kind
 from clouds.errors import CloudError
 from clouds.home import home
 from clouds.ledger import Ledger
+from clouds.waiter import until
 from launcher import gc, identity, tunnel
 from launcher.identity import check_known, known_hosts, locked, pin, pin_certificate, sync
 from launcher.machines import delete
@@ -194,6 +195,7 @@ def test_port_of_a_tunnel_that_an_older_release_noted_is_taken_over_and_its_proc
         tunnel.endpoint(remote, "one", 8888)
     assert first.is_alive
     os.kill(first.pid, 9)
+    until(lambda: not first.is_alive, what="the end of the tunnel", timeout_s=20, poll_s=0.01)  # its port is free then
     shutil.rmtree(home() / "ssh/tunnels/faraway.ours", ignore_errors=True)
     assert tunnel.open_tunnel(remote, "one", sync(home(), remote)).port == first.port
     tunnel.forget(remote, "one")
