@@ -1,4 +1,4 @@
-"""The tasks of `./inv`: one per verb of the tables in bakery/cli.py and launcher/cli.py, and those that test Bakehouse itself."""
+"""The tasks of `./inv`: one per verb in bakery/cli.py and launcher/command/verbs.py, and those that test Bakehouse itself."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from invoke.tasks import Task
 
 import bakery.cli
 import clouds
-import launcher.cli
+import launcher.command.verbs
 from clouds.errors import MissingToolError, UsageError
 from clouds.near import did_you_mean
-from launcher import front
-from launcher.flags import Flag, Values, Verb
-from launcher.terminal import Terminal
+from launcher.command import runner
+from launcher.command.flags import Flag, Values, Verb
+from launcher.command.terminal import Terminal
 
 ROOT = Path(__file__).parent
 SLOW = "vm or install or server"
@@ -169,7 +169,7 @@ def _task(verb: Verb) -> Task[Callable[..., None]]:
     """
 
     def body(_context: Context, **typed: str | bool | None) -> None:
-        code = front.run(verb, typed, _command(), Terminal(sys.stdin, sys.stdout, sys.stderr))
+        code = runner.run(verb, typed, _command(), Terminal(sys.stdin, sys.stdout, sys.stderr))
         if code:
             raise Exit(code=code)
 
@@ -207,12 +207,12 @@ def _parse_tasks(parse: Callable[[], None]) -> None:
 
 def _print_help(clean_up: Callable[[], None]) -> None:
     """Do what Invoke does after it has parsed, such as to print help or the list of tasks."""
-    with front.prints_help():
+    with runner.prints_help():
         clean_up()
 
 
 def _shown(error: UsageError) -> str:
-    return "\n".join(front.lines(error))
+    return "\n".join(runner.lines(error))
 
 
 def _advice(error: ParseError) -> str:
@@ -226,7 +226,7 @@ def _advice(error: ParseError) -> str:
     return did_you_mean(word, context.flags, otherwise=f"See: ./inv {context.name} --help")
 
 
-ns = Collection(*(_task(verb) for verb in (*launcher.cli.VERBS, *bakery.cli.VERBS, *VERBS)))
+ns = Collection(*(_task(verb) for verb in (*launcher.command.verbs.VERBS, *bakery.cli.VERBS, *VERBS)))
 _invoke_parses, _invoke_cleans_up = program.parse_tasks, program.parse_cleanup
 program.parse_tasks = lambda: _parse_tasks(_invoke_parses)  # type: ignore[method-assign]
 program.parse_cleanup = lambda: _print_help(_invoke_cleans_up)  # type: ignore[method-assign]

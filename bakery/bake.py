@@ -13,25 +13,25 @@ from pathlib import Path
 from bakery.cache import Start, discard, keeper, starts, tidy
 from bakery.errors import BuilderDiedError, TestsFailedError
 from bakery.events import Event, Note, OnEvent, StepEnded, StepStarted
-from bakery.memory import keep_memory, misfit
 from bakery.noting import noted, positions
 from bakery.order import BakeOptions, Order, find_equal, images_of, place_order
-from bakery.recipe import Recipe
+from bakery.proof.image_test import try_image
+from bakery.proof.saved_memory import keep_memory, misfit
+from bakery.proof.seal import search
+from bakery.recipe.recipe import Recipe
 from bakery.record import Record, open_record
-from bakery.seal import search
-from bakery.trial import try_image
 from bakery.watch import Watch, Watched
 from clouds import catalogue, names
-from clouds.abilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks, RunsHere
+from clouds.capabilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks, RunsHere
 from clouds.driver import BootSpec, Cloud, End, Kind, Wishes
 from clouds.errors import BakeError, BakehouseError, ConflictError, KernelPanicError, NotFoundError, RestoreError
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
 from clouds.partial import partial_folder
 from clouds.undo import Undo
+from launcher.cached_layers import limit_bytes
+from launcher.command.machine_options import check_granted
 from launcher.images import users
-from launcher.layers import limit_bytes
-from launcher.wishes import check_granted
 
 GRACE_S = 300
 """How long after the guest's own deadline the cloud ends a builder, times the cloud's slowness."""

@@ -15,11 +15,11 @@ from bakery.errors import BuilderSilentError
 from bakery.layers import Link, Outlook, choose, explain, fits, reached, to_forget, used_at
 from bakery.order import Order, images_of
 from clouds import catalogue
-from clouds.abilities import KeepsLayers, PreparesHere
+from clouds.capabilities import KeepsLayers, PreparesHere
 from clouds.driver import Cloud, Tell
 from clouds.errors import CloudError, TimedOutError
 from clouds.lifecycle import settle
-from launcher.layers import prune
+from launcher.cached_layers import prune
 
 KEEP_S = 120
 """How long it may take to keep a layer, and to go on from it; multiplied by the cloud's slowness."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 import clouds
 from clouds.home import home
 from clouds.locks import reporting
-from launcher.cli import CLOUD, JSON
-from launcher.flags import Flag, Values, Verb, positive
-from launcher.terminal import Terminal, table
-from launcher.wishes import ACCELERATOR, NO_PUBLIC_IP, PLACE_FLAGS, SERVICE_ACCOUNT, TYPE, check_type, given
+from launcher.command.flags import Flag, Values, Verb, positive
+from launcher.command.machine_options import ACCELERATOR, NO_PUBLIC_IP, PLACE_FLAGS, SERVICE_ACCOUNT, TYPE, check_type, given
+from launcher.command.terminal import Terminal, table
+from launcher.command.verbs import CLOUD, JSON
 
 RECIPE = Flag("recipe", "the recipe: a name in images/, or the path of a TOML file (default: jupyter)", default="jupyter")
 
@@ -20,7 +20,7 @@ def _bake(values: Values, terminal: Terminal) -> int:
     from bakery.bake import bake
     from bakery.events import Note
     from bakery.order import BakeOptions
-    from bakery.recipe import load
+    from bakery.recipe.recipe import load
     from bakery.view import choose_view
 
     check_type(values)
@@ -53,7 +53,7 @@ def _bake(values: Values, terminal: Terminal) -> int:
 
 
 def _recipes(values: Values, terminal: Terminal) -> int:
-    from bakery.recipe import available, load
+    from bakery.recipe.recipe import available, load
 
     found = [load(name) for name in available()]
     if values["json"]:
@@ -65,9 +65,9 @@ def _recipes(values: Values, terminal: Terminal) -> int:
 
 
 def _render(values: Values, terminal: Terminal) -> int:
-    from bakery.recipe import load
-    from bakery.render import render
-    from bakery.resolve import resolve
+    from bakery.recipe.recipe import load
+    from bakery.script.render import render
+    from bakery.script.resolve import resolve
 
     recipe = load(values["recipe"])
     terminal.out_exactly(render(recipe, resolve(recipe, home() / "resolved", refresh=False)).text.rstrip("\n"))
@@ -76,7 +76,7 @@ def _render(values: Values, terminal: Terminal) -> int:
 
 def _plan(values: Values, terminal: Terminal) -> int:
     from bakery.plan import plan
-    from bakery.recipe import load
+    from bakery.recipe.recipe import load
 
     cloud = clouds.connect(values["cloud"], given(values, (ACCELERATOR,)))
     for line in plan(cloud, load(values["recipe"]), home=home()):

@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bakery.render import DIGEST_LENGTH, Part, Script, frame
-from clouds.abilities import Layer
+from bakery.script.render import DIGEST_LENGTH, Part, Script, frame
+from clouds.capabilities import Layer
 from clouds.driver import BaseImage
 from clouds.errors import UsageError
 from clouds.near import did_you_mean

@@ -10,11 +10,11 @@ from functools import cache
 from pathlib import Path
 
 from bakery.layers import Link, Reuse, Shape, chain, reuse
-from bakery.recipe import Recipe
-from bakery.render import Script, digest, render, render_tests
-from bakery.resolve import resolve
+from bakery.recipe.recipe import Recipe
+from bakery.script.render import Script, digest, render, render_tests
+from bakery.script.resolve import resolve
 from clouds import catalogue, names
-from clouds.abilities import ChecksComputer, RunsHere
+from clouds.capabilities import ChecksComputer, RunsHere
 from clouds.catalogue import Image
 from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, Tell
 

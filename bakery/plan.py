@@ -7,11 +7,11 @@ from pathlib import Path
 
 from bakery.cache import find_start
 from bakery.layers import Outlook
-from bakery.memory import misfit
 from bakery.order import BakeOptions, images_of, place_order
-from bakery.recipe import Recipe
+from bakery.proof.saved_memory import misfit
+from bakery.recipe.recipe import Recipe
 from clouds import catalogue, names
-from clouds.abilities import BuildsBases, ChecksComputer, KeepsLayers, KeepsMemory, RunsHere
+from clouds.capabilities import BuildsBases, ChecksComputer, KeepsLayers, KeepsMemory, RunsHere
 from clouds.catalogue import Image
 from clouds.driver import Base, BaseImage, Cloud
 

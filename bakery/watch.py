@@ -15,7 +15,7 @@ from typing import NoReturn
 from bakery.errors import BuilderDiedError, BuilderSilentError, GuestFullError, StepFailedError
 from bakery.events import LogText, OnEvent, StepEnded, StepStarted
 from clouds import markers
-from clouds.abilities import StreamsLog
+from clouds.capabilities import StreamsLog
 from clouds.driver import START, Cloud, ConsoleText, Position
 from clouds.errors import KernelPanicError, NotFoundError, TimedOutError
 from clouds.home import names_file

@@ -17,17 +17,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bakery.recipe import Recipe
-from bakery.render import render
-from bakery.resolve import resolve
+from bakery.recipe.recipe import Recipe
+from bakery.script.render import render
+from bakery.script.resolve import resolve
 from clouds import names
 from clouds.driver import Base, BootSpec, Kind, State
 from clouds.home import home
 from clouds.local import connect
-from clouds.local.esp import boot_arguments
-from clouds.local.qemu import arguments
-from clouds.local.record import new_record
-from clouds.local.settings import build_archive, build_files, host_settings
+from clouds.local.base.esp import boot_arguments
+from clouds.local.base.host_environment import build_archive, build_files, host_settings
+from clouds.local.vm.qemu import arguments
+from clouds.local.vm.record import new_record
 
 PROJECT = Path(__file__).parents[1]
 TOLD_APART = ("inspect", "memory", "test")

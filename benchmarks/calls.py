@@ -31,12 +31,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bakery.recipe import load
-from bakery.render import render, render_tests
-from bakery.resolve import resolve
+from bakery.recipe.recipe import load
+from bakery.script.render import render, render_tests
+from bakery.script.resolve import resolve
 from clouds import markers, names
 from clouds.gcp.instances import FACTS, SCRIPT, write_facts
-from launcher.password import generate
+from launcher.access.password import generate
 from tests.fake_guest import read_script
 from tests.servers.gce.server import Gce, serve
 from tests.servers.guests import played

@@ -25,14 +25,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from clouds.driver import BootSpec, Kind
 from clouds.home import home
-from clouds.local import connect, files, qemu
-from clouds.local.disks import make_overlay
-from clouds.local.esp import boot_arguments
-from clouds.local.record import new_record
+from clouds.local import connect
+from clouds.local.base.esp import boot_arguments
+from clouds.local.disk.overlays import make_overlay
+from clouds.local.host import files
+from clouds.local.vm import qemu
+from clouds.local.vm.record import new_record
 from clouds.waiter import until
+from launcher.access.notebook import NOTEBOOK_PORT, answers, login
+from launcher.access.password import generate, hash_password
 from launcher.images import find_image
-from launcher.notebook import NOTEBOOK_PORT, answers, login
-from launcher.password import generate, hash_password
 
 PROJECT = Path(__file__).parents[1]
 PATIENCE_S = 300

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bakery.recipe import load
+from bakery.recipe.recipe import load
 from benchmarks.baking import PROJECT, TOLD_APART, bake, own_store, packer
 from clouds.home import home
 from clouds.local import connect

@@ -209,7 +209,7 @@ class Limits:
 
 
 class Cloud(Protocol):
-    """What every cloud does. What only some can is in `clouds.abilities`."""
+    """What every cloud does. What only some can is in `clouds.capabilities`."""
 
     name: str
 

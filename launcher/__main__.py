@@ -1,4 +1,4 @@
-"""The launcher alone: `python -m launcher VERB`, with the verbs of `launcher.cli` and nothing but argparse."""
+"""The launcher alone: `python -m launcher VERB`, with the verbs of `launcher.command.verbs` and nothing but argparse."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from launcher import front
-from launcher.cli import VERBS
-from launcher.flags import Verb
-from launcher.terminal import Terminal
+from launcher.command import runner
+from launcher.command.flags import Verb
+from launcher.command.terminal import Terminal
+from launcher.command.verbs import VERBS
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,9 +33,9 @@ def main(arguments: Sequence[str]) -> int:
     """Run the verb that the arguments name and return the exit code; what stands behind `--` is its command."""
     words = list(arguments)
     cut = words.index("--") if "--" in words else len(words)
-    with front.prints_help():
+    with runner.prints_help():
         typed = vars(parser().parse_args(words[:cut]))
-    return front.run(typed["verb"], typed, words[cut + 1 :], Terminal(sys.stdin, sys.stdout, sys.stderr))
+    return runner.run(typed["verb"], typed, words[cut + 1 :], Terminal(sys.stdin, sys.stdout, sys.stderr))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from clouds import catalogue, names
-from clouds.abilities import KeepsMemory
+from clouds.capabilities import KeepsMemory
 from clouds.catalogue import Image
 from clouds.driver import Cloud, Kind, State
 from clouds.errors import CloudError, ConflictError, NotFoundError

@@ -7,20 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from clouds import names
-from clouds.abilities import ChecksComputer, EndsMachines, RunsHere
+from clouds.capabilities import ChecksComputer, EndsMachines, RunsHere
 from clouds.driver import BootSpec, Cloud, End, Kind, Tell, Wishes
 from clouds.errors import ConflictError, UnreachableError, UsageError
 from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.undo import Undo
-from launcher import identity, machines, reach, tunnel
+from launcher import machines
+from launcher.access import identity, tunnel, wait
+from launcher.access.identity import SSH_PORT
+from launcher.access.notebook import NOTEBOOK_PORT
+from launcher.access.password import generate, hash_password
 from launcher.boot import boot_machine
-from launcher.identity import SSH_PORT
+from launcher.command.machine_options import check_granted
 from launcher.images import ImageView, find_image
-from launcher.notebook import NOTEBOOK_PORT
-from launcher.password import generate, hash_password
 from launcher.restore import restore
-from launcher.wishes import check_granted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +111,7 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
     if "role" not in options.labels and spec.facts["EXPIRES"] != "0" and not isinstance(cloud, EndsMachines):
         tell(f"machine {name}: {cloud.name} does not enforce its lifetime; only the timer in the machine stops it")
     restored = None if options.cold else restore(cloud, ledger, undo, spec, image, tell)
-    url = restored.url if restored else reach.await_answer(cloud, boot_machine(cloud, ledger, undo, spec, tell), spec.labels)
+    url = restored.url if restored else wait.await_answer(cloud, boot_machine(cloud, ledger, undo, spec, tell), spec.labels)
     if "role" not in options.labels:
         cloud.label(Kind.MACHINE, name, {"role": "machine"})
     return Launched(
@@ -121,7 +122,7 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
         cloud=cloud.name,
         seconds=round(time.monotonic() - began, 3),
         nonce=nonce,
-        certificate=reach.fingerprint(cloud, name, spec.labels),
+        certificate=wait.fingerprint(cloud, name, spec.labels),
         accelerator=cloud.accelerator_name if isinstance(cloud, RunsHere) else "",
     )
 

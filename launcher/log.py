@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clouds import names
-from clouds.abilities import KeepsFiles
+from clouds.capabilities import KeepsFiles
 from clouds.driver import Cloud, Kind
 from clouds.errors import NotFoundError
 from clouds.lifecycle import console_pieces

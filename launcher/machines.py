@@ -15,7 +15,7 @@ from clouds.incomplete import partly, whole
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from clouds.near import did_you_mean
-from launcher import identity, reach, tunnel
+from launcher.access import identity, tunnel, wait
 
 GRACE_S = 300
 """How long after a machine should have ended itself the cloud does it; multiplied by the cloud's slowness."""
@@ -102,9 +102,9 @@ def notebook_url(cloud: Cloud, name: str, tell: Tell = lambda _line: None) -> st
     Its firewall admits this computer then. Behind a tunnel that lives it has done so.
     """
     view = notebook_machine(cloud, name)
-    if view.url is None or reach.https_port(view.labels):
-        reach.admit(cloud, name, tell)
-    return view.url or reach.way_in(cloud, name, view.labels, identity.sync(home(), cloud))
+    if view.url is None or wait.https_port(view.labels):
+        wait.admit(cloud, name, tell)
+    return view.url or wait.way_in(cloud, name, view.labels, identity.sync(home(), cloud))
 
 
 def delete(cloud: Cloud, ledger: Ledger, name: str) -> None:
@@ -148,6 +148,6 @@ def _view(cloud: Cloud, machine: Resource) -> MachineView:
 def _url_or_none(cloud: Cloud, machine: Resource) -> str | None:
     """Return the URL; None without a tunnel, and for a machine that has just gone: it must not spoil the list of the others."""
     try:
-        return reach.url(cloud, machine.name, machine.labels)
+        return wait.url(cloud, machine.name, machine.labels)
     except CloudError:
         return None

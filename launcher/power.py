@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 
 from clouds import names
-from clouds.abilities import RunsHere, Suspends
 from clouds.accounts import account_key
+from clouds.capabilities import RunsHere, Suspends
 from clouds.driver import Cloud, Kind, Position, State, Tell
 from clouds.errors import CloudError, TimedOutError, UsageError
 from clouds.home import home
 from clouds.lifecycle import console_end, settle, stop_machine
 from clouds.undo import Undo
-from launcher import identity, reach, tunnel
+from launcher.access import identity, tunnel, wait
+from launcher.access.ssh import run
 from launcher.boot import Boot, bring_up
 from launcher.machines import GRACE_S, MachineView, backstop_s, expiry, find_machine, running_machine
-from launcher.ssh import run
 
 LIFETIME_H = 24.0
 """The lifetime of a machine that is started, unless another is given."""
@@ -80,7 +80,7 @@ def start(
     if view.state in (State.STARTING, State.RUNNING):
         if given is not None:
             raise _keeps_its_lifetime(name, given)
-        reach.admit(cloud, name, tell, source)
+        wait.admit(cloud, name, tell, source)
         settle(cloud, cloud.start(name, deadline_s=backstop_s(cloud, lifetime_h), facts={}), timeout_s=SUSPEND_S)
         return find_machine(cloud, name)
     if view.state == State.STOPPING:
@@ -88,7 +88,7 @@ def start(
     if view.state == State.SUSPENDED and isinstance(cloud, Suspends):
         lifetime_h = _resumed_lifetime_h(cloud, name, given, lifetime_h)
         expires = expiry(lifetime_h)
-    reach.admit(cloud, name, tell, source)
+    wait.admit(cloud, name, tell, source)
     for line in cloud.logout_notices() if isinstance(cloud, RunsHere) else []:
         tell(line)
     cloud.label(Kind.MACHINE, name, {"expires": str(expires)})  # before it is on: gc must not meet an expired one running
@@ -103,7 +103,7 @@ def start(
         return Boot(cloud, name, nonce, at=at)
 
     boot = bring_up(lambda: begin(seen), lambda failed: begin(failed.at), tell)
-    reach.await_answer(cloud, boot, view.labels)
+    wait.await_answer(cloud, boot, view.labels)
     return find_machine(cloud, name)
 
 
@@ -144,7 +144,7 @@ def _resume(cloud: Cloud, view: MachineView, expires: int, deadline_s: int) -> N
     identity.check_known(home(), account_key(cloud), name)
     seen = console_end(cloud, name)
     settle(cloud, cloud.start(name, deadline_s=deadline_s, facts={"EXPIRES": str(expires)}), timeout_s=SUSPEND_S)
-    reach.await_service(cloud, Boot(cloud, name, names.new_nonce(), at=seen), view.labels)
+    wait.await_service(cloud, Boot(cloud, name, names.new_nonce(), at=seen), view.labels)
     _end_at(cloud, name, expires)
 
 

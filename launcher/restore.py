@@ -7,15 +7,15 @@ import secrets
 from dataclasses import dataclass, replace
 
 from clouds import names
-from clouds.abilities import KeepsMemory
 from clouds.accounts import account_key
+from clouds.capabilities import KeepsMemory
 from clouds.driver import BootSpec, Cloud, Tell
 from clouds.errors import BakehouseError, RestoreError, TimedOutError
 from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.lifecycle import announce, remove_machine, settle
 from clouds.undo import Undo
-from launcher import identity, reach
+from launcher.access import identity, wait
 from launcher.boot import Boot
 from launcher.images import ImageView
 
@@ -51,7 +51,7 @@ def restore(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, image: Ima
         ticket = cloud.restore(announce(cloud, ledger, undo, own))
         identity.pin(home(), account_key(cloud), spec.name, own.facts["HOST_KEY_PUB"])  # while it comes to itself
         settle(cloud, ticket, timeout_s=limit_s)
-        return Restored(reach.await_service(cloud, boot, spec.labels))
+        return Restored(wait.await_service(cloud, boot, spec.labels))
     except BakehouseError as error:
         if not (boot.ended or isinstance(error, RestoreError | TimedOutError)):
             raise

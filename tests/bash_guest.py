@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from bakery.render import Script
+from bakery.script.render import Script
 from clouds import markers
 
 NONCE = "0123456789abcdef" * 2

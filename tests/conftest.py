@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from launcher import tunnel
+from launcher.access import tunnel
 from tests import fake_ssh
 from tests.fake_cloud import FakeCloud
 from tests.fake_memory import MemoryCloud

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 
-from clouds.abilities import Layer
+from clouds.capabilities import Layer
 from clouds.driver import BootSpec, Kind, Ticket
 from clouds.errors import InvalidError, NotFoundError
 from tests import fake_guest

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from clouds.abilities import Layer
+from clouds.capabilities import Layer
 from clouds.driver import BootSpec, Endpoint, State
 from tests.fake_guest import OK, Guest
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import bakery.cli
-import launcher.cli
+import launcher.command.verbs
 import tasks
-from bakery.recipe import Recipe
+from bakery.recipe.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
-VERBS = (*launcher.cli.VERBS, *bakery.cli.VERBS, *tasks.VERBS)
+VERBS = (*launcher.command.verbs.VERBS, *bakery.cli.VERBS, *tasks.VERBS)
 NOT_WRITTEN = {"folder"}
 """Fields of a recipe that Bakehouse fills in itself."""
 

@@ -10,7 +10,7 @@ import pytest
 import bakery.errors
 import clouds.errors
 from clouds.errors import BakeError, BakehouseError, UsageError
-from launcher import front
+from launcher.command import runner
 
 MODULES = (clouds.errors, bakery.errors)
 
@@ -34,6 +34,6 @@ def test_front_door_tells_every_error_with_its_cause_and_exit_code(kind: type[Ba
     if isinstance(error, BakeError):
         error.step, error.log = "packages", ("a line",)
     assert error.exit_code == (2 if issubclass(kind, UsageError) else 1)
-    told = front.lines(error)
+    told = runner.lines(error)
     assert (told[0], told[-1]) == ("error: it broke", "next: Fix it.")
     assert ("  | a line" in told) == isinstance(error, BakeError)

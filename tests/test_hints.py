@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bakery.cli
-import launcher.cli
+import launcher.command.verbs
 import tasks
-from launcher import hints
-from launcher.flags import Verb
-from launcher.hints import Command
+from launcher.command import hints
+from launcher.command.flags import Verb
+from launcher.command.hints import Command
 
 ROOT = Path(__file__).parents[1]
-VERBS = {verb.name: verb for verb in (*launcher.cli.VERBS, *bakery.cli.VERBS, *tasks.VERBS)}
+VERBS = {verb.name: verb for verb in (*launcher.command.verbs.VERBS, *bakery.cli.VERBS, *tasks.VERBS)}
 HOLE = "HOLE"
 """Stands for what an f-string fills in."""
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from clouds.local.host import TOOLS as NEEDED
+from clouds.local.host.programs import TOOLS as NEEDED
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ("sh", "cat", "cmp", "cp", "dirname", "env", "grep", "id", "mkdir", "readlink", "rm", "sleep", "true")
@@ -84,8 +84,8 @@ def project(tmp_path: Path) -> Project:
     folder.mkdir()
     path.mkdir()
     shutil.copy(ROOT / "inv", folder)
-    (folder / "clouds/local").mkdir(parents=True)
-    shutil.copy(ROOT / "clouds/local/tools", folder / "clouds/local")
+    (folder / "clouds/local/host").mkdir(parents=True)
+    shutil.copy(ROOT / "clouds/local/host/tools", folder / "clouds/local/host")
     for lock in ("requirements.lock", "requirements-dev.lock"):
         (folder / lock).write_text(f"# {lock}\n")
     for tool in TOOLS:

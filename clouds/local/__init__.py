@@ -36,6 +36,6 @@ def connect(home: Path, settings: Mapping[str, str] = {}) -> LocalCloud:
 def prepare(tell: Tell) -> None:
     """Install the programs that it needs. MissingToolError: it cannot run here, or what to install by hand."""
     from clouds.home import home
-    from clouds.local.installing import ensure_tools
+    from clouds.local.host.installing import ensure_tools
 
     ensure_tools(home() / "local", tell)

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from clouds.abilities import Layer
+from clouds.capabilities import Layer
 from clouds.driver import (
     EVERY_KIND,
     START,
@@ -26,20 +26,21 @@ from clouds.driver import (
     Ticket,
 )
 from clouds.errors import NotFoundError
-from clouds.local import console, memory, network, qemu
-from clouds.local.accelerator import Accelerator, Choice, choose
-from clouds.local.command import as_cloud_errors
-from clouds.local.contents import DiskContents
-from clouds.local.host import check_computer, which
+from clouds.local.disk.contents import DiskContents
+from clouds.local.host import network
+from clouds.local.host.command import as_cloud_errors
+from clouds.local.host.installing import ensure_tools
+from clouds.local.host.programs import check_computer, which
 from clouds.local.images import MEMORY, Images
-from clouds.local.installing import ensure_tools
 from clouds.local.layers import Layers
 from clouds.local.machines import Machines
-from clouds.local.record import new_record, read_record
-from clouds.local.scope import logout_notices
-from clouds.local.sockets import DISK_S
 from clouds.local.store import Store
-from clouds.local.waking import give_order, order
+from clouds.local.vm import console, memory, qemu
+from clouds.local.vm.accelerator import Accelerator, Choice, choose
+from clouds.local.vm.record import new_record, read_record
+from clouds.local.vm.resume import give_order, order
+from clouds.local.vm.scope import logout_notices
+from clouds.local.vm.sockets import DISK_S
 
 _LOOPBACK = "127.0.0.1"
 _SHELL_PORT = 2222

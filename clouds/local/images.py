@@ -11,14 +11,15 @@ from typing import Any
 
 from clouds.driver import Kind, Resource, State
 from clouds.errors import ConflictError, InvalidError, NotFoundError
-from clouds.local import files, memory, qemu
-from clouds.local.accelerator import Accelerator
-from clouds.local.command import free_bytes, full_disk
-from clouds.local.disks import freeze, put_on
-from clouds.local.esp import take_boot_files
-from clouds.local.record import MachineRecord
-from clouds.local.sockets import DISK_S, qmp
+from clouds.local.base.esp import take_boot_files
+from clouds.local.disk.overlays import freeze, put_on
+from clouds.local.host import files
+from clouds.local.host.command import free_bytes, full_disk
 from clouds.local.store import MANIFEST, Store, visible
+from clouds.local.vm import memory, qemu
+from clouds.local.vm.accelerator import Accelerator
+from clouds.local.vm.record import MachineRecord
+from clouds.local.vm.sockets import DISK_S, qmp
 from clouds.names import PROJECT
 from clouds.partial import partial_folder, sweep
 from clouds.waiter import until

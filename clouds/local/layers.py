@@ -14,15 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from clouds.abilities import Layer
+from clouds.capabilities import Layer
 from clouds.errors import BakeError, CloudError
-from clouds.local import files, memory, qemu
-from clouds.local.accelerator import Accelerator
-from clouds.local.disks import make_overlay, virtual_bytes
-from clouds.local.esp import BOOT_FILES
-from clouds.local.record import MachineRecord
-from clouds.local.sockets import qmp
+from clouds.local.base.esp import BOOT_FILES
+from clouds.local.disk.overlays import make_overlay, virtual_bytes
+from clouds.local.host import files
 from clouds.local.store import LAYER, Store, visible
+from clouds.local.vm import memory, qemu
+from clouds.local.vm.accelerator import Accelerator
+from clouds.local.vm.record import MachineRecord
+from clouds.local.vm.sockets import qmp
 from clouds.partial import partial_folder, sweep
 
 _GIB = 2**30

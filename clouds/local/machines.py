@@ -11,11 +11,14 @@ from pathlib import Path
 from clouds.driver import BootSpec, Kind, Resource, State
 from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError, RestoreError
 from clouds.home import write_private
-from clouds.local import files, memory, qemu
-from clouds.local.accelerator import KNOWN, Accelerator, word
-from clouds.local.disks import make_overlay
-from clouds.local.esp import boot_arguments, link_boot_files, take_boot_files
-from clouds.local.record import (
+from clouds.local.base.esp import boot_arguments, link_boot_files, take_boot_files
+from clouds.local.base.host_environment import build_archive, build_files, host_settings
+from clouds.local.disk.overlays import make_overlay
+from clouds.local.host import files
+from clouds.local.store import LOCK_S, Store, visible
+from clouds.local.vm import memory, qemu
+from clouds.local.vm.accelerator import KNOWN, Accelerator, word
+from clouds.local.vm.record import (
     MachineRecord,
     from_memory,
     is_broken,
@@ -25,11 +28,9 @@ from clouds.local.record import (
     write_facts,
     write_record,
 )
-from clouds.local.scope import scope_command
-from clouds.local.settings import build_archive, build_files, host_settings
-from clouds.local.sockets import DISK_S, Agent, Orders, qmp
-from clouds.local.store import LOCK_S, Store, visible
-from clouds.local.waking import SUSPENDED, advice, boot_anyway, check_not_being_suspended, go_on, open_ports, suspend, wake
+from clouds.local.vm.resume import SUSPENDED, advice, boot_anyway, check_not_being_suspended, go_on, open_ports, suspend, wake
+from clouds.local.vm.scope import scope_command
+from clouds.local.vm.sockets import DISK_S, Agent, Orders, qmp
 from clouds.locks import locked
 from clouds.names import PROJECT
 from clouds.partial import partial_folder, sweep

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clouds.errors import NotFoundError
-from clouds.local import files
-from clouds.local.bases import Bases
-from clouds.local.record import MACHINE
+from clouds.local.base.bases import Bases
+from clouds.local.host import files
+from clouds.local.vm.record import MACHINE
 from clouds.locks import locked
 from clouds.partial import sweep
 

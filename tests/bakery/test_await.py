@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from bakery.render import Part, frame
+from bakery.script.render import Part, frame
 from tests.bash_guest import NONCE, SYSTEM_PATH, Guest
 from tests.machine_code import HASH, LIBRARY, facts_told, identity_text, load_code, log_to_console, tell_facts
 

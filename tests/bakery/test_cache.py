@@ -14,7 +14,7 @@ from bakery.errors import BuilderSilentError, StepFailedError
 from bakery.events import Event, Note, StepEnded
 from bakery.order import BakeOptions
 from bakery.plan import plan
-from bakery.recipe import Builder, Recipe, Step
+from bakery.recipe.recipe import Builder, Recipe, Step
 from clouds import names
 from clouds.driver import BootSpec, State, Ticket
 from clouds.errors import CloudError, KernelPanicError, NotFoundError, RestoreError, TimedOutError, UsageError

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bakery.render import Part, Script, frame
+from bakery.script.render import Part, Script, frame
 from clouds import markers
 from tests.bash_guest import NONCE, Guest, new_guest
 

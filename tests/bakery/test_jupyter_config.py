@@ -10,9 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from bakery.recipe import load
-from bakery.render import render
-from bakery.resolve import Resolution
+from bakery.recipe.recipe import load
+from bakery.script.render import render
+from bakery.script.resolve import Resolution
 from tests.bash_guest import SYSTEM_PATH
 from tests.machine_code import load_code
 

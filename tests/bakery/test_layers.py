@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bakery import render as rendering
 from bakery.layers import Link, Reuse, Shape, chain, choose, explain, reached, reuse, to_forget
-from bakery.recipe import Builder, Copy, Machine, Python, Recipe, Step, Test
-from bakery.render import Script, render
-from bakery.resolve import Resolution
-from clouds.abilities import Layer
+from bakery.recipe.recipe import Builder, Copy, Machine, Python, Recipe, Step, Test
+from bakery.script import render as rendering
+from bakery.script.render import Script, render
+from bakery.script.resolve import Resolution
+from clouds.capabilities import Layer
 from clouds.driver import Base, BaseImage
 from clouds.errors import UsageError
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from bakery.bake import bake
 from bakery.errors import StepFailedError
 from bakery.order import BakeOptions
-from bakery.recipe import Recipe, Step
-from bakery.render import render
-from bakery.resolve import resolve
-from launcher.layers import prune
+from bakery.recipe.recipe import Recipe, Step
+from bakery.script.render import render
+from bakery.script.resolve import resolve
+from launcher.cached_layers import prune
 from tests.fake_cloud import Killed
 from tests.fake_guest import CONTENT, OK, content_of, fails_at
 from tests.fake_layers import LAYER_BYTES, LayeredCloud

@@ -22,13 +22,14 @@ import pytest
 from bakery.bake import bake
 from bakery.errors import BuilderDiedError, BuilderSilentError, GuestFullError, NotSealedError, StepFailedError, TestsFailedError
 from bakery.order import BakeOptions
-from bakery.recipe import Recipe, Step, Test
+from bakery.recipe.recipe import Recipe, Step, Test
 from clouds import lifecycle, names
 from clouds.driver import BootSpec, Limits, State
 from clouds.errors import BakehouseError, CloudError, KernelPanicError, LeftoverError, TimedOutError
 from clouds.ledger import Ledger
 from clouds.waiter import until
-from launcher import gc, identity
+from launcher import gc
+from launcher.access import identity
 from launcher.launch import LaunchOptions, launch
 from tests import fake_guest
 from tests.fake_cloud import FakeCloud, Killed, interrupt

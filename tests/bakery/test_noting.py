@@ -9,7 +9,7 @@ import pytest
 
 from bakery.bake import bake
 from bakery.order import BakeOptions
-from bakery.recipe import Recipe, load
+from bakery.recipe.recipe import Recipe, load
 from clouds.client import Fate
 from clouds.driver import START, BootSpec, Kind
 from clouds.errors import CloudError
@@ -97,7 +97,7 @@ import os, sys
 from pathlib import Path
 from bakery.bake import bake
 from bakery.order import BakeOptions
-from bakery.recipe import load
+from bakery.recipe.recipe import load
 from tests.fake_cloud import FakeCloud
 from tests.fake_world import World
 home = Path(sys.argv[1])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bakery.order import BakeOptions, patience, place_order
-from bakery.recipe import load
+from bakery.recipe.recipe import load
 from tests.fake_cloud import FakeCloud
 from tests.fake_world import World
 

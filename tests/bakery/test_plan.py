@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from bakery.plan import describe_bake, plan, why
-from bakery.recipe import Recipe, load
-from bakery.render import digest, render, render_tests
-from bakery.resolve import Resolution
+from bakery.recipe.recipe import Recipe, load
+from bakery.script.render import digest, render, render_tests
+from bakery.script.resolve import Resolution
 from clouds import names
 from clouds.catalogue import Image as Listed
 from clouds.driver import Base, BaseImage, BootSpec, Kind, Resource, State

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 import clouds
-from clouds.local import host
-from clouds.local.computer import Computer
+from clouds.local.host import programs
+from clouds.local.host.computer import Computer
 from tests.cli.verbs import VERBS, run
 from tests.fake_cloud import FakeCloud
 from tests.fake_world import World
@@ -22,9 +22,9 @@ def test_each_of_them_takes_it(verb: str) -> None:
 
 @pytest.mark.parametrize("wanted", ["kvm", "tcg"])
 def test_plan_says_which_one_a_flag_chooses(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
-    monkeypatch.setattr(host, "this_computer", lambda: Computer("Linux", "x86_64", {"ID": "debian"}))
+    monkeypatch.setattr(programs, "this_computer", lambda: Computer("Linux", "x86_64", {"ID": "debian"}))
     monkeypatch.setenv("PATH", "/nonexistent")  # without QEMU nothing is probed
-    monkeypatch.setattr(host, "_SBIN", "/nonexistent")
+    monkeypatch.setattr(programs, "_SBIN", "/nonexistent")
     code, stdout, stderr = run("plan", recipe="minimal", accelerator=wanted)
     assert code == 0, stderr
     assert stdout.splitlines()[-1] == f"accelerator: {wanted}"

@@ -11,8 +11,8 @@ import clouds
 from clouds.driver import State
 from clouds.errors import DeniedError
 from clouds.names import client_labels
+from launcher.command.tables import machine_row
 from launcher.machines import MachineView
-from launcher.rows import machine_row
 from tests.cli.verbs import run
 from tests.fake_cloud import FakeCloud
 from tests.fake_remote import RemoteCloud

@@ -13,8 +13,8 @@ import pytest
 
 import clouds
 from bakery.record import Record, open_record
-from launcher import front
-from launcher.terminal import Terminal
+from launcher.command import runner
+from launcher.command.terminal import Terminal
 from tests.cli.verbs import VERBS, run
 from tests.fake_cloud import FakeCloud
 from tests.fake_layers import LayeredCloud
@@ -118,7 +118,7 @@ def test_bake_that_nobody_watches_any_more_makes_its_image(world: World, view: d
     verb = VERBS["bake"]
     typed: dict[str, str | bool | None] = {flag.key: False if flag.parse is None else None for flag in verb.flags}
     with os.fdopen(writer, "w", encoding="utf-8") as both:
-        code = front.run(verb, {**typed, "recipe": "minimal", **view}, (), Terminal(io.StringIO(), both, both))
+        code = runner.run(verb, {**typed, "recipe": "minimal", **view}, (), Terminal(io.StringIO(), both, both))
     assert code == 141
     assert [image.labels["state"] for image in world.images.values()] == ["stable"]
     assert not world.machines
@@ -132,7 +132,7 @@ def test_live_view_that_nobody_watches_any_more_stops_nothing(world: World, monk
     verb = VERBS["bake"]
     typed: dict[str, str | bool | None] = {flag.key: False if flag.parse is None else None for flag in verb.flags}
     with os.fdopen(writer, "w", encoding="utf-8") as terminal:
-        code = front.run(verb, {**typed, "recipe": "minimal"}, (), Terminal(io.StringIO(), io.StringIO(), terminal))
+        code = runner.run(verb, {**typed, "recipe": "minimal"}, (), Terminal(io.StringIO(), io.StringIO(), terminal))
     assert code == 1
     assert [image.labels["state"] for image in world.images.values()] == ["stable"]
 

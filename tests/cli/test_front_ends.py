@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-import launcher.cli
+import launcher.command.verbs
 import tasks
 from launcher.__main__ import parser
-from launcher.flags import Verb
+from launcher.command.flags import Verb
 from tests.cli.verbs import VERBS
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def subparsers() -> dict[str, argparse.ArgumentParser]:
     return dict(found.choices)
 
 
-@pytest.mark.parametrize("verb", launcher.cli.VERBS, ids=lambda verb: verb.name)
+@pytest.mark.parametrize("verb", launcher.command.verbs.VERBS, ids=lambda verb: verb.name)
 def test_both_front_ends_have_the_same_flags_with_the_same_help(verb: Verb) -> None:
     of_invoke = {argument.names[0]: argument.help for argument in tasks.ns[verb.name].get_arguments()}
     actions = [action for action in subparsers()[verb.name]._actions if action.dest != "help"]
@@ -51,7 +51,7 @@ def test_no_task_has_short_flags_or_typed_defaults(verb: Verb) -> None:
 
 
 def test_the_launcher_alone_has_exactly_its_own_verbs() -> None:
-    assert set(subparsers()) == {verb.name for verb in launcher.cli.VERBS}
+    assert set(subparsers()) == {verb.name for verb in launcher.command.verbs.VERBS}
 
 
 def test_list_shows_every_verb_and_loads_nothing_heavy() -> None:

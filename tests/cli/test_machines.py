@@ -10,8 +10,8 @@ import pytest
 import clouds
 from clouds.driver import Kind, State
 from clouds.home import home
-from launcher import tunnel
-from launcher.terminal import Terminal
+from launcher.access import tunnel
+from launcher.command.terminal import Terminal
 from tests import fake_services
 from tests.cli.verbs import run
 from tests.dead import dead_partial

@@ -16,8 +16,8 @@ from clouds import names
 from clouds.driver import BootSpec, Kind, State
 from clouds.home import home
 from clouds.ledger import Ledger
-from launcher import front
-from launcher.terminal import Terminal
+from launcher.command import runner
+from launcher.command.terminal import Terminal
 from tests.cli.verbs import VERBS
 from tests.fake_cloud import FakeCloud
 from tests.fake_memory import MemoryCloud
@@ -71,7 +71,7 @@ def run(cloud: FakeCloud, verb: str, **typed: str | bool) -> tuple[int, str, str
     nothing: dict[str, str | bool | None] = {flag.key: False if flag.parse is None else None for flag in VERBS[verb].flags}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clouds, "connect", lambda _name=None, _given=None: cloud)
-        code = front.run(VERBS[verb], nothing | typed, (), terminal)
+        code = runner.run(VERBS[verb], nothing | typed, (), terminal)
     return code, terminal.stdout.getvalue(), terminal.stderr.getvalue()  # type: ignore[attr-defined]
 
 

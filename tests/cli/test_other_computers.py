@@ -8,8 +8,8 @@ import pytest
 
 from clouds.client import process_start
 from clouds.home import home
-from clouds.local import host
-from clouds.local.computer import Computer
+from clouds.local.host import programs
+from clouds.local.host.computer import Computer
 from tests.cli.verbs import run
 from tests.fake_remote import RemoteCloud
 
@@ -19,7 +19,7 @@ MAC = Computer("Darwin", "arm64")
 @pytest.fixture
 def mac(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand for a Mac: what the local cloud asks of its computer."""
-    monkeypatch.setattr(host, "this_computer", lambda: MAC)
+    monkeypatch.setattr(programs, "this_computer", lambda: MAC)
 
 
 @pytest.mark.parametrize("verb", ["bake", "launch", "plan"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 
 import bakery.cli
-import launcher.cli
+import launcher.command.verbs
 import tasks
-from launcher import front
-from launcher.terminal import Terminal
+from launcher.command import runner
+from launcher.command.terminal import Terminal
 
-VERBS = {verb.name: verb for verb in (*launcher.cli.VERBS, *bakery.cli.VERBS, *tasks.VERBS)}
+VERBS = {verb.name: verb for verb in (*launcher.command.verbs.VERBS, *bakery.cli.VERBS, *tasks.VERBS)}
 
 
 def run(name: str, /, *command: str, stdin: str = "", **typed: str | bool) -> tuple[int, str, str]:
@@ -18,5 +18,5 @@ def run(name: str, /, *command: str, stdin: str = "", **typed: str | bool) -> tu
     verb = VERBS[name]
     nothing: dict[str, str | bool | None] = {flag.key: False if flag.parse is None else None for flag in verb.flags}
     terminal = Terminal(io.StringIO(stdin), io.StringIO(), io.StringIO())
-    code = front.run(verb, nothing | typed, command, terminal)
+    code = runner.run(verb, nothing | typed, command, terminal)
     return code, terminal.stdout.getvalue(), terminal.stderr.getvalue()  # type: ignore[attr-defined]

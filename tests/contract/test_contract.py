@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clouds import names
-from clouds.abilities import KeepsFiles, ReadsDisks
+from clouds.capabilities import KeepsFiles, ReadsDisks
 from clouds.driver import START, Base, BootSpec, Cloud, ConsoleText, Kind, State
 from clouds.errors import ConflictError, InvalidError, NotFoundError
 from clouds.lifecycle import console_end, is_running, settle, stop_machine

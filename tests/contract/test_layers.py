@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from bakery.cache import KEEP_S
-from bakery.render import Part, Script, frame
+from bakery.script.render import Part, Script, frame
 from clouds import names
-from clouds.abilities import KeepsLayers, Layer, ReadsDisks
+from clouds.capabilities import KeepsLayers, Layer, ReadsDisks
 from clouds.driver import BootSpec, Cloud, Kind
 from clouds.errors import NotFoundError
 from clouds.lifecycle import is_running, settle, stop_machine

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from clouds import markers, names
-from clouds.abilities import KeepsMemory
+from clouds.capabilities import KeepsMemory
 from clouds.driver import BootSpec, Cloud, Kind
 from clouds.errors import ConflictError, NotFoundError
 from clouds.lifecycle import is_running, settle

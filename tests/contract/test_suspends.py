@@ -2,7 +2,7 @@
 
 import pytest
 
-from clouds.abilities import Suspends
+from clouds.capabilities import Suspends
 from clouds.driver import BootSpec, Cloud, Kind, State
 from clouds.errors import NotFoundError
 from clouds.lifecycle import is_running, settle

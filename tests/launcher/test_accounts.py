@@ -18,8 +18,9 @@ from clouds.errors import CloudError
 from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.waiter import until
-from launcher import gc, identity, tunnel
-from launcher.identity import check_known, known_hosts, locked, pin, pin_certificate, sync
+from launcher import gc
+from launcher.access import identity, tunnel
+from launcher.access.identity import check_known, known_hosts, locked, pin, pin_certificate, sync
 from launcher.machines import delete
 from tests.fake_cloud import FakeCloud
 from tests.fake_remote import RemoteCloud

@@ -9,7 +9,7 @@ import pytest
 from clouds.driver import Wishes
 from clouds.errors import DeniedError, UsageError
 from clouds.ledger import Ledger
-from launcher import tunnel
+from launcher.access import tunnel
 from launcher.launch import LaunchOptions, launch
 from launcher.machines import notebook_url
 from launcher.power import start, stop, suspend

@@ -3,9 +3,9 @@ import pytest
 from clouds.driver import State
 from clouds.errors import ConflictError, NotFoundError, UsageError
 from clouds.ledger import Ledger
+from launcher.command.tables import image_row
+from launcher.command.terminal import table
 from launcher.images import delete_image, find_image, images
-from launcher.rows import image_row
-from launcher.terminal import table
 from tests.fake_cloud import FakeCloud
 from tests.fake_memory import MEMORY_BYTES, MemoryCloud
 from tests.fake_world import World

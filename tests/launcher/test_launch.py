@@ -7,15 +7,15 @@ from typing import Literal
 import pytest
 
 from clouds import names
-from clouds.abilities import EndsMachines
+from clouds.capabilities import EndsMachines
 from clouds.driver import Endpoint, State
 from clouds.errors import CapacityError, ConflictError, KernelPanicError, NotFoundError, TimedOutError, UsageError
 from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.undo import Undo
-from launcher.identity import known_hosts
+from launcher.access.identity import known_hosts
+from launcher.access.notebook import check_login
 from launcher.launch import LaunchOptions, launch
-from launcher.notebook import check_login
 from tests.fake_cloud import FakeCloud, interrupt
 from tests.fake_guest import HOST_KEY, panics_at
 from tests.fake_remote import RemoteCloud
@@ -275,7 +275,7 @@ def test_two_launches_of_one_recipe_live_side_by_side(fake: FakeCloud, ledger: L
 def test_launcher_loads_nothing_that_only_a_bake_needs() -> None:
     program = """if True:
         import sys
-        import launcher.copy, launcher.images, launcher.launch, launcher.log, launcher.machines, launcher.ssh
+        import launcher.access.copy, launcher.access.ssh, launcher.images, launcher.launch, launcher.log, launcher.machines
         heavy = {"jinja2", "invoke", "pydantic", "rich", "bakery", "argon2"} & set(sys.modules)
         sys.exit(f"loaded: {heavy}" if heavy else 0)"""
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stderr == ""

@@ -6,9 +6,9 @@ from clouds.driver import State
 from clouds.errors import CapacityError, CloudError, KernelPanicError, NotFoundError, TimedOutError, UsageError
 from clouds.home import home
 from clouds.ledger import Ledger
-from launcher.identity import known_hosts
+from launcher.access.identity import known_hosts
+from launcher.access.notebook import check_login
 from launcher.machines import delete, find_machine, machines, notebook_url
-from launcher.notebook import check_login
 from launcher.power import start, stop
 from tests.fake_cloud import FakeCloud
 from tests.fake_guest import panics_at

@@ -13,7 +13,7 @@ LOGOUT = "the machine ends at your logout"
 
 
 class HereCloud(FakeCloud):
-    """A cloud of this computer (clouds.abilities.RunsHere)."""
+    """A cloud of this computer (clouds.capabilities.RunsHere)."""
 
     accelerator_name = "tcg"
 

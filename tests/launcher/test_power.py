@@ -9,10 +9,11 @@ from clouds.driver import PIECE_BYTES, State
 from clouds.errors import CapacityError, CloudError, NotFoundError, UsageError
 from clouds.home import home
 from clouds.ledger import Ledger
-from launcher import gc, tunnel
-from launcher.identity import known_hosts
+from launcher import gc
+from launcher.access import tunnel
+from launcher.access.identity import known_hosts
+from launcher.access.notebook import check_login
 from launcher.machines import GRACE_S, find_machine
-from launcher.notebook import check_login
 from launcher.power import start, stop, suspend
 from tests.fake_cloud import FakeCloud
 from tests.fake_memory import MemoryCloud

@@ -11,9 +11,9 @@ import pytest
 from clouds.errors import CapacityError, ConflictError, HostFullError, RestoreError
 from clouds.home import home
 from clouds.ledger import Ledger
-from launcher.identity import known_hosts, make_host_key
+from launcher.access.identity import known_hosts, make_host_key
+from launcher.access.notebook import check_login
 from launcher.launch import LaunchOptions, launch
-from launcher.notebook import check_login
 from tests.fake_cloud import FakeCloud, interrupt
 from tests.fake_guest import HOST_KEY
 from tests.fake_memory import AWAKENINGS, MemoryCloud

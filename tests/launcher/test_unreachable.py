@@ -16,8 +16,9 @@ from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_machine
 from clouds.undo import Undo
-from launcher import gc, machines, tunnel
-from launcher.identity import known_hosts, pin, sync
+from launcher import gc, machines
+from launcher.access import tunnel
+from launcher.access.identity import known_hosts, pin, sync
 from launcher.launch import LaunchOptions, launch
 from tests.cli.verbs import run
 from tests.fake_cloud import FakeCloud

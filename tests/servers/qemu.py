@@ -18,9 +18,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clouds.local.accelerator import Accelerator
-from clouds.local.esp import boot_arguments, take_boot_files
-from clouds.local.sockets import qmp
+from clouds.local.base.esp import boot_arguments, take_boot_files
+from clouds.local.vm.accelerator import Accelerator
+from clouds.local.vm.sockets import qmp
 from tests.servers.metadata import MetadataServer
 from tests.servers.vm import RING_BYTES, Done, Host, Ring, Vm, VmError
 

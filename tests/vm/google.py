@@ -16,7 +16,7 @@ from clouds.driver import Base, BootSpec, Kind
 from clouds.lifecycle import is_running, settle
 from clouds.local import connect
 from clouds.local.driver import LocalCloud
-from clouds.local.qemu import DISK
+from clouds.local.vm.qemu import DISK
 from clouds.waiter import until
 from tests.servers.gce.server import Gce, serve
 from tests.servers.qemu import QemuVms

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clouds.local import rootfs
-from clouds.local.namespaces import missing_ranges, ranges
+from clouds.local.base import rootfs
+from clouds.local.host.namespaces import missing_ranges, ranges
 from clouds.waiter import until
 
 PROJECT = Path(__file__).parents[2]

@@ -20,12 +20,12 @@ import pytest
 from clouds import names
 from clouds.driver import START, Base, BootSpec, Kind, Position
 from clouds.lifecycle import is_running, settle, stop_machine
-from clouds.local import qemu
-from clouds.local.accelerator import OLDEST, TCG, parse_version, printed_version
 from clouds.local.driver import LocalCloud
-from clouds.local.probe import GUEST_S, find_kvm, run_guest
-from clouds.local.sockets import Agent, Orders
 from clouds.local.store import Store
+from clouds.local.vm import qemu
+from clouds.local.vm.accelerator import OLDEST, TCG, parse_version, printed_version
+from clouds.local.vm.probe import GUEST_S, find_kvm, run_guest
+from clouds.local.vm.sockets import Agent, Orders
 from clouds.waiter import until
 
 pytestmark = pytest.mark.vm

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from bakery.seal import find_leaks
+from bakery.proof.seal import find_leaks
 from clouds.errors import CloudError
-from clouds.local.contents import DiskContents
-from launcher.notebook import Session, answers, login
+from clouds.local.disk.contents import DiskContents
+from launcher.access.notebook import Session, answers, login
 from tests.servers.qemu import PORTS
 from tests.vm.bakehouse import RECIPES, holds
 from tests.vm.browser import PLOT, run_cell

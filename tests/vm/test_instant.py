@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from launcher.notebook import answers, login
+from launcher.access.notebook import answers, login
 from tests.vm.bakehouse import Bakehouse, holds
 
 pytestmark = pytest.mark.vm

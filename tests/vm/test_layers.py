@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from clouds.errors import TimedOutError
-from clouds.local import memory
 from clouds.local.store import LAYER, visible
+from clouds.local.vm import memory
 from clouds.waiter import until
 from tests.vm.bakehouse import RECIPES, Bakehouse, Finished, finish, holds
 from tests.vm.tree import Found, differences, read_tree

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from launcher.notebook import answers, login
+from launcher.access.notebook import answers, login
 from tests.vm.bakehouse import Bakehouse, holds
 from tests.vm.browser import IRIS, run_cell
 

@@ -31,10 +31,10 @@ BUILD = """
 import sys
 from pathlib import Path
 from clouds.driver import Base
-from clouds.local.bootstrap import bootstrap
-from clouds.local.definition import define
-from clouds.local.mirrors import Mirrors
-from clouds.local.settings import HostSettings
+from clouds.local.base.bootstrap import bootstrap
+from clouds.local.base.definition import define
+from clouds.local.base.mirrors import Mirrors
+from clouds.local.base.host_environment import HostSettings
 given = eval(sys.stdin.read())
 settings = HostSettings(mirrors=Mirrors(*given["mirrors"]), apt=given["apt"])
 scratch = Path(sys.argv[1])

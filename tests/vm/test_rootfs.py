@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from clouds.errors import CloudError
-from clouds.local import rootfs
-from clouds.local.command import environment
-from clouds.local.esp import DISK_MB, ROOT_START_MB
+from clouds.local.base import rootfs
+from clouds.local.base.esp import DISK_MB, ROOT_START_MB
+from clouds.local.host.command import environment
 from clouds.waiter import until
 
 pytestmark = pytest.mark.vm

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bakery.seal import find_leaks
+from bakery.proof.seal import find_leaks
 from clouds.local import connect
 from tests.planted import PLANTED
 from tests.vm.bakehouse import Bakehouse

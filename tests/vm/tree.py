@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from clouds.local.esp import ROOT_START_MB, partition
+from clouds.local.base.esp import ROOT_START_MB, partition
 
 _ENTRY = re.compile(r"^/\d+/([0-7]+)/(\d+)/(\d+)/([^/]+)/\d*/$")
 """A line of `ls -p`: /inode/mode/user/group/name/size/."""

@@ -12,7 +12,7 @@ import pytest
 
 from clouds import names, waiter
 from clouds.gcp import machines, operations
-from launcher import identity
+from launcher.access import identity
 from tests.clouds.gcp.stage import NewStage, Stage, bake_tiny
 from tests.servers.gce.server import serve
 from tests.servers.guests import played

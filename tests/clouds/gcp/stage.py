@@ -19,7 +19,7 @@ from bakery.bake import Baked, bake
 from bakery.errors import TestsFailedError
 from bakery.events import Event, Note, OnEvent
 from bakery.order import BakeOptions
-from bakery.recipe import Builder, Recipe, Step, Test
+from bakery.recipe.recipe import Builder, Recipe, Step, Test
 from clouds import names, waiter
 from clouds.driver import Endpoint, Limits
 from clouds.errors import BakehouseError

@@ -24,7 +24,8 @@ from clouds.gcp.client import Client
 from clouds.gcp.images import Images
 from clouds.gcp.places import places
 from clouds.ledger import Ledger
-from launcher import gc, identity
+from launcher import gc
+from launcher.access import identity
 from launcher.images import images
 from launcher.launch import LaunchOptions, launch
 from launcher.machines import machines

@@ -15,7 +15,7 @@ from clouds.gcp import machines
 from clouds.gcp.client import Client
 from clouds.gcp.images import Images
 from clouds.gcp.places import places
-from launcher import identity
+from launcher.access import identity
 from tests.clouds.gcp.stage import Cloud, bake_tiny, launch_tiny
 from tests.servers.gce.server import Gce, serve
 from tests.servers.guests import played

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from clouds.driver import BootSpec
-from clouds.local import esp, files, qemu
-from clouds.local.host import missing_packages
+from clouds.local.base import esp
+from clouds.local.host import files
+from clouds.local.host.programs import missing_packages
 from clouds.local.store import Store
+from clouds.local.vm import qemu
 from clouds.waiter import until
 
 BASE = "base-0123"

@@ -9,10 +9,11 @@ from bakery.order import images_of
 from clouds import catalogue
 from clouds.driver import Kind, State
 from clouds.errors import CloudError, ConflictError
-from clouds.local import files, memory
 from clouds.local.driver import LocalCloud
+from clouds.local.host import files
 from clouds.local.machines import Machines
 from clouds.local.store import LAYER, MANIFEST, Store
+from clouds.local.vm import memory
 from clouds.names import ImageVersion, release
 from launcher.images import find_image, images
 from launcher.machines import find_machine, machines, running_machine

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from clouds.local.accelerator import choose
 from clouds.local.driver import LocalCloud
-from clouds.local.sockets import DISK_S
+from clouds.local.vm.accelerator import choose
+from clouds.local.vm.sockets import DISK_S
 
 QEMU = "QEMU emulator version 8.2.2"
 

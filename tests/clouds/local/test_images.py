@@ -8,11 +8,12 @@ import pytest
 
 from clouds.driver import BootSpec, Kind, State
 from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError
-from clouds.local import files, qemu
-from clouds.local.disks import virtual_bytes
+from clouds.local.disk.overlays import virtual_bytes
 from clouds.local.driver import LocalCloud
+from clouds.local.host import files
 from clouds.local.machines import Machines
 from clouds.local.store import MANIFEST, Store
+from clouds.local.vm import qemu
 from tests.clouds.local.small import BASE, needs_tools, order
 from tests.dead import dead_partial
 

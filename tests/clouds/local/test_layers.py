@@ -9,18 +9,19 @@ from typing import Any
 import pytest
 
 from clouds.errors import BakeError, CloudError
-from clouds.local import files, memory, qemu
-from clouds.local.accelerator import TCG
-from clouds.local.disks import make_overlay
+from clouds.local.base.esp import link_boot_files
+from clouds.local.disk.overlays import make_overlay
 from clouds.local.driver import LocalCloud
-from clouds.local.esp import link_boot_files
+from clouds.local.host import files
 from clouds.local.layers import Layers
 from clouds.local.machines import Machines
-from clouds.local.record import new_record, read_record
 from clouds.local.store import LAYER, Store
+from clouds.local.vm import memory, qemu
+from clouds.local.vm.accelerator import TCG
+from clouds.local.vm.record import new_record, read_record
 from clouds.partial import partial_folder
 from tests.clouds.local.small import BASE, needs_tools, order
-from tests.clouds.local.test_sockets import GREETING, serving
+from tests.clouds.local.vm.test_sockets import GREETING, serving
 from tests.dead import dead_partial
 
 pytestmark = needs_tools

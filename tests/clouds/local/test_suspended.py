@@ -12,18 +12,19 @@ import pytest
 
 from clouds.driver import Kind, State
 from clouds.errors import CloudError
-from clouds.local import files, memory, qemu
-from clouds.local.accelerator import KVM, TCG
 from clouds.local.driver import LocalCloud
+from clouds.local.host import files
 from clouds.local.machines import Machines
-from clouds.local.record import read_record, write_record
 from clouds.local.store import Store
-from clouds.local.waking import SUSPENDED, open_ports
+from clouds.local.vm import memory, qemu
+from clouds.local.vm.accelerator import KVM, TCG
+from clouds.local.vm.record import read_record, write_record
+from clouds.local.vm.resume import SUSPENDED, open_ports
 from clouds.partial import partial_folder
 from clouds.waiter import until
 from tests.clouds.local.small import needs_tools, order, so_called_qemu
-from tests.clouds.local.test_sockets import GREETING, Answer, greeting, serving, status
 from tests.clouds.local.test_transport import qemu_of
+from tests.clouds.local.vm.test_sockets import GREETING, Answer, greeting, serving, status
 from tests.dead import dead_partial
 
 pytestmark = needs_tools

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from clouds.errors import RestoreError
-from clouds.local import memory, qemu
-from tests.clouds.local.test_sockets import Answer, greeting, serving
+from clouds.local.vm import memory, qemu
+from tests.clouds.local.vm.test_sockets import Answer, greeting, serving
 
 FDSET = 7
 # https://github.com/qemu/qemu/commit/f1fcc1c101 (11.0), and 72a8192e22 for what 8.2 and later say of an unknown protocol

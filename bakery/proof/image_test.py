@@ -1,0 +1,115 @@
+"""The fresh-boot test: launch the candidate as a user would, run the recipe's tests inside, log in to its notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from bakery.errors import NotSealedError, TestsFailedError
+from bakery.events import Note, OnEvent
+from bakery.order import Order
+from bakery.proof.live_disk import MachineFiles
+from bakery.proof.seal import search
+from bakery.record import Record
+from bakery.watch import Watch, Watched
+from clouds import names
+from clouds.capabilities import ReadsDisks
+from clouds.driver import Cloud, End, Wishes
+from clouds.errors import (
+    BakeError,
+    BakehouseError,
+    CapacityError,
+    DeniedError,
+    FailedError,
+    ForeignError,
+    HostFullError,
+    MissingToolError,
+    QuotaError,
+    ThrottledError,
+    UnreachableError,
+)
+from clouds.ledger import Ledger
+from clouds.undo import Undo
+from launcher.access.notebook import check_login
+from launcher.launch import Launched, LaunchOptions, launch
+from launcher.log import newest
+
+NOT_THE_IMAGE = (
+    CapacityError,
+    DeniedError,
+    FailedError,
+    ForeignError,
+    HostFullError,
+    MissingToolError,
+    QuotaError,
+    ThrottledError,
+    UnreachableError,
+)
+"""What says nothing about the image that was to be tested."""
+
+
+def try_image(cloud: Cloud, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent) -> dict[str, float]:
+    """Return the seconds of each test. Raises TestsFailedError: a test, the start or the log-in failed; no machine is left."""
+    options = _options(order, image)
+    what = "does not start as a machine"
+    with Undo() as undo, blaming(cloud, image, names.test_machine_name(order.id), record, step="test", what=what):
+        launched = launch(cloud, ledger, options, undo=undo, tell=lambda line: on_event(Note(line)))
+        if not isinstance(cloud, ReadsDisks):
+            search(MachineFiles(cloud, launched.name), order, record)
+        if launched.url and launched.password:
+            check_login(launched.url, launched.password)
+        return _run_tests(cloud, order, launched, record, on_event)
+
+
+@contextmanager
+def blaming(cloud: Cloud, image: str, machine: str, record: Record, *, step: str, what: str) -> Iterator[None]:
+    """Tell of what goes wrong with a machine as a fault of its image, unless it is none; keep the machine's console then.
+
+    `what` is what the fault is called where it has no name of its own. Raises TestsFailedError.
+    """
+    try:
+        yield
+    except (*NOT_THE_IMAGE, NotSealedError):
+        raise
+    except BakeError as error:
+        _keep_console(cloud, machine, record)
+        raise TestsFailedError(f"image {image}: {error.message}", step=error.step, log=error.log) from error
+    except BakehouseError as error:
+        _keep_console(cloud, machine, record)
+        raise TestsFailedError(f"image {image}: {what}: {error.message}", step=step) from error
+
+
+def _keep_console(cloud: Cloud, machine: str, record: Record) -> None:
+    """Keep the console of a machine that is about to go, also when its tests were never begun."""
+    with suppress(BakehouseError, OSError):  # why the image failed is worth more
+        record.tests.write_text(newest(cloud, machine), encoding="utf-8")
+
+
+def _options(order: Order, image: str) -> LaunchOptions:
+    nonce = names.new_nonce()
+    script = order.tests.for_boot(nonce, deadline_s=int(order.deadline_s)) if order.tests else ""
+    return LaunchOptions(
+        image=image,
+        name=names.test_machine_name(order.id),
+        nonce=nonce,
+        script=script,
+        at_deadline=End.DELETE,
+        lifetime_h=order.deadline_s / 3600,
+        labels={"role": "test", "bake": order.id},
+        wishes=Wishes(no_public_ip=order.no_public_ip),
+    )
+
+
+def _run_tests(cloud: Cloud, order: Order, launched: Launched, record: Record, on_event: OnEvent) -> dict[str, float]:
+    if order.tests is None:
+        return {}
+    watched = Watched(
+        machine=launched.name,
+        bake_id=order.id,
+        nonce=launched.nonce,
+        checkpoints=order.tests.checkpoints,
+        deadline_s=order.deadline_s,
+        silence_s=order.silence_s,
+        console_file=record.tests,
+    )
+    return {f"test {name}": seconds for name, seconds in Watch(cloud, watched, on_event).run().items()}

@@ -1,0 +1,222 @@
+"""Recipes: what a user writes (TOML in images/), as frozen records. All that is wrong is told at once, by RecipeError."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from bakery.errors import RecipeError
+from bakery.recipe import fields, problems, rules, variables
+
+IMAGES = Path(__file__).parents[2] / "images"
+KINDS = ("apt", "python", "conda", "copy", "fetch", "run", "script", "notebook")
+"""The kinds of steps: each step has exactly one of these keys."""
+USER = "notebook"
+"""The user of every image."""
+
+_BYTES_MAX = 1024 * 1024
+_CONFIG = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Base:
+    """The system that a recipe starts from."""
+
+    suite: Literal["trixie", "noble"] = "trixie"
+    architecture: Literal["amd64"] = "amd64"
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Builder:
+    """The machine that bakes. The two limits are for hardware of its own speed; a slower cloud multiplies them."""
+
+    cpus: fields.Cpus = 2
+    memory_mb: fields.MemoryMb = 4096
+    disk_gb: fields.DiskGb = 10
+    deadline_min: fields.Minutes = 30
+    silence_min: fields.Minutes = 10
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Machine:
+    """What a machine launched from the image has, unless its user asks for something else."""
+
+    cpus: fields.Cpus = 2
+    memory_mb: fields.MemoryMb = 4096
+    disk_gb: fields.DiskGb = 10
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Python:
+    """Python packages, in the one environment of an image, /opt/notebook; `imports` are compiled in the bake."""
+
+    packages: Annotated[tuple[fields.PythonPackage, ...], Field(min_length=1)]
+    imports: tuple[fields.Module, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Conda:
+    """Conda packages, in /opt/conda, which the Miniforge installer at `installer` makes."""
+
+    packages: Annotated[tuple[fields.CondaPackage, ...], Field(min_length=1)]
+    installer: fields.Url
+    sha256: fields.Sha256
+    channels: Annotated[tuple[fields.Channel, ...], Field(min_length=1)] = ("conda-forge",)
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Copy:
+    """A file or folder beside the recipe that is copied into the image; None: see docs/recipes.md."""
+
+    from_: fields.Source = Field(alias="from")
+    to: fields.GuestPath
+    mode: fields.Mode | None = None
+    owner: fields.Owner | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Fetch:
+    """A file that is fetched from the web and must have this SHA-256."""
+
+    url: fields.Url
+    sha256: fields.Sha256
+    to: fields.GuestPath
+    mode: fields.Mode = "0644"
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Notebook:
+    """JupyterLab as a service behind the machine's password."""
+
+    root_dir: fields.GuestPath = f"/home/{USER}"
+    default_url: fields.UrlPath = "/lab"
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Step:
+    """One unit of provisioning: a name, and exactly one of the kinds."""
+
+    name: fields.Name
+    apt: Annotated[tuple[fields.DebianPackage, ...], Field(min_length=1)] | None = None
+    python: Python | None = None
+    conda: Conda | None = None
+    copy: Annotated[tuple[Copy, ...], Field(min_length=1)] | None = None
+    fetch: Annotated[tuple[Fetch, ...], Field(min_length=1)] | None = None
+    run: fields.Script | None = None
+    script: fields.Source | None = None
+    notebook: Notebook | None = None
+
+    @property
+    def kind(self) -> str:
+        """The one of KINDS that this step is."""
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    @property
+    def is_unlocked(self) -> bool:
+        """Say whether it takes packages that no lock file knows: what they are depends on when that is."""
+        return self.kind in ("apt", "conda", "notebook")
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Test:
+    """A script that must end well on a machine freshly launched from the image."""
+
+    __test__ = False  # not a pytest class
+
+    name: fields.Name
+    run: fields.Script
+    user: fields.User = USER
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Recipe:
+    """A recipe; `folder` is where the files lie that it copies."""
+
+    name: fields.Name
+    folder: Path
+    description: fields.Line = ""
+    base: Base = field(default_factory=Base)
+    builder: Builder = field(default_factory=Builder)
+    machine: Machine = field(default_factory=Machine)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[Step, ...] = ()
+    tests: tuple[Test, ...] = ()
+
+    @property
+    def has_notebook(self) -> bool:
+        """Say whether machines of this recipe answer over HTTP."""
+        return any(step.notebook for step in self.steps)
+
+
+def load(name_or_path: str | Path, folder: Path = IMAGES) -> Recipe:
+    """Read a recipe, by its name in `folder` or by the path of its file. Raises RecipeError with all that is wrong."""
+    path = _find(str(name_or_path), folder)
+    shown = _shown(path)
+    raw, variable_problems = variables.expand(_parse(path, shown))
+    _follow_disk(raw)
+    found = variable_problems + rules.broken(raw, path, KINDS)
+    try:
+        recipe = TypeAdapter(Recipe).validate_python({**raw, "folder": path.parent})
+    except ValidationError as error:
+        found += problems.invalid(error.errors(include_url=False), Recipe)
+    if found:
+        raise RecipeError([f"{shown}: {problem}" for problem in problems.in_order(found)])
+    return recipe
+
+
+def available(folder: Path = IMAGES) -> list[str]:
+    """Return the names of the recipes in a folder, sorted."""
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def _find(name_or_path: str, folder: Path) -> Path:
+    if "/" in name_or_path or name_or_path.endswith(".toml"):
+        return Path(name_or_path)
+    names = available(folder)
+    if name_or_path in names:
+        return folder / f"{name_or_path}.toml"
+    nearest = get_close_matches(name_or_path, names, n=1)
+    instead = f'write "{nearest[0]}"; ' if nearest else ""
+    listed = ", ".join(names) or "none"
+    raise RecipeError(
+        [f"recipe {problems.show(name_or_path)}: there is none of that name ({instead}there are: {listed})"],
+        next_step=f"Choose one of them, or write {_shown(folder)}/NAME.toml.",
+    )
+
+
+def _parse(path: Path, shown: str) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_BYTES_MAX + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", "") or "is no path"
+        raise RecipeError([f"{shown}: {reason} (give the name or the path of a recipe)"]) from None
+    if len(content) > _BYTES_MAX:
+        raise RecipeError([f"{shown}: is larger than 1 MiB (keep data in files of their own, for `copy` or `fetch`)"])
+    try:
+        return tomllib.loads(content.decode())
+    except RecursionError:
+        raise RecipeError([f"{shown}: is nested too deeply (write lists and tables side by side)"]) from None
+    except ValueError as error:
+        raise RecipeError([f"{shown}: {problems.syntax(error, content)}"]) from None
+
+
+def _follow_disk(raw: dict[str, Any]) -> None:
+    """Let the disk of machines be as large as the builder's where the recipe gives that alone."""
+    builder, machine = raw.get("builder", {}), raw.setdefault("machine", {})
+    if isinstance(builder, dict) and isinstance(machine, dict) and "disk_gb" in builder:
+        machine.setdefault("disk_gb", builder["disk_gb"])
+
+
+def _shown(path: Path) -> str:
+    """Return a path as a message shows it: relative where that is shorter, and on one line."""
+    here = Path.cwd()
+    text = str(path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path)
+    return text if text.isprintable() else problems.show(text)

@@ -1,0 +1,153 @@
+"""The rules of a recipe that concern several keys at once, or the files beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from bakery.recipe import variables
+from bakery.recipe.archive import SIZE_MAX_MB, find, size_bytes
+from bakery.recipe.problems import Problem, show
+
+RESERVED = ("boot", "prepare", "seal")
+"""The checkpoints that every script has of its own."""
+
+Tables = list[tuple[int, Mapping[str, Any]]]
+
+
+def broken(raw: Mapping[str, Any], path: Path, kinds: Sequence[str]) -> list[Problem]:
+    """Return which rules a raw recipe breaks, however wrong its values are in themselves."""
+    steps, tests = _tables(raw, "steps"), _tables(raw, "tests")
+    return [
+        *_misnamed(raw, path),
+        *_not_one_kind(steps, kinds),
+        *_taken_names(steps, "steps", RESERVED),
+        *_taken_names(tests, "tests", RESERVED[:1]),
+        *_bad_copies(steps, path.parent),
+        *_bad_scripts(steps, path.parent, raw.get("variables")),
+        *_bad_notebooks(steps),
+        *_small_disk(raw),
+    ]
+
+
+def _tables(raw: Mapping[str, Any], key: str) -> Tables:
+    listed = raw.get(key)
+    return [(at, table) for at, table in enumerate(listed) if isinstance(table, dict)] if isinstance(listed, list) else []
+
+
+def _misnamed(raw: Mapping[str, Any], path: Path) -> Iterator[Problem]:
+    if "folder" in raw:
+        yield Problem(("folder",), "is no key of a recipe here (leave it out: it is where the file lies)")
+    name = raw.get("name")
+    if isinstance(name, str) and name != path.stem:
+        yield Problem(
+            ("name",), f"is {show(name)}, but the file is called {path.name} (write name = {show(path.stem)}, or rename the file)"
+        )
+
+
+def _not_one_kind(steps: Tables, kinds: Sequence[str]) -> Iterator[Problem]:
+    for at, step in steps:
+        present = [kind for kind in kinds if kind in step]
+        if len(present) > 1:
+            yield Problem(("steps", at), f"has {' and '.join(present)} at once (write a step for each)")
+        elif not present and set(step) <= {"name"}:
+            yield Problem(("steps", at), f"does nothing (write one of {', '.join(kinds)})")
+
+
+def _taken_names(tables: Tables, key: str, reserved: Sequence[str]) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for at, table in tables:
+        name = table.get("name")
+        if not isinstance(name, str):
+            continue
+        if name in reserved:
+            yield Problem((key, at, "name"), f"{show(name)} is a checkpoint that every script has (write another name)")
+        elif name in first:
+            yield Problem((key, at, "name"), f"{show(name)} is the name of {key}[{first[name]}] already (write another name)")
+        first.setdefault(name, at)
+
+
+def _bad_copies(steps: Tables, folder: Path) -> Iterator[Problem]:
+    total_bytes = 0
+    for at, step in steps:
+        copies = step.get("copy")
+        for index, copy in enumerate(copies if isinstance(copies, list) else []):
+            source = copy.get("from") if isinstance(copy, dict) else None
+            if not _is_source(source):
+                continue
+            found = find(folder, source)
+            if isinstance(found, str):
+                yield Problem(("steps", at, "copy", index, "from"), f"{show(source)} {found}")
+            else:
+                total_bytes += size_bytes(found)
+    if total_bytes > SIZE_MAX_MB * 1024 * 1024:
+        yield Problem(("steps",), f"copy {total_bytes // 1024 // 1024} MiB, and {SIZE_MAX_MB} is the most (write a `fetch` step)")
+
+
+def _bad_scripts(steps: Tables, folder: Path, values: object) -> Iterator[Problem]:
+    for at, step in steps:
+        source = step.get("script")
+        if not _is_source(source):
+            continue
+        found = find(folder, source)
+        if isinstance(found, str) or not found[0].path.is_file():
+            trouble = found if isinstance(found, str) else "is a folder (write the path of a script)"
+            yield Problem(("steps", at, "script"), f"{show(source)} {trouble}")
+            continue
+        text = found[0].path.read_bytes()
+        if b"\0" in text or not _is_text(text):
+            yield Problem(("steps", at, "script"), f"{show(source)} is not text in UTF-8 (write a shell script)")
+        elif isinstance(values, dict):
+            for name in variables.unknown(text.decode(), values):
+                yield Problem(("steps", at, "script"), f"{show(source)}: {variables.told(name, values)}")
+
+
+def _is_source(value: object) -> TypeGuard[str]:
+    """Say whether a value is worth looking for; what a path must not be is told by its type."""
+    return isinstance(value, str) and value.isprintable() and not value.startswith("/") and ".." not in value.split("/")
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _bad_notebooks(steps: Tables) -> Iterator[Problem]:
+    first: int | None = None
+    has_jupyterlab = False
+    for at, step in steps:
+        has_jupyterlab = has_jupyterlab or "jupyterlab" in _packages(step.get("python"))
+        if "notebook" not in step:
+            continue
+        if first is not None:
+            yield Problem(("steps", at, "notebook"), f"is the second one, after steps[{first}] (write one)")
+        elif not has_jupyterlab:
+            yield Problem(
+                ("steps", at, "notebook"), 'needs JupyterLab (write "jupyterlab" into the packages of a python step before it)'
+            )
+        first = at if first is None else first
+
+
+def _packages(python: object) -> Iterator[str]:
+    listed = python.get("packages") if isinstance(python, dict) else None
+    for package in listed if isinstance(listed, list) else []:
+        try:
+            yield canonicalize_name(Requirement(package).name)
+        except (InvalidRequirement, TypeError):
+            continue
+
+
+def _small_disk(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    builder, machine = (raw.get(key, {}) for key in ("builder", "machine"))
+    if not (isinstance(builder, dict) and isinstance(machine, dict)):
+        return
+    built, wanted = builder.get("disk_gb", 10), machine.get("disk_gb", 10)
+    if isinstance(built, int) and isinstance(wanted, int) and wanted < built:
+        yield Problem(("machine", "disk_gb"), f"is {wanted}, less than the {built} of the image (write {built} or more)")

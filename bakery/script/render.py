@@ -1,0 +1,202 @@
+"""Render a recipe into the one bash text that a builder runs, and its tests into the one that a machine runs."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from bakery.errors import RecipeError
+from bakery.recipe import variables
+from bakery.recipe.archive import Placed, find, pack
+from bakery.recipe.recipe import Recipe, Step
+from bakery.script.resolve import Resolution
+from clouds.driver import BaseImage
+from clouds.errors import InvalidError
+
+NOTEBOOK_PORT = 8888
+"""The port in the guest at which the notebook's front listens."""
+DIGEST_LENGTH = 32
+"""Hexadecimal digits of a digest that are kept, so that it fits a label."""
+
+_TEMPLATES = Path(__file__).parents[2] / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One step of a script as the frame takes it; a step whose packages have no lock takes them `as_of` some time."""
+
+    name: str
+    text: str
+    user: str = "root"
+    as_of: str = ""
+
+    @property
+    def end(self) -> str:
+        """The line that closes the part's here-document, and that its text cannot hold."""
+        return "END_" + hashlib.sha256(self.text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script with its parts in order, each of which is a checkpoint; what one boot adds is put in by `for_boot`."""
+
+    text: str
+    parts: tuple[Part, ...]
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The names of what the script's markers will tell of."""
+        return ("boot", *(part.name for part in self.parts))
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the text without what a boot adds."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @cached_property
+    def gzip_bytes(self) -> int:
+        """What the text takes compressed, which is how a cloud with a limit takes it."""
+        return len(gzip.compress(self.text.encode(), mtime=0))
+
+    def for_boot(self, nonce: str, *, deadline_s: int, keep: bool = False, done: int = 0) -> str:
+        """Return the script for one boot: its markers will carry `nonce`; 0 s stands for no deadline.
+
+        With `keep` the machine stays on after a failure, until the deadline. The image it starts from holds what the
+        first `done` checkpoints stand for (`boot` is one of them): those steps are left out.
+        """
+        half = len(nonce) // 2
+        # In the head alone: what a recipe writes below must never learn a half of the nonce.
+        head, below, rest = self.text.partition("\ntotal=")
+        values = {"NONCE_A": nonce[:half], "NONCE_B": nonce[half:], "KEEP": int(keep), "DONE": done, "DEADLINE_S": deadline_s}
+        for name, value in values.items():
+            head = head.replace(f"@{name}@", str(value))
+        return head + below + rest
+
+
+def render(recipe: Recipe, resolution: Resolution, *, notebook_port: int = NOTEBOOK_PORT) -> Script:
+    """Return the script that bakes a recipe: prepare, its steps, seal."""
+    steps = [_part(recipe, step, resolution, notebook_port) for step in recipe.steps]
+    return frame(_title(recipe, resolution), [Part("prepare", _text("prepare")), *steps, Part("seal", _text("seal"))], is_bake=True)
+
+
+def _part(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int) -> Part:
+    text = _ended(_render_step(recipe, step, resolution, notebook_port))
+    return Part(step.name, text, as_of=resolution.refreshed if step.is_unlocked else "")
+
+
+def _title(recipe: Recipe, resolution: Resolution) -> str:
+    """Return what else an image is made of, which tells it from others although no step shows it."""
+    machine = recipe.machine
+    shape = f"{machine.cpus} processors, {machine.memory_mb} MB, {machine.disk_gb} GB"
+    refreshed = f"; packages without a lock as of {resolution.refreshed}" if resolution.refreshed else ""
+    return f"Recipe {recipe.name}: disk of {recipe.builder.disk_gb} GB; machines of {shape}{refreshed}"
+
+
+def render_tests(recipe: Recipe) -> Script | None:
+    """Return the script that runs a recipe's tests, or None when it has none."""
+    tests = [Part(test.name, _ended(test.run), test.user) for test in recipe.tests]
+    return frame(f"Tests of recipe {recipe.name}", tests, is_bake=False) if tests else None
+
+
+def digest(script: Script, tests: Script | None, base: BaseImage) -> str:
+    """Return what tells one image from another: the script (with files and versions in it), its tests, and its base."""
+    parts = (script.sha256, tests.sha256 if tests else "", base.owner, base.id)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def check_size(script: Script, limit_bytes: int) -> None:
+    """Raise InvalidError when a script, compressed, is larger than a cloud takes."""
+    if script.gzip_bytes > limit_bytes:
+        raise InvalidError(
+            f"the script takes {script.gzip_bytes} bytes compressed, and this cloud takes {limit_bytes}",
+            next_step="Let the machine fetch the recipe's large files: a `fetch` step in place of `copy`.",
+        )
+
+
+def frame(title: str, parts: Sequence[Part], *, is_bake: bool) -> Script:
+    """Return a script that runs the parts in turn; one that bakes looks after the machine that it has for itself."""
+    checkpoints = ["boot", *(part.name for part in parts)]
+    template = _environment().get_template("script.sh.j2")
+    return Script(template.render(title=title, steps=parts, checkpoints=checkpoints, is_bake=is_bake), tuple(parts))
+
+
+def _render_step(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int) -> str:
+    """Return the script of one step."""
+    if step.run is not None:
+        return step.run
+    if step.script is not None:
+        return variables.put_in(_read(recipe, step.script), recipe.variables)
+    if step.python is not None:
+        pins = [_Pinned(pin, resolution.hashes.get(pin, ())) for pin in resolution.pins[step.name]]
+        return _text("python", pins=pins, imports=step.python.imports, uv=_uv())
+    if step.notebook is not None:
+        return _text("notebook", settings=step.notebook, port=notebook_port)
+    if step.copy is not None:
+        return _text("copy", archive=pack(_placed(recipe, step)))
+    return _text(step.kind, packages=step.apt, conda=step.conda, files=step.fetch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pinned:
+    """An exact package, and the hashes of its files (`sha256:...`)."""
+
+    requirement: str
+    hashes: tuple[str, ...]
+
+
+@cache
+def _uv() -> _Pinned:
+    """Return uv, of the version that resolves here, with the hashes that our own lock file has of it."""
+    requirement = f"uv=={version('uv')}"
+    lock = (Path(__file__).parents[2] / "requirements.lock").read_text(encoding="utf-8")
+    _, _, rest = lock.partition(f"\n{requirement} \\\n")
+    entry = re.match(r"(?: +--hash=\S+(?: \\)?\n)*", rest)
+    return _Pinned(requirement, tuple(re.findall(r"--hash=(\S+)", entry[0] if entry else "")))
+
+
+def _placed(recipe: Recipe, step: Step) -> Iterator[Placed]:
+    for copy in step.copy or ():
+        found = find(recipe.folder, copy.from_)
+        if isinstance(found, str):
+            raise RecipeError([f"recipe {recipe.name}: step {step.name}: {copy.from_} {found}"])
+        yield Placed(found=found, to=copy.to, mode=copy.mode, owner=copy.owner)
+
+
+def _read(recipe: Recipe, source: str) -> str:
+    try:
+        return (recipe.folder / source).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError([f"recipe {recipe.name}: {source} cannot be read any more: {error} (put it back)"]) from error
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith("\n") else text + "\n"
+
+
+def _text(step: str, **values: object) -> str:
+    return _environment().get_template(f"steps/{step}.sh.j2").render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        undefined=StrictUndefined,
+        comment_start_string="{##",  # `{#` is the shell's, in the length of an array
+        comment_end_string="##}",
+        autoescape=False,  # noqa: S701 - shell, not HTML: every value goes through `quote`
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["quote"] = shlex.quote
+    return environment

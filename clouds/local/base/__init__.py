@@ -1,0 +1,1 @@
+"""The base that recipes start from: Debian, built on this computer with its own mirrors."""

@@ -1,0 +1,187 @@
+"""Install Debian with mmdebstrap into a folder or a tar.
+
+Without root, mmdebstrap works as the root of a user namespace: another user (the first id of the caller's range in
+/etc/subuid), who may not enter a home folder of mode 0700 or 0750. So it gets no path of ours to read. All input is one
+tar that mmdebstrap's special hooks (`tar-in`, which opens its file as the caller) unpack into the tree, and all output
+comes back through `copy-out`, `download` and the tar of the tree, which the caller writes too. Source: mmdebstrap(1),
+"SPECIAL HOOKS"; the same in its versions 1.3.5 (Debian 12) and 1.5.7 (Debian 13).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pwd
+import shlex
+import subprocess
+import tarfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from clouds.driver import Tell
+from clouds.errors import UsageError
+from clouds.local.base.definition import Definition
+from clouds.local.base.host_environment import PROXIES, HostSettings
+from clouds.local.base.mirrors import apt_conf, sources_list
+from clouds.local.host.command import environment, failure
+from clouds.local.host.programs import is_root
+
+SETUP, INPUT = "input.setup.tar", "input.tar"
+"""The two tars of input in the scratch folder: for apt before it starts, and our files for the finished tree."""
+
+_BUILD_S = 3600
+_SOURCES = "etc/apt/sources.list.d/bakehouse-build.list"
+_OPTIONS = "etc/apt/apt.conf.d/98bakehouse-build"
+_CERTIFICATE_OPTIONS = "etc/apt/apt.conf.d/99bakehouse-build"
+_CERTIFICATES = "etc/apt/bakehouse-build"
+_APT_FILES = ("etc/apt/apt.conf.d/50bakehouse", "etc/dpkg/dpkg.cfg.d/bakehouse")
+_KEPT = {"PATH", "LC_ALL", *PROXIES, *(name.upper() for name in PROXIES)}
+# apt runs outside the tree, so it needs the full path of a certificate; only a hook knows where the tree is.
+_NAME_CERTIFICATES = (
+    f'while read -r option file; do printf "%s \\"%s\\";\\n" "$option" "$1/{_CERTIFICATES}/$file"; done '
+    f'<"$1/{_CERTIFICATES}/list" >"$1/{_CERTIFICATE_OPTIONS}"'
+)
+
+
+def bootstrap(definition: Definition, scratch: Path, temporary: Path | None, settings: HostSettings, say: Tell) -> None:
+    """Install Debian into the folder `tree` of a scratch folder as root, else into `tree.tar` (its files have other owners).
+
+    `temporary` is where mmdebstrap builds the tree for the tar (see `room`); None as root, which builds it in place.
+    Raises CloudError with the messages of mmdebstrap and apt, without passwords, and UsageError for a path that apt cannot use.
+    """
+    if is_root() and '"' in str(scratch):
+        raise UsageError(
+            f"{scratch}: apt cannot install into a folder whose path has a double quote",
+            next_step="Set BAKEHOUSE_HOME to another folder.",
+        )
+    pack_setup(definition, settings, scratch / SETUP)
+    pack_tree(definition, scratch / INPUT)
+    _follow(command(definition, scratch), variables(temporary), settings, say)
+
+
+def command(definition: Definition, scratch: Path) -> list[str]:
+    """Return the command. Its words are public (the process list), so credentials are in the input alone."""
+    quoted = shlex.quote(str(scratch))
+    setup = (f"tar-in {quoted}/{SETUP} /", _NAME_CERTIFICATES)
+    customize = (
+        f"tar-in {quoted}/{INPUT} /",
+        f'chroot "$1" /customize {definition.base.suite}',
+        f"copy-out /esp {quoted}",
+        f"download /packages {quoted}/packages",
+        'rm -r "$1/esp" "$1/packages" "$1/customize"',
+        "rm -r " + " ".join(f'"$1/{name}"' for name in (_SOURCES, _OPTIONS, _CERTIFICATE_OPTIONS, _CERTIFICATES)),
+    )
+    return [
+        "mmdebstrap",
+        "--mode=root" if is_root() else "--mode=unshare",
+        "--format=directory" if is_root() else "--format=tar",
+        "--variant=apt",
+        "--skip=check/signed-by",  # our sources name their keyring, and a kill during the check would leave a folder in /tmp
+        f"--architectures={definition.base.architecture}",
+        f"--include={','.join(definition.packages)}",
+        *(f"--setup-hook={hook}" for hook in setup),
+        *(f"--customize-hook={hook}" for hook in customize),
+        definition.base.suite,
+        str(scratch / ("tree" if is_root() else "tree.tar")),
+        "",  # no mirror: the sources are in the input
+    ]
+
+
+def pack_setup(definition: Definition, settings: HostSettings, target: Path) -> None:
+    """Pack what apt and dpkg need from the start: sources, options, certificates. The tar is private (0600).
+
+    What may hold credentials belongs to apt's own user, 0400: inside the namespace that user and root can read it, and
+    nobody else on this computer can.
+    """
+    certificates = _certificates(settings)
+    options = {key: value for key, value in settings.apt.items() if key not in certificates}
+    listed = "".join(f"{key} {number}.crt\n" for number, key in enumerate(certificates))
+    private = {_SOURCES: sources_list(settings.mirrors, definition.base.suite), _OPTIONS: apt_conf(options)}
+    public = {name: (definition.templates / "root" / name).read_bytes() for name in _APT_FILES}
+    public |= {f"{_CERTIFICATES}/{number}.crt": text for number, text in enumerate(certificates.values())}
+    public[f"{_CERTIFICATES}/list"] = listed.encode()
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w") as tar:
+        for name, text in private.items():
+            _add(tar, name, text.encode(), mode=0o400, owner=_apt_user())
+        for name, content in public.items():
+            _add(tar, name, content, mode=0o644, owner=0)
+
+
+def _certificates(settings: HostSettings) -> dict[str, bytes]:
+    """Return the CA certificates for apt, by option. A file that nobody can read is left to apt, which reports it."""
+    named = {key: Path(value) for key, value in settings.apt.items() if key.lower().endswith("::cainfo")}
+    if settings.bundle and "acquire::https::cainfo" not in {key.lower() for key in named}:
+        named["Acquire::https::CAInfo"] = settings.bundle
+    return {key: path.read_bytes() for key, path in named.items() if path.is_file() and os.access(path, os.R_OK)}
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes, *, mode: int, owner: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mode, entry.uid = len(content), mode, owner
+    tar.addfile(entry, io.BytesIO(content))
+
+
+def _apt_user() -> int:
+    """Return the id of the user as whom apt downloads; root where there is no such user, for then root downloads."""
+    try:
+        return pwd.getpwnam("_apt").pw_uid
+    except KeyError:
+        return 0
+
+
+def pack_tree(definition: Definition, target: Path) -> None:
+    """Pack our own files for the tree, owned by root whoever we are and whatever our umask is."""
+    with tarfile.open(target, "w") as tar:
+        root = definition.templates / "root"
+        names = {path: str(path.relative_to(root)) for path in sorted(root.rglob("*")) if path.is_file()}
+        for path, name in {**names, definition.templates / "customize": "customize", definition.uv: "usr/local/bin/uv"}.items():
+            entry = tar.gettarinfo(path, name)
+            entry.mode = 0o755 if entry.mode & 0o100 else 0o644
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = "root"
+            with path.open("rb") as file:
+                tar.addfile(entry, file)
+
+
+def variables(temporary: Path | None) -> dict[str, str]:
+    """Return the variables for mmdebstrap: few, since others (PERL5LIB, TAR_OPTIONS) may name files in a closed home folder."""
+    kept = {key: value for key, value in environment().items() if key in _KEPT}
+    return {**kept, "TMPDIR": str(temporary)} if temporary else kept
+
+
+def _follow(argv: Sequence[str], environ: Mapping[str, str], settings: HostSettings, say: Tell) -> None:
+    """Run mmdebstrap to its end, reporting what it does; should we die, it cleans up and ends as well."""
+    guard = ["setpriv", "--pdeathsig", "TERM", "timeout", "--kill-after=30", str(_BUILD_S)]
+    said: list[str] = []
+    with subprocess.Popen(
+        [*guard, *argv], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=environ, cwd="/"
+    ) as process:
+        try:
+            for line in process.stderr or ():
+                said.append(line)
+                if line.startswith("I: ") and line.rstrip().endswith("..."):
+                    say(line[3:].rstrip(" .\n"))
+        except BaseException:
+            process.terminate()
+            raise
+    if process.returncode:
+        words = "".join(line for line in said if line.startswith(("E: ", "Err:"))) or "".join(said)
+        raise failure("mmdebstrap", without_passwords(words, settings))
+
+
+def without_passwords(text: str, settings: HostSettings) -> str:
+    """Return a text with the passwords in our URLs replaced by ***."""
+    urls = (settings.mirrors.debian, settings.mirrors.security, *settings.apt.values(), *settings.proxies.values())
+    passwords = {password for url in urls if (password := _password(url))}
+    for password in sorted(passwords | set(map(unquote, passwords)), key=len, reverse=True):
+        text = text.replace(f":{password}@", ":***@")
+    return text
+
+
+def _password(url: str) -> str:
+    try:
+        return urlsplit(url).password or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,76 @@
+"""What a base is made of, in so far as we decide it: its digest tells whether a base that is kept is still the right one."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from clouds.driver import Base
+from clouds.errors import InvalidError
+
+TEMPLATES = Path(__file__).resolve().parents[3] / "templates" / "base"
+LAYOUT = 2
+"""Count this up when the code that builds a disk changes what is on it."""
+
+_SUITES = ("trixie",)
+_ARCHITECTURES = ("amd64",)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """The recipe of a base: which Debian, which packages, which files of ours, which uv."""
+
+    base: Base
+    uv: Path
+    templates: Path = TEMPLATES
+
+    @cached_property
+    def packages(self) -> tuple[str, ...]:
+        """The packages that are asked for by name."""
+        lines = (self.templates / "packages").read_text(encoding="utf-8").splitlines()
+        return tuple(line for line in map(str.strip, lines) if line and not line.startswith("#"))
+
+    @cached_property
+    def digest(self) -> str:
+        """Return a digest of all that we decide; the versions of the packages are the mirror's to decide."""
+        total = hashlib.sha256(f"{LAYOUT} {self.base.suite} {self.base.architecture}\n".encode())
+        for path in sorted(self.templates.rglob("*")):
+            if path.is_file():
+                mode = path.stat().st_mode & 0o111
+                total.update(f"{path.relative_to(self.templates)} {bool(mode)} {_sha256(path)}\n".encode())
+        total.update(f"uv {_uv_version(self.uv)}\n".encode())
+        return total.hexdigest()
+
+
+def define(base: Base) -> Definition:
+    """Return the definition of a base. Raises InvalidError for one that we cannot build."""
+    if base.suite not in _SUITES or base.architecture not in _ARCHITECTURES:
+        raise InvalidError(
+            f"base {base.suite}/{base.architecture}: the local cloud cannot build it",
+            next_step=f"Choose suite {' or '.join(_SUITES)} and architecture {' or '.join(_ARCHITECTURES)}.",
+        )
+    return Definition(base, _uv())
+
+
+def base_id(digest: str, packages: str) -> str:
+    """Return the id of a base: of its definition, and of the packages as installed (`name version` per line)."""
+    return "base-" + hashlib.sha256(f"{digest}\n{packages}".encode()).hexdigest()[:24]
+
+
+def _uv() -> Path:
+    from uv import find_uv_bin
+
+    return Path(find_uv_bin())
+
+
+def _uv_version(binary: Path) -> str:
+    """Return what tells one uv from another, without running or reading all of it."""
+    from importlib.metadata import version
+
+    return f"{version('uv')} {binary.stat().st_size}"
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,148 @@
+"""What this computer knows of its surroundings, and a builder must know too: mirrors, proxies, indexes, certificates.
+
+All of it reaches a builder as files below /run/bakehouse/build, in memory, for one boot; nothing of it may stay in an
+image. It may hold credentials: it is written to private files only, never into an argument of a process or a log.
+"""
+
+from __future__ import annotations
+
+import configparser
+import io
+import os
+import re
+import shlex
+import tarfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clouds.local.base.mirrors import Mirrors, apt_conf, apt_config, apt_options, host_mirrors, is_http, sources_list
+from clouds.local.host.files import read_text
+
+GATEWAY = "10.0.2.2"
+"""This computer's loopback address, as a guest in QEMU's user-mode network sees it."""
+
+_DEFAULT_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+_GUEST = "/run/bakehouse/build"
+_BUNDLE = "ca.crt"
+PROXIES = ("http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy")
+_CERTIFICATES = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "PIP_CERT",
+    "GIT_SSL_CAINFO",
+    "NODE_EXTRA_CA_CERTS",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HostSettings:
+    """What was found on this computer. `proxies` and `apt` by name; `index` and `extra_indexes` are pip's."""
+
+    mirrors: Mirrors = field(default_factory=Mirrors)
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    apt: Mapping[str, str] = field(default_factory=dict)
+    index: str = ""
+    extra_indexes: tuple[str, ...] = ()
+    bundle: Path | None = None
+
+
+def host_settings() -> HostSettings:
+    """Look around on this computer."""
+    index, extra = pip_indexes(os.environ, _pip_files())
+    return HostSettings(
+        mirrors=host_mirrors(),
+        proxies={key: value for key in PROXIES if (value := os.environ.get(key) or os.environ.get(key.upper()))},
+        apt=apt_options(apt_config()),
+        index=index,
+        extra_indexes=extra,
+        bundle=ca_bundle(os.environ),
+    )
+
+
+def pip_indexes(environment: Mapping[str, str], files: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+    """Return the package index and the extra ones that pip or uv would use here; only those a guest can reach (http, https)."""
+    index = next((environment[key] for key in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL") if environment.get(key)), "")
+    extra = " ".join(environment.get(key, "") for key in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL"))
+    for text in files:
+        parser = configparser.RawConfigParser(strict=False)
+        try:
+            parser.read_string(text)
+        except configparser.Error:
+            continue
+        index = index or parser.get("global", "index-url", fallback="")
+        extra = extra if extra.strip() else parser.get("global", "extra-index-url", fallback="")
+    urls = [url.rpartition("=")[2] if re.match(r"[\w-]+=https?:", url) else url for url in extra.split()]
+    return (index if is_http(index) else ""), tuple(url for url in urls if is_http(url))
+
+
+def ca_bundle(environment: Mapping[str, str]) -> Path | None:
+    """Return the file of CA certificates that programs on this computer trust."""
+    named = [Path(environment[key]) for key in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE") if environment.get(key)]
+    return next((path for path in (*named, _DEFAULT_BUNDLE) if path.is_file()), None)
+
+
+def build_files(settings: HostSettings, suite: str) -> dict[str, bytes]:
+    """Return the files for /run/bakehouse/build, by name."""
+    guest = Mirrors(for_guest(settings.mirrors.debian), for_guest(settings.mirrors.security))
+    texts = {"sources.list": sources_list(guest, suite), "apt.conf": _apt_conf(settings), "env": _env(settings)}
+    bundle = {_BUNDLE: settings.bundle.read_bytes()} if settings.bundle else {}
+    return {**{name: text.encode() for name, text in texts.items()}, **bundle}
+
+
+def build_archive(files: Mapping[str, bytes]) -> bytes:
+    """Pack the files as the tar that the guest unpacks in /run/bakehouse; only the certificates are for everybody."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=6) as tar:
+        folder = tarfile.TarInfo("build")
+        folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(folder)
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"build/{name}")
+            entry.size, entry.mode = len(content), 0o644 if name == _BUNDLE else 0o600
+            tar.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def for_guest(url: str) -> str:
+    """Return a URL (or host and port) as the guest must say it: what is the loopback address here is the gateway there."""
+    scheme, slashes, rest = url.partition("//") if "//" in url else ("", "", url)
+    server, slash, path = rest.partition("/")
+    credentials, at, host = server.rpartition("@")
+    for loopback in ("localhost", "127.0.0.1", "[::1]"):
+        if host == loopback or host.startswith(f"{loopback}:"):
+            host = GATEWAY + host.removeprefix(loopback)
+    return f"{scheme}{slashes}{credentials}{at}{host}{slash}{path}"
+
+
+def _apt_conf(settings: HostSettings) -> str:
+    options = {key: for_guest(value) for key, value in settings.apt.items() if not key.lower().endswith("::cainfo")}
+    options |= {"Dir::Etc::SourceList": f"{_GUEST}/sources.list", "Dir::Etc::SourceParts": "/dev/null"}
+    if settings.bundle:
+        options["Acquire::https::CAInfo"] = f"{_GUEST}/{_BUNDLE}"
+    return apt_conf(options)
+
+
+def _env(settings: HostSettings) -> str:
+    variables = {"APT_CONFIG": f"{_GUEST}/apt.conf"}
+    for key, value in settings.proxies.items():
+        variables |= dict.fromkeys((key, key.upper()), value if key == "no_proxy" else for_guest(value))
+    if settings.index:
+        variables |= dict.fromkeys(("PIP_INDEX_URL", "UV_DEFAULT_INDEX"), for_guest(settings.index))
+    if settings.extra_indexes:
+        variables |= dict.fromkeys(("PIP_EXTRA_INDEX_URL", "UV_INDEX"), " ".join(map(for_guest, settings.extra_indexes)))
+    if settings.bundle:
+        variables |= dict.fromkeys(_CERTIFICATES, f"{_GUEST}/{_BUNDLE}")
+    return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in variables.items())
+
+
+def _pip_files() -> list[str]:
+    """Return the texts of pip's configuration, the strongest first."""
+    home = Path.home()
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    named = [Path(os.environ["PIP_CONFIG_FILE"])] if os.environ.get("PIP_CONFIG_FILE") else []
+    return [
+        read_text(path)
+        for path in (*named, config / "pip/pip.conf", home / ".pip/pip.conf", Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"))
+    ]

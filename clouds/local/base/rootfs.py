@@ -1,0 +1,127 @@
+"""Make the root filesystem of a base from the tree of Debian that mmdebstrap left.
+
+Without root this runs in a namespace that mmdebstrap makes: Ubuntu's AppArmor profiles let mmdebstrap make one with all
+rights, but not `unshare`. https://github.com/rootless-containers/rootlesskit/issues/494 (unshare),
+https://gitlab.com/apparmor/apparmor/-/blob/master/profiles/apparmor.d/mmdebstrap (mmdebstrap).
+The root of that namespace is not the caller, so it cannot open our files by their paths. It gets the tree on standard
+input, the disk as an open file, and a folder to unpack in as its working directory.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from clouds.local.base.esp import DISK_MB, ROOT_LABEL, ROOT_START_MB
+from clouds.local.host.command import environment, failure, free_bytes, run
+from clouds.local.host.namespaces import NAMESPACE, words
+
+FOLDER = "bakehouse-tree-"
+"""How the names of the folders begin in which trees are unpacked."""
+
+_DISK_S = 600
+_TIMED_OUT = (124, 137)
+"""The exit status of timeout(1) after a deadline: its own, and that of a command that it killed."""
+
+_FILESYSTEM = "lazy_itable_init=1,lazy_journal_init=1"
+_KEPT = ("PATH", "LC_ALL")
+REMOVE_TREE = """trap '' PIPE
+trap 'rm -rf tree' EXIT
+trap 'exit 1' HUP INT TERM
+"""
+"""The tree belongs to users of the namespace, so only the namespace can remove it, also when we are killed. Then nobody
+reads what the shell prints (that its child was terminated), and SIGPIPE would end it before it removed the tree."""
+
+_UNPACK = "mkdir tree && tar --extract --file - --directory tree --exclude './dev/*' && \"$@\""
+
+
+def fill_from_folder(tree: Path, raw: Path) -> None:
+    """Make the root filesystem inside a raw disk from a folder whose files have their owners; for root."""
+    run(_mke2fs(str(tree), str(raw)), timeout_s=_DISK_S)
+
+
+def fill_from_tar(tar: Path, raw: Path, temporary: Path) -> None:
+    """Make the root filesystem inside a raw disk from a tar; `temporary` is a folder that all users may enter.
+
+    Raises HostFullError when a disk ran full, else CloudError with the last words of the program that failed.
+    """
+    with _shared_folder(temporary) as work, tar.open("rb") as packed, _opened_to_all(raw) as disk:
+        command = ["sh", "-c", REMOVE_TREE + _UNPACK, "sh", *_mke2fs("tree", f"/proc/self/fd/{disk.fileno()}")]
+        status, said = in_namespace(command, work, packed, disk)
+    if status:
+        late = f"did not end within {_DISK_S} s" if status in _TIMED_OUT else ""
+        raise failure("tar and mke2fs", late or words(said), cwd=min(temporary, raw.parent, key=free_bytes))
+
+
+def _mke2fs(tree: str, disk: str) -> list[str]:
+    size_kb = (DISK_MB - ROOT_START_MB - 1) * 1024
+    options = f"{_FILESYSTEM},offset={ROOT_START_MB * 2**20},root_owner=0:0"
+    mke2fs = ["mke2fs", "-q", "-F", "-t", "ext4", "-L", ROOT_LABEL, "-m", "1", "-J", "size=32", "-E", options]
+    return [*mke2fs, "-d", tree, disk, f"{size_kb}k"]
+
+
+def in_namespace(command: Sequence[str], work: Path, stdin: BinaryIO, kept: BinaryIO) -> tuple[int, str]:
+    """Run a command as root of a namespace in a folder, with an open file kept; return its exit status and stderr.
+
+    When we are killed or interrupted, the command is terminated, and what it traps is done before this returns.
+    """
+    guard = ["setpriv", "--pdeathsig", "TERM", "timeout", "--kill-after=30", str(_DISK_S)]
+    variables = {key: value for key, value in environment().items() if key in _KEPT}  # others may name files in a closed home
+    with subprocess.Popen(
+        [*guard, *NAMESPACE, *command],
+        stdin=stdin,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=variables,
+        cwd=work,
+        pass_fds=[kept.fileno()],
+        process_group=0,
+    ) as process:
+        try:
+            return _ended(process)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGTERM)
+            _ended(process)
+            raise
+
+
+def _ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Wait until every process that writes to the pipe has ended: `timeout` ends before what it terminates."""
+    _, said = process.communicate()
+    return process.returncode, said
+
+
+@contextmanager
+def _shared_folder(temporary: Path) -> Iterator[Path]:
+    """Give a folder in which every user may write, inside one that only we may enter."""
+    closed = Path(tempfile.mkdtemp(prefix=FOLDER, dir=temporary))
+    try:
+        work = closed / "work"
+        work.mkdir()
+        work.chmod(0o777)
+        yield work
+    finally:
+        shutil.rmtree(closed, ignore_errors=True)
+
+
+@contextmanager
+def _opened_to_all(raw: Path) -> Iterator[BinaryIO]:
+    """Give an open file that another user may open anew by its descriptor; its folder keeps all others away (0700)."""
+    mode, folder = raw.stat().st_mode & 0o777, raw.parent.stat().st_mode & 0o777
+    raw.parent.chmod(0o700)
+    raw.chmod(0o666)
+    try:
+        with raw.open("r+b") as file:
+            yield file
+    finally:
+        raw.chmod(mode)
+        raw.parent.chmod(folder)

@@ -1,0 +1,1 @@
+"""The computer that the local cloud runs on: its programs, files, namespaces and network."""

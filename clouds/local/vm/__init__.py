@@ -1,0 +1,1 @@
+"""One virtual machine: QEMU's command line and sockets, its console, its record and its saved memory."""

@@ -1,0 +1,152 @@
+"""Which accelerator virtual machines run on here, and why it is not KVM where it is not.
+
+/dev/kvm alone promises nothing: on some nested hosts a guest hangs on KVM without a word, or QEMU aborts. So a guest is run once
+(`probe`), and the answer is cached until this computer, its kernel or its QEMU changes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from clouds.errors import MissingToolError, UsageError
+from clouds.local.host import files
+from clouds.local.host.programs import which
+
+PROGRAM = "qemu-system-x86_64"
+OLDEST = (7, 0)
+"""The oldest QEMU that knows every option of `qemu.arguments`: `i8042=off` came with 7.0 (QEMU's commit 4ccd5fe22f)."""
+
+_AGAIN_S = 600
+"""When KVM is probed again after it failed for a reason that may pass, such as a busy computer."""
+_VERSION_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """A way to run guests: QEMU's arguments and what the guest's kernel is told, and how many times slower than real hardware."""
+
+    name: str
+    slowness: float
+    arguments: tuple[str, ...]
+    cmdline: str = ""
+
+
+KVM = Accelerator("kvm", 1.0, ("-accel", "kvm", "-cpu", "host"))
+# On nested hosts QEMU may abort on a register of these features, none of which a guest of ours needs: 0x38d and 0x345 of the
+# performance counters, 0x480 to 0x491 of VMX. https://github.com/GNS3/gns3-server/issues/1512,
+# https://github.com/LabNConsulting/munet/issues/38, https://github.com/coreos/coreos-assembler/pull/199
+KVM_NESTED = Accelerator("kvm", 1.0, ("-accel", "kvm", "-cpu", "host,vmx=off,svm=off,pmu=off"))
+# 5-level page tables cost a tenth of a boot; nested virtualization makes the guest load drivers for nothing; without it
+# the sizes of the caches would be out of reach, for which OpenBLAS warns in every notebook, hence xlevel.
+# With ERMS the kernel and libc copy and clear memory byte by byte (`rep movsb`, `rep stosb`), each of which is emulated.
+# When the kernel's watchdog finds the time stamp counter unstable, as it does on a busy computer, the kernel patches its
+# own running code; before QEMU 8.1 a virtual CPU may go on with half-patched code, and panics (`int3`, `double fault`).
+# Mitigations against speculation cost time and mean nothing to translated code.
+TCG = Accelerator(
+    "tcg",
+    8.0,
+    ("-accel", "tcg,thread=multi", "-cpu", "max,la57=off,svm=off,erms=off,xlevel=0x8000001d"),
+    cmdline="tsc=reliable mitigations=off",
+)
+_WISHES = {accelerator.name: accelerator for accelerator in (KVM, TCG)}
+KNOWN = {"kvm": KVM, "kvm-nested": KVM_NESTED, "tcg": TCG}
+"""Each accelerator by the word for it in records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What guests run on. Where that is not KVM, though the user did not ask for emulation: why, and what to do about it.
+
+    `is_final`: the reason holds until this computer changes; else KVM is probed again after ten minutes.
+    """
+
+    accelerator: Accelerator
+    reason: str = ""
+    fix: str = ""
+    is_final: bool = True
+
+
+def choose(
+    cache: Path,
+    wanted: str = "",
+    *,
+    probe: Callable[[], Choice] | None = None,
+    version: Callable[[], str] | None = None,
+    now: Callable[[], float] = time.time,
+) -> Choice:
+    """Return what guests run on, as the user wants it (kvm, tcg, or "" for the best that works); the answer is kept in `cache`.
+
+    Raises UsageError for another word, MissingToolError for a QEMU that is too old.
+    """
+    if wanted not in ("", *_WISHES):
+        raise UsageError(
+            f"unknown accelerator {wanted!r}",
+            next_step=f"Choose {' or '.join(_WISHES)}, or leave --accelerator and its setting out.",
+        )
+    if which(PROGRAM) is None:
+        return Choice(_WISHES.get(wanted, TCG))  # nothing to keep: it is installed when it is first needed
+    host, kept = _host(), files.read_json(cache) or {}
+    if kept.get("host") != host:
+        check_version((version or printed_version)())
+        kept = {"host": host}
+    if wanted:
+        _keep(cache, kept)
+        return Choice(_WISHES[wanted])
+    if kept.get("accelerator") in KNOWN and now() < kept.get("again_at", float("inf")):
+        return Choice(KNOWN[kept["accelerator"]], kept.get("reason", ""), kept.get("fix", ""))
+    from clouds.local.vm.probe import find_kvm
+
+    found = (probe or find_kvm)()
+    again = {} if found.is_final else {"again_at": now() + _AGAIN_S}
+    _keep(cache, {"host": host, "accelerator": word(found.accelerator), "reason": found.reason, "fix": found.fix, **again})
+    return found
+
+
+def word(accelerator: Accelerator) -> str:
+    """Return the key of an accelerator in `KNOWN`; "" for one that is not there."""
+    return next((word for word, known in KNOWN.items() if known == accelerator), "")
+
+
+def printed_version() -> str:
+    """Return what `qemu --version` prints."""
+    command = [PROGRAM, "--version"]
+    return subprocess.run(
+        command, executable=which(PROGRAM), capture_output=True, text=True, timeout=_VERSION_S, check=False
+    ).stdout
+
+
+def check_version(printed: str) -> None:
+    """Raise MissingToolError where QEMU, by what it prints as its version, is too old to start our machines."""
+    version = parse_version(printed)
+    if version and version < OLDEST:
+        found, needed = (".".join(map(str, number)) for number in (version, OLDEST))
+        raise MissingToolError(
+            f"QEMU {found} is too old: Bakehouse needs {needed} or newer",
+            next_step="Upgrade to Debian 12, Ubuntu 24.04 or newer (docs/hosts.md), or work in a cloud: --cloud gcp",
+        )
+
+
+def parse_version(text: str) -> tuple[int, int] | None:
+    """Return major and minor number in what `qemu --version` prints, or None where it prints something else."""
+    words = text.removeprefix("QEMU emulator version ").split(".")
+    return (int(words[0]), int(words[1])) if len(words) > 1 and words[0].isdigit() and words[1].isdigit() else None
+
+
+def _keep(cache: Path, record: dict[str, object]) -> None:
+    cache.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.write_json(cache, record)
+
+
+def _host() -> str:
+    """Return what the answer depends on; the boot's id stands for modules and their parameters."""
+    qemu = Path(which(PROGRAM) or "/nonexistent")
+    stamp = f"{qemu.stat().st_mtime_ns} {qemu.stat().st_size}" if qemu.exists() else "none"
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    device = os.access("/dev/kvm", os.R_OK | os.W_OK)
+    return f"{platform.release()} {boot.read_text(encoding='ascii').strip() if boot.exists() else ''} {stamp} {device}"

@@ -1,0 +1,183 @@
+"""Run one verb for a front end: read its values, call it, tell what went wrong, and decide the exit code.
+
+0 well, 1 expected failure, 2 usage or recipe, 3 our bug (with a log file), 128 + n stopped by signal n (130: Ctrl-C; 141: what
+reads the output has gone, which stops nothing).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from types import FrameType
+
+from clouds.errors import BakeError, BakehouseError
+from clouds.home import home, write_private
+from clouds.locks import reporting
+from launcher.command import multi_cloud
+from launcher.command.flags import Verb, read
+from launcher.command.output import BROKEN_PIPE, Output, guarded
+from launcher.command.terminal import Terminal
+
+BUG = 3
+_LARGER = "Free some space, or set BAKEHOUSE_HOME to a folder on a larger disk; then run the command again."
+_WRITABLE = "Make that file or folder yours and writable, or set BAKEHOUSE_HOME to a folder that you can write."
+_FEWER = "Close programs, or raise the limit of open files (ulimit -n); then run the command again."
+_SOUND = "Look at the disk: the kernel's log (dmesg) says what it could not read or write."
+_REFUSED = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _LARGER),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _WRITABLE),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _FEWER),
+    errno.EIO: _SOUND,
+}
+"""What to do about what this computer may refuse, by the number of the error."""
+DEAF_S = 1.0
+"""For how long a signal that stops a command is the last one heard; by then its undos have begun, which hold others back."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks this process to end; like Ctrl-C, it unwinds whatever is under way."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+def run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal) -> int:
+    """Run a verb and return the exit code. With `--json` a failure is the last line on stdout, as JSON."""
+    named = typed.get("cloud")
+    result, stdout = guarded(terminal.stdout)
+    news, stderr = guarded(terminal.stderr)
+    cloud = named if isinstance(named, str) and named != multi_cloud.ALL else ""
+    terminal = replace(terminal, stdout=stdout, stderr=stderr, cloud=cloud)
+    with _signals_stop():
+        return _run(verb, typed, command, terminal) or _unwritten(result, news)
+
+
+def _run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal) -> int:
+    try:
+        with reporting(terminal.tell):
+            return verb.run(read(verb, typed, command), terminal)
+    except BaseException as error:  # the one place where everything ends
+        code, told = _told(error)
+        if typed.get("json"):
+            terminal.out_json(as_json(told, terminal.hint))
+        for line in lines(told, terminal.hint):
+            terminal.quote(line)
+        return code
+
+
+@contextmanager
+def prints_help() -> Iterator[None]:
+    """Let a front end print help or a list on standard output, and end with a failure where that could not be written."""
+    result, stdout = guarded(sys.stdout)
+    try:
+        with redirect_stdout(stdout):
+            yield
+    finally:
+        stdout.flush()
+        if code := _unwritten(result, Output(sys.stderr)):
+            raise SystemExit(code)
+
+
+def _unwritten(result: Output, news: Output) -> int:
+    """Return the exit code of a command that has ended well: 0, unless something of its output could not be written."""
+    lost = result.lost or news.lost
+    if lost is None:
+        return 0
+    if lost.errno == errno.EPIPE:
+        return BROKEN_PIPE
+    news.write(f"error: the output could not be written: {lost.strerror}\n")
+    news.write("next: Send it to where it can be written; the command itself has done its work.\n")
+    news.flush()
+    return 1
+
+
+def lines(error: BakehouseError, hint: Callable[[str], str] = str) -> list[str]:
+    """Return an error as its user reads it: cause, details, what is left behind, what to do next.
+
+    `hint` names the cloud in the commands of the last two; the log of a guest is quoted as it stands.
+    """
+    cause, *details = error.message.splitlines() or [type(error).__name__]
+    details += [f"| {line}" for line in (error.log if isinstance(error, BakeError) else ())]
+    details += [hint(line) for note in getattr(error, "__notes__", ()) for line in note.splitlines()]
+    next_steps = "\n      ".join(hint(error.next_step).splitlines())
+    return [f"error: {cause}", *(f"  {line}" for line in details), *([f"next: {next_steps}"] if next_steps else [])]
+
+
+def as_json(error: BakehouseError, hint: Callable[[str], str] = str) -> Mapping[str, object]:
+    """Return an error as a program reads it; `hint` names the cloud in the commands of it."""
+    notes = getattr(error, "__notes__", ())
+    step, log = (error.step, list(error.log)) if isinstance(error, BakeError) else ("", [])
+    return {"error": "\n".join([error.message, *map(hint, notes)]), "step": step, "log": log, "next": hint(error.next_step)}
+
+
+def _told(error: BaseException) -> tuple[int, BakehouseError]:
+    """Return the exit code of an error, and the error to tell the user."""
+    if isinstance(error, BakehouseError):
+        return error.exit_code, error
+    if isinstance(error, KeyboardInterrupt):
+        stopped = error if isinstance(error, Stopped) else Stopped()
+        return stopped.exit_code, _with_notes(BakehouseError(f"interrupted ({stopped})"), error)
+    if refused := _refused_here(error):
+        return refused.exit_code, _with_notes(refused, error)
+    bug = BakehouseError(f"unexpected {type(error).__name__}: {error}", next_step=_report(error))
+    return BUG, _with_notes(bug, error)
+
+
+def _refused_here(error: BaseException) -> BakehouseError | None:
+    """Return the error to print where this computer refused a file, which is no bug: a full disk, a missing permission."""
+    if not isinstance(error, OSError) or error.errno not in _REFUSED:
+        return None
+    if error.filename:
+        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
+    else:  # a write to an open file does not say which
+        where = "a file of Bakehouse"
+    return BakehouseError(f"{where}: {os.strerror(error.errno)}", next_step=_REFUSED[error.errno])
+
+
+def _with_notes(told: BakehouseError, error: BaseException) -> BakehouseError:
+    for note in getattr(error, "__notes__", ()):
+        told.add_note(note)
+    return told
+
+
+def _report(error: BaseException) -> str:
+    """Write the traceback of a bug into a log file and return what to do with it."""
+    trace = "".join(traceback.format_exception(error))
+    try:
+        path = home() / "logs" / f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        write_private(path, trace)
+    except (OSError, BakehouseError):
+        return f"This is a bug in Bakehouse; please report it with this:\n{trace}"
+    return f"This is a bug in Bakehouse; please report it with {path}"
+
+
+@contextmanager
+def _signals_stop() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and the end of the terminal unwind what is under way; a signal that is ignored stays so.
+
+    A second one right behind the first does nothing: it could keep an undo from beginning.
+    """
+    deaf_until = 0.0
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal deaf_until
+        if time.monotonic() >= deaf_until:
+            deaf_until = time.monotonic() + DEAF_S
+            raise Stopped(number)
+
+    wanted = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,302 @@
+"""Recipes: what is right becomes records, and all that is wrong is told at once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bakery.errors import RecipeError
+from bakery.recipe.recipe import IMAGES, KINDS, Recipe, available, load
+
+GOOD = """
+name = "mine"
+description = "One of each kind"
+[builder]
+disk_gb = 20
+[variables]
+dataset = "it's here"
+release = "v1.2"
+[[steps]]
+name = "tools"
+apt = ["git", "g++", "libssl-dev:amd64", "curl=8.14.1-2", "vim/trixie-backports"]
+[[steps]]
+name = "packages"
+python = { packages = ["JupyterLab>=4", "numpy"], imports = ["numpy.linalg"] }
+[[steps]]
+name = "r"
+conda = { packages = ["r-base>=4"], installer = "https://example.org/miniforge.sh", sha256 = "%s" }
+[[steps]]
+name = "files"
+copy = [{ from = "data", to = "/opt/data" }, { from = "hello.sh", to = "/usr/local/bin/", mode = "0755", owner = "root:notebook" }]
+[[steps]]
+name = "model"
+fetch = [{ url = "https://example.org/{{release}}/model", sha256 = "%s", to = "/opt/model.bin" }]
+[[steps]]
+name = "inline"
+run = "echo {{ dataset | quote }} ${#array[@]} {{.Names}}"
+[[steps]]
+name = "own-script"
+script = "hello.sh"
+[[steps]]
+name = "notebook"
+notebook = { default_url = "/lab/tree/data" }
+[[tests]]
+name = "works"
+run = "true"
+user = "root"
+""".replace("%s", "0" * 64)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data/sub").mkdir(parents=True)
+    (tmp_path / "data/sub/points.csv").write_text("1,2\n")
+    (tmp_path / "hello.sh").write_text("echo hello\n")
+    return tmp_path
+
+
+def read(folder: Path, text: str) -> Recipe:
+    (folder / "mine.toml").write_text(text, encoding="utf-8")
+    return load(folder / "mine.toml")
+
+
+def problems(folder: Path, text: str) -> list[str]:
+    """Return what is told of a text, without the file's name."""
+    with pytest.raises(RecipeError) as raised:
+        read(folder, text)
+    return [problem.partition("mine.toml: ")[2] for problem in raised.value.problems]
+
+
+def step(body: str) -> str:
+    return f'name = "mine"\n[[steps]]\nname = "one"\n{body}\n'
+
+
+@pytest.mark.parametrize("name", available())
+def test_the_recipes_that_are_shipped_are_right(name: str) -> None:
+    assert load(name).name == name
+
+
+def test_a_recipe_may_have_a_step_of_each_kind(folder: Path) -> None:
+    recipe = read(folder, GOOD.replace("{{.Names}}", ""))
+    assert tuple(step.kind for step in recipe.steps) == KINDS
+    assert recipe.has_notebook
+
+
+def test_what_is_left_out_has_a_default(folder: Path) -> None:
+    recipe = read(folder, 'name = "mine"')
+    assert (recipe.base.suite, recipe.base.architecture) == ("trixie", "amd64")
+    assert (recipe.builder.cpus, recipe.builder.memory_mb, recipe.builder.disk_gb) == (2, 4096, 10)
+    assert not recipe.has_notebook
+
+
+def test_the_disk_of_a_machine_is_that_of_the_builder_unless_given(folder: Path) -> None:
+    assert read(folder, 'name = "mine"\n[builder]\ndisk_gb = 33').machine.disk_gb == 33
+    assert read(folder, 'name = "mine"\n[builder]\ndisk_gb = 33\n[machine]\ndisk_gb = 44').machine.disk_gb == 44
+
+
+def test_variables_are_put_into_steps_and_nothing_else_in_braces_is_touched(folder: Path) -> None:
+    recipe = read(folder, GOOD)
+    assert recipe.steps[5].run == """echo 'it'"'"'s here' ${#array[@]} {{.Names}}"""
+
+
+def test_without_variables_braces_are_left_alone(folder: Path) -> None:
+    assert read(folder, step('run = "echo {{ anything }}"')).steps[0].run == "echo {{ anything }}"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "name: is missing (write name = ...)"),
+        ('name = "other"', 'name: is "other", but the file is called mine.toml (write name = "mine", or rename the file)'),
+        ('name = "mine"\nnmae = 1', 'nmae: is no key of a recipe here (write "name")'),
+        ('name = "mine"\nfolder = "/etc"', "folder: is no key of a recipe here"),
+        ('name = "mine"\n[builder]\ncpus = "4"', 'builder.cpus: is "4", not a whole number (write such as 4, without quotes)'),
+        ('name = "mine"\n[builder]\ncpus = true', "builder.cpus: is true, not a whole number"),
+        ('name = "mine"\n[builder]\ncpus = 0', "builder.cpus: is 0 (write 1 or more)"),
+        ('name = "mine"\n[builder]\nmemory_mb = 9999999', "builder.memory_mb: is 9999999 (write 4194304 or less)"),
+        ('name = "mine"\n[builder]\nmemory = 9', 'builder.memory: is no key of a recipe here (write "memory_mb")'),
+        ('name = "mine"\n[base]\nsuite = "sid"', 'base.suite: is "sid" (write "trixie" or "noble")'),
+        (
+            'name = "mine"\nbase = "trixie"',
+            'base: is "trixie", not a table (write { key = value }; its keys are: suite, architecture)',
+        ),
+        ('name = "mine"\n[machine]\ndisk_gb = 5', "machine.disk_gb: is 5, less than the 10 of the image (write 10 or more)"),
+        ('name = "mine"\n[variables]\nX = "a"', "variables.X: \"X\" is not a name for a variable (write a-z, 0-9 and '_'"),
+        ('name = "mine"\n[variables]\nx = 3', "variables.x: is 3, not text (write it in quotes)"),
+        ('name = "mine"\nvariables = 3', "variables: is 3, not a table"),
+        ('name = "mine"\nsteps = 3', "steps: is 3, not a list (write it in [ ])"),
+        ('name = "mine"\n[[steps]]\nname = "one"', "steps[0]: does nothing (write one of apt, python, conda,"),
+        (step('apt = ["git"]\nrun = "true"'), "steps[0]: has apt and run at once (write a step for each)"),
+        (step('pyton = { packages = ["numpy"] }'), 'steps[0].pyton: is no key of a recipe here (write "python")'),
+        (step("apt = []"), "steps[0].apt: is empty (write at least one, or leave it out)"),
+        (step('apt = ["Git Hub"]'), 'steps[0].apt[0]: "Git Hub" is not the name of a Debian package (write such as "git")'),
+        (step('apt = ["git-"]'), 'steps[0].apt[0]: "git-" is not the name of a Debian package'),
+        (step('apt = ["--force"]'), 'steps[0].apt[0]: "--force" is not the name'),
+        (
+            step('python = { packages = ["-r file"] }'),
+            'steps[0].python.packages[0]: "-r file" is not a requirement of Python packages',
+        ),
+        (
+            step('python = { packages = ["x"], imports = ["os; evil()"] }'),
+            'steps[0].python.imports[0]: "os; evil()" is not a Python module',
+        ),
+        (step('run = " "'), 'steps[0].run: " " is empty (write at least one command)'),
+        (step('run = "a\\u0000b"'), 'steps[0].run: "a\\u0000b" holds a NUL character'),
+        (
+            step('script = "nosuch.sh"'),
+            'steps[0].script: "nosuch.sh" is not there (write the path of a file or folder beside the recipe)',
+        ),
+        (step('script = "data"'), 'steps[0].script: "data" is a folder (write the path of a script)'),
+        (step('copy = [{ from = "../x", to = "/x" }]'), 'steps[0].copy[0].from: "../x" is not a path beside the recipe'),
+        (step('copy = [{ from = "/etc/shadow", to = "/x" }]'), 'steps[0].copy[0].from: "/etc/shadow" is not a path beside'),
+        (step('copy = [{ from = "nosuch", to = "/x" }]'), 'steps[0].copy[0].from: "nosuch" is not there'),
+        (step('copy = [{ from = "data", to = "x" }]'), 'steps[0].copy[0].to: "x" is not an absolute path'),
+        (step('copy = [{ from = "data", to = "/x/../y" }]'), 'steps[0].copy[0].to: "/x/../y" is not an absolute path'),
+        (step('copy = [{ from = "data", to = "/x", mode = "rwx" }]'), 'steps[0].copy[0].mode: "rwx" is not a file\'s mode'),
+        (step('fetch = [{ url = "ftp://x/y", sha256 = "ab", to = "/x" }]'), 'steps[0].fetch[0].sha256: "ab" is not a SHA-256'),
+        (step('fetch = [{ url = "http://u:p@x/y", sha256 = "%s", to = "/x" }]' % ("0" * 64)), "holds a user name"),
+        (
+            step("notebook = {}"),
+            'steps[0].notebook: needs JupyterLab (write "jupyterlab" into the packages of a python step before it)',
+        ),
+        (step('run = "true"\n[[steps]]\nname = "one"\nrun = "true"'), 'steps[1].name: "one" is the name of steps[0] already'),
+        ('name = "mine"\n[[steps]]\nname = "seal"\nrun = "true"', 'steps[0].name: "seal" is a checkpoint that every script has'),
+        ('name = "mine"\n[[tests]]\nname = "boot"\nrun = "true"', 'tests[0].name: "boot" is a checkpoint that every script has'),
+        ('name = "mine"\n[[tests]]\nname = "a"\nrun = "true"\nuser = "a b"', 'tests[0].user: "a b" is not the name of a user'),
+        ('name = "mine"\nname = "mine"', "line 2: Cannot overwrite a value (see toml.io for how TOML is written)"),
+        ('name = "mine', "Unterminated string"),
+        ("a = " + "[" * 5000, "is nested too deeply"),
+        ("a = " + "9" * 5000, "(see toml.io for how TOML is written)"),
+    ],
+)
+def test_what_is_wrong_is_told_with_what_to_write_instead(folder: Path, text: str, told: str) -> None:
+    assert any(told in problem for problem in problems(folder, text)), problems(folder, text)
+
+
+def test_everything_is_told_at_once(folder: Path) -> None:
+    text = 'nam = "x"\n[builder]\ncpus = 0\n[[steps]]\nname = "A"\napt = [1]\n[[steps]]\nname = "nb"\nnotebook = {}\n'
+    assert [problem.partition(":")[0] for problem in problems(folder, text)] == [
+        "builder.cpus",
+        "nam",
+        "name",
+        "steps[0].apt[0]",
+        "steps[0].name",
+        "steps[1].notebook",
+    ]
+
+
+def test_each_problem_begins_with_the_file_and_is_one_line(folder: Path) -> None:
+    with pytest.raises(RecipeError) as raised:
+        read(folder, 'name = "a\\nb"\n"odd\\nkey" = 1\ndescription = "\\u001b[31m"')
+    assert len(raised.value.problems) == 4
+    for problem in raised.value.problems:
+        assert problem.startswith(f"{folder}/mine.toml: ")
+        assert problem.isprintable()
+
+
+def test_a_variable_that_there_is_not_is_told_with_the_nearest(folder: Path) -> None:
+    text = 'name = "mine"\n[variables]\nversion = "1"\n' + step('run = "echo {{ verson }}"').partition("\n")[2]
+    assert problems(folder, text) == ["steps[0].run: {{ verson }} is no variable of this recipe (write {{ version }})"]
+
+
+def test_a_variable_in_a_script_of_its_own_is_checked_too(folder: Path) -> None:
+    (folder / "hello.sh").write_text("echo {{ nosuch }}\n")
+    text = 'name = "mine"\n[variables]\nversion = "1"\n' + step('script = "hello.sh"').partition("\n")[2]
+    assert "{{ nosuch }} is no variable of this recipe (add nosuch to [variables]; there are: version)" in problems(folder, text)[0]
+
+
+def test_a_link_out_of_the_folder_is_not_followed(folder: Path) -> None:
+    (folder / "out").symlink_to("/etc/hostname")
+    assert "lies outside of the recipe's folder" in problems(folder, step('copy = [{ from = "out", to = "/x" }]'))[0]
+
+
+def test_more_than_a_script_can_carry_is_refused(folder: Path) -> None:
+    with (folder / "large").open("wb") as file:
+        file.truncate(17 * 1024 * 1024)
+    told = problems(folder, step('copy = [{ from = "large", to = "/x" }]'))
+    assert told == ["steps: copy 17 MiB, and 16 is the most (write a `fetch` step)"]
+
+
+def test_a_name_that_is_no_recipe_is_told_with_the_nearest() -> None:
+    with pytest.raises(
+        RecipeError, match=r'recipe "jupiter": there is none of that name \(write "jupyter"; there are: jupyter, minimal'
+    ):
+        load("jupiter")
+
+
+@pytest.mark.parametrize("path", ["/no/such/file.toml", "./", "a\0b.toml", "x" * 5000 + ".toml", ""])
+def test_a_path_that_leads_nowhere_is_told(path: str) -> None:
+    with pytest.raises(RecipeError):
+        load(path)
+
+
+def test_recipes_are_listed_by_name(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / f"{name}.toml").write_text(f'name = "{name}"\n')
+    assert available(tmp_path) == ["a", "b"]
+    assert load("a", tmp_path).name == "a"
+
+
+def outcome(folder: Path, content: bytes) -> Recipe | RecipeError:
+    """Load whatever it is; anything but a recipe or the one error is our bug."""
+    (folder / "mine.toml").write_bytes(content)
+    try:
+        return load(folder / "mine.toml")
+    except RecipeError as error:
+        return error
+
+
+UNCHANGED = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@UNCHANGED
+@given(content=st.one_of(st.binary(max_size=200), st.text(max_size=200).map(lambda text: text.encode("utf-8", "surrogatepass"))))
+def test_any_bytes_are_a_recipe_or_told(folder: Path, content: bytes) -> None:
+    assert isinstance(outcome(folder, content), RecipeError)
+
+
+@UNCHANGED
+@given(at=st.integers(0, len(GOOD)), cut=st.integers(0, 30), put=st.text(max_size=10))
+def test_a_recipe_with_a_typo_is_a_recipe_or_told(folder: Path, at: int, cut: int, put: str) -> None:
+    damaged = GOOD[:at] + put + GOOD[at + cut :]
+    assert outcome(folder, damaged.encode("utf-8", "surrogatepass"))
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
+    ["mine", "jupyterlab", "/a", "{{ x }}", "0" * 64]
+)
+scalars = texts | st.integers() | st.floats() | st.booleans()
+KEYS = ["name", "steps", "tests", "builder", "variables", "base", "machine", "cpus", "disk_gb", "from", "to", "packages", *KINDS]
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | texts, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@UNCHANGED
+@given(tables=st.dictionaries(st.sampled_from(KEYS), anything, max_size=6))
+def test_any_tables_are_a_recipe_or_told(folder: Path, tables: dict[str, Any]) -> None:
+    text = "".join(f"{toml(key)} = {toml(value)}\n" for key, value in tables.items())
+    found = outcome(folder, text.encode())
+    assert isinstance(found, Recipe) or all(problem.isprintable() for problem in found.problems)
+
+
+def toml(value: Any) -> str:
+    """Write a value as TOML, inline."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml(key)} = {toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, float):
+        return repr(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def test_the_folder_of_recipes_is_the_one_that_is_shipped() -> None:
+    assert (IMAGES / "jupyter.toml").exists()

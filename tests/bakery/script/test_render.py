@@ -1,0 +1,294 @@
+"""Rendering: the same recipe gives the same script, clean shell, with the files and versions in it, and no secret."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import shlex
+import subprocess
+import tarfile
+from base64 import b64decode
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bakery.errors import RecipeError
+from bakery.recipe.recipe import KINDS, Recipe, available, load
+from bakery.script.render import DIGEST_LENGTH, Part, Script, check_size, digest, frame, render, render_tests
+from bakery.script.resolve import Resolution
+from clouds.driver import Base, BaseImage
+from clouds.errors import InvalidError
+
+ALL = """
+name = "all"
+[variables]
+word = "it's; rm -rf /"
+[[steps]]
+name = "tools"
+apt = ["git", "g++"]
+[[steps]]
+name = "packages"
+python = { packages = ["jupyterlab", "numpy"], imports = ["numpy", "json"] }
+[[steps]]
+name = "r"
+conda = { packages = ["r-base>=4"], channels = ["conda-forge", "bioconda"], installer = "https://example.org/m.sh", sha256 = "%s" }
+[[steps]]
+name = "files"
+copy = [
+    { from = "data", to = "/home/notebook/work/data" },
+    { from = "tool.sh", to = "/usr/local/bin/" },
+    { from = "data/a.csv", to = "/etc/a b.csv", mode = "0600", owner = "root:notebook" },
+]
+[[steps]]
+name = "model"
+fetch = [{ url = "https://example.org/a?b=c&d='", sha256 = "%s", to = "/opt/model of mine.bin" }]
+[[steps]]
+name = "inline"
+run = "echo {{ word | quote }} ${#BASH_SOURCE[@]}"
+[[steps]]
+name = "own"
+script = "tool.sh"
+[[steps]]
+name = "notebook"
+notebook = { root_dir = "/srv/it's here", default_url = "/lab/tree/a" }
+[[tests]]
+name = "user"
+run = "id"
+[[tests]]
+name = "root"
+run = "id"
+user = "root"
+""".replace("%s", "0" * 64)
+BASE = BaseImage("base-1234", "us", Base("trixie", "amd64"))
+RESOLUTION = Resolution({"packages": ("jupyterlab==4.5.0", "numpy==2.4.0")}, "2026-01-02T03:04:05Z")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    (tmp_path / "data/sub").mkdir(parents=True)
+    (tmp_path / "data/a.csv").write_text("1,2\n")
+    (tmp_path / "data/sub/b.csv").write_text("3,4\n")
+    (tmp_path / "tool.sh").write_text("echo {{ word | quote }} '{{.Other}}'\n")
+    (tmp_path / "tool.sh").chmod(0o755)
+    (tmp_path / "all.toml").write_text(ALL)
+    return load(tmp_path / "all.toml")
+
+
+def resolution_of(recipe: Recipe) -> Resolution:
+    """Return a resolution without asking anybody."""
+    return Resolution({step.name: ("numpy==2.4.0",) for step in recipe.steps if step.python})
+
+
+def scripts(recipe: Recipe) -> list[Script]:
+    return [script for script in (render(recipe, resolution_of(recipe)), render_tests(recipe)) if script]
+
+
+def shell_texts(script: Script) -> list[str]:
+    """Return a script, and each shell script that it holds in a here-document, at any depth."""
+    found = [script.text]
+    for text in found:
+        for match in re.finditer(r"<<'(END_\w+|FILE|LIB|RUN_STEP)'\n(.*?)^\1$", text, re.MULTILINE | re.DOTALL):
+            if match[1] != "FILE" or match[2].startswith("#!/bin/bash"):
+                found.append(match[2])  # noqa: PERF401 - it is gone through while it grows
+    return found
+
+
+def step_text(script: Script, name: str) -> str:
+    """Return the script of one step."""
+    match = re.search(rf"^step \d+ {name}(?: \w+)? <<'(\w+)'\n(.*?)^\1$", script.text, re.MULTILINE | re.DOTALL)
+    assert match is not None
+    return match[2]
+
+
+def is_clean(texts: list[str]) -> str:
+    """Return what shellcheck says."""
+    said = ""
+    for text in texts:
+        command = ["shellcheck", "--shell=bash", "--severity=style", "-"]
+        # In what is sourced, the file is no constant; what a step calls is defined by the frame.
+        done = subprocess.run([*command, "--exclude=SC1090,SC1091"], input=text, capture_output=True, text=True, check=False)
+        said += done.stdout
+    return said
+
+
+@pytest.mark.parametrize("name", available())
+def test_the_scripts_of_our_recipes_are_clean(name: str) -> None:
+    assert is_clean([text for script in scripts(load(name)) for text in shell_texts(script)]) == ""
+
+
+def test_the_scripts_of_every_kind_of_step_are_clean(recipe: Recipe) -> None:
+    assert {step.kind for step in recipe.steps} == set(KINDS)
+    assert is_clean([text for script in scripts(recipe) for text in shell_texts(script)]) == ""
+
+
+def test_the_shell_inside_a_script_is_found(recipe: Recipe) -> None:
+    texts = shell_texts(render(recipe, RESOLUTION))
+    for beginning in (
+        "# What every image has",
+        "#!/bin/bash\n# Give the notebook",
+        "# What steps share",
+    ):
+        assert any(text.startswith(beginning) for text in texts)
+
+
+def test_the_python_inside_a_script_is_python(recipe: Recipe) -> None:
+    text = render(recipe, RESOLUTION).text
+    found = dict(re.findall(r"^ *cat >(\S+\.py) <<'FILE'\n(.*?)^FILE$", text, re.MULTILINE | re.DOTALL))
+    assert {path.rpartition("/")[2] for path in found} == {"identity.py", "jupyter.py", "jupyter_server_config.py"}
+    for path, program in found.items():
+        compile(program, path, "exec")
+
+
+def test_checkpoints_are_the_steps_between_what_every_bake_does(recipe: Recipe) -> None:
+    script = render(recipe, RESOLUTION)
+    assert script.checkpoints == ("boot", "prepare", *(step.name for step in recipe.steps), "seal")
+
+
+def test_checkpoints_of_the_tests_are_their_names(recipe: Recipe) -> None:
+    tests = render_tests(recipe)
+    assert tests is not None
+    assert tests.checkpoints == ("boot", "user", "root")
+    assert re.search(r"^step 2 user notebook <<", tests.text, re.MULTILINE)
+    assert re.search(r"^step 3 root <<", tests.text, re.MULTILINE)
+
+
+def test_a_recipe_without_tests_has_no_script_for_them(recipe: Recipe) -> None:
+    assert render_tests(replace(recipe, tests=())) is None
+
+
+def test_the_same_recipe_gives_the_same_script(recipe: Recipe) -> None:
+    assert render(recipe, RESOLUTION) == render(recipe, RESOLUTION)
+
+
+def test_pins_are_installed_as_they_are(recipe: Recipe) -> None:
+    text = step_text(render(recipe, RESOLUTION), "packages")
+    assert "--no-deps \\\n  jupyterlab==4.5.0 \\\n  numpy==2.4.0\n" in text
+
+
+def test_files_of_packages_are_installed_by_their_hashes_and_commits_as_they_are(recipe: Recipe) -> None:
+    plum = "plum @ git+https://example.org/plum@0123abc"
+    pins = {"packages": ("apple==2.0", plum, "pear==1.0")}
+    hashes = {"apple==2.0": ("sha256:aa", "sha256:bb"), "pear==1.0": ("sha256:cc",), plum: ()}
+    text = step_text(render(recipe, Resolution(pins, RESOLUTION.refreshed, hashes)), "packages")
+    assert "<<'PINS'\napple==2.0 --hash=sha256:aa --hash=sha256:bb\npear==1.0 --hash=sha256:cc\nPINS\n" in text
+    assert "--no-deps --require-hashes --requirement=/opt/notebook/.pins.txt\n" in text
+    assert f"--no-deps \\\n  {shlex.quote(plum)}\n" in text
+
+
+def test_uv_itself_is_installed_by_the_hashes_of_our_own_lock(recipe: Recipe) -> None:
+    text = step_text(render(recipe, RESOLUTION), "packages")
+    assert re.search(r"<<'PINS'\nuv==\S+( --hash=sha256:[0-9a-f]{64})+\nPINS\n", text)
+
+
+def test_what_is_interpolated_is_quoted(recipe: Recipe) -> None:
+    script = render(recipe, RESOLUTION)
+    assert "'https://example.org/a?b=c&d='\"'\"''" in step_text(script, "model")
+    assert "'/opt/model of mine.bin'" in step_text(script, "model")
+    assert shlex.quote("/srv/it's here") in step_text(script, "notebook")
+    assert step_text(script, "inline") == """echo 'it'"'"'s; rm -rf /' ${#BASH_SOURCE[@]}\n"""
+    assert step_text(script, "own") == """echo 'it'"'"'s; rm -rf /' '{{.Other}}'\n"""
+
+
+def test_files_travel_with_mode_and_owner(recipe: Recipe) -> None:
+    found = re.search(r"<<'ARCHIVE'.*?\n(.*?)^ARCHIVE$", step_text(render(recipe, RESOLUTION), "files"), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    with tarfile.open(fileobj=io.BytesIO(b64decode(found[1]))) as tar:
+        members = {member.name: (oct(member.mode), member.uname, member.gname) for member in tar}
+        content = tar.extractfile("home/notebook/work/data/sub/b.csv")
+        assert content is not None
+        assert content.read() == b"3,4\n"
+    assert members == {
+        "home/notebook/work": ("0o755", "notebook", "notebook"),
+        "home/notebook/work/data": ("0o755", "notebook", "notebook"),
+        "home/notebook/work/data/a.csv": ("0o644", "notebook", "notebook"),
+        "home/notebook/work/data/sub": ("0o755", "notebook", "notebook"),
+        "home/notebook/work/data/sub/b.csv": ("0o644", "notebook", "notebook"),
+        "usr/local/bin/tool.sh": ("0o755", "root", "root"),
+        "etc/a b.csv": ("0o600", "root", "notebook"),
+    }
+
+
+def test_a_file_that_has_gone_since_is_told(recipe: Recipe) -> None:
+    (recipe.folder / "tool.sh").unlink()
+    with pytest.raises(RecipeError, match=r"tool\.sh"):
+        render(recipe, RESOLUTION)
+
+
+def test_a_boot_fills_in_its_nonce_in_two_halves(recipe: Recipe) -> None:
+    script = render(recipe, RESOLUTION)
+    filled = script.for_boot("0123456789abcdef" * 2, deadline_s=77, keep=True, done=3)
+    assert "\na='0123456789abcdef' b='0123456789abcdef' deadline_s='77' keep='1' reached='3'\n" in filled
+    assert "0123456789abcdef" * 2 not in filled
+    assert "@" not in filled.partition("\ntotal=")[0]
+
+
+def test_what_a_recipe_writes_never_learns_the_nonce() -> None:
+    script = frame("a test", [Part("one", "echo @NONCE_A@@NONCE_B@ @KEEP@ @DEADLINE_S@\n")], is_bake=True)
+    filled = script.for_boot("0123456789abcdef" * 2, deadline_s=0)
+    assert "echo @NONCE_A@@NONCE_B@ @KEEP@ @DEADLINE_S@\n" in filled
+
+
+def test_only_a_bake_has_what_is_for_a_builder(recipe: Recipe) -> None:
+    tests = render_tests(recipe)
+    assert tests is not None
+    for word in ("poweroff --force\n  fi", "journald", "@KEEP@", "run/build/env"):
+        assert word not in tests.text
+        assert word in render(recipe, RESOLUTION).text
+
+
+def digests(recipe: Recipe, resolution: Resolution = RESOLUTION, base: BaseImage = BASE) -> str:
+    return digest(render(recipe, resolution), render_tests(recipe), base)
+
+
+def test_the_digest_is_short_enough_for_a_label(recipe: Recipe) -> None:
+    assert re.fullmatch(rf"[0-9a-f]{{{DIGEST_LENGTH}}}", digests(recipe))
+
+
+def test_the_digest_changes_with_whatever_makes_another_image(recipe: Recipe) -> None:
+    before = digests(recipe)
+    found = [
+        digests(recipe, Resolution({"packages": ("jupyterlab==4.5.1",)}, RESOLUTION.refreshed)),
+        digests(recipe, Resolution(RESOLUTION.pins, "2026-02-02T03:04:05Z")),
+        digests(recipe, base=replace(BASE, id="base-5678")),
+        digests(replace(recipe, steps=recipe.steps[:-1])),
+        digests(replace(recipe, tests=recipe.tests[:-1])),
+        digests(replace(recipe, builder=replace(recipe.builder, disk_gb=20))),
+        digests(replace(recipe, machine=replace(recipe.machine, memory_mb=8192))),
+    ]
+    (recipe.folder / "data/a.csv").write_text("1,3\n")
+    found.append(digests(recipe))
+    assert len({before, *found}) == 1 + len(found)
+
+
+def test_the_digest_does_not_change_with_what_leaves_the_image_as_it_is(recipe: Recipe) -> None:
+    before = digests(recipe)
+    assert digests(replace(recipe, description="another", builder=replace(recipe.builder, cpus=8, memory_mb=999))) == before
+    (recipe.folder / "data/a.csv").touch()
+    assert digests(recipe) == before
+
+
+def test_a_script_that_is_too_large_for_a_cloud_is_told_with_its_size(recipe: Recipe) -> None:
+    script = render(recipe, RESOLUTION)
+    check_size(script, script.gzip_bytes)
+    with pytest.raises(InvalidError, match=f"takes {script.gzip_bytes} bytes compressed, and this cloud takes 1000") as raised:
+        check_size(script, 1000)
+    assert "fetch" in raised.value.next_step
+
+
+def test_our_largest_recipe_fits_the_smallest_limit_of_a_cloud() -> None:
+    """Compute Engine takes 256 KB in a value of metadata (cloud.google.com/compute/docs/metadata/setting-custom-metadata).
+
+    The hashes of packages alone, which nothing compresses, take some 5 KB: too much for 16 KiB of user data, as on EC2.
+    """
+    recipe = load("jupyter")
+    pins = tuple(f"some-package-{number}=={number}.{number * 7 % 10}.{number * 3 % 7}" for number in range(110))
+    hashes = {pin: (f"sha256:{hashlib.sha256(pin.encode()).hexdigest()}",) for pin in pins}
+    script = render(recipe, Resolution({"packages": pins}, RESOLUTION.refreshed, hashes))
+    check_size(script, 24_576)
+    assert len(script.text.encode()) < 256_000
+
+
+def test_a_step_whose_packages_are_all_there_already_installs_none(recipe: Recipe) -> None:
+    assert "uv pip install" not in step_text(render(recipe, Resolution({"packages": ()})), "packages")

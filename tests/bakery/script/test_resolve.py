@@ -1,0 +1,357 @@
+"""Resolving: uv itself, with packages from a folder in place of the network."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+from uv import find_uv_bin
+
+from bakery.errors import RecipeError
+from bakery.recipe.recipe import Base, Recipe, load
+from bakery.script.render import render
+from bakery.script.resolve import PYTHON_OF, Resolution, resolve
+from clouds.errors import BakehouseError, UsageError
+
+PACKAGES = {"apple": ("1.0", "2.0"), "banana": ("1.0", "1.5"), "cherry": ("1.0",)}
+NEEDS = {"cherry": ("apple",)}
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let uv find these packages and no others: a package index that is a folder."""
+    folder = tmp_path / "index"
+    for name, versions in PACKAGES.items():
+        for version in versions:
+            publish(folder, name, version)
+    for key, value in {"UV_DEFAULT_INDEX": folder.as_uri(), "UV_NO_CONFIG": "1"}.items():
+        monkeypatch.setenv(key, value)
+    return folder
+
+
+def publish(folder: Path, name: str, version: str, *, tag: str = "py3-none-any", content: str = "") -> Path:
+    """Write a wheel, and the page that lists the files of its package."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    info = f"{name}-{version}.dist-info"
+    needs = "".join(f"Requires-Dist: {need}\n" for need in NEEDS.get(name, ()))
+    path = folder / name / f"{name}-{version}-{tag}.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{name}.py", content)
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return _list(path)
+
+
+def publish_source(folder: Path, name: str, version: str) -> Path:
+    """Write the source of a package, which needs nothing to be built, and the page that lists its files."""
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    path = folder / name / f"{name}-{version}.tar.gz"
+    text = f"Metadata-Version: 2.2\nName: {name}\nVersion: {version}\n".encode()
+    with tarfile.open(path, "w:gz") as source:
+        for file in ("PKG-INFO", "pyproject.toml"):
+            entry = tarfile.TarInfo(f"{name}-{version}/{file}")
+            content = text if file == "PKG-INFO" else f'[project]\nname = "{name}"\nversion = "{version}"\n'.encode()
+            entry.size = len(content)
+            source.addfile(entry, io.BytesIO(content))
+    return _list(path)
+
+
+def _list(file: Path) -> Path:
+    files = sorted(path for path in file.parent.iterdir() if path.name != "index.html")
+    links = "".join(f'<a href="{path.name}">{path.name}</a>' for path in files)
+    (file.parent / "index.html").write_text(f"<!DOCTYPE html><html><body>{links}</body></html>")
+    return file
+
+
+def sha256(file: Path) -> str:
+    return f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
+def hash_of(index: Path, pin: str) -> str:
+    """Return the hash of the wheel of a pin."""
+    name, _, version = pin.partition("==")
+    return sha256(index / name / f"{name}-{version}-py3-none-any.whl")
+
+
+def repository(folder: Path) -> str:
+    """Make a repository that holds the source of `plum`, as a web server shows it; return its commit."""
+    folder.mkdir(parents=True)
+    (folder / "pyproject.toml").write_text('[project]\nname = "plum"\nversion = "1.0"\n')
+    for words in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--message=first"), ("update-server-info",)):
+        git(folder, *words)
+    commit = git(folder, "rev-parse", "HEAD")
+    for path in (folder / ".git").iterdir():  # bare, as it is served
+        path.rename(folder / path.name)
+    return commit
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ("-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false")
+    return subprocess.run(
+        ["git", "-C", folder, *who, *words], capture_output=True, text=True, check=True, timeout=30
+    ).stdout.strip()
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """Serve a folder on the loopback address; give its URL."""
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files and logs nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that it overrides
+        """Log nothing."""
+
+
+def user_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> Path:
+    """Let a user have a uv.toml."""
+    file = tmp_path / "config/uv/uv.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("UV_NO_CONFIG")
+    return file
+
+
+def recipe(tmp_path: Path, *steps: str) -> Recipe:
+    """Return a recipe with these steps, in TOML."""
+    body = "".join(f'[[steps]]\nname = "step-{number}"\n{step}\n' for number, step in enumerate(steps, 1))
+    (tmp_path / "fruit.toml").write_text(f'name = "fruit"\n{body}')
+    return load(tmp_path / "fruit.toml")
+
+
+def python(*packages: str) -> str:
+    return f"python = {{ packages = {list(packages)!r} }}"
+
+
+@pytest.mark.usefixtures("index")
+def test_every_package_has_a_version_also_those_that_come_along(tmp_path: Path) -> None:
+    found = resolve(recipe(tmp_path, python("cherry")), tmp_path / "kept", refresh=False)
+    assert (found.pins, found.refreshed) == ({"step-1": ("apple==2.0", "cherry==1.0")}, "")
+
+
+def test_each_package_comes_with_the_hashes_of_its_files(tmp_path: Path, index: Path) -> None:
+    found = resolve(recipe(tmp_path, python("cherry")), tmp_path / "kept", refresh=False)
+    assert found.hashes == {pin: (hash_of(index, pin),) for pin in ("apple==2.0", "cherry==1.0")}
+    assert resolve(recipe(tmp_path, python("cherry")), tmp_path / "kept", refresh=False) == found
+
+
+@pytest.mark.usefixtures("index")
+def test_what_an_older_release_has_kept_gets_hashes_and_stays_otherwise(tmp_path: Path, index: Path) -> None:
+    wanted = recipe(tmp_path, python("apple"))
+    first = resolve(wanted, tmp_path / "kept", refresh=False)
+    kept = json.loads((tmp_path / "kept/fruit.json").read_text())
+    del kept["hashes"]
+    (tmp_path / "kept/fruit.json").write_text(json.dumps(kept))
+    publish(index, "apple", "3.0")
+    assert resolve(wanted, tmp_path / "kept", refresh=False) == first
+
+
+def test_only_wheels_that_fit_a_builder_are_allowed_and_the_source_where_there_is_none(tmp_path: Path, index: Path) -> None:
+    source = publish_source(index, "plum", "1.0")
+    publish(index, "pear", "1.0", tag="cp313-cp313-win_amd64")
+    fitting = publish(index, "pear", "1.0", tag="cp313-cp313-manylinux_2_17_x86_64")
+    publish_source(index, "pear", "1.0")
+    found = resolve(recipe(tmp_path, python("plum", "pear")), tmp_path / "kept", refresh=False)
+    assert found.hashes == {"pear==1.0": (sha256(fitting),), "plum==1.0": (sha256(source),)}
+
+
+def test_requirement_that_is_a_web_address_has_a_hash_and_one_in_a_repository_its_commit(tmp_path: Path, index: Path) -> None:
+    commit = repository(tmp_path / "site/plum.git")
+    wheel = publish(tmp_path / "site", "melon", "1.0")
+    with serving(tmp_path / "site") as site:
+        there, plum = f"melon @ {site}/melon/{wheel.name}", f"plum @ git+{site}/plum.git"
+        found = resolve(recipe(tmp_path, python(there, plum, "apple")), tmp_path / "kept", refresh=False)
+    assert found.pins == {"step-1": ("apple==2.0", there, f"{plum}@{commit}")}
+    assert found.hashes == {"apple==2.0": (hash_of(index, "apple==2.0"),), there: (sha256(wheel),), f"{plum}@{commit}": ()}
+
+
+@pytest.mark.usefixtures("index")
+def test_file_of_this_computer_is_refused_with_its_step(tmp_path: Path) -> None:
+    wheel = publish(tmp_path / "mine", "melon", "1.0")
+    wanted = recipe(tmp_path, python("apple"), python(f"melon @ {wheel.as_uri()}"))
+    with pytest.raises(RecipeError, match=rf"step step-2: package melon: .*{wheel.name} is on this computer"):
+        resolve(wanted, tmp_path / "kept", refresh=False)
+
+
+SHAPES = """[pip]
+universal = true
+no-deps = true
+no-header = false
+no-annotate = false
+annotation-style = "line"
+emit-index-url = true
+emit-index-annotation = true
+emit-find-links = true
+emit-build-options = true
+emit-marker-expression = true
+generate-hashes = false
+no-strip-extras = true
+no-strip-markers = true
+output-file = "else.txt"
+custom-compile-command = "make"
+python-version = "3.9"
+python-platform = "windows"
+require-hashes = true
+only-binary = ["cherry"]
+"""
+
+
+@pytest.mark.usefixtures("index")
+def test_settings_of_uv_shape_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = resolve(recipe(tmp_path, python("cherry[red]")), tmp_path / "kept", refresh=False)
+    user_settings(tmp_path, monkeypatch, SHAPES)
+    for key, value in {"UV_CUSTOM_COMPILE_COMMAND": "make", "PIP_REQUIRE_HASHES": "1", "PIP_FIND_LINKS": "/nowhere"}.items():
+        monkeypatch.setenv(key, value)
+    assert resolve(recipe(tmp_path, python("cherry[red]")), tmp_path / "kept", refresh=True) == plain
+
+
+@pytest.mark.usefixtures("index")
+def test_settings_of_uv_that_leave_packages_out_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = user_settings(tmp_path, monkeypatch, '[pip]\nno-emit-package = ["apple"]\n')
+    with pytest.raises(UsageError) as refused:
+        resolve(recipe(tmp_path, python("cherry")), tmp_path / "kept", refresh=False)
+    assert refused.value.message == f"{file}: pip.no-emit-package: leaves apple out of every image (remove it)"
+    monkeypatch.setenv("UV_NO_CONFIG", "1")
+    assert resolve(recipe(tmp_path, python("cherry")), tmp_path / "kept", refresh=False).pins["step-1"][0] == "apple==2.0"
+
+
+@pytest.mark.usefixtures("index")
+def test_settings_of_uv_with_another_index_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path / "other", "melon", "7.0")
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    user_settings(tmp_path, monkeypatch, f'[[index]]\nurl = "{(tmp_path / "other").as_uri()}"\ndefault = true\n')
+    assert resolve(recipe(tmp_path, python("melon")), tmp_path / "kept", refresh=False).pins == {"step-1": ("melon==7.0",)}
+
+
+def install(script: str, target: Path) -> subprocess.CompletedProcess[str]:
+    """Install what a rendered step of a bake installs, into a folder."""
+    found = re.search(
+        r"^cat >/opt/notebook/.pins.txt <<'PINS'\n(.*?)^PINS\n.*(--no-deps --require-hashes)", script, re.MULTILINE | re.DOTALL
+    )
+    assert found
+    pins = target.with_name(".pins.txt")
+    pins.write_text(found[1])
+    command = [find_uv_bin(), "pip", "install", "--python", sys.executable, "--target", target, *found[2].split()]
+    return subprocess.run([*command, "--no-cache", "--requirement", pins], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_file_that_is_not_the_one_that_was_resolved_is_refused(tmp_path: Path, index: Path) -> None:
+    wanted = recipe(tmp_path, python("cherry"))
+    script = render(wanted, resolve(wanted, tmp_path / "kept", refresh=False)).text
+    good = install(script, tmp_path / "good")
+    assert good.returncode == 0, good.stderr
+    publish(index, "apple", "2.0", content="another file")
+    bad = install(script, tmp_path / "bad")
+    assert bad.returncode != 0
+    assert "hash mismatch" in bad.stderr.lower()
+    assert "apple" in bad.stderr
+
+
+@pytest.mark.usefixtures("index")
+def test_steps_are_resolved_together_and_each_gets_what_is_new(tmp_path: Path) -> None:
+    found = resolve(recipe(tmp_path, python("cherry"), python("apple<2", "banana")), tmp_path / "kept", refresh=False)
+    assert found.pins == {"step-1": ("apple==1.0", "cherry==1.0"), "step-2": ("banana==1.5",)}
+
+
+def test_what_is_kept_is_used_without_asking_anybody(tmp_path: Path, index: Path) -> None:
+    wanted = recipe(tmp_path, python("apple"))
+    first = resolve(wanted, tmp_path / "kept", refresh=False)
+    publish(index, "apple", "3.0")
+    assert resolve(wanted, tmp_path / "kept", refresh=False) == first
+    index.rename(tmp_path / "gone")
+    assert resolve(wanted, tmp_path / "kept", refresh=False) == first
+
+
+def test_refresh_resolves_anew(tmp_path: Path, index: Path) -> None:
+    wanted = recipe(tmp_path, python("apple"))
+    resolve(wanted, tmp_path / "kept", refresh=False)
+    publish(index, "apple", "3.0")
+    assert resolve(wanted, tmp_path / "kept", refresh=True).pins == {"step-1": ("apple==3.0",)}
+
+
+def test_another_package_leaves_the_others_as_they_were(tmp_path: Path, index: Path) -> None:
+    resolve(recipe(tmp_path, python("apple")), tmp_path / "kept", refresh=False)
+    publish(index, "apple", "3.0")
+    assert resolve(recipe(tmp_path, python("apple", "banana")), tmp_path / "kept", refresh=False).pins == {
+        "step-1": ("apple==2.0", "banana==1.5")
+    }
+
+
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize(("package", "told"), [("nosuch", "was not found"), ("banana>=9", "banana")])
+def test_a_package_that_does_not_exist_is_told_with_its_step(tmp_path: Path, package: str, told: str) -> None:
+    wanted = recipe(tmp_path, python("apple"), python(package))
+    with pytest.raises(RecipeError, match=rf"recipe fruit: step step-2: package {package[:6]}.*{told}"):
+        resolve(wanted, tmp_path / "kept", refresh=False)
+
+
+def test_versions_that_do_not_fit_together_are_told(tmp_path: Path, index: Path) -> None:
+    publish(index, "apple", "0.1")
+    with pytest.raises(RecipeError, match="step step-1: package apple"):
+        resolve(recipe(tmp_path, python("apple>1"), python("apple<1")), tmp_path / "kept", refresh=False)
+
+
+def test_an_index_that_does_not_answer_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_NO_CONFIG": "1", "UV_HTTP_RETRIES": "0"}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(BakehouseError, match="could not be looked up") as raised:
+        resolve(recipe(tmp_path, python("apple")), tmp_path / "kept", refresh=False)
+    assert not isinstance(raised.value, RecipeError)
+    assert "network" in raised.value.next_step
+
+
+def test_no_network_is_not_called_a_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in {"UV_OFFLINE": "1", "UV_NO_CONFIG": "1"}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(BakehouseError, match="could not be looked up") as raised:
+        resolve(recipe(tmp_path, python("apple")), tmp_path / "kept", refresh=False)
+    assert not isinstance(raised.value, RecipeError)
+
+
+def test_a_recipe_without_packages_needs_nobody(tmp_path: Path) -> None:
+    assert resolve(recipe(tmp_path, 'run = "true"'), tmp_path / "kept", refresh=False) == Resolution({})
+
+
+def test_apt_has_no_lock_so_that_the_time_of_the_last_refresh_counts(tmp_path: Path) -> None:
+    wanted = recipe(tmp_path, 'apt = ["git"]')
+    first = resolve(wanted, tmp_path / "kept", refresh=False)
+    assert first.refreshed
+    assert resolve(wanted, tmp_path / "kept", refresh=False) == first
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"needs": 1}'])
+@pytest.mark.usefixtures("index")
+def test_a_damaged_file_is_as_good_as_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/fruit.json").write_text(content)
+    assert resolve(recipe(tmp_path, python("apple")), tmp_path / "kept", refresh=False).pins == {"step-1": ("apple==2.0",)}
+
+
+def test_the_python_of_every_suite_is_known() -> None:
+    assert set(PYTHON_OF) == set(get_args(get_type_hints(Base)["suite"]))

@@ -1,0 +1,91 @@
+"""Debian's mirrors and apt's options, found in the files of this computer's apt."""
+
+from pathlib import Path
+
+import pytest
+
+from clouds.local.base.mirrors import Mirrors, apt_conf, apt_options, host_mirrors, mirrors, sources_list
+
+ONE_LINE = """
+# deb http://old.example/debian bookworm main
+deb [arch=amd64 signed-by=/usr/share/keyrings/x.gpg] http://m.example/debian/ bookworm main contrib
+deb-src http://src.example/debian bookworm main
+deb https://s.example/debian-security bookworm-security main
+"""
+DEB822 = """
+# a comment
+Types: deb deb-src
+URIs: http://m.example/debian
+Suites: trixie trixie-updates
+# in between
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://s.example/debian-security/
+Suites: trixie-security
+Components: main non-free-firmware
+"""
+
+
+@pytest.mark.parametrize("text", [ONE_LINE, DEB822])
+def test_mirrors_are_found_in_either_kind_of_file(text: str) -> None:
+    found = mirrors([text])
+    assert found.debian == "http://m.example/debian"
+    assert found.security.endswith("://s.example/debian-security")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "deb https://apt.example bookworm main",
+        "deb https://download.example/linux/debian bookworm stable",
+        "deb http://archive.example/ubuntu noble main",
+        "deb file:/srv/debian bookworm main",
+        "deb cdrom:[Debian]/ bookworm main",
+    ],
+)
+def test_other_archives_are_not_mirrors_of_debian(line: str) -> None:
+    assert mirrors([line]) == Mirrors()
+
+
+def test_stanza_that_is_not_enabled_does_not_count() -> None:
+    assert mirrors([DEB822.replace("Types: deb\n", "Types: deb\nEnabled: no\n")]) == Mirrors("http://m.example/debian", "")
+
+
+def test_list_of_mirrors_in_a_file_is_followed(tmp_path: Path) -> None:
+    listed = tmp_path / "debian.list"
+    listed.write_text("https://first.example/debian\nhttps://second.example/debian\n")
+    assert mirrors([f"deb mirror+file:{listed} trixie main"]).debian == "https://first.example/debian"
+
+
+def test_this_computer_always_knows_mirrors() -> None:
+    found = host_mirrors()
+    assert found.debian.startswith("http")
+    assert found.security.startswith("http")
+
+
+def test_sources_have_the_updates_and_the_security_suite() -> None:
+    lines = sources_list(Mirrors("http://m.example/debian", "http://s.example/debian-security"), "trixie").splitlines()
+    assert [line.split()[-3:] for line in lines] == [
+        ["http://m.example/debian", "trixie", "main"],
+        ["http://m.example/debian", "trixie-updates", "main"],
+        ["http://s.example/debian-security", "trixie-security", "main"],
+    ]
+
+
+def test_proxies_and_certificates_are_picked_out_of_apts_options() -> None:
+    dump = """APT "";
+Acquire::http::Proxy "http://p.example:3142";
+Acquire::https::Proxy::m.example "DIRECT";
+Acquire::https::CAInfo "/etc/ours.crt";
+Acquire::http::User-Agent-Non-Interactive "true";
+Acquire::Languages "none";
+"""
+    options = apt_options(dump)
+    assert options == {
+        "Acquire::http::Proxy": "http://p.example:3142",
+        "Acquire::https::Proxy::m.example": "DIRECT",
+        "Acquire::https::CAInfo": "/etc/ours.crt",
+    }
+    assert apt_options(apt_conf(options)) == options

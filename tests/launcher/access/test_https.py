@@ -1,0 +1,117 @@
+"""A notebook that is open with TLS: its certificate is told on the console, pinned, and the only one that is accepted."""
+
+from pathlib import Path
+
+import pytest
+
+from clouds.driver import Wishes
+from clouds.errors import CloudError, TimedOutError, UsageError
+from clouds.home import home
+from clouds.ledger import Ledger
+from launcher.access.identity import certificate
+from launcher.access.notebook import Session, answers
+from launcher.launch import Launched, LaunchOptions, launch
+from launcher.machines import delete, machines, notebook_url
+from launcher.power import start, stop
+from tests import fake_services
+from tests.fake_remote import RemoteCloud
+from tests.fake_world import Machine
+
+OPTIONS = LaunchOptions(name="one", wishes=Wishes(https_port=8443))
+OTHER = "AA:" * 31 + "AA"
+
+
+@pytest.fixture
+def one(remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path) -> Launched:
+    """Launch a machine `one` whose notebook is open with TLS."""
+    return launch(remote, ledger, OPTIONS)
+
+
+def machine(remote: RemoteCloud) -> Machine:
+    return remote.world.machines["one"]
+
+
+def test_notebook_answers_with_tls_and_no_tunnel_is_opened(remote: RemoteCloud, one: Launched, far_ssh: Path) -> None:
+    assert one.url == f"https://127.0.0.1:{remote.address('one', 8443).port}/"
+    assert answers(one.url, fingerprint=one.certificate)
+    assert not (far_ssh / "ssh.calls").exists()
+
+
+def test_fingerprint_comes_from_the_console_and_is_pinned(remote: RemoteCloud, one: Launched) -> None:
+    assert one.certificate == fake_services.certificate().fingerprint
+    assert certificate(home(), "faraway", "one") == one.certificate
+    assert one.to_json()["certificate"] == one.certificate
+    assert (home() / "ssh/certificates/faraway/one").stat().st_mode & 0o777 == 0o600
+
+
+def test_machine_is_told_to_open_its_front_and_the_cloud_its_port(remote: RemoteCloud, one: Launched) -> None:
+    assert (machine(remote).facts["HTTPS_PORT"], machine(remote).facts["HTTPS_ADDRESS"]) == ("8443", "one")
+    assert machine(remote).spec.wishes.https_port == 8443
+
+
+def test_another_certificate_is_refused_before_anything_is_sent(one: Launched) -> None:
+    assert one.url and one.password
+    with pytest.raises(CloudError, match="shows another certificate") as raised:
+        Session(one.url, fingerprint=OTHER).post("/login", {"password": one.password})
+    assert raised.value.next_step
+
+
+def test_no_certificate_at_all_is_trusted_without_a_fingerprint(one: Launched) -> None:
+    assert one.url
+    with pytest.raises(CloudError, match="shows another certificate"):
+        answers(one.url)
+
+
+def test_launch_at_whose_address_somebody_else_answers_fails_at_once_and_leaves_nothing(
+    remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path
+) -> None:
+    def tell_another() -> None:
+        told = fake_services.certificate().fingerprint
+        machine(remote).console = machine(remote).console.replace(told.encode(), OTHER.encode())
+
+    remote.fault("boot", when="after", error=tell_another)
+    with pytest.raises(CloudError, match="shows another certificate"):
+        launch(remote, ledger, OPTIONS)
+    assert remote.world.machines == {}
+    assert not (home() / "ssh/certificates/faraway/one").exists()
+
+
+def test_machine_that_tells_no_certificate_is_not_trusted(remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path) -> None:
+    def tell_none() -> None:
+        remote.slowness = 0.001
+        machine(remote).console = machine(remote).console.replace(b"fact certificate", b"fact nothing")
+
+    remote.fault("boot", when="after", error=tell_none)
+    with pytest.raises(TimedOutError, match="the fingerprint of its certificate"):
+        launch(remote, ledger, OPTIONS)
+
+
+def test_machines_and_open_show_the_url(remote: RemoteCloud, one: Launched) -> None:
+    assert [view.url for view in machines(remote)] == [one.url]
+    assert notebook_url(remote, "one") == one.url
+
+
+def test_started_machine_is_open_again_and_its_certificate_known(remote: RemoteCloud, one: Launched) -> None:
+    stop(remote, "one")
+    (home() / "ssh/certificates/faraway/one").unlink()
+    assert start(remote, "one").url == one.url
+    assert certificate(home(), "faraway", "one") == one.certificate
+
+
+def test_certificate_of_a_machine_that_is_gone_is_forgotten(remote: RemoteCloud, ledger: Ledger, one: Launched) -> None:
+    delete(remote, ledger, "one")
+    with pytest.raises(CloudError, match="does not know its certificate"):
+        certificate(home(), "faraway", "one")
+
+
+def test_image_without_a_notebook_has_nothing_to_open(remote: RemoteCloud, ledger: Ledger, minimal: str) -> None:
+    with pytest.raises(UsageError, match="--https is for a notebook"):
+        launch(remote, ledger, LaunchOptions(recipe="minimal", wishes=Wishes(https_port=443)))
+
+
+@pytest.mark.parametrize("port", [22, 8888])
+def test_port_that_something_else_on_the_machine_has_is_refused(
+    remote: RemoteCloud, ledger: Ledger, jupyter: str, port: int
+) -> None:
+    with pytest.raises(UsageError, match="is in use inside the machine"):
+        launch(remote, ledger, LaunchOptions(wishes=Wishes(https_port=port)))

@@ -1,0 +1,80 @@
+import pytest
+
+from clouds.errors import UsageError
+from launcher.command.flags import Flag, Positional, Values, Verb, hours, positive, read, text
+from launcher.command.terminal import Terminal
+
+
+def _run(_values: Values, _terminal: Terminal) -> int:
+    return 0
+
+
+VERB = Verb(
+    "brew",
+    "Brew.",
+    _run,
+    (Positional("pot", "which pot"),),
+    (Flag("memory-mb", "memory", positive, default=512), Flag("lifetime-h", "hours", hours), Flag("json", "JSON", parse=None)),
+)
+TYPED = {"pot": "red", "memory_mb": None, "lifetime_h": None, "json": False}
+
+
+def test_what_was_not_typed_has_its_default() -> None:
+    assert read(VERB, TYPED) == {"command": (), "pot": "red", "memory_mb": 512, "lifetime_h": None, "json": False}
+
+
+def test_what_was_typed_is_parsed() -> None:
+    values = read(VERB, TYPED | {"memory_mb": "2048", "lifetime_h": "0.5", "json": True})
+    assert (values["memory_mb"], values["lifetime_h"], values["json"]) == (2048, 0.5, True)
+
+
+def test_a_bad_value_is_told_with_where_what_and_what_instead() -> None:
+    with pytest.raises(UsageError) as refused:
+        read(VERB, TYPED | {"memory_mb": "two"})
+    assert refused.value.message == "--memory-mb: 'two' is not a whole number (write a number such as 2)"
+
+
+def test_an_empty_positional_is_refused_by_its_name() -> None:
+    with pytest.raises(UsageError, match="pot: '' is empty"):
+        read(VERB, TYPED | {"pot": ""})
+
+
+def test_a_command_is_refused_by_a_verb_that_takes_none() -> None:
+    with pytest.raises(UsageError, match="takes no command"):
+        read(VERB, TYPED, ["ls"])
+
+
+def test_a_verb_that_takes_a_command_gets_its_words() -> None:
+    verb = Verb("ssh", "Shell.", _run, takes_command=True)
+    assert read(verb, {}, ["ls", "a b"])["command"] == ("ls", "a b")
+
+
+@pytest.mark.parametrize("typed", ["", "0", "-1", "1.5", "1e3", "٣", "0x10", " 2", "2 ", "9" * 30, "two", "nan"])
+def test_only_whole_numbers_of_1_or_more_are_positive(typed: str) -> None:
+    with pytest.raises(ValueError, match="write"):
+        positive(typed)
+
+
+@pytest.mark.parametrize(("typed", "value"), [("1", 1), ("007", 7), ("4096", 4096)])
+def test_whole_numbers_are_read(typed: str, value: int) -> None:
+    assert positive(typed) == value
+
+
+@pytest.mark.parametrize("typed", ["", "-1", "nan", "inf", "1e9", "a day", "1,5", ".5", "1."])
+def test_only_plain_numbers_are_hours(typed: str) -> None:
+    with pytest.raises(ValueError, match="write"):
+        hours(typed)
+
+
+@pytest.mark.parametrize(("typed", "value"), [("0", 0.0), ("24", 24.0), ("0.01", 0.01)])
+def test_hours_are_read(typed: str, value: float) -> None:
+    assert hours(typed) == value
+
+
+def test_a_flag_whose_name_python_keeps_for_itself_has_a_key_all_the_same() -> None:
+    assert (Flag("from", "help").key, Flag("layers-gb", "help").key) == ("from_", "layers_gb")
+
+
+def test_blank_text_is_refused() -> None:
+    with pytest.raises(ValueError, match="is empty"):
+        text(" ")

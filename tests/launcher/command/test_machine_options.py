@@ -1,0 +1,89 @@
+import pytest
+
+from clouds.driver import End, Wishes
+from clouds.errors import UsageError
+from clouds.ledger import Ledger
+from launcher.command.flags import Values, end, port, read
+from launcher.command.machine_options import PLACE_FLAGS, SOURCE, check_granted, given, wishes
+from launcher.command.verbs import VERBS
+from launcher.launch import LaunchOptions, launch
+from tests.fake_cloud import FakeCloud
+
+(LAUNCH,) = (verb for verb in VERBS if verb.name == "launch")
+
+
+def values(**typed: str | bool) -> Values:
+    """Return the values of a launch with these flags."""
+    nothing: dict[str, str | bool | None] = {flag.key: False if flag.parse is None else None for flag in LAUNCH.flags}
+    return read(LAUNCH, nothing | typed)
+
+
+def test_without_flags_nothing_is_wished_for() -> None:
+    assert wishes(values()) == Wishes()
+    assert given(values(), (*PLACE_FLAGS, SOURCE)) == {}
+
+
+def test_each_flag_is_a_wish() -> None:
+    typed = {"type": "big-8", "disk_type": "fast", "static_ip": "mine", "on_preempt": "delete", "port": "8443"}
+    wished = wishes(values(**typed, spot=True, https=True))
+    expected = Wishes(machine_type="big-8", spot=True, on_preempt=End.DELETE, disk_type="fast", static_ip="mine", https_port=8443)
+    assert wished == expected
+    assert wishes(values(no_public_ip=True)).no_public_ip
+
+
+def test_https_is_on_its_usual_port_unless_told() -> None:
+    assert wishes(values(https=True)).https_port == 443
+
+
+def test_where_a_machine_runs_is_a_setting() -> None:
+    typed = {"zone": "z", "region": "r", "network": "n", "subnet": "s", "source": "203.0.113.7/32"}
+    assert given(values(**typed), (*PLACE_FLAGS, SOURCE)) == typed
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ({"port": "8443"}, "--port: is the port of --https"),
+        ({"on_preempt": "delete"}, "--on-preempt: is for machines that can be taken back"),
+        ({"type": "big-8", "cpus": "2"}, "--type: takes the place of --cpus and --memory-mb"),
+        ({"no_public_ip": True, "static_ip": "mine"}, "--static-ip: is a public address"),
+    ],
+)
+def test_flags_that_make_no_sense_together_are_refused(typed: dict[str, str | bool], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        wishes(values(**typed))
+
+
+@pytest.mark.parametrize("typed", ["", "0", "65536", "https", "-1", "8443 "])
+def test_what_is_no_port_is_refused(typed: str) -> None:
+    with pytest.raises(ValueError, match="write a number"):
+        port(typed)
+
+
+def test_a_machine_that_is_taken_back_is_stopped_or_deleted_and_nothing_else() -> None:
+    assert {end("stop"), end("delete")} == set(End)
+    with pytest.raises(ValueError, match="write stop or delete"):
+        end("suspend")
+
+
+def test_every_wish_that_a_cloud_does_not_grant_is_refused_before_anything_is_made(
+    fake: FakeCloud, ledger: Ledger, jupyter: str
+) -> None:
+    fake.grants = frozenset({"disk_type"})
+    options = LaunchOptions(wishes=Wishes(spot=True, disk_type="fast", https_port=443))
+    with pytest.raises(UsageError) as raised:
+        launch(fake, ledger, options)
+    assert raised.value.message.splitlines() == [
+        "--spot: the cloud fake has no such machines (leave it out, or choose another --cloud)",
+        "--https: the cloud fake has no need of it: its notebooks answer here (leave it out, or choose another --cloud)",
+    ]
+    assert (fake.world.machines, ledger.entries("fake")) == ({}, [])
+
+
+def test_for_each_wish_it_is_known_what_to_say(fake: FakeCloud) -> None:
+    wished = Wishes(
+        machine_type="x", spot=True, on_preempt=End.DELETE, disk_type="x", static_ip="x", no_public_ip=True, https_port=1
+    )
+    with pytest.raises(UsageError) as raised:
+        check_granted(fake, wished)
+    assert len(raised.value.message.splitlines()) == 7
