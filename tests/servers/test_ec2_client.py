@@ -10,8 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.servers.ec2 import serve
 from tests.servers.ec2_asking import base, client, machine
+
+pytestmark = pytest.mark.server
 
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.servers.ec2_asking import STATE_S, boot, launch, refusal
 from tests.servers.vm import READ, ScriptedVms
+
+pytestmark = pytest.mark.server
 
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2

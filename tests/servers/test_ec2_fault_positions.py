@@ -10,6 +10,8 @@ import pytest
 from tests.servers.ec2 import internal_error
 from tests.servers.ec2_asking import KEY, STATE_S, base, boot, image, machine, refused
 
+pytestmark = pytest.mark.server
+
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2
 

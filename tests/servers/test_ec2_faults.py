@@ -21,6 +21,8 @@ from tests.servers.ec2 import (
 )
 from tests.servers.ec2_asking import ask, client, launch, machine, refusal, refused
 
+pytestmark = pytest.mark.server
+
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2
 

@@ -10,6 +10,8 @@ from tests.servers.ec2 import LateError
 from tests.servers.ec2_asking import STATE_S, boot, image, launch, refusal, refused, shown, state
 from tests.servers.vm import OFF, ScriptedVms, Step, Vm, VmError
 
+pytestmark = pytest.mark.server
+
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2
 

@@ -11,6 +11,8 @@ import pytest
 from tests.servers.ec2 import serve
 from tests.servers.ec2_asking import NOW, STATE_S, boot, client, launch, machine, refusal, refused, shown
 
+pytestmark = pytest.mark.server
+
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2
 

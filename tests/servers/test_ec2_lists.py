@@ -8,6 +8,8 @@ import pytest
 
 from tests.servers.ec2_asking import STATE_S, ask, boot, image, launch, machine, refusal, refused, state
 
+pytestmark = pytest.mark.server
+
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2
 

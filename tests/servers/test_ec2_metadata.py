@@ -12,6 +12,8 @@ from tests.servers.ec2.metadata import MetadataServer
 from tests.servers.ec2_asking import KEY, boot, launch
 from tests.servers.vm import ScriptedVms, Step, Vm
 
+pytestmark = pytest.mark.server
+
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.servers.ec2_asking import KEY, STATE_S, boot, client, launch, refusal, refused, shown
+
+pytestmark = pytest.mark.server
 
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2

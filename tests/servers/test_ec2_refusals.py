@@ -11,6 +11,8 @@ from tests.servers.ec2 import serve
 from tests.servers.ec2_asking import IMAGE_S, KEY, NOW, STATE_S, ask, base, boot, client, image, launch, machine
 from tests.servers.ec2_wrong import TABLE, Wrong
 
+pytestmark = pytest.mark.server
+
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2
 

@@ -12,6 +12,8 @@ import pytest
 from tests.servers.ec2 import serve
 from tests.servers.ec2_asking import NOW, ask, base, client, launch, refusal, refused
 
+pytestmark = pytest.mark.server
+
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2
 

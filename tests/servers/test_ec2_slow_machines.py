@@ -11,6 +11,8 @@ from tests.servers.ec2 import serve
 from tests.servers.ec2_asking import IMAGE_S, NOW, STATE_S, client, launch, shown, state
 from tests.servers.vm import Done, ScriptedVms, Vm, VmError
 
+pytestmark = pytest.mark.server
+
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2
 

@@ -10,6 +10,8 @@ import pytest
 from tests.servers.ec2_asking import STATE_S, boot, launch, machine, refusal, refused, shown, state
 from tests.servers.vm import OFF, ScriptedVms
 
+pytestmark = pytest.mark.server
+
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.servers.ec2 import LateError
 from tests.servers.ec2_asking import IMAGE_S, STATE_S, boot, refusal, refused
 from tests.servers.vm import ScriptedVms
+
+pytestmark = pytest.mark.server
 
 if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2
