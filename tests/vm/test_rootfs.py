@@ -25,7 +25,7 @@ pytestmark = pytest.mark.vm
 WAITING = """
 import sys
 from pathlib import Path
-from clouds.local import rootfs
+from clouds.local.base import rootfs
 script = rootfs.REMOVE_TREE + "mkdir tree; touch tree/begun; sleep 60"
 with open("/dev/null", "r+b") as null:
     rootfs.in_namespace(["sh", "-c", script], Path(sys.argv[1]), null, null)
