@@ -31,14 +31,17 @@ from clouds.local.host import network
 from clouds.local.host.command import as_cloud_errors
 from clouds.local.host.installing import ensure_tools
 from clouds.local.host.programs import check_computer, which
-from clouds.local.images import MEMORY, Images
+from clouds.local.images import Images
 from clouds.local.layers import Layers
 from clouds.local.machines import Machines
+from clouds.local.memory import trust
+from clouds.local.memory.fit import difference, shape
+from clouds.local.memory.freeze import MEMORY, freeze
 from clouds.local.store import Store
-from clouds.local.vm import console, memory, qemu
+from clouds.local.vm import console, qemu
 from clouds.local.vm.accelerator import Accelerator, Choice, choose
+from clouds.local.vm.orders import give_order, order
 from clouds.local.vm.record import new_record, read_record
-from clouds.local.vm.resume import give_order, order
 from clouds.local.vm.scope import logout_notices
 from clouds.local.vm.sockets import DISK_S
 
@@ -171,13 +174,13 @@ class LocalCloud:
         ensure_tools(self._store.folder, _say_nothing)
         with self._told():
             asleep = self._store.image(spec.source) / MEMORY
-            memory.check(asleep)
+            trust.check(asleep)
             self._machines.create(spec, self.accelerator, asleep)
         return Ticket("restore", Kind.MACHINE, spec.name)
 
     def memory_bytes(self, image: str) -> int:
         """Return what the memory of an image occupies."""
-        return memory.size_bytes(self._store.images / image / MEMORY)
+        return trust.size_bytes(self._store.images / image / MEMORY)
 
     def layers(self) -> list[Layer]:
         """Return the layers that are kept."""
@@ -309,7 +312,7 @@ class LocalCloud:
         if record is None:
             raise NotFoundError(f"machine {ticket.name}: there is none", next_step="See: ./inv machines")
         if ticket.verb == "freeze":
-            self._images.keep_memory(record, self.accelerator)
+            freeze(self._store, record, self.accelerator)
         elif ticket.verb == "keep-layer":
             note = partial(self._machines.put_on, ticket.name)
             self._layers.keep(record, self.accelerator, **json.loads(ticket.operation), note=note)
@@ -318,7 +321,7 @@ class LocalCloud:
         return True
 
     def _difference(self, spec: BootSpec, folder: Path) -> str:
-        return memory.difference(folder, memory.shape(new_record(spec, created_at=0), self.accelerator))
+        return difference(folder, shape(new_record(spec, created_at=0), self.accelerator))
 
     @contextmanager
     def _there(self, machine: str) -> Iterator[Path]:

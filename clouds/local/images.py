@@ -12,20 +12,15 @@ from typing import Any
 from clouds.driver import Kind, Resource, State
 from clouds.errors import ConflictError, InvalidError, NotFoundError
 from clouds.local.base.esp import take_boot_files
-from clouds.local.disk.overlays import freeze, put_on
+from clouds.local.disk.overlays import freeze
 from clouds.local.host import files
 from clouds.local.host.command import free_bytes, full_disk
 from clouds.local.store import MANIFEST, Store, visible
-from clouds.local.vm import memory, qemu
-from clouds.local.vm.accelerator import Accelerator
+from clouds.local.vm import qemu
 from clouds.local.vm.record import MachineRecord
-from clouds.local.vm.sockets import DISK_S, qmp
 from clouds.names import PROJECT
 from clouds.partial import partial_folder, sweep
-from clouds.waiter import until
 
-MEMORY = "memory"
-"""The folder, in that of an image, with the memory of a machine that has booted from it."""
 _SPARE_BYTES = 64 * 2**20
 _FILES = "files"
 
@@ -56,37 +51,6 @@ class Images:
             files.keep(self.store.images)
         finally:
             files.remove_folder(folder)
-
-    def keep_memory(self, record: MachineRecord, accelerator: Accelerator) -> None:
-        """Give an image the memory of the machine that was booted from it and waits, its disk at rest; end that machine."""
-        machine, image = self.store.machine(record.name), self.store.image(record.source)
-        sweep(image)
-        folder = partial_folder(image, f"new-{MEMORY}")  # another name than that of the old one as it goes
-        try:
-            qmp(machine, "stop")
-            machine_type = memory.save(machine, folder, is_mapped=True)
-            qmp(machine, "quit")
-            until(lambda: not qemu.is_alive(machine), what=f"the end of QEMU of {record.name}", timeout_s=DISK_S)
-            (machine / record.disk).rename(folder / qemu.DISK)
-            put_on(folder / qemu.DISK, f"../{qemu.DISK}")
-            (folder / qemu.DISK).chmod(0o444)
-            memory.seal(folder, memory.shape(record, accelerator), machine_type, is_hashed=True)
-            files.keep(folder)
-            with self.store.locked():
-                self._check_unused(image, besides=record.name)
-                files.discard(image / MEMORY)
-                folder.rename(image / MEMORY)
-        finally:
-            files.remove_folder(folder)
-
-    def _check_unused(self, image: Path, *, besides: str) -> None:
-        """Raise ConflictError while the disk of a machine depends on the memory that an image has."""
-        others = [user for user in self.store.users(image.name) if user != f"machine {besides}"]
-        if others and (image / MEMORY).is_dir():
-            raise ConflictError(
-                f"image {image.name}: {', '.join(others)} depends on its saved memory",
-                next_step="Delete it, then bake again: the memory is saved anew.",
-            )
 
     def remove(self, name: str) -> None:
         """Remove an image. ConflictError while something overlays it."""

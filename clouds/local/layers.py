@@ -1,7 +1,8 @@
 """Layers: the disk and memory of a builder at a checkpoint, kept to start other builders from.
 
-A layer is a folder with disk.qcow2, which overlays that of the layer before it or the base, the memory of that instant (see
-`memory`) and layer.json. The builder goes on with an overlay on it. Each has an id of its own: two bakes may make equal ones.
+A layer is a folder with disk.qcow2, which overlays that of the layer before it or the base, the memory of that instant
+(`clouds.local.memory`) and layer.json. The builder continues on an overlay of it. Each has its own id: two
+bakes may make equal ones.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from clouds.errors import BakeError, CloudError
 from clouds.local.base.esp import BOOT_FILES
 from clouds.local.disk.overlays import make_overlay, virtual_bytes
 from clouds.local.host import files
+from clouds.local.memory import transport, trust
+from clouds.local.memory.fit import shape
 from clouds.local.store import LAYER, Store, visible
-from clouds.local.vm import memory, qemu
+from clouds.local.vm import qemu
 from clouds.local.vm.accelerator import Accelerator
 from clouds.local.vm.record import MachineRecord
 from clouds.local.vm.sockets import qmp
@@ -73,7 +76,7 @@ class Layers:
                 os.link(machine / name, folder / name)
             try:
                 qmp(machine, "stop")
-                machine_type = memory.save(machine, folder)
+                machine_type = transport.save(machine, folder)
             finally:
                 qmp(machine, "cont")
             # QEMU let go of the disk when it had saved the memory, and took it again with `cont`. The guest's root filesystem is
@@ -82,10 +85,10 @@ class Layers:
             with _at_all_costs(record.name):
                 qmp(machine, "blockdev-snapshot-sync", snapshot)
                 os.link(machine / record.disk, folder / qemu.DISK)
-                memory.seal(folder, memory.shape(record, accelerator), machine_type)
-                shape = {"cpus": record.cpus, "memory_mb": record.memory_mb}
+                trust.seal(folder, shape(record, accelerator), machine_type)
                 kept = {"key": key, "parent": parent, "step": step, "own": own, "source": record.source, "used_at": time.time()}
-                files.write_json(folder / LAYER, {**kept, **shape})
+                size = {"cpus": record.cpus, "memory_mb": record.memory_mb}
+                files.write_json(folder / LAYER, {**kept, **size})
                 files.keep(folder)
                 note(layer, overlay)  # first: no moment may be in which nobody seems to need the layer
                 folder.rename(self.store.layers / layer)
@@ -97,7 +100,7 @@ class Layers:
         """Say whether a layer and all that it lies on are whole."""
         while folder := self.store.layer(name):
             kept = files.read_json(folder / LAYER)
-            if kept is None or not kept.keys() >= _NEEDED or not memory.is_whole(folder):  # or of an earlier release
+            if kept is None or not kept.keys() >= _NEEDED or not trust.is_whole(folder):  # or of an earlier release
                 return False
             name = str(kept["source"])
         return self.store.is_there(name)

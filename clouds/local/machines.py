@@ -15,12 +15,15 @@ from clouds.local.base.esp import boot_arguments, link_boot_files, take_boot_fil
 from clouds.local.base.host_environment import build_archive, build_files, host_settings
 from clouds.local.disk.overlays import make_overlay
 from clouds.local.host import files
+from clouds.local.memory.fit import booting, difference, next_start, shape
+from clouds.local.memory.resume import advice, resume
+from clouds.local.memory.suspend import SUSPENDED, boot_anyway, check_not_being_suspended, suspend, unpause
 from clouds.local.store import LOCK_S, Store, visible
-from clouds.local.vm import memory, qemu
+from clouds.local.vm import qemu
 from clouds.local.vm.accelerator import KNOWN, Accelerator, word
+from clouds.local.vm.ports import open_ports
 from clouds.local.vm.record import (
     MachineRecord,
-    from_memory,
     is_broken,
     new_record,
     read_record,
@@ -28,7 +31,6 @@ from clouds.local.vm.record import (
     write_facts,
     write_record,
 )
-from clouds.local.vm.resume import SUSPENDED, advice, boot_anyway, check_not_being_suspended, go_on, open_ports, suspend, wake
 from clouds.local.vm.scope import scope_command
 from clouds.local.vm.sockets import DISK_S, Agent, Orders, qmp
 from clouds.locks import locked
@@ -66,7 +68,7 @@ class Machines:
         source = self.store.source(spec.source)
         folder = partial_folder(self.store.machines, spec.name)
         try:
-            record = from_memory(new_record(spec, created_at=time.time()), self.store.machines / spec.name, asleep)
+            record = next_start(new_record(spec, created_at=time.time()), self.store.machines / spec.name, asleep)
             write_record(folder, record)
             write_facts(folder, record.facts)
             write_private(folder / "script", spec.script)
@@ -97,17 +99,17 @@ class Machines:
                     self._change(folder, lambda record: with_facts(record, facts, deadline_s=deadline_s))
                     qemu.renew_deadline(folder, deadline_s)
                 if not record.memory:  # else it is about to go on from there: see `is_up`
-                    go_on(folder)
+                    unpause(folder)
                 return
             (folder / _STOPPING).unlink(missing_ok=True)
             asleep = folder / SUSPENDED if (folder / SUSPENDED).is_dir() else None
-            if asleep and (why := memory.difference(asleep, memory.shape(record, accelerator), any_qemu=True)):
+            if asleep and (why := difference(asleep, shape(record, accelerator), any_qemu=True)):
                 raise InvalidError(
                     f"machine {name}: it cannot go on from its memory: {why}",
                     next_step=boot_anyway(name),
                 )
             record = self._change(
-                folder, lambda record: from_memory(with_facts(record, facts, deadline_s=deadline_s), folder, asleep)
+                folder, lambda record: next_start(with_facts(record, facts, deadline_s=deadline_s), folder, asleep)
             )
             write_facts(folder, record.facts)
             if not asleep:
@@ -125,7 +127,7 @@ class Machines:
         check_not_being_suspended(folder)
         files.discard(folder / SUSPENDED)
         sweep(folder)
-        suspend(folder, record, memory.shape(record, KNOWN.get(record.runs_on, accelerator)))
+        suspend(folder, shape(record, KNOWN.get(record.runs_on, accelerator)))
 
     def is_up(self, name: str, accelerator: Accelerator) -> bool:
         """Say whether a machine that was started runs. Raises what QEMU said when it could not."""
@@ -247,7 +249,7 @@ class Machines:
     def _wake(self, folder: Path, record: MachineRecord, accelerator: Accelerator) -> None:
         """Let a machine go on from its memory. A builder that does not boots from the disk of its layer instead."""
         try:
-            awake = wake(folder, record)
+            awake = resume(folder, record)
         except RestoreError as error:
             self._end(folder)
             error.next_step = advice(record)
@@ -255,13 +257,13 @@ class Machines:
                 raise
             self._boot_instead(folder, record, accelerator)
             return
-        self._change(folder, lambda now: from_memory(replace(now, forwards=awake.forwards), folder, None))
+        self._change(folder, lambda now: booting(replace(now, forwards=awake.forwards)))
 
     def _boot_instead(self, folder: Path, record: MachineRecord, accelerator: Accelerator) -> None:
         (folder / record.disk).unlink()
         make_overlay(folder / record.disk, self.store.source(record.source) / qemu.DISK, size_bytes=record.disk_bytes)
         take_boot_files(folder / record.disk, folder)
-        self._change(folder, lambda now: from_memory(now, folder, None))
+        self._change(folder, booting)
         self._spawn(folder, accelerator)
 
     def _end(self, folder: Path) -> None:

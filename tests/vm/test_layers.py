@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from clouds.errors import TimedOutError
+from clouds.local.memory import trust
+from clouds.local.memory.transport import STATE
 from clouds.local.store import LAYER, visible
-from clouds.local.vm import memory
 from clouds.waiter import until
 from tests.vm.bakehouse import RECIPES, Bakehouse, Finished, finish, holds
 from tests.vm.tree import Found, differences, read_tree
@@ -158,7 +159,7 @@ def anew(author: Author, added: Finished) -> Finished:
 
 def test_the_memory_in_a_layer_holds_nothing_of_what_its_builder_was_told(author: Author, first: Finished) -> None:
     assert "prepare" in {json.loads((layer / LAYER).read_text())["step"] for layer in visible(author.layers)}
-    assert [layer.name for layer in visible(author.layers) if holds(layer / memory.STATE, [TOLD])] == []
+    assert [layer.name for layer in visible(author.layers) if holds(layer / STATE, [TOLD])] == []
     assert ran(first)
 
 
@@ -190,7 +191,7 @@ def test_after_a_kill_gc_leaves_whole_layers_only(author: Author, mended: Finish
     assert author.bakehouse.left_overs() == []
     kept = visible(author.layers)
     assert kept
-    assert [folder for folder in kept if not (folder / LAYER).exists() or not memory.is_whole(folder)] == []
+    assert [folder for folder in kept if not (folder / LAYER).exists() or not trust.is_whole(folder)] == []
 
 
 def kill_at(author: Author, pattern: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -116,16 +115,3 @@ def write_facts(folder: Path, facts: Mapping[str, str]) -> None:
 def with_facts(record: MachineRecord, facts: Mapping[str, str], *, deadline_s: int) -> MachineRecord:
     """Return the record for another start: facts laid over those it has, and a deadline of its own."""
     return replace(record, facts={**record.facts, **facts}, deadline_s=deadline_s, spawns=0)
-
-
-def from_memory(record: MachineRecord, folder: Path, memory: Path | None) -> MachineRecord:
-    """Return the record of a machine in `folder` that goes on from a memory at its next start; without one it boots."""
-    if memory is None:
-        return replace(record, memory="", maps_memory=False, machine_type="")
-    saved = files.read_json(memory / "memory.json") or {}
-    return replace(
-        record,
-        memory=os.path.relpath(memory, folder),
-        maps_memory=(memory / "ram").exists(),
-        machine_type=saved.get("machine_type", ""),
-    )

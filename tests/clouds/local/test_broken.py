@@ -12,8 +12,9 @@ from clouds.errors import CloudError, ConflictError
 from clouds.local.driver import LocalCloud
 from clouds.local.host import files
 from clouds.local.machines import Machines
+from clouds.local.memory import trust
+from clouds.local.memory.fit import Shape, difference
 from clouds.local.store import LAYER, MANIFEST, Store
-from clouds.local.vm import memory
 from clouds.names import ImageVersion, release
 from launcher.images import find_image, images
 from launcher.machines import find_machine, machines, running_machine
@@ -111,8 +112,8 @@ def test_base_whose_record_cannot_be_read_is_none(store: Store) -> None:
 
 def test_memory_of_another_release_does_not_fit(tmp_path: Path) -> None:
     (tmp_path / "memory.json").write_text(json.dumps({"shape": {"cpus": 1}, "files": {}}))
-    wanted = memory.Shape("tcg", "p", "q", 1, 64, "d")
-    assert memory.difference(tmp_path, wanted) == "its memory was saved by another release of Bakehouse"
+    wanted = Shape("tcg", "p", "q", 1, 64, "d")
+    assert difference(tmp_path, wanted) == "its memory was saved by another release of Bakehouse"
     (tmp_path / "memory.json").write_text("[]")
-    assert memory.difference(tmp_path, wanted) == "no memory is kept of it"
-    assert not memory.is_whole(tmp_path)
+    assert difference(tmp_path, wanted) == "no memory is kept of it"
+    assert not trust.is_whole(tmp_path)

@@ -15,8 +15,11 @@ from clouds.local.driver import LocalCloud
 from clouds.local.host import files
 from clouds.local.layers import Layers
 from clouds.local.machines import Machines
+from clouds.local.memory import trust
+from clouds.local.memory.fit import shape
+from clouds.local.memory.transport import STATE
 from clouds.local.store import LAYER, Store
-from clouds.local.vm import memory, qemu
+from clouds.local.vm import qemu
 from clouds.local.vm.accelerator import TCG
 from clouds.local.vm.record import new_record, read_record
 from clouds.partial import partial_folder
@@ -33,9 +36,9 @@ def put_layer(store: Store, name: str, source: str, *, parent: str = "", used_at
     folder.mkdir(parents=True)
     make_overlay(folder / qemu.DISK, store.source(source) / qemu.DISK, size_bytes=3 * 2**30)
     link_boot_files(store.source(source), folder)
-    (folder / memory.STATE).write_bytes(b"state")
-    os.utime(folder / memory.STATE, (0, 0))  # long ago: the clock of files may stand still for some milliseconds
-    memory.seal(folder, memory.shape(new_record(order("one"), created_at=0), TCG), "pc-q35-7.2")
+    (folder / STATE).write_bytes(b"state")
+    os.utime(folder / STATE, (0, 0))  # long ago: the clock of files may stand still for some milliseconds
+    trust.seal(folder, shape(new_record(order("one"), created_at=0), TCG), "pc-q35-7.2")
     record = {
         "key": f"key-{name}",
         "parent": parent,
@@ -89,7 +92,7 @@ def test_layer_that_is_gone_is_a_success(cloud: LocalCloud) -> None:
 
 def test_listing_layers_removes_none(store: Store, cloud: LocalCloud) -> None:
     layer = put_layer(store, "a", BASE)
-    (store.layers / layer / memory.STATE).write_bytes(b"STATE")
+    (store.layers / layer / STATE).write_bytes(b"STATE")
     (store.layers / dead_partial("b")).mkdir()
     assert cloud.layers() == []
     assert len(list(store.layers.iterdir())) == 2
@@ -97,7 +100,7 @@ def test_listing_layers_removes_none(store: Store, cloud: LocalCloud) -> None:
 
 def test_layer_that_was_damaged_is_not_used_and_goes(store: Store, cloud: LocalCloud) -> None:
     layer = put_layer(store, "a", BASE)
-    (store.layers / layer / memory.STATE).write_bytes(b"STATE")
+    (store.layers / layer / STATE).write_bytes(b"STATE")
     assert cloud.layers() == []
     cloud.sweep()
     assert not (store.layers / layer).exists()
@@ -165,7 +168,7 @@ def test_builder_that_could_not_be_paused_in_time_is_resumed(store: Store) -> No
 def test_layer_that_goes_while_it_is_looked_at_is_none(store: Store, cloud: LocalCloud) -> None:
     stays, goes = put_layer(store, "a", BASE), put_layer(store, "b", BASE)
     (store.layers / goes / qemu.DISK).unlink()
-    memory.seal(store.layers / goes, memory.shape(new_record(order("one"), created_at=0), TCG), "pc-q35-7.2")
+    trust.seal(store.layers / goes, shape(new_record(order("one"), created_at=0), TCG), "pc-q35-7.2")
     assert [layer.id for layer in cloud.layers()] == [stays]
 
 

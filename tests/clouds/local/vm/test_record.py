@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clouds.driver import BootSpec
-from clouds.local.vm.record import from_memory, is_broken, new_record, read_record, with_facts, write_facts, write_record
+from clouds.local.vm.record import is_broken, new_record, read_record, with_facts, write_facts, write_record
 
 SPEC = BootSpec(
     name="one",
@@ -62,13 +62,6 @@ def test_facts_of_another_start_are_laid_over_those_there_are() -> None:
     record = with_facts(new_record(SPEC, created_at=1.5), {"NONCE": "second"}, deadline_s=7)
     assert record.facts == {"MACHINE": "one", "NONCE": "second"}
     assert record.deadline_s == 7
-
-
-def test_record_of_a_machine_whose_memory_is_gone_is_that_of_one_that_boots(tmp_path: Path) -> None:
-    new = new_record(SPEC, created_at=1.5)
-    asleep = from_memory(new, tmp_path, tmp_path / "suspended")
-    assert asleep.memory == "suspended"
-    assert from_memory(asleep, tmp_path, None) == new
 
 
 def test_shell_reads_facts_as_they_were_meant(tmp_path: Path) -> None:

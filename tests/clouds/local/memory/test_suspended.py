@@ -15,15 +15,17 @@ from clouds.errors import CloudError
 from clouds.local.driver import LocalCloud
 from clouds.local.host import files
 from clouds.local.machines import Machines
+from clouds.local.memory import trust
+from clouds.local.memory.fit import difference, shape
+from clouds.local.memory.suspend import SUSPENDED
 from clouds.local.store import Store
-from clouds.local.vm import memory, qemu
+from clouds.local.vm import qemu
 from clouds.local.vm.accelerator import KVM, TCG
 from clouds.local.vm.record import read_record, write_record
-from clouds.local.vm.resume import SUSPENDED, open_ports
 from clouds.partial import partial_folder
 from clouds.waiter import until
+from tests.clouds.local.memory.test_transport import qemu_of
 from tests.clouds.local.small import needs_tools, order, so_called_qemu
-from tests.clouds.local.test_transport import qemu_of
 from tests.clouds.local.vm.test_sockets import GREETING, Answer, greeting, serving, status
 from tests.dead import dead_partial
 
@@ -172,14 +174,6 @@ def test_machine_whose_ports_are_refused_stays_on(waking: Machines) -> None:
     assert qemu.is_alive(folder)
 
 
-def test_ports_that_qemu_refuses_whatever_they_are_are_told_with_its_words(machines: Machines) -> None:
-    folder = machines.store.machine("one")
-    refusing = qemu_that_is("running", refuses="invalid host forwarding rule")
-    with serving(folder, qemu.QMP, refusing, greeting=GREETING), pytest.raises(CloudError, match="invalid host") as raised:
-        open_ports(folder, {"22": 0})
-    assert "Run the command again" in raised.value.next_step
-
-
 def test_port_that_is_taken_is_chosen_again_at_each_start_however_often_the_machine_was_started(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,5 +256,43 @@ def test_memory_is_noted_as_that_of_the_accelerator_on_which_the_machine_runs(ma
     write_record(folder, replace(record, runs_on="tcg"))
     with serving(folder, qemu.QMP, qemu_of((10, 0)), greeting=greeting(10, 0)):
         machines.suspend("one", KVM)
-    assert memory.difference(folder / SUSPENDED, memory.shape(record, TCG)) == ""
-    assert "frozen under tcg" in memory.difference(folder / SUSPENDED, memory.shape(record, KVM))
+    assert difference(folder / SUSPENDED, shape(record, TCG)) == ""
+    assert "frozen under tcg" in difference(folder / SUSPENDED, shape(record, KVM))
+
+
+@pytest.fixture
+def killed(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machines:
+    """Give a machine `one` whose QEMU was killed; another one that is started ends at once."""
+    machines = Machines(store)
+    machines.prepare(order("one"))
+    program = tmp_path / "bin" / qemu.PROGRAM
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    return machines
+
+
+def started(machines: Machines) -> str:
+    """Start the machine; return the folder of the memory that it is restored from, "" when it boots."""
+    machines.start("one", TCG, deadline_s=60, facts={})
+    record = read_record(machines.store.machine("one"))
+    assert record
+    return record.memory
+
+
+def test_machine_whose_qemu_was_killed_while_suspending_boots(killed: Machines) -> None:
+    (killed.store.machine("one") / dead_partial(f"new-{SUSPENDED}")).mkdir()
+    assert started(killed) == ""
+
+
+@pytest.mark.parametrize("is_loaded", [False, True], ids=["memory not loaded", "memory loaded and removed"])
+def test_machine_whose_qemu_was_killed_while_resuming_has_the_memory_that_is_left(killed: Machines, is_loaded: bool) -> None:
+    folder = killed.store.machine("one")
+    record = read_record(folder)
+    assert record
+    write_record(folder, replace(record, memory=SUSPENDED, spawns=1))
+    if not is_loaded:
+        (folder / SUSPENDED).mkdir()
+        trust.seal(folder / SUSPENDED, shape(record, TCG), "pc-q35-7.2")
+    assert started(killed) == ("" if is_loaded else SUSPENDED)

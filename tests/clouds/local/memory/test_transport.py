@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from clouds.errors import RestoreError
-from clouds.local.vm import memory, qemu
+from clouds.local.memory import transport
+from clouds.local.vm import qemu
 from tests.clouds.local.vm.test_sockets import Answer, greeting, serving
 
 FDSET = 7
@@ -55,20 +56,20 @@ def qemu_of(version: tuple[int, int]) -> Answer:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_memory_is_saved_by_every_version(version: tuple[int, int], tmp_path: Path) -> None:
     with serving(tmp_path, qemu.QMP, qemu_of(version), greeting=greeting(*version)) as asked:
-        assert memory.save(tmp_path, tmp_path) == "pc-q35-7.2"
+        assert transport.save(tmp_path, tmp_path) == "pc-q35-7.2"
     given = [message["execute"] for message in asked if message["execute"] in ("getfd", "add-fd", "remove-fd")]
     assert given == (["getfd"] if version < (8, 2) else ["add-fd", "remove-fd"])
-    assert (tmp_path / memory.STATE).stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / transport.STATE).stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_memory_is_loaded_by_every_version(version: tuple[int, int], tmp_path: Path) -> None:
-    (tmp_path / memory.STATE).touch()
+    (tmp_path / transport.STATE).touch()
     with serving(tmp_path, qemu.QMP, qemu_of(version), greeting=greeting(*version)):
-        memory.load(tmp_path, tmp_path)
+        transport.load(tmp_path, tmp_path)
 
 
 def test_refusal_of_a_load_is_reported_with_its_words(tmp_path: Path) -> None:
-    (tmp_path / memory.STATE).touch()
+    (tmp_path / transport.STATE).touch()
     with serving(tmp_path, qemu.QMP, qemu_of((11, 0)), greeting=greeting(8, 0)), pytest.raises(RestoreError, match="Use file:"):
-        memory.load(tmp_path, tmp_path)
+        transport.load(tmp_path, tmp_path)

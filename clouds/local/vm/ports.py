@@ -1,0 +1,38 @@
+"""Forward ports of this computer to a running machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clouds.errors import CloudError
+from clouds.local.vm import qemu
+from clouds.local.vm.sockets import qmp
+
+_TRIES = 5
+
+
+def open_ports(folder: Path, forwards: dict[str, int]) -> dict[str, int]:
+    """Forward ports of this computer to a machine without forwarded ports; return them, since one may have been taken meanwhile.
+
+    CloudError: QEMU opens none, whichever it is.
+    """
+    return {guest: _open_port(folder, int(guest), ours) for guest, ours in forwards.items()}
+
+
+def _open_port(folder: Path, guest: int, ours: int) -> int:
+    """Forward a port of this computer, this one if it is free, to a port of a machine; return it."""
+    for _ in range(_TRIES):
+        said = _add_forward(folder, ours, guest)
+        if not said:
+            return ours
+        (ours,) = qemu.free_ports([0])
+    raise CloudError(
+        f"machine {folder.name}: no port of this computer could be led to its port {guest}: {said}",
+        next_step="Run the command again; if it fails alike, its words above say why.",
+    )
+
+
+def _add_forward(folder: Path, ours: int, guest: int) -> str:
+    """Forward a port; return QEMU's reason for refusing it, "" when it is open."""
+    command = f"hostfwd_add {qemu.NETWORK} {qemu.forward(ours, guest)}"
+    return str(qmp(folder, "human-monitor-command", {"command-line": command})).strip()
