@@ -165,6 +165,26 @@ class Admits(Protocol):
 
 
 @runtime_checkable
+class ReceivesFiles(Protocol):
+    """A cloud that lets the caller reach the SSH server of a builder for as long as a bake sends it files.
+
+    The builder was booted with `BootSpec.receives`. It runs an SSH server of its own on port 22, for one key and SFTP only, and
+    tells its host key by a marker; `open_ssh` is called after that. `Cloud.address(machine, 22)` is where it then answers.
+    Deleting the machine also removes what `open_ssh` has made; what a dead client left of it is listed by `owned` and removed by
+    gc, so it carries the machine's labels.
+    """
+
+    def open_ssh(self, machine: str) -> Ticket:
+        """Let the address that launches admit (the setting `source`, else that of this computer) reach port 22 of a builder.
+
+        Open already is a success. NotFoundError: the machine is absent.
+        """
+
+    def close_ssh(self, machine: str) -> Ticket:
+        """Let nobody reach port 22 of a builder any more. Closed already, or an absent machine, is a success."""
+
+
+@runtime_checkable
 class OpensShell(Protocol):
     """A cloud that can let its owner into a builder, which otherwise has no way in."""
 

@@ -102,6 +102,8 @@ class BootSpec:
     the cloud to try ("" = where its settings say). With `build_settings` the host's mirrors, proxies, package indexes
     and CA certificates reach the guest, for this boot only. A machine that `freezes` takes no identity: it starts its
     services, tells `fact ready memory` with the NONCE of its facts, and waits for `KeepsMemory.freeze`.
+    A machine that `receives` is a builder to which files are sent over SSH: what `ReceivesFiles.open_ssh` needs is prepared (a
+    network tag, a security group of its own), and nothing is open yet.
     """
 
     name: str
@@ -120,6 +122,7 @@ class BootSpec:
     ports: tuple[int, ...] = ()
     build_settings: bool = False
     freezes: bool = False
+    receives: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,9 @@ class Resource:
     zone: str = ""
 
 
-Verb = Literal["boot", "start", "stop", "suspend", "snapshot", "delete", "freeze", "restore", "keep-layer", "go-on"]
+Verb = Literal[
+    "boot", "start", "stop", "suspend", "snapshot", "delete", "freeze", "restore", "keep-layer", "go-on", "open-ssh", "close-ssh"
+]
 """What a ticket is for."""
 
 
@@ -191,17 +196,22 @@ OPERATIONS_S = {"stop": 60.0, "snapshot": 300.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How slow a cloud may be, in seconds.
+    """How slow a cloud may be, in seconds, and how large a script it takes.
 
     `operations_s`: how long an operation may take, by the verb of its ticket, where it takes longer than elsewhere.
     `poll_max_s`: how far apart questions may grow while nothing happens; a request to a remote cloud counts against a quota.
     `unseen_s`: for how long after a create `find`, `owned` and all that looks a name up may not see what was created, so that
     "not found" is no proof (EC2: boto/boto3#2556, ansible-collections/amazon.aws#1810); 0: they see it at once.
+    `script_bytes`: the largest `BootSpec.script` (or script of `KeepsLayers.go_on`), in bytes; 0: any. It is what the vendor
+    allows less what the driver adds. `compresses_script`: the driver compresses scripts with gzip, and the limit counts them so.
+    A bake whose script is larger sends it over SSH (`ReceivesFiles`); its builder boots with a script of some 4 KB.
     """
 
     operations_s: Mapping[str, float] = field(default_factory=dict)
     poll_max_s: float = 0.0
     unseen_s: float = 0.0
+    script_bytes: int = 0
+    compresses_script: bool = False
 
     def operation_s(self, verb: str) -> float:
         """Return how long an operation with this verb may take; whoever waits multiplies it by the cloud's slowness."""
