@@ -51,6 +51,11 @@ class UsageError(BakehouseError):
     exit_code = 2
 
 
+def not_supported(flag: str, cloud: str) -> str:
+    """Return the message of a UsageError for a flag that a cloud does not support."""
+    return f"{flag}: not supported by cloud {cloud!r} (leave it out, or choose another --cloud)"
+
+
 class CloudError(BakehouseError):
     """A cloud refused or failed."""
 

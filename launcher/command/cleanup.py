@@ -1,4 +1,4 @@
-"""What `gc` does: it tells what is left over, asks, and removes it, on one cloud or on each that is configured."""
+"""The verb `gc`: list orphaned resources, ask, and remove them, on one cloud or on all configured ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from launcher.gc import Waste, collect, find, forget_absent, forget_bakes, prune
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a cloud holds that may go, and which of its zones could not be reached."""
+    """The garbage and the cached layers of one cloud, and its zones that could not be reached."""
 
     cloud: str
     wastes: list[Waste]
@@ -28,33 +28,33 @@ class _Found:
     missing: tuple[str, ...]
 
     def lines(self, keep_gb: float | None) -> list[str]:
-        """Return what the user is told of it."""
-        told = [str(waste) for waste in self.wastes]
+        """Return the lines to print before the user is asked."""
+        lines = [str(waste) for waste in self.wastes]
         if self.shrinks(keep_gb):
             rest = f" down to {keep_gb:g} GB" if keep_gb else ""
-            return [*told, f"delete {_shown(self.layers)}{rest}, but those in use"]
-        return [*told, f"{_shown(self.layers)} stay; to delete them: ./inv gc --layers"] if self.layers else told
+            return [*lines, f"delete {_shown(self.layers)}{rest}, except those in use"]
+        return [*lines, f"{_shown(self.layers)} are kept; to delete them: ./inv gc --layers"] if self.layers else lines
 
     def shrinks(self, keep_gb: float | None) -> bool:
-        """Say whether layers are to go."""
+        """Return whether layers will be deleted."""
         return keep_gb is not None and size_bytes(self.layers) > keep_gb * GB
 
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What was done on a cloud: the waste that stays because it has changed since it was told, the layers that went."""
+    """The result for one cloud: garbage that was kept because it has changed since it was listed, and the deleted layers."""
 
     cloud: str
     changed: list[Waste]
     layers: list[Layer]
 
     def lines(self) -> list[str]:
-        """Return what the user is told of what stays."""
-        return [f"{waste.resource.kind} {waste.resource.name} has changed meanwhile, and stays" for waste in self.changed]
+        """Return the lines to print about what was kept."""
+        return [f"{waste.resource.kind} {waste.resource.name!r} has changed since it was listed; kept" for waste in self.changed]
 
 
 def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: float | None, yes: bool) -> int:
-    """Remove what is left over, and layers down to a size (None: none of them); return the exit code."""
+    """Remove orphaned resources, and cached layers down to `keep_gb` (None: keep all of them); return the exit code."""
     now = time.time()
     found, well = visit(name, lambda cloud: _find(cloud, ledger, now), terminal.tell)
     for one in found:
@@ -62,7 +62,7 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
             terminal.tell(f"{one.cloud}: {hints.write(line, one.cloud)}" if name == ALL else line)
     count = sum(len(one.wastes) for one in found)
     if count or any(one.shrinks(keep_gb) for one in found):
-        terminal.confirm("Do all this?", yes=yes)
+        terminal.confirm("Continue?", yes=yes)
     wastes = {one.cloud: one.wastes for one in found}
     done, removed = visit(name, lambda cloud: _remove(cloud, ledger, wastes.get(cloud.name, []), keep_gb), terminal.tell)
     logs = prune_logs(home(), now=now)
@@ -73,15 +73,15 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
         count -= len(end.changed)
     is_whole = not any(one.missing for one in found)
     if removed and (count or is_whole):
-        terminal.tell(f"{count} left over and removed" if count else "nothing is left over")
+        terminal.tell(f"cleaned up {_counted(count, 'resource')}" if count else "nothing to clean up")
     if layers := [layer for end in done for layer in end.layers]:
-        terminal.tell(f"{_shown(layers)} removed")
+        terminal.tell(f"removed {_shown(layers)}")
     if logs:
-        terminal.tell(f"{len(logs)} old logs of bakes removed")
+        terminal.tell(f"removed {_counted(len(logs), 'old bake log')}")
     for one in found:
         if one.missing:
-            terminal.tell(f"error: {one.cloud}: could not reach {', '.join(one.missing)}; what was left over there stays")
-            terminal.tell(hints.write("next: In a few minutes, run again: ./inv gc", one.cloud if name == ALL else ""))
+            terminal.tell(f"error: could not reach {', '.join(one.missing)} on {one.cloud}; nothing was cleaned up there")
+            terminal.tell(hints.write("next: Try again in a few minutes: ./inv gc", one.cloud if name == ALL else ""))
     return 0 if well and removed and is_whole else 1
 
 
@@ -95,11 +95,15 @@ def _layers(cloud: Cloud) -> list[Layer]:
 
 
 def _shown(layers: list[Layer]) -> str:
-    return f"layers of bakes ({len(layers)}, {size_bytes(layers) / GB:.1f} GB)"
+    return f"cached layers ({len(layers)}, {size_bytes(layers) / GB:.1f} GB)"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _remove(cloud: Cloud, ledger: Ledger, wastes: list[Waste], keep_gb: float | None) -> _Done:
-    """Remove waste from a cloud, what this computer remembers of what is gone, and layers."""
+    """Remove garbage and layers from a cloud, and this computer's records of resources that are gone."""
     changed = collect(cloud, ledger, wastes)
     if wastes:
         identity.sync(home(), cloud)

@@ -1,6 +1,6 @@
-"""What a verb of the command line is: a frozen record, from which Invoke's tasks and argparse's parsers are made alike.
+"""The definition of a verb: a frozen record, from which both Invoke's tasks and argparse's parsers are made.
 
-Both front ends hand over plain strings, and True or False for a switch; `read` turns them into values, in one place.
+Both front ends pass plain strings, and True or False for a switch; only `read` converts them to values.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from clouds.errors import UsageError
 from launcher.command.terminal import Terminal
 
 Parse = Callable[[str], object]
-"""Turns what was typed into a value; raises ValueError with `what is wrong (what to write instead)`."""
+"""Converts a typed string to a value; raises ValueError with `what is wrong (what to write instead)`."""
 
 Values = Mapping[str, Any]
 """The values of a verb's positionals and flags, by `key`; `command` holds the words behind `--`."""
@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 def text(typed: str) -> str:
-    """Take any text that is not empty."""
+    """Accept any text that is not empty."""
     if not typed.strip():
         raise ValueError("is empty (write a value, or leave the flag out)")
     return typed
@@ -62,9 +62,9 @@ def port(typed: str) -> int:
 
 
 def end(typed: str) -> str:
-    """Read what becomes of a machine that ends: `clouds.driver.End` has both words."""
+    """Read what happens to a machine at its end: one of the values of `clouds.driver.End`."""
     if typed not in ("stop", "delete"):
-        raise ValueError("is neither of the two (write stop or delete)")
+        raise ValueError("is not one of the choices (write stop or delete)")
     return typed
 
 
@@ -79,13 +79,13 @@ class Flag:
 
     @property
     def key(self) -> str:
-        """The name of the flag's value: one that Python takes for a parameter, too."""
+        """The key of the flag's value, which is also valid as the name of a Python parameter."""
         return self.name.replace("-", "_") + ("_" if iskeyword(self.name) else "")
 
 
 @dataclass(frozen=True, slots=True)
 class Positional:
-    """A value that is known by its place; it must be given."""
+    """A required positional argument."""
 
     name: str
     help: str
@@ -93,7 +93,7 @@ class Positional:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """Something that a user can ask for. `run` returns the exit code; with `takes_command`, `-- command` may follow."""
+    """A subcommand. `run` returns the exit code; with `takes_command`, `-- COMMAND` may follow."""
 
     name: str
     help: str
@@ -104,7 +104,7 @@ class Verb:
 
 
 def read(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str] = ()) -> Values:
-    """Turn what was typed into values. Raises UsageError, which says where, what and what to write instead."""
+    """Convert the typed strings to values. UsageError names the flag, what is wrong and what to write instead."""
     if command and not verb.takes_command:
         raise UsageError(f"{verb.name}: takes no command (leave out: -- {' '.join(command)})")
     values: dict[str, Any] = {"command": tuple(command)}

@@ -1,7 +1,7 @@
-"""The commands that a text advises, as records: read from the text, and written with the cloud that they are for.
+"""The commands in hints, as records: parsed from a text, and printed with the `--cloud` that they need.
 
 A command in a text is `./inv VERB WORDS` and ends its clause: what follows is the end of the line or one of `,;.:()&|`.
-tests/test_hints.py holds every text of the source to that, and every command to the table of verbs.
+tests/test_hints.py checks this for every text of the source, and checks every command against the table of verbs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COMMAND = re.compile(rf"\./inv (?P<verb>[a-z][a-z-]*)(?P<words>(?: (?!\./inv ){
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command of Bakehouse; `cloud` is the one that it is for, "" where that goes without saying."""
+    """A Bakehouse command; `cloud` is the value of its `--cloud`, "" if it needs none."""
 
     verb: str
     words: tuple[str, ...] = ()
@@ -33,12 +33,12 @@ class Command:
         return " ".join(("./inv", self.verb, *self.words[:cut], *cloud, *self.words[cut:]))
 
     def in_cloud(self, cloud: str) -> Command:
-        """Return the command for a cloud, unless it is for another one already."""
+        """Return the command with `--cloud`, unchanged if it has one already."""
         return self if self.cloud else replace(self, cloud=cloud)
 
 
 def read(text: str) -> Iterator[str | Command]:
-    """Yield a text piece by piece: prose as it stands, and each command in it."""
+    """Yield a text in parts: its prose unchanged, and each command in it."""
     at = 0
     for found in _COMMAND.finditer(text):
         yield text[at : found.start()]
@@ -48,7 +48,7 @@ def read(text: str) -> Iterator[str | Command]:
 
 
 def write(text: str, cloud: str) -> str:
-    """Return a text whose commands are for a cloud, but those that name another; "": the text as it stands."""
+    """Add `--cloud` to each command of a text that has none. With cloud "", return the text unchanged."""
     return "".join(str(part.in_cloud(cloud) if isinstance(part, Command) else part) for part in read(text)) if cloud else text
 
 

@@ -1,6 +1,6 @@
-"""What only some clouds can give: the flags that ask for it, and what is told where a cloud cannot.
+"""Flags that only some clouds support, and the error where a cloud does not.
 
-A flag becomes a setting of the cloud (where: `given`) or a wish for one machine (`wishes`).
+A flag becomes a setting of the cloud (`given`: the zone, for example) or an option of one machine (`wishes`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from clouds.errors import UsageError
+from clouds.errors import UsageError, not_supported
 from launcher.command.flags import Flag, Values, end, port
 
 if TYPE_CHECKING:  # the records cost 10 ms, which `./inv --list` need not spend
@@ -18,49 +18,49 @@ if TYPE_CHECKING:  # the records cost 10 ms, which `./inv --list` need not spend
 HTTPS_PORT = 443
 
 PLACE_FLAGS = (
-    Flag("zone", "the zone of the cloud to try first (default: as your settings say)"),
-    Flag("region", "the region of the cloud, whose zones are tried in turn (default: as your settings say)"),
-    Flag("network", "the cloud's network (default: as your settings say)"),
-    Flag("subnet", "the part of the network (default: as your settings say)"),
+    Flag("zone", "the zone to try first (default: from your settings)"),
+    Flag("region", "the region, whose zones are tried in turn (default: from your settings)"),
+    Flag("network", "the cloud's network (default: from your settings)"),
+    Flag("subnet", "the subnet of the network (default: from your settings)"),
 )
-ACCELERATOR = Flag("accelerator", "what local machines run on: kvm, or tcg, which emulates (default: KVM where it works)")
-SOURCE = Flag("source", "the addresses that may reach the machine, such as 203.0.113.7/32 (default: as your settings say)")
+ACCELERATOR = Flag("accelerator", "accelerator of local machines: kvm, or tcg for emulation (default: kvm if it works)")
+SOURCE = Flag("source", "addresses that may reach the machine, such as 203.0.113.7/32 (default: from your settings)")
 NEW_SOURCE = Flag(
-    "source", "the addresses that may reach it from now on (default: this computer's, unless your settings name some)"
+    "source", "addresses that may reach it from now on (default: from your settings, else the address of this computer)"
 )
-SERVICE_ACCOUNT = Flag("service-account", "the account that the builder acts as (default: as your settings say)")
-TYPE = Flag("type", "the cloud's machine type, in place of --cpus and --memory-mb")
-NO_PUBLIC_IP = Flag("no-public-ip", "give it no public address; it is reached from inside the network", parse=None)
+SERVICE_ACCOUNT = Flag("service-account", "service account of the builder (default: from your settings)")
+TYPE = Flag("type", "the cloud's machine type, instead of --cpus and --memory-mb")
+NO_PUBLIC_IP = Flag("no-public-ip", "no public address: it can be reached only from inside the network", parse=None)
 WISH_FLAGS = (
     TYPE,
-    Flag("spot", "take spare capacity: cheap, but the cloud may take it back at any time", parse=None),
-    Flag("on-preempt", "what becomes of a --spot machine when it is taken back: stop or delete (default: stop)", end),
-    Flag("disk-type", "the cloud's type of disk"),
-    Flag("static-ip", "the name of an address that is reserved once and stays, also when the machine is deleted"),
+    Flag("spot", "use spot capacity: cheaper, but the cloud may reclaim the machine at any time", parse=None),
+    Flag("on-preempt", "what happens to a --spot machine that is preempted: stop or delete (default: stop)", end),
+    Flag("disk-type", "the cloud's disk type"),
+    Flag("static-ip", "name of a static address: reserved on first use, kept when the machine is deleted"),
     NO_PUBLIC_IP,
-    Flag("https", "open its notebook to your address, with TLS and a pinned certificate, in place of a tunnel", parse=None),
-    Flag("port", f"the port of --https (default: {HTTPS_PORT})", port),
+    Flag("https", "open its notebook to your address, with TLS and a pinned certificate, instead of a tunnel", parse=None),
+    Flag("port", f"the port for --https (default: {HTTPS_PORT})", port),
 )
 
-_LACKS = {
-    "machine_type": ("--type", "machine types"),
-    "spot": ("--spot", "such machines"),
-    "on_preempt": ("--on-preempt", "such machines"),
-    "disk_type": ("--disk-type", "disk types"),
-    "static_ip": ("--static-ip", "addresses to reserve"),
-    "no_public_ip": ("--no-public-ip", "public addresses"),
-    "https_port": ("--https", "need of it: its notebooks answer here"),
+_FLAGS_OF_WISHES = {
+    "machine_type": "--type",
+    "spot": "--spot",
+    "on_preempt": "--on-preempt",
+    "disk_type": "--disk-type",
+    "static_ip": "--static-ip",
+    "no_public_ip": "--no-public-ip",
+    "https_port": "--https",
 }
-"""For each wish its flag, and what a cloud that does not grant it has none of."""
+"""The flag of each field of `clouds.driver.Wishes`."""
 
 
 def given(values: Values, flags: Iterable[Flag]) -> dict[str, str]:
-    """Return the settings that were told by flags."""
+    """Return the settings that were given as flags."""
     return {flag.key: values[flag.key] for flag in flags if values[flag.key] is not None}
 
 
 def wishes(values: Values) -> Wishes:
-    """Return what the flags of a launch wish for. Raises UsageError for flags that make no sense without another, or with one."""
+    """Return the machine options of a launch. UsageError: a flag needs another one, or excludes it."""
     from clouds.driver import End, Wishes
 
     _check_together(values)
@@ -76,24 +76,23 @@ def wishes(values: Values) -> Wishes:
 
 
 def check_type(values: Values) -> None:
-    """Raise UsageError for a machine type beside the figures that it stands for."""
+    """Raise UsageError for a machine type combined with a number of CPUs or a memory size."""
     if values["type"] and (values["cpus"] or values["memory_mb"]):
-        raise UsageError("--type: takes the place of --cpus and --memory-mb (give the one or the others)")
+        raise UsageError("--type: cannot be combined with --cpus or --memory-mb (give one or the other)")
 
 
 def check_granted(cloud: Cloud, wished: Wishes) -> None:
-    """Raise UsageError, which lists every wish that a cloud cannot fulfil."""
-    asked = [field.name for field in fields(wished) if getattr(wished, field.name) != field.default]
-    if refused := [_LACKS[name] for name in asked if name not in cloud.grants]:
-        lines = [f"{flag}: the cloud {cloud.name} has no {what}" for flag, what in refused]
-        raise UsageError("\n".join(f"{line} (leave it out, or choose another --cloud)" for line in lines))
+    """Raise UsageError, which lists every option that the cloud does not support."""
+    given = [field.name for field in fields(wished) if getattr(wished, field.name) != field.default]
+    if flags := [_FLAGS_OF_WISHES[name] for name in given if name not in cloud.grants]:
+        raise UsageError("\n".join(not_supported(flag, cloud.name) for flag in flags))
 
 
 def _check_together(values: Values) -> None:
     check_type(values)
     if values["on_preempt"] and not values["spot"]:
-        raise UsageError("--on-preempt: is for machines that can be taken back (give --spot too, or leave it out)")
+        raise UsageError("--on-preempt: applies only to spot machines (add --spot, or leave it out)")
     if values["port"] and not values["https"]:
-        raise UsageError("--port: is the port of --https (give --https too, or leave it out)")
+        raise UsageError("--port: applies only to --https (add --https, or leave it out)")
     if values["no_public_ip"] and values["static_ip"]:
-        raise UsageError("--static-ip: is a public address (leave it or --no-public-ip out)")
+        raise UsageError("--static-ip: cannot be combined with --no-public-ip (leave one of them out)")

@@ -1,4 +1,4 @@
-"""All clouds at once: those that are configured, one after the other; what fails on one keeps nobody from the others."""
+"""Run an action on all configured clouds, one after another; a failure on one does not affect the others."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 def visit(name: str | None, action: Callable[[Cloud], T], tell: Tell) -> tuple[list[T], bool]:
-    """Do something on a cloud, or with `all` on each that is configured; return what came of it, and whether all went well.
+    """Run an action on a cloud, or with `all` on each configured one; return the results, and whether all succeeded.
 
-    With `all` a cloud that fails is told of, and left out; on a single one its error is raised. Where only a part of a cloud
-    could not be reached, that is told, and what the rest holds is returned.
+    With `all`, the error of a cloud is printed and the cloud skipped; for a single cloud it is raised. If only a part of a cloud
+    could not be reached, the error is printed, and the result covers the rest.
     """
     if name != ALL:
         try:
@@ -44,9 +44,9 @@ def visit(name: str | None, action: Callable[[Cloud], T], tell: Tell) -> tuple[l
 
 
 def launches_elsewhere(recipe: str, version: str | None, *, besides: str) -> list[str]:
-    """Return the commands that launch from an image that another configured cloud has; it may cost, so none is run unasked.
+    """Return the commands that would launch the recipe on other configured clouds which have an image of it.
 
-    This only looks, and never fails.
+    They are only printed, since another cloud may cost money. Changes nothing, and never raises.
     """
     found = [name for name in clouds.configured() if name != besides and _has_image(name, recipe, version)]
     which = ("--recipe", recipe, *(("--version", version) if version else ()))
@@ -58,6 +58,6 @@ def _has_image(name: str, recipe: str, version: str | None) -> bool:
 
     try:
         find_image(clouds.connect(name), recipe=recipe, version=version)
-    except Exception:  # whatever another cloud meets: the user is told of the one that was asked for
+    except Exception:  # an error of another cloud must not hide the error of the requested one
         return False
     return True

@@ -1,8 +1,8 @@
-"""A stream of a command, whose reader may go away, or whose disk may be full, before the work is done.
+"""Output streams of a command that continues when their reader exits or their disk is full.
 
-The work goes on then, since it is worth more than its report: a bake or a launch that ended half way would have to undo what
-it has paid for, because somebody typed `| head`. What could not be written is noted, and the command ends with a failure, as
-programs of GNU do (close_stdout in lib/closeout.c of gnulib: a failure to write standard output or error is one of the program).
+The work is worth more than its report: a bake or a launch that stopped because of `| head` would have to undo what it has paid
+for. The failure is recorded, and the command then exits with an error, as GNU programs do (close_stdout in lib/closeout.c of
+gnulib: failing to write standard output or error is a failure of the program).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from contextlib import suppress
 from typing import Any, TextIO, cast
 
 BROKEN_PIPE = 128 + signal.SIGPIPE
-"""The exit code of a command whose reader went away: 141, which a shell reports of a program that SIGPIPE has ended."""
+"""The exit code of a command whose reader has exited: 141, as a shell reports for a program killed by SIGPIPE."""
 
 
 class Output:
-    """Writes to a stream, or to nothing once that has failed; `lost` is the first failure, None without one.
+    """Wraps a stream and discards all output after the first failed write; `lost` is that failure, or None.
 
-    A stream that was closed before the command started is None in Python. All else of the stream is as it is.
+    Python uses None for a stream that was closed before the command started. Other attributes are those of the stream.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -37,11 +37,11 @@ class Output:
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
-        """Say whether the stream leads to a terminal."""
+        """Return whether the stream is a terminal."""
         return self._stream is not None and self._stream.isatty()
 
     def write(self, text: str) -> int:
-        """Write text; a character that the stream's encoding lacks is written as its escape."""
+        """Write text; a character that the stream's encoding cannot represent is written as an escape."""
         if self.lost is None:
             try:
                 self._write(text)
@@ -71,15 +71,15 @@ class Output:
             self._stream.write(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
 
     def _lose(self, error: OSError) -> None:
-        """Note a failure, and let what is buffered go nowhere: Python would try it again, and complain, as it ends."""
+        """Record a failure and redirect the stream to /dev/null: Python would retry the buffered text at exit, and complain."""
         self.lost = error
         with suppress(OSError, AttributeError):  # a stream without a descriptor
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())  # type: ignore[union-attr]
-            os.close(nowhere)
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, self._stream.fileno())  # type: ignore[union-attr]
+            os.close(devnull)
 
 
 def guarded(stream: TextIO | None) -> tuple[Output, TextIO]:
-    """Return the output on a stream, and the same as the type of a stream."""
+    """Wrap a stream; return the wrapper as an `Output`, and again with the type of a stream."""
     output = Output(stream)
     return output, cast(TextIO, output)

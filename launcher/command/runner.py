@@ -1,7 +1,7 @@
-"""Run one verb for a front end: read its values, call it, tell what went wrong, and decide the exit code.
+"""Run one verb for a front end: parse its values, call it, print its error, and choose the exit code.
 
-0 well, 1 expected failure, 2 usage or recipe, 3 our bug (with a log file), 128 + n stopped by signal n (130: Ctrl-C; 141: what
-reads the output has gone, which stops nothing).
+0 success, 1 expected failure, 2 usage or recipe error, 3 bug in Bakehouse (with a log file), 128 + n stopped by signal n
+(130: Ctrl-C). 141: the reader of the output has exited, which does not stop the command.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from launcher.command.terminal import Terminal
 
 BUG = 3
 _LARGER = "Free some space, or set BAKEHOUSE_HOME to a folder on a larger disk; then run the command again."
-_WRITABLE = "Make that file or folder yours and writable, or set BAKEHOUSE_HOME to a folder that you can write."
-_FEWER = "Close programs, or raise the limit of open files (ulimit -n); then run the command again."
-_SOUND = "Look at the disk: the kernel's log (dmesg) says what it could not read or write."
+_WRITABLE = "Change the owner or mode of that file or folder, or set BAKEHOUSE_HOME to a folder that you can write to."
+_FEWER = "Close some programs, or raise the limit on open files (ulimit -n); then run the command again."
+_SOUND = "Check the disk: the kernel's log (dmesg) shows what it could not read or write."
 _REFUSED = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _LARGER),
     **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _WRITABLE),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), _FEWER),
     errno.EIO: _SOUND,
 }
-"""What to do about what this computer may refuse, by the number of the error."""
+"""The next step for each errno that is a problem of this computer, not of Bakehouse."""
 DEAF_S = 1.0
-"""For how long a signal that stops a command is the last one heard; by then its undos have begun, which hold others back."""
+"""How long further signals are ignored after one that stops a command; by then the undos run, which hold signals back."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asks this process to end; like Ctrl-C, it unwinds whatever is under way."""
+    """A signal to end this process; like Ctrl-C, it unwinds the current work."""
 
     def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__(signal.Signals(number).name)
@@ -53,29 +53,29 @@ def run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[st
     """Run a verb and return the exit code. With `--json` a failure is the last line on stdout, as JSON."""
     named = typed.get("cloud")
     result, stdout = guarded(terminal.stdout)
-    news, stderr = guarded(terminal.stderr)
+    progress, stderr = guarded(terminal.stderr)
     cloud = named if isinstance(named, str) and named != multi_cloud.ALL else ""
     terminal = replace(terminal, stdout=stdout, stderr=stderr, cloud=cloud)
     with _signals_stop():
-        return _run(verb, typed, command, terminal) or _unwritten(result, news)
+        return _run(verb, typed, command, terminal) or _unwritten(result, progress)
 
 
 def _run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal) -> int:
     try:
         with reporting(terminal.tell):
             return verb.run(read(verb, typed, command), terminal)
-    except BaseException as error:  # the one place where everything ends
-        code, told = _told(error)
+    except BaseException as error:  # the top level: every error ends here
+        code, shown = _shown(error)
         if typed.get("json"):
-            terminal.out_json(as_json(told, terminal.hint))
-        for line in lines(told, terminal.hint):
+            terminal.out_json(as_json(shown, terminal.hint))
+        for line in lines(shown, terminal.hint):
             terminal.quote(line)
         return code
 
 
 @contextmanager
 def prints_help() -> Iterator[None]:
-    """Let a front end print help or a list on standard output, and end with a failure where that could not be written."""
+    """Let a front end print help or a list to standard output; exit with an error code if it could not be written."""
     result, stdout = guarded(sys.stdout)
     try:
         with redirect_stdout(stdout):
@@ -86,23 +86,23 @@ def prints_help() -> Iterator[None]:
             raise SystemExit(code)
 
 
-def _unwritten(result: Output, news: Output) -> int:
-    """Return the exit code of a command that has ended well: 0, unless something of its output could not be written."""
-    lost = result.lost or news.lost
+def _unwritten(result: Output, progress: Output) -> int:
+    """Return the exit code of a successful command: 0, or an error code if some of its output could not be written."""
+    lost = result.lost or progress.lost
     if lost is None:
         return 0
     if lost.errno == errno.EPIPE:
         return BROKEN_PIPE
-    news.write(f"error: the output could not be written: {lost.strerror}\n")
-    news.write("next: Send it to where it can be written; the command itself has done its work.\n")
-    news.flush()
+    progress.write(f"error: could not write the output: {lost.strerror}\n")
+    progress.write("next: Redirect the output to another place; the command itself has succeeded.\n")
+    progress.flush()
     return 1
 
 
 def lines(error: BakehouseError, hint: Callable[[str], str] = str) -> list[str]:
-    """Return an error as its user reads it: cause, details, what is left behind, what to do next.
+    """Return an error as lines for the user: cause, details, leftovers, next step.
 
-    `hint` names the cloud in the commands of the last two; the log of a guest is quoted as it stands.
+    `hint` adds `--cloud` to the commands of the last two; the log of a guest is quoted unchanged.
     """
     cause, *details = error.message.splitlines() or [type(error).__name__]
     details += [f"| {line}" for line in (error.log if isinstance(error, BakeError) else ())]
@@ -112,14 +112,14 @@ def lines(error: BakehouseError, hint: Callable[[str], str] = str) -> list[str]:
 
 
 def as_json(error: BakehouseError, hint: Callable[[str], str] = str) -> Mapping[str, object]:
-    """Return an error as a program reads it; `hint` names the cloud in the commands of it."""
+    """Return an error for JSON; `hint` adds `--cloud` to its commands."""
     notes = getattr(error, "__notes__", ())
     step, log = (error.step, list(error.log)) if isinstance(error, BakeError) else ("", [])
     return {"error": "\n".join([error.message, *map(hint, notes)]), "step": step, "log": log, "next": hint(error.next_step)}
 
 
-def _told(error: BaseException) -> tuple[int, BakehouseError]:
-    """Return the exit code of an error, and the error to tell the user."""
+def _shown(error: BaseException) -> tuple[int, BakehouseError]:
+    """Return the exit code of an error, and the error to print."""
     if isinstance(error, BakehouseError):
         return error.exit_code, error
     if isinstance(error, KeyboardInterrupt):
@@ -132,24 +132,24 @@ def _told(error: BaseException) -> tuple[int, BakehouseError]:
 
 
 def _refused_here(error: BaseException) -> BakehouseError | None:
-    """Return the error to print where this computer refused a file, which is no bug: a full disk, a missing permission."""
+    """Return the error to print for a problem of this computer, which is no bug: a full disk, a missing permission."""
     if not isinstance(error, OSError) or error.errno not in _REFUSED:
         return None
     if error.filename:
         where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
-    else:  # a write to an open file does not say which
+    else:  # the error of a write to an open file does not name it
         where = "a file of Bakehouse"
     return BakehouseError(f"{where}: {os.strerror(error.errno)}", next_step=_REFUSED[error.errno])
 
 
-def _with_notes(told: BakehouseError, error: BaseException) -> BakehouseError:
+def _with_notes(shown: BakehouseError, error: BaseException) -> BakehouseError:
     for note in getattr(error, "__notes__", ()):
-        told.add_note(note)
-    return told
+        shown.add_note(note)
+    return shown
 
 
 def _report(error: BaseException) -> str:
-    """Write the traceback of a bug into a log file and return what to do with it."""
+    """Write the traceback of a bug to a log file and return the next step."""
     trace = "".join(traceback.format_exception(error))
     try:
         path = home() / "logs" / f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
@@ -162,9 +162,9 @@ def _report(error: BaseException) -> str:
 
 @contextmanager
 def _signals_stop() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and the end of the terminal unwind what is under way; a signal that is ignored stays so.
+    """Make Ctrl-C, SIGTERM and SIGHUP unwind the current work; a signal that was ignored stays ignored.
 
-    A second one right behind the first does nothing: it could keep an undo from beginning.
+    A second one right after the first has no effect: it could prevent an undo from starting.
     """
     deaf_until = 0.0
 

@@ -1,4 +1,4 @@
-"""How machines and images stand in a table for people."""
+"""Machines and images as rows of a table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def machine_row(machine: MachineView, *, names_cloud: bool = False) -> dict[str, str]:
-    """Return a machine as a line of a table; with `names_cloud` the command in it names the machine's cloud."""
+    """Return a machine as a row of a table; with `names_cloud`, the command in it has `--cloud`."""
     role = machine.labels.get("role", "machine")
     return {
         "name": machine.name,
@@ -26,7 +26,7 @@ def machine_row(machine: MachineView, *, names_cloud: bool = False) -> dict[str,
 
 
 def _way_to_url(machine: MachineView, cloud: str) -> str:
-    """Return the command that opens a notebook which takes a tunnel first, or ""."""
+    """Return the command that opens a notebook through a new tunnel, or "" if the machine has no notebook to open."""
     from clouds.driver import State  # costs 10 ms, which `./inv --list` need not spend
 
     is_here = machine.has_notebook and machine.state == State.RUNNING and machine.labels.get("role") == "machine"
@@ -34,7 +34,7 @@ def _way_to_url(machine: MachineView, cloud: str) -> str:
 
 
 def image_row(image: ImageView) -> dict[str, str]:
-    """Return an image as a line of a table."""
+    """Return an image as a row of a table."""
     return {
         "name": image.name,
         "state": image.state,
@@ -46,6 +46,6 @@ def image_row(image: ImageView) -> dict[str, str]:
 
 
 def hours_shown(seconds: float) -> str:
-    """Return a time as hours and minutes."""
+    """Format a duration as hours and minutes."""
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60:02} min" if minutes >= 60 else f"{minutes} min"

@@ -1,4 +1,4 @@
-"""Where a verb speaks to its user: results on stdout, news and errors on stderr, questions where there is a terminal."""
+"""A verb's input and output: results on stdout, progress and errors on stderr, questions only on a terminal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from launcher.command import hints
 
 @dataclass(frozen=True, slots=True)
 class Terminal:
-    """The three streams of a command, and the cloud that it named: the commands that it tells of name that one, too.
+    """The three streams of a command, and the value of its `--cloud`, which is added to the commands in its messages.
 
-    Python gives None for a stream that was closed before the command started.
+    Python uses None for a stream that was closed before the command started.
     """
 
     stdin: TextIO | None
@@ -25,15 +25,15 @@ class Terminal:
     cloud: str = ""
 
     def hint(self, text: str) -> str:
-        """Return a text of ours whose commands are for the cloud that this command works in."""
+        """Add `--cloud` to the commands in a text of ours, if this command was given one."""
         return hints.write(text, self.cloud)
 
     def out(self, line: str) -> None:
-        """Write a line of the result; what would steer the reader's terminal is left out."""
+        """Write a line of the result, without control sequences."""
         self.out_exactly(clean(line))
 
     def out_exactly(self, line: str) -> None:
-        """Write a line of a result that is for programs, or that no guest has a part in, as it is."""
+        """Write a line of a result unchanged: for programs, or without text from a guest."""
         self.stdout.write(f"{line}\n")
         self.stdout.flush()
 
@@ -42,30 +42,30 @@ class Terminal:
         self.out_exactly(json.dumps(value))
 
     def tell(self, line: str) -> None:
-        """Write a line of news; the commands in it are for the cloud of this command."""
+        """Write a line of progress to stderr, with `--cloud` added to its commands."""
         self.quote(self.hint(line))
 
     def quote(self, line: str) -> None:
-        """Write a line on stderr; its commands stay as they are, and what would steer the reader's terminal is left out."""
+        """Write a line to stderr, without control sequences; its commands are not changed."""
         self.stderr.write(f"{clean(line)}\n")
         self.stderr.flush()
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Return when the user agrees (`yes`: has done so already). Raises UsageError where nobody can be asked."""
+        """Ask for confirmation, unless `yes`. UsageError: there is no terminal to ask on. BakehouseError: the user declined."""
         if yes:
             return
         if self.stdin is None or not self.stdin.isatty():
-            raise UsageError(f"{question} There is no terminal to ask on.", next_step="Say so with --yes.")
+            raise UsageError(f"no terminal to ask on: {question}", next_step="Confirm with --yes.")
         self.stderr.write(f"{clean(question)} [y/N] ")
         self.stderr.flush()
         if getattr(self.stderr, "lost", None):
-            raise UsageError(f"{question} The question could not be written.", next_step="Say so with --yes.")
+            raise UsageError(f"could not write the question: {question}", next_step="Confirm with --yes.")
         if self.stdin.readline().strip().lower() not in ("y", "yes"):
             raise BakehouseError("nothing was deleted")
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return rows as aligned lines under the names of their columns; an empty column is left out."""
+    """Format rows as aligned lines under a header; empty columns are left out."""
     columns = [name for name in rows[0] if any(row[name] for row in rows)] if rows else []
     cells = [[name.upper() for name in columns], *([" ".join(clean(row[name]).split()) for name in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

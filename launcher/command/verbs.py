@@ -1,6 +1,6 @@
-"""The launcher's verbs: from their flags to a call, and from its result to what the user reads. One table, `VERBS`.
+"""The launcher's verbs: each turns flags into a call, and prints the result. The table of all is `VERBS`.
 
-What a verb needs is loaded when it runs: `./inv --list` reads this table and nothing else.
+A verb imports what it needs when it runs, so that `./inv --list` loads only this table.
 """
 
 from __future__ import annotations
@@ -21,19 +21,17 @@ if TYPE_CHECKING:
     from launcher.images import ImageView
     from launcher.machines import MachineView
 
-JSON = Flag("json", "write the result as JSON on one line", parse=None)
-YES = Flag("yes", "do not ask", parse=None)
-CLOUD = Flag("cloud", "the cloud to work in, or an account such as gcp.research (default: the one of your settings, else local)")
-CLOUDS = Flag(
-    "cloud", "the cloud to work in, an account such as gcp.research, or all (default: the one of your settings, else local)"
-)
+JSON = Flag("json", "print the result as one line of JSON", parse=None)
+YES = Flag("yes", "do not ask for confirmation", parse=None)
+CLOUD = Flag("cloud", "the cloud, or an account such as gcp.research (default: from your settings, else local)")
+CLOUDS = Flag("cloud", "the cloud, an account such as gcp.research, or all (default: from your settings, else local)")
 RECIPE = Flag("recipe", "the recipe of the image (default: jupyter)", default="jupyter")
-LIFETIME = Flag("lifetime-h", "hours until the machine stops itself (default: 24; 0: never)", hours, default=24.0)
-NEW_LIFETIME = Flag("lifetime-h", "hours until the machine stops itself again (default: 24; 0: never)", hours)
-PASSWORD_FILE = Flag("password-file", "a file whose first line is the password to set; '-' asks on the terminal")
-SUSPEND = Flag("suspend", "keep its memory too, so that it goes on where it was (where the cloud can)", parse=None)
-COLD = Flag("cold", "boot from the disk, although the image has the memory of a machine that has booted", parse=None)
-NAME = Positional("name", "the machine")
+LIFETIME = Flag("lifetime-h", "hours until the machine stops automatically (default: 24; 0: never)", hours, default=24.0)
+NEW_LIFETIME = Flag("lifetime-h", "hours from now until the machine stops automatically (default: 24; 0: never)", hours)
+PASSWORD_FILE = Flag("password-file", "file whose first line is the new password; '-' prompts for it")
+SUSPEND = Flag("suspend", "save its memory too, so that it resumes where it was (if the cloud supports this)", parse=None)
+COLD = Flag("cold", "boot from the disk, even if the image has saved memory", parse=None)
+NAME = Positional("name", "name of the machine")
 
 
 def _launch(values: Values, terminal: Terminal) -> int:
@@ -63,7 +61,7 @@ def _launch(values: Values, terminal: Terminal) -> int:
     if values["json"]:
         terminal.out_json(launched.to_json())
         return 0
-    terminal.out(f"{launched.name} runs {launched.image} on {launched.cloud} (after {launched.seconds:.1f} s)")
+    terminal.out(f"{launched.name} is running {launched.image} on {launched.cloud} ({launched.seconds:.1f} s)")
     shown = {
         "url": launched.url,
         "password": launched.password,
@@ -74,56 +72,54 @@ def _launch(values: Values, terminal: Terminal) -> int:
         if value:
             terminal.out(f"  {what:<10}{value}")
     if launched.certificate:
-        terminal.tell(
-            "Your browser will warn that nobody has signed the certificate: go on when the SHA-256 that it shows is this one."
-        )
+        terminal.tell("Your browser will warn about a self-signed certificate; continue only if it shows the SHA-256 above.")
     return 0
 
 
 def _machines(values: Values, terminal: Terminal) -> int:
     from launcher.machines import machines
 
-    late: list[str] = []
-    lists, well = visit(values["cloud"], machines, late.append)
+    errors: list[str] = []
+    lists, complete = visit(values["cloud"], machines, errors.append)
     found = [machine for one in lists for machine in one]
     if values["json"]:
         terminal.out_json([machine.to_json() for machine in found])
-        return _told(late, terminal, well=well)
-    if not found and well:
+        return _finish(errors, terminal, complete=complete)
+    if not found and complete:
         terminal.tell("no machines; to launch one: ./inv launch")
     for line in table([machine_row(machine, names_cloud=bool(values["cloud"])) for machine in found]):
         terminal.out(line)
-    late += [_broken("machine", one, "delete") for one in found if one.state == "broken"]
-    return _told(late, terminal, well=well)
+    errors += [_broken("machine", one, "delete") for one in found if one.state == "broken"]
+    return _finish(errors, terminal, complete=complete)
 
 
 def _images(values: Values, terminal: Terminal) -> int:
     from launcher.images import images
 
-    late: list[str] = []
-    lists, well = visit(values["cloud"], images, late.append)
+    errors: list[str] = []
+    lists, complete = visit(values["cloud"], images, errors.append)
     found = [image for one in lists for image in one if values["recipe"] in (None, image.recipe)]
     if values["json"]:
         terminal.out_json([image.to_json() for image in found])
-        return _told(late, terminal, well=well)
-    if not found and well:
+        return _finish(errors, terminal, complete=complete)
+    if not found and complete:
         terminal.tell("no images; to bake one: ./inv bake")
     for line in table([image_row(image) for image in found]):
         terminal.out(line)
-    late += [_broken("image", one, "delete-image") for one in found if one.state == "broken"]
-    return _told(late, terminal, well=well)
+    errors += [_broken("image", one, "delete-image") for one in found if one.state == "broken"]
+    return _finish(errors, terminal, complete=complete)
 
 
 def _broken(kind: str, found: MachineView | ImageView, verb: str) -> str:
     command = Command(verb, (found.name,), found.cloud)
-    return f"{kind} {found.name} on {found.cloud} is broken: its record cannot be read; to delete it: {command}"
+    return f"{kind} {found.name!r} on {found.cloud} is broken: its record cannot be read; to delete it: {command}"
 
 
-def _told(late: list[str], terminal: Terminal, *, well: bool) -> int:
-    """Print what went wrong below the rows that were found, and return the exit code."""
-    for line in late:
+def _finish(errors: list[str], terminal: Terminal, *, complete: bool) -> int:
+    """Print the errors below the rows that were found, and return the exit code."""
+    for line in errors:
         terminal.tell(line)
-    return 0 if well else 1
+    return 0 if complete else 1
 
 
 def _ssh(values: Values, _terminal: Terminal) -> int:
@@ -153,7 +149,7 @@ def _password(values: Values, terminal: Terminal) -> int:
     file = values["password_file"]
     new = password.read_password(file) if file else password.generate()
     password.set_password(clouds.connect(values["cloud"]), values["name"], new)
-    terminal.tell(f"{values['name']} has a new password; whoever was logged in is logged out")
+    terminal.tell(f"machine {values['name']!r} has a new password; all sessions are logged out")
     if not file:
         terminal.out(new)
     return 0
@@ -165,14 +161,14 @@ def _stop(values: Values, terminal: Terminal) -> int:
     cloud, name = clouds.connect(values["cloud"]), values["name"]
     if values["suspend"]:
         power.suspend(cloud, name)
-        state, costs = "suspended; its disk and its memory stay", f"{cloud.stopped_costs}, the memory that is kept"
+        state, costs = "suspended; its disk and memory are kept", f"{cloud.stopped_costs}, its saved memory"
     else:
         was_suspended = power.stop(cloud, name)
-        state, costs = "off; its disk stays", cloud.stopped_costs
+        state, costs = "stopped; its disk is kept", cloud.stopped_costs
         if was_suspended:
-            state += ", and the memory that was saved is discarded, with what ran in it"
-    paid = f" What still costs: {costs}." if cloud.stopped_costs else ""
-    terminal.tell(f"{name} is {state}.{paid} To start it again: ./inv start {name}")
+            state += ", its saved memory and everything that ran in it is discarded"
+    billed = f" Still billed: {costs}." if cloud.stopped_costs else ""
+    terminal.tell(f"machine {name!r} is {state}.{billed} To start it again: ./inv start {name}")
     return 0
 
 
@@ -181,7 +177,8 @@ def _start(values: Values, terminal: Terminal) -> int:
 
     cloud = clouds.connect(values["cloud"], given(values, (ACCELERATOR,)))
     machine = start(cloud, values["name"], lifetime_h=values["lifetime_h"], source=values["source"] or "", tell=terminal.tell)
-    terminal.tell(f"{machine.name} is on" + (f" for another {hours_shown(machine.left_s)}" if machine.left_s else ""))
+    stops = f"; it stops in {hours_shown(machine.left_s)}" if machine.left_s else ""
+    terminal.tell(f"machine {machine.name!r} is running{stops}")
     if machine.url:
         terminal.out(machine.url)
     return 0
@@ -192,9 +189,9 @@ def _delete(values: Values, terminal: Terminal) -> int:
 
     cloud, name = clouds.connect(values["cloud"]), values["name"]
     find_machine(cloud, name)
-    terminal.confirm(f"Delete machine {name} and everything on its disk?", yes=values["yes"])
+    terminal.confirm(f"Delete machine {name!r} and everything on its disk?", yes=values["yes"])
     delete(cloud, _ledger(terminal), name)
-    terminal.tell(f"machine {name} is deleted")
+    terminal.tell(f"machine {name!r} deleted")
     return 0
 
 
@@ -202,9 +199,9 @@ def _delete_image(values: Values, terminal: Terminal) -> int:
     from launcher.images import delete_image
 
     name = values["image"]
-    terminal.confirm(f"Delete image {name}?", yes=values["yes"])
+    terminal.confirm(f"Delete image {name!r}?", yes=values["yes"])
     delete_image(clouds.connect(values["cloud"]), _ledger(terminal), name)
-    terminal.tell(f"image {name} is deleted")
+    terminal.tell(f"image {name!r} deleted")
     return 0
 
 
@@ -231,15 +228,15 @@ def _ledger(terminal: Terminal) -> Ledger:
 VERBS = (
     Verb(
         "launch",
-        "Launch a machine from the newest good image of a recipe (--recipe NAME) and print its URL and password.",
+        "Launch a machine from the newest stable image of a recipe (--recipe NAME) and print its URL and password.",
         _launch,
         flags=(
             RECIPE,
-            Flag("version", "the version of the image, such as 1.4.0-7 (default: the newest that has passed its tests)"),
-            Flag("name", "the name of the machine (default: one is made up)"),
-            Flag("cpus", "how many processors it has (default: as the recipe says)", positive),
-            Flag("memory-mb", "how much memory it has (default: as the recipe says)", positive),
-            Flag("disk-gb", "how large its disk is (default: as the recipe says)", positive),
+            Flag("version", "version of the image, such as 1.4.0-7 (default: the newest stable one)"),
+            Flag("name", "name of the machine (default: generated)"),
+            Flag("cpus", "number of CPUs (default: from the recipe)", positive),
+            Flag("memory-mb", "memory in MB (default: from the recipe)", positive),
+            Flag("disk-gb", "disk size in GB (default: from the recipe)", positive),
             PASSWORD_FILE,
             LIFETIME,
             COLD,
@@ -251,16 +248,16 @@ VERBS = (
             CLOUD,
         ),
     ),
-    Verb("machines", "List the machines and the hours they have left.", _machines, flags=(JSON, CLOUDS)),
+    Verb("machines", "List machines and the time until they stop.", _machines, flags=(JSON, CLOUDS)),
     Verb(
         "images",
-        "List the images.",
+        "List images.",
         _images,
-        flags=(Flag("recipe", "only the images of this recipe"), JSON, CLOUDS),
+        flags=(Flag("recipe", "only images of this recipe"), JSON, CLOUDS),
     ),
     Verb(
         "ssh",
-        "Open a shell in a machine, or run a command there: ssh NAME -- COMMAND.",
+        "Open a shell on a machine, or run a command there: ssh NAME -- COMMAND.",
         _ssh,
         (NAME,),
         (CLOUD,),
@@ -269,32 +266,36 @@ VERBS = (
     Verb("open", "Open a machine's notebook in the browser and print its URL.", _open, (NAME,), (CLOUD,)),
     Verb(
         "copy",
-        "Copy a file or folder to or from a machine; one of the two is written NAME:PATH.",
+        "Copy a file or folder to or from a machine; write the path on the machine as NAME:PATH.",
         _copy,
-        (Positional("source", "what to copy"), Positional("destination", "where to")),
+        (Positional("source", "file or folder to copy"), Positional("destination", "where to copy it")),
         (CLOUD,),
     ),
-    Verb("password", "Give a machine a new password and print it.", _password, (NAME,), (PASSWORD_FILE, CLOUD)),
-    Verb("stop", "Shut a machine down; its disk stays.", _stop, (NAME,), (SUSPEND, CLOUD)),
+    Verb("password", "Set a new password for a machine's notebook and print it.", _password, (NAME,), (PASSWORD_FILE, CLOUD)),
+    Verb("stop", "Stop a machine; its disk is kept.", _stop, (NAME,), (SUSPEND, CLOUD)),
+    Verb("start", "Start a stopped or suspended machine.", _start, (NAME,), (NEW_LIFETIME, NEW_SOURCE, ACCELERATOR, CLOUD)),
+    Verb("delete", "Delete a machine and its disk, after confirmation.", _delete, (NAME,), (YES, CLOUD)),
     Verb(
-        "start", "Start a machine that was stopped or suspended.", _start, (NAME,), (NEW_LIFETIME, NEW_SOURCE, ACCELERATOR, CLOUD)
+        "delete-image",
+        "Delete an image, after confirmation.",
+        _delete_image,
+        (Positional("image", "name of the image"),),
+        (YES, CLOUD),
     ),
-    Verb("delete", "Delete a machine with its disk, after asking.", _delete, (NAME,), (YES, CLOUD)),
-    Verb("delete-image", "Delete an image, after asking.", _delete_image, (Positional("image", "the image"),), (YES, CLOUD)),
     Verb(
         "log",
         "Print the log of a bake or the console of a machine.",
         _log,
-        (Positional("id", "a bake's id or a machine's name"),),
+        (Positional("id", "id of the bake or name of the machine"),),
         (CLOUD,),
     ),
     Verb(
         "gc",
-        "Find what crashed bakes and launches have left behind, and delete it after asking; with --layers those of bakes, too.",
+        "Find orphaned resources of crashed bakes and launches, and delete them after confirmation.",
         _gc,
         flags=(
-            Flag("layers", "delete the layers that bakes have kept, too, but those in use", parse=None),
-            Flag("layers-gb", "delete layers until they take no more GB than this, those used longest ago first", gigabytes),
+            Flag("layers", "also delete cached layers that nothing uses", parse=None),
+            Flag("layers-gb", "also delete the least recently used cached layers until at most this many GB remain", gigabytes),
             YES,
             CLOUDS,
         ),

@@ -124,4 +124,4 @@ def test_gc_of_all_clouds_names_the_one_that_could_not_be_reached(two_clouds: Tw
     far = two_clouds[1]
     put_image(far.world, "minimal", "1.4.0-7", notebook="0")
     far.unreachable = {"near-1"}
-    assert run("gc", cloud="all", yes=True)[2].endswith("next: In a few minutes, run again: ./inv gc --cloud faraway\n")
+    assert run("gc", cloud="all", yes=True)[2].endswith("next: Try again in a few minutes: ./inv gc --cloud faraway\n")

@@ -67,7 +67,7 @@ def test_a_second_bake_of_the_same_says_that_there_is_nothing_to_do(cloud: FakeC
 def test_a_bake_asks_for_the_machine_type_of_its_builder_where_there_are_such(cloud: FakeCloud, world: World) -> None:
     code, _, stderr = run("bake", recipe="minimal", type="big-8")
     assert (code, cloud.calls) == (2, [])
-    assert "--type: the cloud fake has no machine types" in stderr
+    assert "--type: not supported by cloud 'fake'" in stderr
     types: list[str] = []
     cloud.grants = frozenset({"machine_type"})
     cloud.fault("boot", when="after", error=lambda: types.append([*world.machines.values()][-1].spec.wishes.machine_type))
@@ -78,7 +78,7 @@ def test_a_bake_asks_for_the_machine_type_of_its_builder_where_there_are_such(cl
 def test_no_machine_of_a_bake_has_a_public_address_where_none_is_wanted(cloud: FakeCloud, world: World) -> None:
     code, _, stderr = run("bake", recipe="minimal", no_public_ip=True)
     assert (code, cloud.calls) == (2, [])
-    assert "--no-public-ip: the cloud fake has no public addresses" in stderr
+    assert "--no-public-ip: not supported by cloud 'fake'" in stderr
     asked: list[bool] = []
     cloud.grants = frozenset({"no_public_ip"})
     cloud.fault("boot", when="after", nth=None, error=lambda: asked.append([*world.machines.values()][-1].spec.wishes.no_public_ip))

@@ -80,7 +80,10 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
         (("launch", "--version", "1.4.0-7", "--lifetime-h", "-1"), "error: --lifetime-h: '-1' is not a number of hours"),
         (("launch", "--cloud", "nimbus"), "error: cloud 'nimbus': not known"),
         (("launch", "--cloud", "local", "--zone", "z"), "error: --zone: the cloud local has none (leave it out, or choose another"),
-        (("bake", "--cloud", "local", "--type", "x", "--cpus", "2"), "error: --type: takes the place of --cpus and --memory-mb"),
+        (
+            ("bake", "--cloud", "local", "--type", "x", "--cpus", "2"),
+            "error: --type: cannot be combined with --cpus or --memory-mb",
+        ),
         (("bake", "jupyter"), "Did you mean: ./inv bake --recipe jupyter"),
         (("lunch",), "Did you mean launch?"),
         (("launch", "--recip", "x"), "Did you mean --recipe"),

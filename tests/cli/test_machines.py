@@ -26,7 +26,7 @@ def test_launch_prints_url_and_password(cloud: FakeCloud, world: World) -> None:
     put_image(world, "jupyter", "1.4.0-7")
     code, stdout, _ = run("launch", name="one")
     assert code == 0
-    assert "one runs jupyter-1.4.0-7" in stdout
+    assert "one is running jupyter-1.4.0-7" in stdout
     assert "url       http://127.0.0.1:" in stdout
     assert "password  " in stdout
 
@@ -36,7 +36,7 @@ def test_launch_with_tls_prints_the_fingerprint_too(far: RemoteCloud) -> None:
     assert code == 0, stderr
     assert "  url       https://127.0.0.1:" in stdout
     assert f"  sha256    {fake_services.certificate().fingerprint}\n" in stdout
-    assert "go on when the SHA-256 that it shows is this one" in stderr
+    assert "continue only if it shows the SHA-256 above" in stderr
 
 
 def test_cold_launch_boots_although_the_image_has_a_memory(
@@ -132,14 +132,14 @@ def test_stop_and_start_bring_the_url_back(cloud: FakeCloud, world: World) -> No
 
 
 def test_stop_says_what_a_machine_that_is_off_still_costs(far: RemoteCloud) -> None:
-    told = "one is off; its disk stays. What still costs: its disk. To start it again: ./inv start one\n"
+    told = "machine 'one' is stopped; its disk is kept. Still billed: its disk. To start it again: ./inv start one\n"
     assert run("stop", name="one") == (0, "", told)
 
 
 def test_stop_says_so_when_a_machine_is_suspended(far: RemoteCloud) -> None:
     code, _, stderr = run("stop", name="one", suspend=True)
     assert code == 0
-    assert "its disk and its memory stay. What still costs: its disk, the memory that is kept." in stderr
+    assert "its disk and memory are kept. Still billed: its disk, its saved memory." in stderr
     assert "suspended" in run("machines")[1]
 
 
@@ -147,7 +147,7 @@ def test_stop_of_a_suspended_machine_says_that_its_memory_is_discarded(far: Remo
     run("stop", name="one", suspend=True)
     code, _, stderr = run("stop", name="one")
     assert code == 0
-    assert "its disk stays, and the memory that was saved is discarded" in stderr
+    assert "its disk is kept, its saved memory and everything that ran in it is discarded" in stderr
     assert "discarded" not in run("stop", name="one")[2]
 
 
@@ -157,7 +157,7 @@ def test_memory_that_is_kept_here_costs_nothing(
     monkeypatch.setattr(clouds, "connect", lambda _name, _given=None: keeping)
     put_image(world, "jupyter", "1.4.0-7")
     launch_one(keeping)
-    told = "one is suspended; its disk and its memory stay. To start it again: ./inv start one\n"
+    told = "machine 'one' is suspended; its disk and memory are kept. To start it again: ./inv start one\n"
     assert run("stop", name="one", suspend=True) == (0, "", told)
 
 
@@ -202,7 +202,7 @@ def test_broken_machine_and_image_are_listed_with_a_line_each(cloud: FakeCloud) 
     cloud.world.machines["one"].state = State.BROKEN
     code, stdout, stderr = run("machines")
     assert (code, stdout.splitlines()[1].split()[:2]) == (0, ["one", "broken"])
-    assert f"machine one on {cloud.name} is broken: its record cannot be read; to delete it: ./inv delete one" in stderr
+    assert f"machine 'one' on {cloud.name} is broken: its record cannot be read; to delete it: ./inv delete one" in stderr
     cloud.world.images["jupyter-1.4.0-7"].state = State.BROKEN
     code, stdout, stderr = run("images")
     assert (code, stdout.splitlines()[1].split()[:2]) == (0, ["jupyter-1.4.0-7", "broken"])
@@ -224,10 +224,10 @@ def test_gc_tells_of_what_has_changed_while_it_asked(cloud: FakeCloud, monkeypat
     monkeypatch.setattr(Terminal, "confirm", lambda *_, **__: cloud.label(Kind.MACHINE, "one", {"expires": "0"}))
     code, _, stderr = run("gc")
     assert (code, cloud.world.machines["one"].state) == (0, State.RUNNING)
-    assert "machine one has changed meanwhile, and stays\nnothing is left over" in stderr
+    assert "machine 'one' has changed since it was listed; kept\nnothing to clean up" in stderr
 
 
 def test_gc_with_nothing_left_says_so(cloud: FakeCloud) -> None:
     code, _, stderr = run("gc")
     assert code == 0
-    assert "nothing is left over" in stderr
+    assert "nothing to clean up" in stderr

@@ -68,7 +68,7 @@ def collect(
 
 def test_gc_tells_what_layers_occupy_and_leaves_them(cloud: LayeredCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = collect(cloud, tmp_path, monkeypatch, None, yes=False)
-    assert "layers of bakes (4, 4.0 GB) stay; to delete them: ./inv gc --layers\n" in told
+    assert "cached layers (4, 4.0 GB) are kept; to delete them: ./inv gc --layers\n" in told
     assert left(cloud) == "abcx"
 
 
@@ -76,8 +76,8 @@ def test_gc_with_layers_removes_them_after_asking(cloud: LayeredCloud, tmp_path:
     with pytest.raises(UsageError, match="no terminal to ask on"):
         collect(cloud, tmp_path, monkeypatch, 0.0, yes=False)
     told = collect(cloud, tmp_path, monkeypatch, 0.0)
-    assert "delete layers of bakes (4, 4.0 GB), but those in use\n" in told
-    assert "layers of bakes (4, 4.0 GB) removed\n" in told
+    assert "delete cached layers (4, 4.0 GB), except those in use\n" in told
+    assert "removed cached layers (4, 4.0 GB)\n" in told
     assert left(cloud) == ""
 
 
@@ -85,5 +85,5 @@ def test_gc_removes_layers_down_to_a_size_and_asks_nothing_where_none_is_to_go(
     cloud: LayeredCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "down to 3 GB" in collect(cloud, tmp_path, monkeypatch, 3.0)
-    assert "stay" in collect(cloud, tmp_path, monkeypatch, 3.0, yes=False)
+    assert "are kept" in collect(cloud, tmp_path, monkeypatch, 3.0, yes=False)
     assert left(cloud) == "abx"

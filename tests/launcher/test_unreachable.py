@@ -82,9 +82,9 @@ def test_gc_removes_what_it_sees_and_says_what_it_could_not(cut: FakeCloud) -> N
     code, _, stderr = run("gc", yes=True)
     assert code == 1
     assert list(cut.world.machines) == ["hidden"]
-    assert "1 left over and removed" in stderr
+    assert "cleaned up 1 resource\n" in stderr
     assert (
-        "error: fake: could not reach near-2; what was left over there stays\nnext: In a few minutes, run again: ./inv gc\n"
+        "error: could not reach near-2 on fake; nothing was cleaned up there\nnext: Try again in a few minutes: ./inv gc\n"
         in stderr
     )
 
@@ -93,7 +93,7 @@ def test_gc_never_says_that_nothing_is_left_of_what_it_could_not_see(cut: FakeCl
     del cut.world.machines["seen"]
     code, _, stderr = run("gc", yes=True)
     assert code == 1
-    assert "nothing is left over" not in stderr
+    assert "nothing to clean up" not in stderr
 
 
 def test_gc_keeps_the_note_of_what_may_be_out_of_reach(cut: FakeCloud, ledger: Ledger) -> None:

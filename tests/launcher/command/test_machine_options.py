@@ -43,10 +43,10 @@ def test_where_a_machine_runs_is_a_setting() -> None:
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ({"port": "8443"}, "--port: is the port of --https"),
-        ({"on_preempt": "delete"}, "--on-preempt: is for machines that can be taken back"),
-        ({"type": "big-8", "cpus": "2"}, "--type: takes the place of --cpus and --memory-mb"),
-        ({"no_public_ip": True, "static_ip": "mine"}, "--static-ip: is a public address"),
+        ({"port": "8443"}, "--port: applies only to --https"),
+        ({"on_preempt": "delete"}, "--on-preempt: applies only to spot machines"),
+        ({"type": "big-8", "cpus": "2"}, "--type: cannot be combined with --cpus or --memory-mb"),
+        ({"no_public_ip": True, "static_ip": "mine"}, "--static-ip: cannot be combined with --no-public-ip"),
     ],
 )
 def test_flags_that_make_no_sense_together_are_refused(typed: dict[str, str | bool], told: str) -> None:
@@ -74,8 +74,8 @@ def test_every_wish_that_a_cloud_does_not_grant_is_refused_before_anything_is_ma
     with pytest.raises(UsageError) as raised:
         launch(fake, ledger, options)
     assert raised.value.message.splitlines() == [
-        "--spot: the cloud fake has no such machines (leave it out, or choose another --cloud)",
-        "--https: the cloud fake has no need of it: its notebooks answer here (leave it out, or choose another --cloud)",
+        "--spot: not supported by cloud 'fake' (leave it out, or choose another --cloud)",
+        "--https: not supported by cloud 'fake' (leave it out, or choose another --cloud)",
     ]
     assert (fake.world.machines, ledger.entries("fake")) == ({}, [])
 

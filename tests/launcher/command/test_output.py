@@ -69,7 +69,7 @@ def test_result_that_nobody_reads_exits_with_141_and_says_nothing(unread: TextIO
 def test_result_that_finds_no_room_exits_with_1_and_says_so(full: TextIO) -> None:
     stderr = io.StringIO()
     assert run(lambda terminal: terminal.out_json({}), full, stderr) == 1
-    assert stderr.getvalue().splitlines()[0] == f"error: the output could not be written: {os.strerror(errno.ENOSPC)}"
+    assert stderr.getvalue().splitlines()[0] == f"error: could not write the output: {os.strerror(errno.ENOSPC)}"
 
 
 def test_news_that_find_no_room_exit_with_1(full: TextIO) -> None:
