@@ -70,7 +70,8 @@ def _render(values: Values, terminal: Terminal) -> int:
     from bakery.script.resolve import resolve
 
     recipe = load(values["recipe"])
-    terminal.out_exactly(render(recipe, resolve(recipe, home() / "resolved", refresh=False)).text.rstrip("\n"))
+    script = render(recipe, resolve(recipe, home() / "resolved", refresh=False), cloud=clouds.default())
+    terminal.out_exactly(script.text.rstrip("\n"))
     return 0
 
 

@@ -95,7 +95,7 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
     if isinstance(cloud, ChecksComputer):
         cloud.check_computer()
     resolution = resolve(recipe, home / "resolved", refresh=options.refresh, keep=keep_versions)
-    script, tests = render(recipe, resolution), render_tests(recipe)
+    script, tests = render(recipe, resolution, cloud=cloud.name), render_tests(recipe)
     reusable = reuse(script.checkpoints, no_cache=options.no_cache, from_step=options.from_step)
     base = cloud.resolve_base(Base(recipe.base.suite, recipe.base.architecture), refresh=options.refresh, tell=tell)
     bake_id, wanted, links = names.new_bake_id(), digest(script, tests, base), chain(script, base)

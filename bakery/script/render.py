@@ -19,6 +19,7 @@ from bakery.recipe import variables
 from bakery.recipe.archive import Placed, find, pack
 from bakery.recipe.recipe import Recipe, Step
 from bakery.script.resolve import Resolution
+from clouds.accounts import cloud_of
 from clouds.driver import BaseImage
 from clouds.errors import InvalidError
 
@@ -82,10 +83,11 @@ class Script:
         return head + below + rest
 
 
-def render(recipe: Recipe, resolution: Resolution, *, notebook_port: int = NOTEBOOK_PORT) -> Script:
-    """Return the script that bakes a recipe: prepare, its steps, seal."""
+def render(recipe: Recipe, resolution: Resolution, *, cloud: str = "", notebook_port: int = NOTEBOOK_PORT) -> Script:
+    """Return the script that bakes a recipe: prepare, its steps, seal. `cloud` may also be an account, such as gcp.research."""
+    prepare = Part("prepare", _text("prepare", cloud=cloud_of(cloud)))
     steps = [_part(recipe, step, resolution, notebook_port) for step in recipe.steps]
-    return frame(_title(recipe, resolution), [Part("prepare", _text("prepare")), *steps, Part("seal", _text("seal"))], is_bake=True)
+    return frame(_title(recipe, resolution), [prepare, *steps, Part("seal", _text("seal"))], is_bake=True)
 
 
 def _part(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int) -> Part:

@@ -15,7 +15,7 @@ from clouds.gcp.machine_types import choose, disk_type
 from clouds.gcp.places import Places, region_of
 
 FACTS = "bakehouse-facts"
-"""The metadata attribute that tells a machine of itself; templates/machine/facts.sh.j2 reads it."""
+"""The metadata attribute that tells a machine of itself; templates/clouds/gcp.sh.j2 reads it."""
 SCRIPT = "startup-script"
 """The attribute that Google's guest agent runs as root at each boot."""
 LIFETIME_S = (30, 120 * 24 * 3600)

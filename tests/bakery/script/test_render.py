@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+import clouds
 from bakery.errors import RecipeError
 from bakery.recipe.recipe import KINDS, Recipe, available, load
 from bakery.script.render import DIGEST_LENGTH, Part, Script, check_size, digest, frame, render, render_tests
 from bakery.script.resolve import Resolution
 from clouds.driver import Base, BaseImage
 from clouds.errors import InvalidError
+from tests.machine_code import TEMPLATES
 
 ALL = """
 name = "all"
@@ -292,3 +294,29 @@ def test_our_largest_recipe_fits_the_smallest_limit_of_a_cloud() -> None:
 
 def test_a_step_whose_packages_are_all_there_already_installs_none(recipe: Recipe) -> None:
     assert "uv pip install" not in step_text(render(recipe, Resolution({"packages": ()})), "packages")
+
+
+@pytest.mark.parametrize("cloud", clouds.DRIVERS)
+def test_each_cloud_has_one_template_for_its_guests(cloud: str) -> None:
+    assert (TEMPLATES / f"clouds/{cloud}.sh.j2").is_file()
+
+
+def test_no_other_template_names_a_cloud_that_sells_machines() -> None:
+    shared = [path for path in TEMPLATES.rglob("*") if path.is_file() and path.parent != TEMPLATES / "clouds"]
+    named = re.compile(r"google|gce\b|compute engine|amazon|\baws\b|ec2|169\.254\.169\.254", re.IGNORECASE)
+    credentials = {"steps/seal.sh.j2"}  # which every user may have, whatever cloud the image is for
+    found = {str(path.relative_to(TEMPLATES)) for path in shared if named.search(path.read_text(encoding="utf-8"))}
+    assert found <= credentials
+
+
+@pytest.mark.parametrize("cloud", clouds.DRIVERS)
+def test_script_for_each_cloud_is_clean_shell(recipe: Recipe, cloud: str) -> None:
+    assert is_clean(shell_texts(render(recipe, RESOLUTION, cloud=cloud))) == ""
+
+
+def test_script_holds_the_template_of_its_cloud_only(recipe: Recipe) -> None:
+    texts = {cloud: step_text(render(recipe, RESOLUTION, cloud=cloud), "prepare") for cloud in ("", "local", "gcp", "gcp.research")}
+    assert texts[""] == texts["local"]
+    assert texts["gcp"] == texts["gcp.research"]
+    assert "169.254.169.254" in texts["gcp"]
+    assert "169.254.169.254" not in texts["local"]
