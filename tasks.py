@@ -124,7 +124,7 @@ def no_browser() -> MissingToolError:
 
 
 def _is_snap(program: Path) -> bool:
-    """Say whether a program is a snap, or the script by which Ubuntu's package chromium-browser starts or recommends one."""
+    """Return whether a program is a snap, or the script by which Ubuntu's package chromium-browser starts or recommends one."""
     real = program.resolve()
     if real.name == "snap" or "/snap/" in f"{program} {real}":
         return True

@@ -62,7 +62,7 @@ class Computer:
         return kind + _digest(self.machine_id, self.host) + _digest(self.machine_id, self.boot_id, self.namespace)
 
     def is_that_of(self, mark: str) -> bool:
-        """Say whether a mark is of this computer, boot and PID namespace: there a process number means the same process."""
+        """Return whether a mark is of this computer, boot and PID namespace: there a process number means the same process."""
         return self.mark[_HOST_END:] == mark[_HOST_END:]
 
 

@@ -80,7 +80,7 @@ def perform(cloud: Cloud, ledger: Ledger, ticket: Ticket, *, timeout_s: float | 
 
 
 def has_ended(cloud: Cloud, ticket: Ticket) -> bool:
-    """Say whether an operation has ended, well or not; one that cannot be asked about now has not."""
+    """Return whether an operation has ended, well or not; one that cannot be asked about now has not."""
     try:
         return cloud.check(ticket)
     except (TimedOutError, UnreachableError, ThrottledError):
@@ -203,7 +203,7 @@ def remove(cloud: Cloud, ledger: Ledger, kind: Kind, name: str) -> None:
 
 
 def is_running(cloud: Cloud, machine: str) -> bool:
-    """Say whether a machine exists and is on or coming up."""
+    """Return whether a machine exists and is on or coming up."""
     found = cloud.find(Kind.MACHINE, machine)
     return found is not None and found.state in (State.STARTING, State.RUNNING)
 

@@ -34,7 +34,7 @@ class Checkpoint:
 
     @property
     def ok(self) -> bool:
-        """Say whether the step has ended well."""
+        """Return whether the step has ended well."""
         return self.exit_status is None
 
 
@@ -104,7 +104,7 @@ class Progress:
 
     @property
     def done(self) -> bool:
-        """Say whether the last checkpoint is reached."""
+        """Return whether the last checkpoint is reached."""
         return self.reached == len(self.names)
 
     @property

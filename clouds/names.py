@@ -155,7 +155,7 @@ def base_label(base: str) -> str:
 
 
 def is_base(label: str, base: str) -> bool:
-    """Say whether a label may stand for the id of a base; earlier releases cut a long id, and what they cut off is unknown."""
+    """Return whether a label may stand for the id of a base; earlier releases cut a long id, and what they cut off is unknown."""
     return label in (base_label(base), label_value(base[:_BASE_ID_LENGTH]))
 
 
@@ -187,7 +187,7 @@ def client_fate(labels: Mapping[str, str]) -> Fate:
 
 
 def client_is_dead(labels: Mapping[str, str]) -> bool:
-    """Say whether the process that made a resource is known to have ended; of one elsewhere nothing is known."""
+    """Return whether the process that made a resource is known to have ended; of one elsewhere nothing is known."""
     return client_fate(labels) is Fate.DEAD
 
 

@@ -48,7 +48,7 @@ def sweep(parent: Path) -> None:
 
 
 def is_under_way(parent: Path, name: str) -> bool:
-    """Say whether a process that is not known to be dead is preparing a folder of this name."""
+    """Return whether a process that is not known to be dead is preparing a folder of this name."""
     return any(folder.name.endswith(f"-{name}") and _may_be_in_use(folder) for folder in _partial_folders(parent))
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from clouds import DRIVERS
 from clouds.accounts import account_of, cloud_of
-from clouds.errors import UsageError
+from clouds.errors import UsageError, not_supported
 from clouds.near import near
 
 _DEFAULT = "cloud"
@@ -72,8 +72,8 @@ class _Told:
 def load(cloud: str, flags: Mapping[str, str]) -> dict[str, str]:
     """Return the value of every setting of a cloud or account, "" where nobody gives one. UsageError lists all that is wrong."""
     known = _declared(cloud_of(cloud))
-    if unknown := [f"--{key.replace('_', '-')}: the cloud {cloud} has none" for key in flags if key not in known]:
-        raise UsageError("\n".join(f"{line} (leave it out, or choose another --cloud)" for line in unknown))
+    if unknown := [f"--{key.replace('_', '-')}" for key in flags if key not in known]:
+        raise UsageError("\n".join(not_supported(flag, cloud) for flag in unknown))
     written = _read()
     own, shared = _account(written, cloud), _table(written, cloud_of(cloud))
     told = {key: _told(key, setting, flags, own, shared) for key, setting in known.items()}
@@ -126,7 +126,7 @@ def shaped(pattern: str, problem: str) -> Check:
 
 
 def is_configured(cloud: str) -> bool:
-    """Say whether a user has told anything of a cloud, in the file or the environment; accounts of it do not count."""
+    """Return whether a user has told anything of a cloud, in the file or the environment; accounts of it do not count."""
     variables = [name for setting in _declared(cloud).values() for name in setting.environment]
     return bool(_table(_read(), cloud)) or any(os.environ.get(name) for name in variables)
 

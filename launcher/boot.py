@@ -180,7 +180,7 @@ def bring_up(
 
 
 def ssh_answers(endpoint: Endpoint, *, timeout_s: float = 5.0) -> bool:
-    """Say whether an SSH server greets there; a forwarded port alone accepts a connection long before its guest does."""
+    """Return whether an SSH server greets there; a forwarded port alone accepts a connection long before its guest does."""
     try:
         with socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s) as connection:
             return connection.recv(4) == b"SSH-"

@@ -153,7 +153,7 @@ def prune_logs(home: Path, *, now: float) -> list[str]:
 
 
 def _is_older(path: Path, than: float) -> bool:
-    """Say whether a file was written before a time; one that somebody else removes meanwhile was not."""
+    """Return whether a file was written before a time; one that somebody else removes meanwhile was not."""
     try:
         return path.stat().st_mtime < than
     except FileNotFoundError:
@@ -207,7 +207,7 @@ def _judge_unfinished(labels: Mapping[str, str], late_s: float, is_dead: IsDead)
 
 
 def _lives(labels: Mapping[str, str], is_dead: IsDead) -> bool:
-    """Say whether the client that made a resource is known to be alive: a process of this computer."""
+    """Return whether the client that made a resource is known to be alive: a process of this computer."""
     return not is_dead(labels) and names.client_fate(labels) is Fate.ALIVE
 
 
@@ -218,9 +218,9 @@ def _late_s(labels: Mapping[str, str], now: float) -> float:
 
 
 def _is_same(found: Resource, judged: Resource) -> bool:
-    """Say whether a resource is still the one that was judged: its name may have been taken anew, or its user has started it again.
+    """Return whether a resource is still the one that was judged: its name may have been reused, or its user has restarted it.
 
-    Labels that only the ledger knows are missing from what was found.
+    `found` lacks labels that only the ledger has.
     """
     return found.created_at == judged.created_at and found.labels.items() <= judged.labels.items()
 

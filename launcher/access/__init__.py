@@ -1,1 +1,1 @@
-"""How a user reaches a machine: keys, ssh, tunnels, the notebook, passwords, copies."""
+"""Access to a machine: keys, ssh, tunnels, the notebook, passwords, copies."""

@@ -1,4 +1,4 @@
-"""A machine's notebook as its owner meets it: does it answer, does it let in the right password and nobody else."""
+"""HTTP checks of a machine's notebook: whether it responds, and whether it accepts only the right password."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 from clouds.errors import BakeError, CloudError
 
 NOTEBOOK_PORT = 8888
-"""The port in the guest on which every notebook answers."""
+"""The port of the notebook in the guest."""
 
 _BODY_MAX_BYTES = 1 << 20
 _FAILURES = (OSError, http.client.HTTPException)
@@ -25,7 +25,7 @@ _FAILURES = (OSError, http.client.HTTPException)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a web server has answered."""
+    """An HTTP response."""
 
     status: int
     body: str
@@ -33,9 +33,9 @@ class Answer:
 
 @dataclass(slots=True)
 class Session:
-    """A visitor of a notebook, with its cookies. http.client heeds no proxy: a notebook is reached directly.
+    """An HTTP client with cookies. http.client ignores proxy settings, as it should: a notebook is reached directly.
 
-    Behind https the certificate must be the one with this fingerprint, whoever has signed it.
+    With https the certificate must have this fingerprint; who has signed it does not matter.
     """
 
     url: str
@@ -44,7 +44,7 @@ class Session:
     cookies: dict[str, str] = field(default_factory=dict)
 
     def get(self, path: str) -> Answer:
-        """Ask for a page. Raises OSError or http.client.HTTPException when nobody answers."""
+        """Request a page. Raises OSError or http.client.HTTPException if there is no response."""
         return self._request("GET", path, "")
 
     def post(self, path: str, form: Mapping[str, str]) -> Answer:
@@ -74,24 +74,24 @@ class Session:
 
 
 class PinnedConnection(http.client.HTTPSConnection):
-    """A TLS connection to whoever has the key of one certificate. CloudError: another one is shown; nothing is sent then."""
+    """A TLS connection to a server with a pinned certificate. CloudError: it has another one; then nothing is sent."""
 
     def __init__(self, host: str, port: int | None, *, timeout_s: float, fingerprint: str) -> None:
         context = ssl.create_default_context()
         context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE  # the fingerprint says more than any signature would
+        context.verify_mode = ssl.CERT_NONE  # the pinned fingerprint is stricter than any signature
         super().__init__(host, port, timeout=timeout_s, context=context)
         self._fingerprint = fingerprint
 
     def connect(self) -> None:
-        """Shake hands, and go on only with the right one."""
+        """Do the TLS handshake and check the certificate's fingerprint."""
         super().connect()
         shown = hashlib.sha256(self.sock.getpeercert(binary_form=True) or b"").hexdigest()
         if shown != self._fingerprint.replace(":", "").lower():
             self.close()
             raise CloudError(
-                f"https://{self.host}:{self.port}/: shows another certificate than the machine has told on its console",
-                next_step="Do not go on there: somebody else may have its address now. See: ./inv machines",
+                f"https://{self.host}:{self.port}/: its certificate is not the one that the machine reported on its console",
+                next_step="Do not continue there: another computer may have the address now. See: ./inv machines",
             )
 
 
@@ -102,7 +102,7 @@ def _connection(scheme: str, host: str, port: int | None, timeout_s: float, fing
 
 
 def answers(url: str, *, timeout_s: float = 5.0, fingerprint: str = "") -> bool:
-    """Say whether a notebook shows its log-in page: 200, not what a proxy in front of it says while it comes up."""
+    """Return whether a notebook shows its log-in page: status 200, not the one of a reverse proxy while Jupyter starts."""
     try:
         return Session(url, timeout_s, fingerprint).get("/login").status == http.client.OK
     except _FAILURES:
@@ -110,7 +110,7 @@ def answers(url: str, *, timeout_s: float = 5.0, fingerprint: str = "") -> bool:
 
 
 def login(url: str, password: str, *, timeout_s: float = 30.0) -> Session | None:
-    """Log in through the form as a browser would; return the session, or None when the password is refused."""
+    """Log in through the form as a browser does; return the session, or None if the password is rejected."""
     session = Session(url, timeout_s)
     session.get("/login")
     answer = session.post("/login", {"password": password, "_xsrf": session.cookies.get("_xsrf", "")})
@@ -118,22 +118,22 @@ def login(url: str, password: str, *, timeout_s: float = 30.0) -> Session | None
 
 
 def check_login(url: str, password: str) -> None:
-    """Log in with the password and without. Raises BakeError when a notebook lets in nobody, or anybody."""
+    """Log in with the right password, a wrong one and none. BakeError: the notebook rejects the right one or accepts another."""
     try:
         if Session(url).get("/api/kernelspecs").status == http.client.OK:
-            raise _failed("its notebook lets in anybody, without a password")
+            raise _failed("its notebook can be used without a password")
         if login(url, f"not {password}"):
-            raise _failed("its notebook lets in a wrong password")
+            raise _failed("its notebook accepts a wrong password")
         session = login(url, password)
         if session is None:
-            raise _failed("its notebook refuses its own password")
+            raise _failed("its notebook rejects its own password")
         _check_kernels(session.get("/api/kernelspecs"))
     except _FAILURES as error:
-        raise _failed(f"its notebook has stopped answering: {error or type(error).__name__}") from error
+        raise _failed(f"its notebook stopped responding: {error or type(error).__name__}") from error
 
 
 def open_url(url: str, *, environ: Mapping[str, str] = os.environ, browse: Callable[[str], object] = webbrowser.open) -> str:
-    """Open a notebook in the browser when there is a desktop, and return its URL for whoever has none."""
+    """Open a notebook in the browser if there is a desktop; return its URL."""
     if sys.platform == "darwin" or environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"):
         browse(url)
     return url
@@ -145,10 +145,10 @@ def _check_kernels(answer: Answer) -> None:
     except (ValueError, KeyError, TypeError):
         kernels = None
     if kernels is None:
-        raise _failed(f"its notebook answers {answer.status} to one who is logged in, and no list of kernels")
+        raise _failed(f"its notebook returned no list of kernels after log-in (status {answer.status})")
     if not kernels:
         raise _failed("its notebook has no kernel")
 
 
 def _failed(message: str) -> BakeError:
-    return BakeError(message, step="notebook", next_step="See the notebook step of the recipe, and its log.")
+    return BakeError(message, step="notebook", next_step="Check the notebook step of the recipe, and its log.")

@@ -1,4 +1,4 @@
-"""A machine's password: made or read here, hashed here, and kept nowhere; only its hash travels."""
+"""A machine's password: generated or read here, hashed here, and stored nowhere; only its hash is sent."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from launcher.machines import notebook_machine
 
 GROUPS, GROUP_LENGTH = 4, 5
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
-"""31 characters that are not mistaken for one another: 20 of them hold 99 bits."""
+"""31 characters that are not easily confused; 20 of them hold 99 bits."""
 
 LENGTH_MAX = 1024
 TIME_COST, MEMORY_KIB, PARALLELISM = 5, 7 * 1024, 1
-"""Argon2id, one of the equal settings of cheatsheetseries.owasp.org (Password Storage): the one that takes the least time
-and memory, since the guest checks it at each log-in, and may be emulated."""
+"""Argon2id, one of the equivalent settings of cheatsheetseries.owasp.org (Password Storage): the one that needs the least time
+and memory, since the guest checks it at each log-in and may be emulated."""
 _GENERATED = re.compile(rf"[{_ALPHABET}]{{{GROUP_LENGTH}}}(-[{_ALPHABET}]{{{GROUP_LENGTH}}}){{{GROUPS - 1}}}")
-"""What `generate` makes: nobody guesses 99 bits, however fast a guess is; to check takes an emulated guest half a second less."""
+"""What `generate` returns. 99 bits cannot be guessed however fast a guess is, so a cheap hash suffices: checking it takes an
+emulated guest half a second less."""
 SET_PASSWORD = ("sudo", "/usr/lib/bakehouse/set-password")
 
 
 def generate() -> str:
-    """Return a fresh password that can be read aloud, such as `k7m2p-x9abc-d3efg-h4jkm`."""
+    """Return a new password that can be read aloud, such as `k7m2p-x9abc-d3efg-h4jkm`."""
     return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(GROUP_LENGTH)) for _ in range(GROUPS))
 
 
 def read_password(file: str) -> str:
-    """Return the password in a file, or on standard input for `-` (asked for, unseen, on a terminal).
+    """Return the password in a file, or on standard input for `-` (on a terminal: a prompt without echo).
 
-    One line break at the end is not part of it. Raises UsageError when it is empty or cannot be typed into a form.
+    One line break at the end is not part of it. UsageError: it is empty or cannot be typed into a form.
     """
     if file == "-" and sys.stdin.isatty():
         return prompt()
@@ -42,26 +43,26 @@ def read_password(file: str) -> str:
 
 
 def prompt() -> str:
-    """Ask for a password on the terminal, twice and unseen. Raises UsageError when the two differ."""
+    """Prompt for a password on the terminal, twice and without echo. UsageError: the two differ."""
     password = check(getpass.getpass("Password: "), where="password")
-    if getpass.getpass("Once more: ") != password:
+    if getpass.getpass("Password (again): ") != password:
         raise UsageError("the two passwords differ", next_step="Try again.")
     return password
 
 
 def check(password: str, *, where: str) -> str:
-    """Return a password that Jupyter's form will take as it is; `where` is what an error begins with.
+    """Return a password if Jupyter's form accepts it unchanged; `where` is what an error starts with.
 
-    The form drops spaces at both ends and control characters (tornado's `get_argument`): such a one would never fit its hash.
+    The form strips spaces at both ends and control characters (tornado's `get_argument`): such a password never matches its hash.
     """
     if not password:
-        raise UsageError(f"{where}: holds no password", next_step="Write the password on its first line.")
+        raise UsageError(f"{where}: the password is empty", next_step="Write the password on the first line.")
     if len(password) > LENGTH_MAX:
         raise UsageError(f"{where}: the password is longer than {LENGTH_MAX} characters", next_step="Choose a shorter one.")
     if password != password.strip() or any(not character.isprintable() for character in password):
         raise UsageError(
             f"{where}: the password has several lines, a control character, or a space at one end",
-            next_step="Choose one of printable characters on a single line.",
+            next_step="Choose one with printable characters on a single line.",
         )
     return password
 
@@ -75,26 +76,26 @@ def hash_password(password: str) -> str:
 
 
 def set_password(cloud: Cloud, name: str, password: str) -> None:
-    """Give a running machine a new password, valid at once; its hash travels on standard input, never in an argument."""
+    """Set a new password on a running machine, valid at once; its hash is sent on standard input, never as an argument."""
     notebook_machine(cloud, name)
     done = run(cloud, name, SET_PASSWORD, stdin=hash_password(password) + "\n")
     if done.returncode:
         raise CloudError(
-            f"machine {name}: its password was not set: {done.stderr.strip() or f'exit status {done.returncode}'}",
+            f"machine {name!r}: could not set its password: {done.stderr.strip() or f'exit status {done.returncode}'}",
             next_step=f"Look at its console: ./inv log {name}",
         )
 
 
 def _read(file: str) -> str:
-    """Read no more than a password may hold: a wrong file can be large, or endless."""
+    """Read no more than the longest password: a wrong file may be large, or endless."""
     try:
         if file == "-":
             return sys.stdin.read(LENGTH_MAX + 3)
         with Path(file).open(encoding="utf-8", newline="") as opened:
             return opened.read(LENGTH_MAX + 3)
     except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: not text in UTF-8", next_step="Write the password into a text file.") from error
+        raise UsageError(f"{file}: not UTF-8 text", next_step="Write the password to a text file.") from error
     except OSError as error:
         raise UsageError(
-            f"{file}: {error.strerror}", next_step="Give a file that holds the password, or - for standard input."
+            f"{file}: {error.strerror}", next_step="Give a file that contains the password, or - for standard input."
         ) from error

@@ -1,4 +1,4 @@
-"""SSH into a machine: a shell or a command for a person, a bounded call for a program."""
+"""SSH to a machine: a shell or a command for users, and a call with a time limit for programs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from launcher.clean import clean
 from launcher.machines import running_machine
 
 FAILED = 255
-"""How ssh(1) ends when it is ssh that failed; a remote command may end so too."""
+"""The exit status of ssh(1) when ssh itself failed; a remote command may also exit with it."""
 _FAREWELL = re.compile(r"(Shared c|C)onnection to \S+ closed\.")
-"""What ssh(1) says at the end of a session that had a terminal."""
+"""What ssh(1) prints at the end of a session with a terminal."""
 
 
 def ssh(cloud: Cloud, name: str, command: Sequence[str] = ()) -> int:
-    """Run a command on a machine, or a shell, on this terminal; return the exit status.
+    """Run a command or a shell on a machine, connected to this terminal; return the exit status.
 
-    One argument is a line for the remote shell, as ssh(1) has it; of several each arrives as it is, spaces and all.
-    A builder that was kept (`bake-...`) lets its owner in as root.
+    A single argument is a line for the remote shell, as with ssh(1); several are passed as they are, spaces included.
+    A builder that was kept (`bake-...`) is entered as root.
     """
     if names.is_bake_id(name):
         with identity.openssh():
@@ -49,7 +49,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program on a machine and return its status and output; `timeout_s` is multiplied by the cloud's slowness.
 
-    Raises CloudError when the machine cannot be reached, TimedOutError when the program has not ended in time.
+    CloudError: the machine cannot be reached. TimedOutError: the program did not finish in time.
     """
     timeout_s *= cloud.slowness
     with _own_words() as said, identity.openssh():
@@ -60,7 +60,7 @@ def run(
             )
         except subprocess.TimeoutExpired:
             raise TimedOutError(
-                f"machine {name}: {argv[0]} has not ended within {timeout_s:.0f} s",
+                f"machine {name!r}: {argv[0]} did not finish within {timeout_s:.0f} s",
                 next_step=f"Look at its console: ./inv log {name}",
             ) from None
         if done.returncode == FAILED:
@@ -69,36 +69,36 @@ def run(
 
 
 def remote_words(command: Sequence[str]) -> list[str]:
-    """Return a command as the one argument that ssh(1) hands to the remote shell; none for a shell."""
+    """Return a command as the one argument that ssh(1) passes to the remote shell; none for an interactive shell."""
     if not command:
         return []
     return [command[0] if len(command) == 1 else shlex.join(command)]
 
 
 def config_of(cloud: Cloud, name: str) -> str:
-    """Return the path of an ssh config that knows a machine that is on. CloudError: it is not, or its host key is unknown."""
+    """Return the path of the ssh config for a running machine. CloudError: it is not running, or its host key is not pinned."""
     running_machine(cloud, name)
     identity.check_known(home(), account_key(cloud), name)
     return str(identity.sync(home(), cloud))
 
 
 def check_reachable(cloud: Cloud, name: str, said: str) -> None:
-    """Raise CloudError, which says why, when it was ssh(1) that has failed: by what it said, or because nobody answers."""
+    """Raise CloudError with the cause if ssh(1) itself failed: according to its messages, or because no SSH server responds."""
     endpoint = cloud.address(name, identity.SSH_PORT)
     if explained := explain(said, machine=name, endpoint=endpoint, is_remote=cloud.is_remote):
         raise explained
     if not ssh_answers(endpoint, timeout_s=5 * cloud.slowness):
         raise CloudError(
-            f"machine {name}: no SSH server answers at {endpoint.host}:{endpoint.port}",
-            next_step=f"It may still be starting: look at its console with ./inv log {name}",
+            f"machine {name!r}: no SSH server responds at {endpoint.host}:{endpoint.port}",
+            next_step=f"It may still be starting; look at its console: ./inv log {name}",
         )
     if unknown := [line for line in said.splitlines() if line.strip() and not _FAREWELL.fullmatch(line.strip())]:
-        raise CloudError(f"machine {name}: ssh has failed\n" + "\n".join(unknown), next_step="Try again.")
+        raise CloudError(f"machine {name!r}: ssh failed\n" + "\n".join(unknown), next_step="Try again.")
 
 
 @contextmanager
 def _own_words() -> Iterator[Path]:
-    """Give a file for what ssh(1) itself has to say, apart from what is said on the machine."""
+    """Give a file for ssh(1)'s own messages, which keeps them apart from output on the machine."""
     with tempfile.TemporaryDirectory(prefix="bakehouse-ssh-") as folder:
         yield Path(folder) / "said"
 
@@ -112,10 +112,12 @@ def _machine(cloud: Cloud, name: str, said: Path) -> list[str]:
 
 
 def _builder(cloud: Cloud, name: str) -> list[str]:
-    """Let us into a builder. It has told no host key, but is reached through a port that only its own cloud driver opens."""
+    """Return the ssh command for a builder. It has reported no host key, but only its cloud driver opens its port."""
     running_machine(cloud, name)
     if not isinstance(cloud, OpensShell):
-        raise CloudError(f"builder {name}: {cloud.name} lets nobody into a builder", next_step=f"See its log: ./inv log {name}")
+        raise CloudError(
+            f"builder {name!r}: {cloud.name} does not support SSH to a builder", next_step=f"See its log: ./inv log {name}"
+        )
     endpoint = cloud.open_shell(name, identity.user_key(home()))
     options = (
         "StrictHostKeyChecking=no",

@@ -1,4 +1,4 @@
-"""Why ssh(1) did not get into a machine, read from what OpenSSH says of it: the cause, and what to do."""
+"""Derive cause and next step from OpenSSH's messages when ssh(1) could not connect to a machine."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from clouds.errors import CloudError
 
 
 class EndedError(CloudError):
-    """An SSH server has ended the connection before anybody was let in: it may be starting, or going off."""
+    """An SSH server closed the connection before authentication: it may be starting or shutting down."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Reason:
-    """What OpenSSH writes, what that means, and what to do about it; `far` where a remote cloud has another remedy."""
+    """A pattern of OpenSSH's message, its cause and its next step; `far` is the next step on a remote cloud if it differs."""
 
     said: str
     cause: str
@@ -27,59 +27,59 @@ class _Reason:
 _REASONS = (
     _Reason(
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for \S+ has changed",
-        "whoever answers at {where} has another host key than the machine has told on its console",
-        "Do not go on there: somebody else may have its address now. "
-        "If it is yours and has new keys, stop and start it, which pins them: ./inv stop {machine}, ./inv start {machine}",
+        "the server at {where} has another host key than the machine reported on its console",
+        "Do not continue there: another computer may have the address now. "
+        "If it is your machine with new keys, stop and start it, which pins them: ./inv stop {machine}, ./inv start {machine}",
     ),
     _Reason(
         r"host key is known for|Host key verification failed",
-        "this computer does not know its host key",
+        "its host key is not pinned on this computer",
         "Use the computer and the BAKEHOUSE_HOME that launched it, or stop and start it from here.",
     ),
     _Reason(
         r"Permission denied \(|Too many authentication failures|Load key \"[^\"]*\": ",
-        "its SSH server at {where} refuses this computer's key, or its user",
+        "its SSH server at {where} rejected this computer's key or the user",
         "Use the computer and the BAKEHOUSE_HOME that launched it. "
-        "On the machine, ~/.ssh/authorized_keys of the user notebook must hold the key in ssh/id_ed25519.pub there.",
+        "On the machine, ~/.ssh/authorized_keys of the user notebook must contain the key in ssh/id_ed25519.pub of that folder.",
     ),
     _Reason(
         r"timed out|Timeout, server \S+ not responding",
-        "nothing answers at {where} in time",
-        "It may still be starting: look at its console with ./inv log {machine}",
-        far="It may have gone off (./inv machines), or its firewall does not admit the address that you have now: "
-        "to admit it and shut the one before out: ./inv start {machine}; for other addresses: ./inv start {machine} --source RANGE",
+        "connection to {where} timed out",
+        "It may still be starting; look at its console: ./inv log {machine}",
+        far="It may have stopped (./inv machines), or its firewall does not allow your current address. "
+        "To allow it instead of the previous one: ./inv start {machine}; for other addresses: ./inv start {machine} --source RANGE",
     ),
     _Reason(
         r"Connection refused",
-        "no SSH server answers at {where}: the machine is on, and the server is not",
-        "It may still be starting: wait a moment, and look at its console with ./inv log {machine}",
+        "connection to {where} refused: the machine is running, but its SSH server is not",
+        "It may still be starting; wait a moment, or look at its console: ./inv log {machine}",
     ),
     _Reason(
         r"No route to host|Network is unreachable",
-        "no way leads from this computer to {where}",
-        "See that this computer is in the network; a machine with --no-public-ip answers inside the cloud's network only.",
+        "no route to host {where}",
+        "Check that this computer is in that network; a machine with --no-public-ip can be reached only from the cloud's network.",
     ),
     _Reason(
         r"Could not resolve hostname",
-        "the address {where} is not known",
-        "See that it is on: ./inv machines",
+        "could not resolve the address {where}",
+        "Check that it is running: ./inv machines",
     ),
     _Reason(
         r"Connection (?:closed|reset)|Connection to \S+ closed by|Broken pipe",
-        "its SSH server at {where} has ended the connection",
-        "It may be starting or going off: wait a moment, and look at its console with ./inv log {machine}",
+        "its SSH server at {where} closed the connection",
+        "It may be starting or shutting down; wait a moment, or look at its console: ./inv log {machine}",
         kind=EndedError,
     ),
 )
-"""The first that fits holds: OpenSSH 9.2's own words (sshconnect.c, sshconnect2.c, packet.c), which no locale changes."""
+"""The first match counts. OpenSSH 9.2 (sshconnect.c, sshconnect2.c, packet.c) does not translate its messages."""
 
 
 def explain(said: str, *, machine: str, endpoint: Endpoint, is_remote: bool) -> CloudError | None:
-    """Return what to tell a user when ssh(1) has failed and said this; None when it has said nothing that is known."""
+    """Return the error for messages of a failed ssh(1); None if no pattern matches."""
     where = f"{endpoint.host}:{endpoint.port}"
     for reason in _REASONS:
         if re.search(reason.said, said):
             next_step = reason.far if is_remote and reason.far else reason.next_step
             cause = reason.cause.format(where=where, machine=machine)
-            return reason.kind(f"machine {machine}: {cause}", next_step=next_step.format(machine=machine))
+            return reason.kind(f"machine {machine!r}: {cause}", next_step=next_step.format(machine=machine))
     return None

@@ -1,8 +1,8 @@
-"""The way to a notebook on a remote cloud: an OpenSSH tunnel from a port of this computer, one for each machine.
+"""Tunnels to notebooks on a remote cloud: OpenSSH forwards a port of this computer, one tunnel for each machine.
 
-It is a plain ssh(1) in a session of its own, so it outlives the command that opened it. BAKEHOUSE_HOME/ssh/tunnels/ACCOUNT
-holds what is known of it: MACHINE.json (process, when that started, port) and MACHINE.log (what ssh has said). The record
-stays when a tunnel ends, so that the next one has the same port and a bookmark stays right; `forget` drops it.
+A tunnel is a plain ssh(1) in its own session, so it outlives the command that opened it. Its files are in
+BAKEHOUSE_HOME/ssh/tunnels/ACCOUNT: MACHINE.json (process, start time, port) and MACHINE.log (ssh's messages). The record is
+kept when a tunnel ends, so that the next one uses the same port and bookmarks stay valid; `forget` removes it.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from launcher.boot import ssh_answers
 from launcher.clean import clean
 
 OPEN_S = 60
-"""How long a tunnel may take to come up; multiplied by the cloud's slowness."""
+"""How long a tunnel may take to open, in seconds; multiplied by the cloud's slowness."""
 END_S = 5
 TRIES = 3
-"""How often somebody may take the chosen port from under us, or the SSH server of a machine that boots end the connection."""
+"""Attempts to open a tunnel: another program may take the chosen port, or the SSH server of a booting machine may disconnect."""
 
 _LOOPBACK = "127.0.0.1"
 _PORT_TAKEN = "Could not request local forwarding"
 _OPTIONS = ("ExitOnForwardFailure=yes", "ServerAliveInterval=15", "ServerAliveCountMax=3")
-"""A tunnel without its port is none, and one that is cut ends within a minute."""
+"""ssh exits if it cannot listen on the port, and within a minute after the connection is lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """A tunnel: its process, when that started (see `clouds.client`), its port, and the mark of its computer ("": this one)."""
+    """A tunnel: its process, that one's start time (see `clouds.client`), its port, and the mark of its computer ("": this one)."""
 
     pid: int
     start: int
@@ -55,25 +55,25 @@ class Tunnel:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process runs on this computer, and is no other that has its number now."""
+        """Whether the process runs on this computer; another one that has its number now does not count."""
         is_here = not self.computer or computer().is_that_of(self.computer)
         return is_here and self.start != 0 and process_start(self.pid) == self.start
 
 
 def endpoint(cloud: Cloud, machine: str, port: int) -> Endpoint:
-    """Return where a port of a machine answers, through its tunnel where one is needed. CloudError: none is open."""
+    """Return the address of a port of a machine, through its tunnel if one is needed. CloudError: no tunnel is open."""
     if port == SSH_PORT or not cloud.is_remote:
         return cloud.address(machine, port)
     tunnel = _read(_record(cloud, machine))
     if tunnel is None or not tunnel.is_alive:
-        raise CloudError(f"machine {machine}: no tunnel to it is open", next_step=f"Open one: ./inv open {machine}")
+        raise CloudError(f"machine {machine!r}: no tunnel is open", next_step=f"Open one: ./inv open {machine}")
     return Endpoint(_LOOPBACK, tunnel.port)
 
 
 def open_tunnel(cloud: Cloud, machine: str, config: Path) -> Endpoint:
-    """Return where a machine's notebook answers on this computer, through the tunnel that lives or a new one.
+    """Return the local address of a machine's notebook, through its open tunnel or a new one.
 
-    `config` is the ssh config that knows the machine. Raises CloudError, which says why SSH does not get in.
+    `config` is the ssh config that contains the machine. CloudError gives the reason why SSH cannot connect.
     """
     identity.check_known(home(), account_key(cloud), machine)
     ended: EndedError | None = None
@@ -83,19 +83,20 @@ def open_tunnel(cloud: Cloud, machine: str, config: Path) -> Endpoint:
         with Undo() as undo:
             undo.add(f"tunnel to {machine}", lambda: close(cloud, machine), by_hand=f"./inv stop {machine}")
             with identity.locked(_folder(cloud)):
-                tunnel = _living(cloud, machine) or _begin(cloud, machine, config)
+                tunnel = _living(cloud, machine) or _start(cloud, machine, config)
             try:
-                is_up = _comes_up(cloud, machine, tunnel)
+                is_open = _await_open(cloud, machine, tunnel)
             except EndedError as error:
-                is_up, ended = False, error
-            if is_up:
+                is_open, ended = False, error
+            if is_open:
                 undo.release()
                 return Endpoint(_LOOPBACK, tunnel.port)
-    raise ended or CloudError(f"machine {machine}: {TRIES} ports in a row were taken by others", next_step="Try again.")
+    message = f"machine {machine!r}: could not open a tunnel: other programs took the chosen port {TRIES} times in a row"
+    raise ended or CloudError(message, next_step="Try again.")
 
 
 def close(cloud: Cloud, machine: str) -> None:
-    """End a machine's tunnel; its port is remembered for the next. No tunnel is a success."""
+    """Close a machine's tunnel; its record is kept, so that the next one uses the same port. No open tunnel is a success."""
     tunnel = _living(cloud, machine)
     if tunnel is None:
         return
@@ -106,7 +107,7 @@ def close(cloud: Cloud, machine: str) -> None:
 
 
 def forget(cloud: Cloud, machine: str) -> None:
-    """End a machine's tunnel and leave nothing of it."""
+    """Close a machine's tunnel and remove its files."""
     close(cloud, machine)
     for path in (_record(cloud, machine), _log(cloud, machine)):
         path.unlink(missing_ok=True)
@@ -116,7 +117,7 @@ def forget(cloud: Cloud, machine: str) -> None:
 
 
 def sweep(cloud: Cloud) -> None:
-    """End the tunnels to machines that are off, and forget those to machines that are gone."""
+    """Close the tunnels of stopped machines, and remove all files of deleted machines' tunnels."""
     if not any(_folder(cloud).glob("*.json")):
         return
     found, missing = partly(lambda: cloud.owned({"project": names.PROJECT}, {Kind.MACHINE}))
@@ -130,8 +131,8 @@ def sweep(cloud: Cloud) -> None:
             close(cloud, record.stem)
 
 
-def _begin(cloud: Cloud, machine: str, config: Path) -> Tunnel:
-    """Start ssh and write down which process that is."""
+def _start(cloud: Cloud, machine: str, config: Path) -> Tunnel:
+    """Start ssh and record its process."""
     last = _read(_record(cloud, machine)) or _read(_older_record(cloud, machine))
     port = _free_port(last.port if last else 0)
     options = [word for option in _OPTIONS for word in ("-o", option)]
@@ -149,22 +150,22 @@ def _begin(cloud: Cloud, machine: str, config: Path) -> Tunnel:
             )
     finally:
         os.close(log)
-    process.returncode = 0  # it is to outlive us, of which Python would complain
+    process.returncode = 0  # it outlives this process; without this Python warns about it
     tunnel = Tunnel(process.pid, process_start(process.pid), port, computer().mark)
     write_private(_record(cloud, machine), json.dumps(asdict(tunnel)) + "\n")
     return tunnel
 
 
-def _comes_up(cloud: Cloud, machine: str, tunnel: Tunnel) -> bool:
-    """Wait until a tunnel accepts connections; False: its port was taken by somebody else. CloudError: ssh has given up."""
-    up = until(
-        lambda: ("up" if _accepts(tunnel.port) else None) if tunnel.is_alive else "ended",
-        what=f"machine {machine}: the tunnel to its notebook",
+def _await_open(cloud: Cloud, machine: str, tunnel: Tunnel) -> bool:
+    """Wait until a tunnel accepts connections; False: another program took its port. CloudError: ssh has exited."""
+    outcome = until(
+        lambda: ("open" if _accepts(tunnel.port) else None) if tunnel.is_alive else "ended",
+        what=f"machine {machine!r}: tunnel to its notebook",
         timeout_s=OPEN_S * cloud.slowness,
         poll_s=0.05,
         poll_max_s=0.5,
     )
-    if up == "up":
+    if outcome == "open":
         return True
     log = _log(cloud, machine)
     said = clean(log.read_text(encoding="utf-8", errors="replace")).strip() if log.exists() else "its machine was deleted"
@@ -172,29 +173,29 @@ def _comes_up(cloud: Cloud, machine: str, tunnel: Tunnel) -> bool:
         return False
     explained = explain(said, machine=machine, endpoint=cloud.address(machine, SSH_PORT), is_remote=cloud.is_remote)
     next_step = f"Look at its console: ./inv log {machine}"
-    raise explained or CloudError(f"machine {machine}: the tunnel to its notebook has ended\n{said}", next_step=next_step)
+    raise explained or CloudError(f"machine {machine!r}: the tunnel to its notebook closed\n{said}", next_step=next_step)
 
 
 def _await_ssh(cloud: Cloud, machine: str) -> None:
     endpoint, timeout_s = cloud.address(machine, SSH_PORT), OPEN_S * cloud.slowness
-    until(lambda: ssh_answers(endpoint), what=f"machine {machine}: an answer of its SSH server", timeout_s=timeout_s, poll_s=1)
+    until(lambda: ssh_answers(endpoint), what=f"machine {machine!r}: response of its SSH server", timeout_s=timeout_s, poll_s=1)
 
 
 def _end(tunnel: Tunnel, machine: str, number: signal.Signals) -> None:
     with suppress(ProcessLookupError):
         os.killpg(tunnel.pid, number)
-    until(lambda: not tunnel.is_alive, what=f"end of the tunnel to {machine}", timeout_s=END_S, poll_s=0.02)
+    until(lambda: not tunnel.is_alive, what=f"machine {machine!r}: end of its tunnel", timeout_s=END_S, poll_s=0.02)
 
 
 def _accepts(port: int) -> bool:
-    """Say whether a port of this computer accepts connections: ssh listens once it is let in."""
+    """Return whether a port of this computer accepts connections: ssh listens once it has logged in."""
     with suppress(OSError), socket.create_connection((_LOOPBACK, port), timeout=5):
         return True
     return False
 
 
 def _free_port(wanted: int) -> int:
-    """Return the wanted port when nobody has it, else any other that is free."""
+    """Return the wanted port if it is free, else any other free one."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -210,7 +211,7 @@ def _living(cloud: Cloud, machine: str) -> Tunnel | None:
 
 
 def _read(record: Path) -> Tunnel | None:
-    """Return what is noted of a tunnel, whatever another release has added; None for what is absent or cannot be read."""
+    """Read the record of a tunnel, ignoring fields that another release has added; None if it is missing or unreadable."""
     try:
         noted = json.loads(record.read_text(encoding="utf-8"))
         return Tunnel(int(noted["pid"]), int(noted["start"]), int(noted["port"]), str(noted.get("computer", "")))
@@ -223,9 +224,9 @@ def _record(cloud: Cloud, machine: str) -> Path:
 
 
 def _older_record(cloud: Cloud, machine: str) -> Path:
-    """Return where an older release noted a tunnel: for the cloud as a whole, so that it may lead to another account's machine.
+    """Return the path of an older release's record, which is per cloud: its tunnel may lead to another account's machine.
 
-    Only its port is taken over. A tunnel that still runs ends by itself when its machine does (ServerAlive).
+    Only its port is used. A tunnel that is still open ends with its machine (ServerAlive).
     """
     return _folder(cloud).with_name(cloud_of(cloud.name)) / f"{machine}.json"
 

@@ -69,8 +69,8 @@ def test_a_flag_of_which_the_cloud_knows_nothing_is_refused() -> None:
     with pytest.raises(UsageError) as raised:
         clouds.connect("local", {"zone": "far-2", "machine_size": "8"})
     assert raised.value.message.splitlines() == [
-        "--zone: the cloud local has none (leave it out, or choose another --cloud)",
-        "--machine-size: the cloud local has none (leave it out, or choose another --cloud)",
+        "--zone: not supported by cloud 'local' (leave it out, or choose another --cloud)",
+        "--machine-size: not supported by cloud 'local' (leave it out, or choose another --cloud)",
     ]
 
 

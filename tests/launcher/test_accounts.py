@@ -124,7 +124,7 @@ def test_key_of_an_older_release_goes_with_its_machine_and_no_other(ours: FakeCl
     sync(home(), ours)
     delete(ours, ledger, "one")
     assert (older.exists(), another.exists()) == (False, True)
-    with pytest.raises(CloudError, match="does not know its host key"):
+    with pytest.raises(CloudError, match="its host key is not pinned on this computer"):
         check_known(home(), "fake.ours", "one")
 
 

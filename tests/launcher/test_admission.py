@@ -76,12 +76,12 @@ def test_firewall_that_cannot_be_asked_is_said_and_is_an_error_only_for_given_ad
     guarded.refuses = True
     told: list[str] = []
     start(guarded, "one", tell=told.append)
-    assert told == ["firewall of machine one: not checked: no permission"]
+    assert told == ["machine 'one': could not check its firewall: no permission"]
     with pytest.raises(DeniedError):
         start(guarded, "one", source="203.0.113.7")
 
 
 def test_cloud_without_a_firewall_takes_no_addresses(fake: FakeCloud, jupyter: str) -> None:
     launch_one(fake, "one")
-    with pytest.raises(UsageError, match="--source: the cloud fake has none"):
+    with pytest.raises(UsageError, match="--source: not supported by cloud 'fake'"):
         start(fake, "one", source="203.0.113.7")

@@ -213,7 +213,7 @@ def test_machine_that_dies_before_its_first_marker_is_made_once_more(fake: FakeC
 def test_machine_that_never_answers_is_removed_after_the_deadline(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     fake.slowness = 0.001
     fake.world.addresses["one", 8888] = Endpoint("127.0.0.1", 9)
-    with pytest.raises(TimedOutError, match="an answer of its notebook"):
+    with pytest.raises(TimedOutError, match="response of its notebook"):
         launch(fake, ledger, ONE)
     assert fake.world.machines == {}
 

@@ -133,7 +133,7 @@ def test_end_that_cannot_be_set_is_told(one: RemoteCloud, far_ssh: Path) -> None
 def test_machine_whose_host_key_is_not_known_here_is_not_set_going(one: RemoteCloud) -> None:
     suspend(one, "one")
     known_hosts(home(), "faraway", "one").unlink()
-    with pytest.raises(CloudError, match="does not know its host key"):
+    with pytest.raises(CloudError, match="its host key is not pinned on this computer"):
         start(one, "one")
     assert one.world.machines["one"].state is State.SUSPENDED
 

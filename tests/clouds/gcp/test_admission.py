@@ -128,7 +128,7 @@ def test_firewall_that_may_not_be_changed_keeps_no_machine_from_its_start(stage:
     stage.server.fault(PATCH, error=forbidden("compute.firewalls.update", "projects/demo"))
     told: list[str] = []
     assert power.start(stage.connect(), "mine", tell=told.append).state == "running"
-    assert told[0].startswith("firewall of machine mine: not checked: ")
+    assert told[0].startswith("machine 'mine': could not check its firewall: ")
 
 
 def test_machine_in_a_network_of_others_stays_shut_to_everybody_else(new_stage: NewStage) -> None:

@@ -95,7 +95,7 @@ def test_notebook_as_it_should_be_passes(jupyter: str) -> None:
 
 
 def test_notebook_that_refuses_its_password_fails(jupyter: str) -> None:
-    with pytest.raises(BakeError, match="refuses its own password"):
+    with pytest.raises(BakeError, match="rejects its own password"):
         check_login(jupyter, "wrong")
 
 
@@ -108,7 +108,7 @@ def test_notebook_that_takes_any_password_fails() -> None:
     def reply(method: str, _path: str) -> Reply:
         return (302, {"Set-Cookie": "session=x"}, "") if method == "POST" else (403, {}, "")
 
-    with server(reply) as url, pytest.raises(BakeError, match="lets in a wrong password"):
+    with server(reply) as url, pytest.raises(BakeError, match="accepts a wrong password"):
         check_login(url, "right")
 
 
@@ -118,7 +118,7 @@ def test_notebook_that_takes_any_password_fails() -> None:
         (200, '{"kernelspecs": {}}', "no kernel"),
         (200, "<html>", "no list of kernels"),
         (200, "[]", "no list"),
-        (500, "", "answers 500"),
+        (500, "", "status 500"),
     ],
 )
 def test_notebook_without_a_kernel_fails(status: int, body: str, told: str) -> None:
@@ -135,7 +135,7 @@ def test_notebook_without_a_kernel_fails(status: int, body: str, told: str) -> N
 
 
 def test_notebook_that_is_gone_fails() -> None:
-    with pytest.raises(BakeError, match="stopped answering"):
+    with pytest.raises(BakeError, match="stopped responding"):
         check_login("http://127.0.0.1:9/", "right")
 
 

@@ -93,15 +93,15 @@ def test_ssh_is_called_with_our_config_and_the_machines_name(one: FakeCloud, pro
 
 
 def test_program_that_does_not_end_is_ended(one: FakeCloud) -> None:
-    with pytest.raises(TimedOutError, match="sleep has not ended"):
+    with pytest.raises(TimedOutError, match="sleep did not finish"):
         run(one, "one", ["sleep", "60"], timeout_s=0.1)
 
 
 def test_failure_of_ssh_itself_is_explained_when_nobody_answers(one: FakeCloud) -> None:
     away = Unreachable(one.world)
-    with pytest.raises(CloudError, match="no SSH server answers at 127"):
+    with pytest.raises(CloudError, match="no SSH server responds at 127"):
         ssh(away, "one", ["exit 255"])
-    with pytest.raises(CloudError, match="no SSH server answers at 127"):
+    with pytest.raises(CloudError, match="no SSH server responds at 127"):
         run(away, "one", ["sh", "-c", "exit 255"])
 
 
@@ -113,7 +113,7 @@ def test_machine_that_is_absent_off_or_unknown_here_is_explained(one: FakeCloud)
     with pytest.raises(NotFoundError, match="machine on: there is none"):
         ssh(one, "on")
     known_hosts(home(), "fake", "one").unlink()
-    with pytest.raises(CloudError, match="does not know its host key"):
+    with pytest.raises(CloudError, match="its host key is not pinned on this computer"):
         ssh(one, "one")
     stop(one, "one")
     with pytest.raises(CloudError, match="stopped") as raised:
@@ -137,7 +137,7 @@ def test_kept_builder_lets_its_owner_in_as_root(one: FakeCloud, programs: Path) 
 
 def test_builder_of_a_cloud_that_opens_no_shell_is_explained(one: FakeCloud) -> None:
     one.world.machines["bake-1"] = one.world.machines.pop("one")
-    with pytest.raises(CloudError, match="lets nobody into a builder") as raised:
+    with pytest.raises(CloudError, match="does not support SSH to a builder") as raised:
         ssh(one, "bake-1")
     assert "./inv log bake-1" in raised.value.next_step
 
@@ -153,7 +153,7 @@ def test_new_password_travels_as_a_hash_on_standard_input_only(one: FakeCloud, p
 def test_password_that_the_machine_refuses_is_told_with_its_reason(one: FakeCloud, programs: Path) -> None:
     (programs / "sudo").write_text("#!/bin/sh\necho 'not a hash' >&2; exit 1\n")
     (programs / "sudo").chmod(0o755)
-    with pytest.raises(CloudError, match="its password was not set: not a hash"):
+    with pytest.raises(CloudError, match="could not set its password: not a hash"):
         set_password(one, "one", "a new one")
 
 
@@ -167,7 +167,7 @@ def test_machine_without_a_notebook_takes_no_password(one: FakeCloud, minimal: s
 def test_copy_needs_exactly_one_side_on_a_machine(one: FakeCloud, source: str, destination: str) -> None:
     with pytest.raises(UsageError, match="exactly one side") as raised:
         copy(one, source, destination)
-    assert "NAME:path" in raised.value.next_step
+    assert "NAME:PATH" in raised.value.next_step
 
 
 def test_copy_of_a_file_that_is_not_here_is_refused_before_anything_is_asked(one: FakeCloud) -> None:

@@ -48,17 +48,17 @@ def explained(said: str, *, is_remote: bool = True) -> CloudError:
 @pytest.mark.parametrize(
     ("said", "cause", "next_step"),
     [
-        (CHANGED, "whoever answers at 203.0.113.7:22 has another host key", "somebody else may have its address"),
-        (UNKNOWN, "this computer does not know its host key", "that launched it"),
-        (DENIED, "refuses this computer's key, or its user", "authorized_keys"),
-        (BAD_KEY, "refuses this computer's key, or its user", "BAKEHOUSE_HOME"),
-        (TIMED_OUT, "nothing answers at 203.0.113.7:22 in time", "--source"),
-        (SILENT, "nothing answers at 203.0.113.7:22 in time", "./inv machines"),
-        (CUT, "nothing answers at 203.0.113.7:22 in time", "./inv machines"),
-        (NOT_UP, "the machine is on, and the server is not", "./inv log one"),
-        (NO_ROUTE, "no way leads from this computer", "--no-public-ip"),
-        (NO_NAME, "the address 203.0.113.7:22 is not known", "./inv machines"),
-        (CLOSED, "has ended the connection", "./inv log one"),
+        (CHANGED, "the server at 203.0.113.7:22 has another host key", "another computer may have the address"),
+        (UNKNOWN, "its host key is not pinned on this computer", "that launched it"),
+        (DENIED, "rejected this computer's key or the user", "authorized_keys"),
+        (BAD_KEY, "rejected this computer's key or the user", "BAKEHOUSE_HOME"),
+        (TIMED_OUT, "connection to 203.0.113.7:22 timed out", "--source"),
+        (SILENT, "connection to 203.0.113.7:22 timed out", "./inv machines"),
+        (CUT, "connection to 203.0.113.7:22 timed out", "./inv machines"),
+        (NOT_UP, "refused: the machine is running, but its SSH server is not", "./inv log one"),
+        (NO_ROUTE, "no route to host 203.0.113.7:22", "--no-public-ip"),
+        (NO_NAME, "could not resolve the address 203.0.113.7:22", "./inv machines"),
+        (CLOSED, "closed the connection", "./inv log one"),
     ],
 )
 def test_each_refusal_has_its_cause_and_its_next_step(said: str, cause: str, next_step: str) -> None:
@@ -109,17 +109,17 @@ def said_by_ssh(port: int, *, patience_s: int = 20) -> str:
 def test_real_ssh_says_it_so_when_nobody_listens() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        assert "the server is not" in explained(said_by_ssh(taken.getsockname()[1])).message
+        assert "its SSH server is not" in explained(said_by_ssh(taken.getsockname()[1])).message
 
 
 def test_real_ssh_says_it_so_when_a_server_is_silent() -> None:
     with server(b"", stays=True) as port:
-        assert "in time" in explained(said_by_ssh(port, patience_s=1)).message
+        assert "timed out" in explained(said_by_ssh(port, patience_s=1)).message
 
 
 def test_real_ssh_says_it_so_when_a_server_hangs_up() -> None:
     with server(b"SSH-2.0-fake\r\n", stays=False) as port:
-        assert "has ended the connection" in explained(said_by_ssh(port)).message
+        assert "closed the connection" in explained(said_by_ssh(port)).message
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def one(remote: RemoteCloud, jupyter: str, far_ssh: Path) -> RemoteCloud:
 
 @pytest.mark.parametrize("call", [ssh, run])
 def test_refusal_of_a_shell_or_a_command_is_explained(one: RemoteCloud, call: Callable[..., object]) -> None:
-    with pytest.raises(CloudError, match="refuses this computer's key") as raised:
+    with pytest.raises(CloudError, match="rejected this computer's key") as raised:
         call(one, "one", ["true"])
     assert "authorized_keys" in raised.value.next_step
 
