@@ -1,7 +1,7 @@
 """The local cloud: QEMU virtual machines on this computer, without any account.
 
-Everything it keeps lies in one folder (see `store`): bases that it builds itself with mmdebstrap, images, machines.
-A machine is one QEMU process that outlives the command that started it and listens on the loopback address only.
+Everything is stored in one folder (see `store`): bases that are built here with mmdebstrap, layers, images and machines.
+A machine is one QEMU process, which outlives the command that started it and listens on the loopback address only.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
 
 SETTINGS: Mapping[str, Setting] = {
     "accelerator": Setting(
-        "what machines run on: kvm, or tcg, which emulates (default: KVM where it works)",
+        "accelerator of machines: kvm, or tcg for emulation (default: kvm where it works)",
         ("BAKEHOUSE_ACCELERATOR",),
         check=one_of("kvm", "tcg"),
     ),
 }
-"""What it wants to know of its user."""
+"""The settings of this cloud; see `clouds.settings`."""
 
 
 def connect(home: Path, settings: Mapping[str, str] = {}) -> LocalCloud:
-    """Return the local cloud that keeps its things below `home`; nothing is started or looked for yet."""
+    """Return the local cloud that stores its files below `home`, without starting or searching for anything."""
     from clouds.local.driver import LocalCloud
 
     return LocalCloud(home / "local", settings.get("accelerator", ""))
 
 
 def prepare(tell: Tell) -> None:
-    """Install the programs that it needs. MissingToolError: it cannot run here, or what to install by hand."""
+    """Install the programs that this cloud needs. MissingToolError: it cannot run here, or you must install a program yourself."""
     from clouds.home import home
     from clouds.local.host.installing import ensure_tools
 

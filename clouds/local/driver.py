@@ -1,4 +1,4 @@
-"""The driver of the local cloud: each operation of the Protocols in driver.py and abilities.py, by the modules beside it."""
+"""The driver of the local cloud: the Protocols of clouds/driver.py and clouds/capabilities.py, by means of its sibling modules."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from clouds.local.vm.sockets import DISK_S
 _LOOPBACK = "127.0.0.1"
 _SHELL_PORT = 2222
 _GUEST_SYNC_S = 300.0
-"""How long a guest that shuts down may take to write what it has cached; a longer one delays the report of one that hangs."""
+"""How long a guest may take to flush its caches on shutdown; a longer limit would delay the report of one that hangs."""
 _DISK_DEADLINES_S = {"stop": _GUEST_SYNC_S} | dict.fromkeys(("delete", "freeze", "keep-layer", "go-on"), DISK_S)
 
 
@@ -72,22 +72,22 @@ class LocalCloud:
 
     @property
     def accelerator(self) -> Accelerator:
-        """What guests run on here."""
+        """The accelerator of guests on this computer."""
         return self._choice.accelerator
 
     @property
     def slowness(self) -> float:
-        """How many times slower than real hardware guests run here."""
+        """By what factor guests here are slower than real hardware."""
         return self.accelerator.slowness
 
     @property
     def limits(self) -> Limits:
-        """How long it may take; what waits for the disk takes the same with KVM and without, so the slowness is divided out."""
+        """Time limits of operations. Disk time does not depend on KVM, so the slowness is divided out."""
         return Limits(operations_s={verb: limit_s / self.slowness for verb, limit_s in _DISK_DEADLINES_S.items()})
 
     @property
     def accelerator_name(self) -> str:
-        """What machines run on: kvm, or tcg, which emulates."""
+        """The accelerator of machines: kvm, or tcg for emulation."""
         return self.accelerator.name
 
     def check_computer(self) -> None:
@@ -95,7 +95,7 @@ class LocalCloud:
         check_computer()
 
     def notices(self) -> list[str]:
-        """Return a line for each obstacle: KVM that is not used, where the user did not ask for that, and a host without IPv4."""
+        """Return a line per problem of this computer: KVM not used (unless the user chose tcg), no IPv4."""
         choice = self._choice
         if not choice.reason:
             return network.notices()
@@ -105,11 +105,11 @@ class LocalCloud:
         ]
 
     def logout_notices(self) -> list[str]:
-        """Return a line that says that a machine ends at the logout, where it does."""
+        """Return a warning if machines started from here end when the user logs out."""
         return logout_notices(self._machines.root)
 
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
-        """Return the base that is kept, or build one."""
+        """Return the stored base, or build one."""
         say = tell or _say_nothing
         ensure_tools(self._store.folder, say)
         with self._told():
@@ -119,18 +119,18 @@ class LocalCloud:
         return found
 
     def kept_base(self, base: Base) -> BaseImage | None:
-        """Return the newest base of today's definition, or None."""
+        """Return the newest stored base of the current definition, or None."""
         with self._told():
             return self._store.bases.kept(base)
 
     def sweep(self) -> None:
-        """Remove what dead processes were preparing or removing, and layers that are damaged."""
+        """Remove unfinished work of dead processes, and damaged layers."""
         with self._told():
             self._store.sweep()
             self._layers.remove_damaged()
 
     def boot(self, spec: BootSpec) -> Ticket:
-        """Prepare a machine and start its QEMU; one on a layer goes on from the memory of that where it fits."""
+        """Prepare a machine and start its QEMU; on a layer, restore the layer's memory if it fits."""
         ensure_tools(self._store.folder, _say_nothing)
         with self._told():
             layer = self._store.layer(spec.source)
@@ -141,13 +141,13 @@ class LocalCloud:
         return Ticket("boot", Kind.MACHINE, spec.name)
 
     def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
-        """Start QEMU on the disk that the machine has."""
+        """Start QEMU on the machine's disk."""
         with self._told():
             self._machines.start(machine, self.accelerator, deadline_s=deadline_s, facts=facts)
         return Ticket("start", Kind.MACHINE, machine)
 
     def stop(self, machine: str) -> Ticket:
-        """Ask the guest, by its agent, to shut down."""
+        """Ask the guest, through its agent, to shut down."""
         self._machines.stop(machine)
         return Ticket("stop", Kind.MACHINE, machine)
 
@@ -206,13 +206,13 @@ class LocalCloud:
         """Make an image of a machine's disk; done when this returns."""
         record = read_record(self._store.machine(machine))
         if record is None:
-            raise NotFoundError(f"machine {machine}: there is none", next_step="See: ./inv machines")
+            raise NotFoundError(f"machine {machine!r} not found on local", next_step="See: ./inv machines")
         with self._told():
             self._images.snapshot(record, image, labels)
         return Ticket("snapshot", Kind.IMAGE, image)
 
     def check(self, ticket: Ticket) -> bool:
-        """Return whether what was begun has ended."""
+        """Return whether the operation of a ticket has ended."""
         if ticket.verb in ("boot", "restore", "start"):
             with self._told():
                 return self._machines.is_up(ticket.name, self.accelerator)
@@ -228,13 +228,13 @@ class LocalCloud:
         return True
 
     def console(self, machine: str, since: Position = START) -> ConsoleText:
-        """Return what the serial console printed. HostFullError when QEMU had to pause the machine for want of space."""
+        """Return the output of the serial console. HostFullError: QEMU paused the machine because the disk is full."""
         with self._there(machine) as folder:
             console.check_space(folder)
             return console.read(folder / qemu.CONSOLE, since)
 
     def log(self, machine: str, since: Position = START) -> ConsoleText:
-        """Return what the steps printed."""
+        """Return the output of the steps."""
         with self._there(machine) as folder:
             return console.read(folder / qemu.STEPS, since)
 
@@ -245,7 +245,7 @@ class LocalCloud:
         return self._images.find(name) if kind is Kind.IMAGE else None
 
     def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
-        """Return all that carries these labels."""
+        """Return the machines and images that have all these labels."""
         found = self._machines.resources() if Kind.MACHINE in kinds else []
         found += self._images.resources() if Kind.IMAGE in kinds else []
         return sorted(
@@ -253,14 +253,16 @@ class LocalCloud:
         )
 
     def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
-        """Lay labels over those of a machine or an image."""
+        """Add or replace labels of a machine or an image."""
         with self._told():
             if kind is Kind.MACHINE:
                 self._machines.label(name, labels)
             elif kind is Kind.IMAGE:
                 self._images.label(name, labels)
             else:
-                raise NotFoundError(f"{kind} {name}: there is none", next_step="The local cloud has machines and images only.")
+                raise NotFoundError(
+                    f"{kind} {name!r} not found on local", next_step="The local cloud has machines and images only."
+                )
 
     def delete(self, kind: Kind, name: str) -> Ticket:
         """Remove a machine, running or not, or an image that nothing overlays."""
@@ -273,11 +275,11 @@ class LocalCloud:
         return Ticket("delete", kind, name, killed)
 
     def address(self, machine: str, port: int) -> Endpoint:
-        """Return the port of this computer that QEMU forwards to the guest's."""
+        """Return the address on this computer that QEMU forwards to a port of the guest."""
         return Endpoint(_LOOPBACK, self._machines.port(machine, port))
 
     def open_shell(self, machine: str, public_key: str) -> Endpoint:
-        """Have the guest start an SSH server of its own for this key, on a port that is forwarded from now on."""
+        """Start an SSH server for this key in the guest, and forward a port to it."""
         with self._told():
             return Endpoint(_LOOPBACK, self._machines.open_shell(machine, public_key, _SHELL_PORT))
 
@@ -287,17 +289,17 @@ class LocalCloud:
             return DiskContents(self._store.image(image) / qemu.DISK, scratch)
 
     def attach(self, image: str, files: Mapping[str, Path]) -> None:
-        """Copy files beside an image."""
+        """Copy files into the folder of an image."""
         with self._told():
             self._images.attach(image, files)
 
     def attached(self, image: str, file: str) -> Path | None:
-        """Return where such a file lies, or None."""
+        """Return the path of an attached file, or None."""
         return self._images.attached(image, file)
 
     @property
     def _choice(self) -> Choice:
-        """What was chosen first, once QEMU is there: another answer in the middle of a bake would fit none of its machines."""
+        """The first choice once QEMU is installed: it must not change in the middle of a bake."""
         if self._chosen:
             return self._chosen
         found = choose(self._store.folder / "accelerator.json", self._wanted)
@@ -306,11 +308,11 @@ class LocalCloud:
         return found
 
     def _serve(self, ticket: Ticket) -> bool:
-        """Do what a guest was waited for to wait for."""
+        """Carry out a ticket for a guest that now waits."""
         folder = self._store.machine(ticket.name)
         record = read_record(folder)
         if record is None:
-            raise NotFoundError(f"machine {ticket.name}: there is none", next_step="See: ./inv machines")
+            raise NotFoundError(f"machine {ticket.name!r} not found on local", next_step="See: ./inv machines")
         if ticket.verb == "freeze":
             freeze(self._store, record, self.accelerator)
         elif ticket.verb == "keep-layer":
@@ -325,16 +327,16 @@ class LocalCloud:
 
     @contextmanager
     def _there(self, machine: str) -> Iterator[Path]:
-        """Give a machine's folder. NotFoundError: there is none, or somebody removes it meanwhile."""
+        """Yield a machine's folder. NotFoundError: there is no such machine, or it is being removed."""
         try:
             yield self._store.machine(machine)
         except FileNotFoundError as error:
-            raise NotFoundError(f"machine {machine}: there is none", next_step="See: ./inv machines") from error
+            raise NotFoundError(f"machine {machine!r} not found on local", next_step="See: ./inv machines") from error
 
     def _told(self) -> AbstractContextManager[None]:
-        """Tell of what this computer refuses as the Protocols promise."""
+        """Turn errors of this computer into CloudErrors, as the Protocols promise."""
         return as_cloud_errors(self._store.folder)
 
 
 def _say_nothing(_: str) -> None:
-    """Stand in for a listener."""
+    """Ignore a progress line."""

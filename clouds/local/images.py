@@ -1,4 +1,4 @@
-"""Images: frozen disks, each with its boot files and a manifest, written beside and renamed into place last."""
+"""Images: frozen disks with boot files and a manifest, written under a temporary name and renamed last."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Images:
     store: Store
 
     def snapshot(self, record: MachineRecord, image: str, labels: Mapping[str, str]) -> None:
-        """Make an image of a machine that is off: what its disk has over its base, or over the image that it was launched from."""
+        """Create an image from the disk of a stopped machine, as an overlay on its base or on the image it was launched from."""
         machine = self.store.machine(record.name)
         if qemu.is_alive(machine):
-            raise InvalidError(f"machine {record.name}: still on", next_step=f"Stop it first: ./inv stop {record.name}")
+            raise InvalidError(f"machine {record.name!r} is still running", next_step=f"Stop it first: ./inv stop {record.name}")
         if (self.store.images / image).exists():
             raise _taken(image)
         if free_bytes(self.store.folder) < _SPARE_BYTES:
@@ -57,11 +57,11 @@ class Images:
         with self.store.locked():
             if users := self.store.users(name):
                 advice = f"Delete it first: ./inv delete {users[0].partition(' ')[2]}"
-                raise ConflictError(f"image {name}: in use by {', '.join(users)}", next_step=advice)
+                raise ConflictError(f"image {name!r} is in use by {', '.join(users)}", next_step=advice)
             files.discard(self.store.images / name)
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
-        """Lay labels over those of an image."""
+        """Add or replace labels of an image."""
         with self.store.locked():
             path = self.store.image(name) / MANIFEST
             manifest = _manifest(path.parent)
@@ -72,7 +72,7 @@ class Images:
         return [found for folder in visible(self.store.images) if (found := self.find(folder.name))]
 
     def find(self, name: str) -> Resource | None:
-        """Return one image; None also for one that somebody else removes meanwhile."""
+        """Return one image, or None; also None if another process is removing it."""
         folder = self.store.images / name
         manifest, size_bytes = files.read_json(folder / MANIFEST), files.folder_bytes(folder)
         if manifest is None and not files.is_broken(folder / MANIFEST):
@@ -84,16 +84,16 @@ class Images:
         return Resource(Kind.IMAGE, name, State.READY, files.text_labels(labels), created_at, size_bytes)
 
     def attach(self, name: str, given: Mapping[str, Path]) -> None:
-        """Copy files beside an image, each whole or not at all."""
+        """Copy files into the folder of an image, each atomically."""
         folder = self.store.image(name) / _FILES
         folder.mkdir(mode=0o700, exist_ok=True)
         for file, path in given.items():
-            beside = folder / f".{file}"
-            shutil.copyfile(path, beside)
-            beside.replace(folder / file)
+            temporary = folder / f".{file}"
+            shutil.copyfile(path, temporary)
+            temporary.replace(folder / file)
 
     def attached(self, name: str, file: str) -> Path | None:
-        """Return where such a file lies, or None."""
+        """Return the path of an attached file, or None."""
         path = self.store.images / name / _FILES / file
         return path if path.is_file() else None
 
@@ -114,7 +114,7 @@ class Images:
 
 
 def _labels_by_name(image: str) -> dict[str, str]:
-    """Return what the name of an image tells, such as jupyter-1.4.0-7: its version is taken, though nothing else is known of it."""
+    """Return the labels that follow from a name such as jupyter-1.4.0-7: a broken image still occupies its version."""
     recipe, _, version = image.rpartition("-")[0].rpartition("-")
     found = {"project": PROJECT, "role": "image", "recipe": recipe}
     return found | {"version": f"{version}-{image.rpartition('-')[2]}"}
@@ -123,9 +123,9 @@ def _labels_by_name(image: str) -> dict[str, str]:
 def _manifest(folder: Path) -> dict[str, Any]:
     manifest = files.read_json(folder / MANIFEST)
     if manifest is None:
-        raise NotFoundError(f"image {folder.name}: there is none", next_step="See: ./inv images")
+        raise NotFoundError(f"image {folder.name!r} not found on local", next_step="See: ./inv images")
     return manifest
 
 
 def _taken(image: str) -> ConflictError:
-    return ConflictError(f"image {image}: the name is taken", next_step="Take the next version.")
+    return ConflictError(f"image {image!r} already exists", next_step="Use the next version.")

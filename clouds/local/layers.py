@@ -1,8 +1,7 @@
-"""Layers: the disk and memory of a builder at a checkpoint, kept to start other builders from.
+"""Layers: the disk and saved memory of a builder at a checkpoint, from which other builders start.
 
-A layer is a folder with disk.qcow2, which overlays that of the layer before it or the base, the memory of that instant
-(`clouds.local.memory`) and layer.json. The builder continues on an overlay of it. Each has its own id: two
-bakes may make equal ones.
+A layer is a folder with disk.qcow2 (an overlay on the previous layer or the base), the memory saved at the same instant
+(`clouds.local.memory`) and layer.json. The builder continues on an overlay of it. Ids are unique, since two bakes may make equal layers.
 """
 
 from __future__ import annotations
@@ -40,14 +39,14 @@ class Layers:
     store: Store
 
     def all(self) -> list[Layer]:
-        """Return the layers, the one that was used longest ago first, without those that are damaged or depend on such a one."""
+        """Return the layers, least recently used first, without damaged ones and those that depend on a damaged one."""
         sound = [folder for folder in visible(self.store.layers) if self._is_sound(folder.name)]
         return sorted((layer for folder in sound if (layer := _layer(folder))), key=lambda layer: layer.used_at)
 
     def remove_damaged(self) -> None:
-        """Remove the layers that are damaged, or depend on such a one, and that nothing else needs."""
+        """Remove layers that are damaged, or depend on a damaged one, unless something else uses them."""
         left = [folder.name for folder in visible(self.store.layers) if not self._is_sound(folder.name)]
-        while gone := [name for name in left if self.remove(name)]:  # each time those on which nothing depends any more
+        while gone := [name for name in left if self.remove(name)]:  # each pass removes those without dependents
             left = [name for name in left if name not in gone]
 
     def keep(
@@ -61,9 +60,9 @@ class Layers:
         own: str,
         note: Callable[[str, str], None],
     ) -> None:
-        """Make a layer of a builder that waits, its disk at rest; its disk becomes the layer's, and an overlay on that its own.
+        """Create a layer from a waiting builder, whose disk is idle: the layer gets its disk, the builder an overlay on that.
 
-        `note` is told the layer's id and the file of the disk that the builder has now. The layer is seen when all of it is there.
+        `note` is called with the layer's id and the file name of the builder's new disk. The layer appears once it is complete.
         """
         machine, layer = self.store.machine(record.name), f"layer-{key[:12]}-{secrets.token_hex(4)}"
         overlay = f"on-{layer}.qcow2"
@@ -79,8 +78,8 @@ class Layers:
                 machine_type = transport.save(machine, folder)
             finally:
                 qmp(machine, "cont")
-            # QEMU let go of the disk when it had saved the memory, and took it again with `cont`. The guest's root filesystem is
-            # frozen all the time (FIFREEZE), so that the disk stays as it is until it has an order.
+            # QEMU releases the disk after it has saved the memory, and opens it again on `cont`. The guest's root filesystem stays
+            # frozen (FIFREEZE), so that the disk does not change until the guest gets an order.
             snapshot = {"device": qemu.DRIVE, "snapshot-file": overlay, "format": "qcow2", "mode": "existing"}
             with _at_all_costs(record.name):
                 qmp(machine, "blockdev-snapshot-sync", snapshot)
@@ -90,30 +89,30 @@ class Layers:
                 size = {"cpus": record.cpus, "memory_mb": record.memory_mb}
                 files.write_json(folder / LAYER, {**kept, **size})
                 files.keep(folder)
-                note(layer, overlay)  # first: no moment may be in which nobody seems to need the layer
+                note(layer, overlay)  # before the rename: an unused layer could be removed
                 folder.rename(self.store.layers / layer)
                 files.keep(self.store.layers)
         finally:
             files.remove_folder(folder)
 
     def _is_sound(self, name: str) -> bool:
-        """Say whether a layer and all that it lies on are whole."""
+        """Return whether a layer and everything below it are intact."""
         while folder := self.store.layer(name):
             kept = files.read_json(folder / LAYER)
-            if kept is None or not kept.keys() >= _NEEDED or not trust.is_whole(folder):  # or of an earlier release
+            if kept is None or not kept.keys() >= _NEEDED or not trust.is_whole(folder):  # or from an earlier release
                 return False
             name = str(kept["source"])
         return self.store.is_there(name)
 
     def use(self, layer: str) -> None:
-        """Note that a layer was used now."""
+        """Record the current time as a layer's last use."""
         path = self.store.layers / layer / LAYER
-        with self.store.locked():  # nobody removes it meanwhile
+        with self.store.locked():  # so that it is not removed at the same time
             if kept := files.read_json(path):
                 files.write_json(path, {**kept, "used_at": time.time()})
 
     def remove(self, layer: str) -> bool:
-        """Remove a layer unless something overlays it; say whether it is gone."""
+        """Remove a layer unless something overlays it; return whether it is gone."""
         with self.store.locked():
             if self.store.users(layer):
                 return False
@@ -123,19 +122,19 @@ class Layers:
 
 @contextmanager
 def _at_all_costs(builder: str) -> Iterator[None]:
-    """Let whatever fails here end the bake: QEMU may write to its new disk already, and ours would be an old one from then on."""
+    """Turn every failure into a BakeError: QEMU may already write to its new disk, so the disk in the record may be outdated."""
     try:
         yield
     except (OSError, CloudError) as error:
         why = error.message if isinstance(error, CloudError) else str(error)
         raise BakeError(
-            f"builder {builder}: its disk was lost while a layer was made of it: {why}",
-            next_step="Is the disk of this computer full? Bake again, which goes on from the layer before.",
+            f"builder {builder!r}: its disk was lost while a layer was saved: {why}",
+            next_step="Is the disk of this computer full? Bake again, which continues from the previous layer.",
         ) from error
 
 
 def _layer(folder: Path) -> Layer | None:
-    """Return a layer; None for one that somebody else removes meanwhile."""
+    """Return a layer, or None if another process is removing it."""
     kept = files.read_json(folder / LAYER)
     try:
         disk_bytes = virtual_bytes(folder / qemu.DISK)

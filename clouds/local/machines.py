@@ -1,4 +1,4 @@
-"""The life of a machine: prepared in a folder, started, stopped, found, removed."""
+"""The life cycle of a machine: prepare its folder, start, stop, find and remove it."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class Machines:
 
     store: Store
     root: Path = Path("/")
-    """Where the files of the computer lie by which `scope` decides; a test has its own."""
+    """The root of the system files that `scope` reads; tests use their own."""
 
     def create(self, spec: BootSpec, accelerator: Accelerator, asleep: Path | None = None) -> None:
-        """Prepare a machine and start it, from a memory if one is given; the same name and token are the same machine."""
+        """Prepare and start a machine, from saved memory if given; the same name and token mean the same machine."""
         sweep(self.store.machines)
         with self.store.locked():
             if not self._taken(spec):
@@ -64,7 +64,7 @@ class Machines:
             self._spawn(folder, accelerator)
 
     def prepare(self, spec: BootSpec, asleep: Path | None = None) -> None:
-        """Write down and make all of a machine but its process, and only then let it be seen."""
+        """Create everything of a machine except its process, then rename its folder, which makes it visible."""
         source = self.store.source(spec.source)
         folder = partial_folder(self.store.machines, spec.name)
         try:
@@ -78,7 +78,7 @@ class Machines:
                 )
             for name in (qemu.CONSOLE, qemu.STEPS):
                 write_private(folder / name, "")
-            # A guest that goes on learns of a larger disk when it is on again (see `waking`).
+            # A guest restored from memory sees a larger disk only after it resumes (see `resume`).
             size_bytes = 0 if asleep else spec.disk_gb * _GIB
             make_overlay(folder / qemu.DISK, (asleep or source) / qemu.DISK, size_bytes=size_bytes)
             if self.store.layer(spec.source) and not asleep:
@@ -90,22 +90,22 @@ class Machines:
             files.remove_folder(folder)
 
     def start(self, name: str, accelerator: Accelerator, *, deadline_s: int, facts: Mapping[str, str]) -> None:
-        """Start a machine that is off; one that is paused goes on: this computer's disk was full, or a suspension was cut short."""
+        """Start a stopped machine, or resume a paused one (after a full host disk or an interrupted suspension)."""
         with self._alone(name) as (folder, record):
             if qemu.is_alive(folder):
                 check_not_being_suspended(folder)
                 sweep(folder)
-                if (folder / SUSPENDED).is_dir():  # else it was on all the time, and keeps its lifetime
+                if (folder / SUSPENDED).is_dir():  # otherwise it never stopped, and keeps its lifetime
                     self._change(folder, lambda record: with_facts(record, facts, deadline_s=deadline_s))
                     qemu.renew_deadline(folder, deadline_s)
-                if not record.memory:  # else it is about to go on from there: see `is_up`
+                if not record.memory:  # otherwise `is_up` restores it
                     unpause(folder)
                 return
             (folder / _STOPPING).unlink(missing_ok=True)
             asleep = folder / SUSPENDED if (folder / SUSPENDED).is_dir() else None
             if asleep and (why := difference(asleep, shape(record, accelerator), any_qemu=True)):
                 raise InvalidError(
-                    f"machine {name}: it cannot go on from its memory: {why}",
+                    f"cannot restore machine {name!r} from its saved memory: {why}",
                     next_step=boot_anyway(name),
                 )
             record = self._change(
@@ -117,20 +117,20 @@ class Machines:
             self._spawn(folder, accelerator)
 
     def suspend(self, name: str, accelerator: Accelerator) -> None:
-        """Keep the memory of a machine that is on, and switch it off. `accelerator`: where no record says what it runs on."""
+        """Save the memory of a running machine and stop it. `accelerator` is used if the record does not name one."""
         folder, record = self._known(name)
         is_alive = qemu.is_alive(folder)
         if (folder / SUSPENDED).is_dir() and not is_alive:
             return
         if not is_alive:
-            raise InvalidError(f"machine {name}: it is off", next_step=f"Start it: ./inv start {name}")
+            raise InvalidError(f"machine {name!r} is not running", next_step=f"Start it: ./inv start {name}")
         check_not_being_suspended(folder)
         files.discard(folder / SUSPENDED)
         sweep(folder)
         suspend(folder, shape(record, KNOWN.get(record.runs_on, accelerator)))
 
     def is_up(self, name: str, accelerator: Accelerator) -> bool:
-        """Say whether a machine that was started runs. Raises what QEMU said when it could not."""
+        """Return whether a started machine is running. Raises QEMU's own error if QEMU failed."""
         with self._alone(name) as (folder, record):
             if qemu.is_alive(folder):
                 try:
@@ -141,20 +141,20 @@ class Machines:
                     self._wake(folder, record, accelerator)
                 return True
             error = qemu.death(folder)
-            if isinstance(error, ConflictError) and record.spawns < _SPAWNS_MAX:  # its port was taken between choice and start
+            if isinstance(error, ConflictError) and record.spawns < _SPAWNS_MAX:  # a chosen port was taken before QEMU started
                 self._spawn(folder, accelerator)
                 return False
             if record.memory:
-                raise RestoreError(f"QEMU does not go on from its memory: {error or 'it ended'}", next_step=advice(record))
+                raise RestoreError(f"QEMU could not restore the saved memory: {error or 'it exited'}", next_step=advice(record))
             if error:
                 raise error
             return True
 
     def is_waiting(self, name: str) -> bool:
-        """Say whether a guest waits for an order, its disk at rest. CloudError: it is off."""
+        """Return whether a guest waits for an order with its disk idle. CloudError: it is not running."""
         folder, _ = self._known(name)
         if not qemu.is_alive(folder):
-            raise CloudError(f"machine {name}: it went off before it waited", next_step=f"See its console: ./inv log {name}")
+            raise CloudError(f"machine {name!r} stopped before it was ready", next_step=f"See its console: ./inv log {name}")
         try:
             with Orders(folder, timeout_s=_PING_S) as orders:
                 return orders.is_waiting()
@@ -162,17 +162,17 @@ class Machines:
             return False
 
     def put_on(self, name: str, layer: str, disk: str) -> None:
-        """Note that a machine has another disk now, which overlays a layer."""
+        """Record a machine's new disk, which overlays a layer."""
         folder, _ = self._known(name)
         self._change(folder, lambda record: replace(record, source=layer, disk=disk))
 
     def set_script(self, name: str, script: str) -> None:
-        """Lay down the script that a guest which waits is told to run next."""
+        """Write the script that a waiting guest runs next."""
         folder, _ = self._known(name)
         write_private(folder / "script", script)
 
     def stop(self, name: str) -> None:
-        """Ask a machine to shut down in order."""
+        """Ask the guest to shut down; discard the memory of a suspended machine."""
         folder, _ = self._known(name)
         if qemu.is_alive(folder):
             self._ask_to_stop(folder)
@@ -180,7 +180,7 @@ class Machines:
             files.remove_folder(folder / SUSPENDED)
 
     def is_off(self, name: str) -> bool:
-        """Say whether a machine is off; asks it once more when it could not be asked before."""
+        """Return whether a machine is off; repeat the request to shut down if the guest could not be asked before."""
         folder, _ = self._known(name)
         if not qemu.is_alive(folder):
             return True
@@ -189,7 +189,7 @@ class Machines:
         return False
 
     def remove(self, name: str) -> str:
-        """Kill and remove a machine; return the processes that were killed, for `qemu.are_gone`."""
+        """Kill and remove a machine; return its processes, for `qemu.are_gone`."""
         folder = self.store.machines / name
         if not folder.is_dir():
             return ""
@@ -199,7 +199,7 @@ class Machines:
         return killed
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
-        """Lay labels over those of a machine."""
+        """Add or replace labels of a machine."""
         folder, _ = self._known(name)
         self._change(folder, lambda record: replace(record, labels={**record.labels, **labels}))
 
@@ -213,21 +213,23 @@ class Machines:
         return self._resource(folder) if folder.is_dir() else None
 
     def port(self, name: str, port: int) -> int:
-        """Return the port of this computer that leads to one of a machine's. InvalidError when it was not asked for."""
+        """Return the port of this computer that is forwarded to a guest port. InvalidError: it is not forwarded."""
         _, record = self._known(name)
         if str(port) not in record.forwards:
-            raise InvalidError(f"machine {name}: port {port} was not asked for", next_step="Ask for it when the machine is made.")
+            raise InvalidError(
+                f"port {port} of machine {name!r} is not forwarded", next_step="Forward it when you create the machine."
+            )
         return record.forwards[str(port)]
 
     def open_shell(self, name: str, public_key: str, guest_port: int) -> int:
-        """Have the guest admit root by a key, and return the port of this computer that leads there."""
+        """Start an SSH server for root with this key in the guest, and return the port of this computer that leads to it."""
         folder, record = self._known(name)
         try:
             with Agent(folder, timeout_s=60) as agent:
                 agent.execute("/usr/lib/bakehouse/open-shell", stdin=public_key + "\n")
         except OSError as error:
             raise CloudError(
-                f"machine {name}: its agent does not answer", next_step="Wait until it has started, then try again."
+                f"the guest agent of machine {name!r} does not respond", next_step="Wait until it has started, then try again."
             ) from error
         if str(guest_port) in record.forwards:
             return record.forwards[str(guest_port)]
@@ -237,17 +239,17 @@ class Machines:
         return opened[str(guest_port)]
 
     def _taken(self, spec: BootSpec) -> bool:
-        """Say whether this very machine exists. Raises ConflictError when another one has its name."""
+        """Return whether this machine (name and token) exists. ConflictError: another machine has its name."""
         folder = self.store.machines / spec.name
         if not folder.is_dir():
             return False
         record = read_record(folder)
         if record is None or record.token != spec.token:
-            raise ConflictError(f"machine {spec.name}: the name is taken", next_step="Choose another name, or delete that machine.")
+            raise ConflictError(f"machine {spec.name!r} already exists", next_step="Choose another name, or delete that machine.")
         return True
 
     def _wake(self, folder: Path, record: MachineRecord, accelerator: Accelerator) -> None:
-        """Let a machine go on from its memory. A builder that does not boots from the disk of its layer instead."""
+        """Restore a machine from saved memory. If that fails, a builder boots from the disk of its layer instead."""
         try:
             awake = resume(folder, record)
         except RestoreError as error:
@@ -281,7 +283,7 @@ class Machines:
         qemu.spawn(folder, argv, deadline_s=record.deadline_s, scope=scope_command(record.name, self.root))
 
     def _change(self, folder: Path, change: Callable[[MachineRecord], MachineRecord]) -> MachineRecord:
-        """Change a machine's record, such that no other command's change is lost."""
+        """Change a machine's record under the lock, so that concurrent changes are not lost."""
         with self.store.locked():
             record = read_record(folder)
             if record is None:
@@ -295,13 +297,13 @@ class Machines:
             with Agent(folder, timeout_s=_AGENT_S) as agent:
                 agent.shut_down()
         except OSError:
-            return  # not up yet, or gone meanwhile: `is_off` asks again
-        with suppress(FileNotFoundError):  # deleted meanwhile
+            return  # the agent is not up yet, or the machine is gone: `is_off` asks again
+        with suppress(FileNotFoundError):  # the machine was deleted
             (folder / _STOPPING).touch()
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[tuple[Path, MachineRecord]]:
-        """Give a machine to one command at a time: two that start it at once would each begin what the other does."""
+        """Hold the lock of a machine, so that two commands do not start it at the same time."""
         self._known(name)
         with locked(self.store.machine_lock(name), what=f"another command to start machine {name}", timeout_s=LOCK_S):
             yield self._known(name)
@@ -310,7 +312,7 @@ class Machines:
         folder = self.store.machine(name)
         record = read_record(folder)
         if record is None and is_broken(folder):
-            raise CloudError(f"machine {name}: its record in {folder} cannot be read", next_step=f"Delete it: ./inv delete {name}")
+            raise CloudError(f"cannot read the record of machine {name!r} in {folder}", next_step=f"Delete it: ./inv delete {name}")
         if record is None:
             raise _absent(name)
         return folder, record
@@ -320,7 +322,7 @@ class Machines:
         if record is None:
             return _broken(folder) if is_broken(folder) else None
         state = State.RUNNING if qemu.is_alive(folder) else State.STOPPED
-        if (folder / SUSPENDED).is_dir():  # also one whose QEMU had not ended when the client that suspended it was killed
+        if (folder / SUSPENDED).is_dir():  # even if QEMU still runs because the client that suspended it was killed
             state = State.SUSPENDED
         if state is State.RUNNING and (folder / _STOPPING).exists():
             state = State.STOPPING
@@ -332,4 +334,4 @@ def _broken(folder: Path) -> Resource:
 
 
 def _absent(name: str) -> NotFoundError:
-    return NotFoundError(f"machine {name}: there is none", next_step="See: ./inv machines")
+    return NotFoundError(f"machine {name!r} not found on local", next_step="See: ./inv machines")

@@ -1,14 +1,14 @@
-"""Where everything of the local cloud lies on this computer, and who overlays whom.
+"""Where the local cloud stores its files on this computer, and which disk overlays which.
 
     bases/base-ID/       disk.qcow2, boot files, base.json            kept while something overlays it
     layers/ID/           disk.qcow2, boot files, state, memory.json, layer.json
     images/NAME/         disk.qcow2, boot files, manifest.json, files/, memory/ (disk.qcow2, ram, state, memory.json)
-    machines/NAME/       disk.qcow2, boot files, machine.json, console.log, steps.log, what the guest is told, sockets
+    machines/NAME/       disk.qcow2, boot files, machine.json, console.log, steps.log, input of the guest, sockets
     locks/NAME           held by a command that starts that machine
     accelerator.json
 
-Whatever is made is prepared in a folder `.partial-...` beside and renamed into place last; whatever is removed goes the
-opposite way. One lock guards the moments in which the layers of disks could change under each other.
+New things are prepared in a sibling folder `.partial-...` and renamed last; removal renames first. One lock protects the moments
+at which a disk gets or loses an overlay.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Store:
 
     @property
     def bases(self) -> Bases:
-        """The bases that are kept."""
+        """The bases in this store."""
         return Bases(self.folder / "bases")
 
     @property
@@ -65,25 +65,25 @@ class Store:
             yield
 
     def machine_lock(self, name: str) -> Path:
-        """Return the lock file of a machine; it is not in the machine's folder, which may be removed meanwhile."""
+        """Return the lock file of a machine; it is outside the machine's folder, which may be removed while the lock is held."""
         folder = self.folder / "locks"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder / name
 
     def machine(self, name: str) -> Path:
-        """Return a machine's folder. NotFoundError when there is none."""
-        return self._existing(self.machines / name, f"machine {name}", "See: ./inv machines")
+        """Return a machine's folder. NotFoundError: no such machine."""
+        return self._existing(self.machines / name, f"machine {name!r}", "See: ./inv machines")
 
     def image(self, name: str) -> Path:
-        """Return an image's folder. NotFoundError when there is none."""
-        return self._existing(self.images / name, f"image {name}", "See: ./inv images")
+        """Return an image's folder. NotFoundError: no such image."""
+        return self._existing(self.images / name, f"image {name!r}", "See: ./inv images")
 
     def source(self, name: str) -> Path:
-        """Return the folder of a base, a layer or an image, to overlay it. NotFoundError when there is none of them."""
+        """Return the folder of the base, layer or image of this name. NotFoundError: none exists."""
         return self.bases.path(name) or self.layer(name) or self.image(name)
 
     def is_there(self, name: str) -> bool:
-        """Say whether there is such a base, layer or image."""
+        """Return whether a base, layer or image of this name exists."""
         return bool(self.bases.path(name) or self.layer(name) or (self.images / name).is_dir())
 
     def layer(self, name: str) -> Path | None:
@@ -92,13 +92,13 @@ class Store:
         return folder if name.startswith("layer-") and (folder / LAYER).exists() else None
 
     def below_layers(self, name: str) -> str:
-        """Return the base or image below a layer, through all the layers between; of anything else itself."""
+        """Return the base or image below a stack of layers; the name itself if it is not a layer."""
         while (folder := self.layer(name)) and (kept := files.read_json(folder / LAYER)):
             name = str(kept.get("source", ""))
         return name
 
     def suite(self, name: str) -> str:
-        """Return the suite of Debian that a base, or the base below an image or layer, is made of."""
+        """Return the Debian suite of a base, or of the base below an image or layer."""
         while (base := self.bases.path(name := self.below_layers(name))) is None:
             manifest = files.read_json(self.image(name) / MANIFEST)
             name = str(manifest.get("source", "")) if manifest else ""
@@ -107,7 +107,7 @@ class Store:
     def users(self, name: str) -> list[str]:
         """Return the machines, images and layers, as `machine NAME`, that overlay a base, an image or a layer.
 
-        A machine or image whose record cannot be read may overlay anything. Such a layer is of no use, and needs nothing.
+        A machine or image with an unreadable record may overlay anything, so it counts. A layer with one is useless, and does not.
         """
         machines = [f"machine {path.name}" for path in visible(self.machines) if _source(path, MACHINE) in (name, None)]
         images = [
@@ -115,29 +115,29 @@ class Store:
             for path in self.images.glob("[!.]*")
             if path.name != name and _source(path, MANIFEST) in (name, None)
         ]
-        # A layer that is being made needs what it overlays, too.
+        # A layer in preparation uses what it overlays, too.
         layers = [f"layer {path.name}" for path in self.layers.glob("*") if _source(path, LAYER) == name]
         return machines + images + layers
 
     def prune_bases(self) -> None:
-        """Remove old bases that nothing overlays any more."""
+        """Remove old bases that nothing overlays."""
         with self.locked():
             self.bases.prune({path.name for path in visible(self.bases.folder) if self.users(path.name)})
 
     def sweep(self) -> None:
-        """Remove what processes that are dead were preparing or removing."""
-        things = (*visible(self.images), *visible(self.machines))  # a memory is written in the folder of its image or machine
+        """Remove unfinished work of dead processes."""
+        things = (*visible(self.images), *visible(self.machines))  # memory is saved inside the folder of its image or machine
         for folder in (self.bases.folder, self.layers, self.images, self.machines, *things):
             sweep(folder)
 
     def _existing(self, folder: Path, what: str, advice: str) -> Path:
         if not folder.is_dir() or folder.name.startswith("."):
-            raise NotFoundError(f"{what}: there is none", next_step=advice)
+            raise NotFoundError(f"{what} not found on local", next_step=advice)
         return folder
 
 
 def _source(folder: Path, file: str) -> str | None:
-    """Return what a thing overlays; None when its record cannot be read, "" when it has none: it is being removed."""
+    """Return what a machine, image or layer overlays: None if its record is unreadable, "" if it has none (being removed)."""
     kept = files.read_json(folder / file)
     if kept is None:
         return None if files.is_broken(folder / file) else ""
@@ -146,5 +146,5 @@ def _source(folder: Path, file: str) -> str | None:
 
 
 def visible(folder: Path) -> list[Path]:
-    """Return the finished things in a folder of them."""
+    """Return the finished subfolders, without hidden ones."""
     return sorted(path for path in folder.glob("[!.]*") if path.is_dir())

@@ -168,7 +168,7 @@ def test_console_of_a_machine_that_is_being_removed_is_not_found(store: Store, c
     folder = prepare(store, order("one"))
     for file, read in ((qemu.CONSOLE, cloud.console), (qemu.STEPS, cloud.log)):
         (folder / file).unlink()
-        with pytest.raises(NotFoundError, match="machine one: there is none"):
+        with pytest.raises(NotFoundError, match="machine 'one' not found on local"):
             read("one", 0)
 
 
