@@ -1,7 +1,8 @@
 """Machines behind a test server that are real: QEMU, on disks of their own, with a metadata server and serial ports.
 
-What is not as on Google's side: the kernel is started directly; a suspended machine is paused, not written out; the address of a
-machine is one of the loopback network (127.x.y.z), at which only those ports answer that the firewall opens to this computer.
+What differs from the clouds: the kernel is started directly; disks are virtio, EC2's are NVMe; a suspended machine is paused, not
+written out; the address of a machine is one of the loopback network (127.x.y.z), at which only those ports answer that the firewall
+opens to this computer.
 """
 
 from __future__ import annotations
@@ -13,15 +14,18 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from clouds.local.base.esp import boot_arguments, take_boot_files
 from clouds.local.vm.accelerator import Accelerator
 from clouds.local.vm.sockets import qmp
-from tests.servers.metadata import MetadataServer
+from tests.servers.ec2.metadata import MetadataServer as AmazonMetadata
+from tests.servers.metadata import MetadataServer as GoogleMetadata
 from tests.servers.vm import RING_BYTES, Done, Host, Ring, Vm, VmError
 
 PORTS = (22, 80, 443, 8080, 8443, 8888)
@@ -31,6 +35,37 @@ _LOOK_S = 0.3
 _STOP_S = 180.0
 _MEMORY_MB_MAX = 4096
 _RELAY = Path(__file__).with_name("relay.py")
+
+
+class Metadata(Protocol):
+    """A metadata server of one machine, on a port of the loopback address."""
+
+    port: int
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """How a guest recognizes its cloud: the vendor in its firmware, and the metadata server."""
+
+    smbios: Callable[[Vm], str]
+    metadata: Callable[[Vm], Metadata]
+
+
+def amazon_uuid(vm: Vm) -> str:
+    """Return the system's UUID, which starts with ec2 and is also its serial number.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html
+    """
+    return "ec2" + str(uuid.uuid5(uuid.NAMESPACE_OID, vm.id))[3:]
+
+
+GOOGLE = Platform(lambda vm: "manufacturer=Google,product=Google Compute Engine", GoogleMetadata)
+AMAZON = Platform(
+    lambda vm: f"manufacturer=Amazon EC2,product=t3.small,uuid={amazon_uuid(vm)},serial={amazon_uuid(vm)}",
+    lambda vm: AmazonMetadata(vm.metadata),
+)
 
 
 class SerialFile(Ring):
@@ -64,15 +99,15 @@ class Running:
     vm: Vm
     folder: Path
     process: subprocess.Popen[bytes]
-    metadata: MetadataServer
+    metadata: Metadata
     open_ports: set[int] = field(default_factory=set)
 
 
 class QemuVms:
     """Real machines; `base` is the disk behind every image that was not made here."""
 
-    def __init__(self, folder: Path, base: Path, accelerator: Accelerator) -> None:
-        self._folder, self._base, self._accelerator = folder, base, accelerator
+    def __init__(self, folder: Path, base: Path, accelerator: Accelerator, platform: Platform) -> None:
+        self._folder, self._base, self._accelerator, self._platform = folder, base, accelerator, platform
         self._host: Host | None = None
         self._running: dict[str, Running] = {}
         self._closed = threading.Event()
@@ -110,7 +145,7 @@ class QemuVms:
         return _in_background(lambda: shutil.copyfile(self._disk(disk_id), target).chmod(0o444))
 
     def delete_image(self, image_id: str) -> None:
-        """Keep the file: machines may overlay it, as none does on Google's side."""
+        """Keep the file: machines may overlay it, as none does on a cloud."""
 
     # Power
 
@@ -119,7 +154,7 @@ class QemuVms:
         folder.mkdir(exist_ok=True)
         take_boot_files(self._disk(vm.drives[0].id), folder)
         (folder / "console.log").write_bytes(b"")
-        metadata = MetadataServer(vm)
+        metadata = self._platform.metadata(vm)
         with (folder / "qemu.log").open("wb") as log:
             argv = self._arguments(vm, folder, metadata.port)
             process = subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -172,7 +207,7 @@ class QemuVms:
             *("qemu-system-x86_64", "-name", vm.name, "-nodefaults", "-no-user-config", "-display", "none"),
             *("-machine", "q35,sata=off,smbus=off,usb=off,vmport=off,i8042=off,hpet=off", *self._accelerator.arguments),
             *("-smp", str(min(vm.cpus, os.cpu_count() or 1)), "-m", str(min(vm.memory_mb, _MEMORY_MB_MAX))),
-            *("-smbios", "type=1,manufacturer=Google,product=Google Compute Engine"),
+            *("-smbios", f"type=1,{self._platform.smbios(vm)}"),
             *("-kernel", boot["vmlinuz"], *initrd, "-append", f"{boot['cmdline']} {self._accelerator.cmdline}".rstrip()),
             *("-drive", drive, "-device", "virtio-blk-pci,drive=root,serial=root"),
             *("-netdev", f"user,id=net,ipv6=off,{guest},{forward}", "-device", "virtio-net-pci,netdev=net,romfile="),

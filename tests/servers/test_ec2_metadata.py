@@ -21,10 +21,10 @@ TTL, TOKEN = "X-aws-ec2-metadata-token-ttl-seconds", "X-aws-ec2-metadata-token"
 REQUIRED: dict[str, Any] = {"MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"}}
 
 
-def _ask(server: MetadataServer, method: str, path: str, **headers: str) -> tuple[int, bytes]:
+def _ask(server: MetadataServer, method: str, path: str, *, root: str = "/latest/", **headers: str) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     try:
-        connection.request(method, f"/latest/{path}", headers={name.replace("_", "-"): value for name, value in headers.items()})
+        connection.request(method, f"{root}{path}", headers={name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
         return response.status, response.read()
     finally:
@@ -100,6 +100,18 @@ def test_what_a_guest_finds(ec2: Ec2, api: Any) -> None:
         assert json.loads(_get(server, "dynamic/instance-identity/document", token))["accountId"] == ec2.account
         for absent in ("user-data", "meta-data/spot/instance-action", "meta-data/tags/instance/Name", "option/http-tokens"):
             assert _ask(server, "GET", absent, **{TOKEN: token})[0] == 404
+
+
+def test_paths_of_older_versions_are_served_as_cloud_init_asks_for_them(ec2: Ec2, api: Any) -> None:
+    one = boot(ec2, api, UserData=b"x", **REQUIRED)
+    with MetadataServer(ec2.metadata(one)) as server:
+        token = {TOKEN: _token(server)}
+        listed = _ask(server, "GET", "", root="/", **token)[1].decode().splitlines()
+        assert (listed[0], listed[-1]) == ("1.0", "latest")
+        for version in ("2009-04-04", "2021-03-23"):
+            assert version in listed
+            assert _ask(server, "GET", "meta-data/instance-id", root=f"/{version}/", **token) == (200, one.encode())
+        assert _ask(server, "GET", "meta-data/instance-id", root="/2009-04-05/", **token)[0] == 404
 
 
 def test_tags_are_served_when_switched_on(ec2: Ec2, api: Any) -> None:

@@ -1,7 +1,8 @@
 """The metadata service of one instance (IMDS), as guests ask it at 169.254.169.254.
 
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-service.html and
-.../instancedata-data-categories.html. `Vm.metadata` holds what it serves (`latest/...` paths, user data in base64) and its options.
+.../instancedata-data-categories.html. `Vm.metadata` holds what it serves
+(paths below a version, user data in base64) and its options.
 """
 
 from __future__ import annotations
@@ -23,6 +24,13 @@ _OPTION = "option/"
 _TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 _TOKEN = "X-aws-ec2-metadata-token"
 _TTL_MAX_S = 21600
+_VERSIONS = (
+    *("1.0", "2007-01-19", "2007-03-01", "2007-08-29", "2007-10-10", "2007-12-15", "2008-02-01", "2008-09-01", "2009-04-04"),
+    *("2011-01-01", "2011-05-01", "2012-01-12", "2014-02-25", "2014-11-05", "2015-10-20", "2016-04-19", "2016-06-30", "2016-09-02"),
+    *("2018-03-28", "2018-08-17", "2018-09-24", "2019-10-01", "2020-10-27", "2021-01-03", "2021-03-23", "2021-07-15"),
+    *("2022-09-24", "2024-04-11", "latest"),
+)
+"""The versions of its paths, as instances have listed them in 2024; here each serves all that `latest` does."""
 
 
 def refresh(backend: Any, instance: Any) -> Mapping[str, str]:
@@ -168,7 +176,9 @@ class _Handler(BaseHTTPRequestHandler):
 def _find(content: Mapping[str, str], path: str) -> bytes | None:
     """Return a value, or the names below a path; None for what is not there (without user data, `user-data` is not)."""
     root, _, name = path.lstrip("/").partition("/")
-    if root != "latest":
+    if not root:
+        return "\n".join(_VERSIONS).encode()
+    if root not in _VERSIONS:
         return None
     if name == USER_DATA:
         return base64.b64decode(content[USER_DATA]) or None
