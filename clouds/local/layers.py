@@ -1,7 +1,8 @@
 """Layers: the disk and saved memory of a builder at a checkpoint, from which other builders start.
 
 A layer is a folder with disk.qcow2 (an overlay on the previous layer or the base), the memory saved at the same instant
-(`clouds.local.memory`) and layer.json. The builder continues on an overlay of it. Ids are unique, since two bakes may make equal layers.
+(`clouds.local.memory`) and layer.json. The builder continues on an overlay of it. Ids are unique, since two bakes may make equal
+layers.
 """
 
 from __future__ import annotations
