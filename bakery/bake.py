@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from bakery.cache import Start, discard, keeper, starts, tidy
+from bakery.delivery import Delivery
 from bakery.errors import BuilderDiedError, TestsFailedError
 from bakery.events import Event, Note, OnEvent, StepEnded, StepStarted
 from bakery.noting import noted, positions
@@ -20,6 +20,7 @@ from bakery.proof.saved_memory import keep_memory, misfit
 from bakery.proof.seal import search
 from bakery.recipe.recipe import Recipe
 from bakery.record import Record, open_record
+from bakery.shipment import described
 from bakery.watch import Watch, Watched
 from clouds import catalogue, names
 from clouds.capabilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks, RunsHere
@@ -104,6 +105,8 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
     on_event(Note(f"{order.id}: baking {recipe.name} on {cloud.name}"))
     for line in cloud.notices() if isinstance(cloud, RunsHere) else []:
         on_event(Note(line))
+    if order.sent_bytes:
+        on_event(Note(f"{order.id}: {described(cloud, order.sent_bytes)}"))
     run = _open_run(cloud, order, home, on_event, keep=options.keep, wishes=wishes)
     try:
         with noted(cloud, run.ledger, order):
@@ -189,7 +192,8 @@ def _came_to_nothing(run: _Run, start: Start, error: BakehouseError) -> bool:
 
 def _build_once(run: _Run, undo: Undo, start: Start, *, token: str) -> None:
     order = run.order
-    create_machine(run.cloud, run.ledger, undo, _builder(run, start, token), run.tell)
+    delivery = Delivery(run.cloud, run.ledger, order, run.record, run.tell, run.seconds, keep=run.keep)
+    create_machine(run.cloud, run.ledger, undo, _builder(run, start, token, delivery.script(start.reached)), run.tell)
     watched = Watched(
         machine=order.id,
         bake_id=order.id,
@@ -201,11 +205,10 @@ def _build_once(run: _Run, undo: Undo, start: Start, *, token: str) -> None:
         log_file=run.record.steps,
         reached=start.reached,
     )
-    at_checkpoint = keeper(run.cloud, order, partial(_script, run), run.seconds, run.tell)
+    at_checkpoint = keeper(run.cloud, order, delivery.script, run.seconds, run.tell)
     try:
-        run.seconds |= Watch(
-            run.cloud, watched, run.on_event, at_checkpoint, on_position=positions(run.cloud, run.ledger, order)
-        ).run()
+        on_position = positions(run.cloud, run.ledger, order)
+        run.seconds |= Watch(run.cloud, watched, run.on_event, at_checkpoint, on_position, delivery.on_fact).run()
     except BakeError as error:
         if run.keep and error.step != order.script.checkpoints[0]:
             undo.release()
@@ -213,7 +216,7 @@ def _build_once(run: _Run, undo: Undo, start: Start, *, token: str) -> None:
         raise
 
 
-def _builder(run: _Run, start: Start, token: str) -> BootSpec:
+def _builder(run: _Run, start: Start, token: str, script: str) -> BootSpec:
     order = run.order
     keep = {"keep": "1"} if run.keep else {}
     uses = {"image": start.source} if start.is_image else {}
@@ -228,14 +231,10 @@ def _builder(run: _Run, start: Start, token: str) -> BootSpec:
         deadline_s=int(order.deadline_s + GRACE_S * run.cloud.slowness),
         at_deadline=End.DELETE,
         wishes=run.wishes,
-        script=_script(run, start.reached),
+        script=script,
         build_settings=True,
+        receives=order.sent_bytes > 0,
     )
-
-
-def _script(run: _Run, done: int) -> str:
-    """Return the script for the builder, which has that many checkpoints behind it."""
-    return run.order.script.for_boot(run.order.nonce, deadline_s=int(run.order.deadline_s), keep=run.keep, done=done)
 
 
 def _keep_builder(run: _Run) -> str:

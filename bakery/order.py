@@ -11,12 +11,14 @@ from pathlib import Path
 
 from bakery.layers import Link, Reuse, Shape, chain, reuse
 from bakery.recipe.recipe import Recipe
-from bakery.script.render import Script, digest, render, render_tests
+from bakery.script.render import Script, check_size, digest, render, render_tests
 from bakery.script.resolve import resolve
+from bakery.shipment import sent_bytes, transfer_s
 from clouds import catalogue, names
-from clouds.capabilities import ChecksComputer, RunsHere
+from clouds.capabilities import ChecksComputer, ReceivesFiles, RunsHere
 from clouds.catalogue import Image
 from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, Tell
+from clouds.errors import InvalidError
 
 OWN_CONNECTION = 8.0
 """How many times longer a download may take over the connection of this computer than in a data center."""
@@ -45,6 +47,8 @@ class BakeOptions:
 class Order:
     """One bake, fully decided. `deadline_s` and `silence_s` are scaled by `patience` already.
 
+    `sent_bytes` is how much is sent to the builder over SSH at once, since the cloud does not take it at a boot; 0: nothing.
+
     `chain` has a link for each checkpoint but the last; as many of them may be reused as `reuse` says.
     """
 
@@ -64,6 +68,7 @@ class Order:
     silence_s: float
     labels: Mapping[str, str]
     no_public_ip: bool = False
+    sent_bytes: int = 0
 
     def to_json(self) -> dict[str, object]:
         """Return what another process needs to go on with this bake, as plain data.
@@ -99,7 +104,9 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
     reusable = reuse(script.checkpoints, no_cache=options.no_cache, from_step=options.from_step)
     base = cloud.resolve_base(Base(recipe.base.suite, recipe.base.architecture), refresh=options.refresh, tell=tell)
     bake_id, wanted, links = names.new_bake_id(), digest(script, tests, base), chain(script, base)
-    deadline_s = recipe.builder.deadline_min * 60 * patience(cloud)
+    size_bytes = sent_bytes(cloud, script)
+    _check_limits(cloud, recipe, tests, size_bytes)
+    deadline_s = recipe.builder.deadline_min * 60 * patience(cloud) + transfer_s(cloud, size_bytes)
     return Order(
         id=bake_id,
         nonce=names.new_nonce(),
@@ -116,6 +123,7 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
         deadline_s=deadline_s,
         silence_s=recipe.builder.silence_min * 60 * patience(cloud),
         no_public_ip=options.no_public_ip,
+        sent_bytes=size_bytes,
         labels=names.client_labels()
         | {
             "recipe": recipe.name,
@@ -127,6 +135,18 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
             "expires": str(int(time.time() + deadline_s)),
         },
     )
+
+
+def _check_limits(cloud: Cloud, recipe: Recipe, tests: Script | None, size_bytes: int) -> None:
+    """Raise InvalidError, before anything is created, where a cloud has no way for a script: of the bake, or of the tests."""
+    if size_bytes and not isinstance(cloud, ReceivesFiles):
+        raise InvalidError(
+            f"recipe {recipe.name}: script and files: {size_bytes} bytes; {cloud.name} takes {cloud.limits.script_bytes} bytes",
+            next_step="Let the builder download large files: write a `fetch` step in place of `copy`.",
+        )
+    if tests:
+        text = tests.for_boot(names.new_nonce(), deadline_s=10**6)
+        check_size(cloud.name, f"recipe {recipe.name}: the script of its tests", text, cloud.limits)
 
 
 def patience(cloud: Cloud) -> float:

@@ -52,6 +52,7 @@ class Watch:
 
     `on_position` is called at each checkpoint with: how far the console was read, the begin of a line that was read there
     without its end, how far the log was read, and how many checkpoints were reached.
+    `on_fact` is called with each fact that the machine tells (key and value) and how many checkpoints are reached.
     `at_checkpoint` is called with the number of each checkpoint that the machine reaches but the last, where it waits there.
     """
 
@@ -60,6 +61,7 @@ class Watch:
     on_event: OnEvent
     at_checkpoint: Callable[[int], None] | None = None
     on_position: Callable[[Position, str, Position, int], None] | None = None
+    on_fact: Callable[[str, str, int], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     _progress: markers.Progress = field(init=False)
     _console_at: Position = START
@@ -137,6 +139,9 @@ class Watch:
             if marker := markers.parse(line, self.watched.nonce):
                 self._has_told = True
                 self._advance(marker)
+                if isinstance(marker, markers.Fact) and self.on_fact:
+                    self.on_fact(marker.key, marker.value, self._progress.reached)
+                    self._last_sign = time.monotonic()
 
     def _read_log(self) -> None:
         if self.watched.log_file is None or not isinstance(self.cloud, StreamsLog):

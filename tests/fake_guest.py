@@ -177,6 +177,29 @@ def read_script(script: str) -> Script:
     return Script(halves[1] + halves[2], names, is_bake=done is not None, done=int(done[1]) if done else 0, texts=tuple(texts))
 
 
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """What a guest reads in a script that receives another."""
+
+    nonce: str
+    names: tuple[str, ...]
+
+    def run(self, files: Mapping[str, bytes]) -> str:
+        """Return the script among what was received, which must be all that it needs."""
+        script = files["script"].decode()
+        needed = {f"{digest}.tar" for digest in re.findall(r"^unpack ([0-9a-f]{64})$", script, re.MULTILINE)}
+        assert set(self.names) == set(files)
+        assert needed >= set(files) - {"script"}
+        return script
+
+
+def read_receiver(script: str) -> Receiver | None:
+    """Return what a script holds that receives another (templates/receive.sh.j2), or None: it is not one."""
+    halves = re.search(r"^a='([0-9a-f]{16})' b='([0-9a-f]{16})'", script, re.MULTILINE)
+    names = re.search(r"^files=\((.*) \)$", script, re.MULTILINE)
+    return Receiver(halves[1] + halves[2], tuple(names[1].split())) if halves and names else None
+
+
 _TEXT = re.compile(r"^step \d+ [a-z0-9-]+(?: \S+)? <<'(END_[0-9a-f]{12})'\n(.*?)^\1$", re.MULTILINE | re.DOTALL)
 
 

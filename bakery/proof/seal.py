@@ -59,6 +59,7 @@ RULES: tuple[Rule, ...] = (
     _rule("password hash", r"/var/lib/bakehouse/password-hash"),
     _rule("cookie secret", r"(/var/lib/bakehouse/cookie-secret|.*/jupyter_cookie_secret)"),
     _rule("identity of a machine", r"/var/lib/bakehouse/(machine|steps/.*|done/.*)"),
+    _rule("files of the bake", r"/var/lib/bakehouse/received/.*"),
     _rule("TLS private key", r"(/etc/ssl/private/.*|/var/lib/bakehouse/tls\..*)"),
     _rule("journal", r"/var/log/journal/.*"),
     _rule("log of the bake", r"/var/log/(bakehouse/.*|syslog.*|auth\.log.*|wtmp|btmp)", empty_is_fine=True),

@@ -1,17 +1,25 @@
-"""The files beside a recipe: found, never outside of its folder, and packed so that they travel in a script."""
+"""The files beside a recipe: found, never outside of its folder, and packed for their way to the builder.
+
+A file is read piece by piece, twice: for the digest of its archive when a script is rendered, and when the archive is sent.
+"""
 
 from __future__ import annotations
 
-import base64
-import gzip
+import hashlib
 import io
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-SIZE_MAX_MB = 16
-"""What a recipe may copy in all: it travels in text, through memory. What is larger is for `fetch`."""
+from bakery.errors import RecipeError
+
+MIB = 2**20
+FILE_MAX_BYTES = 1024 * MIB
+"""The largest file that a recipe may copy."""
+TOTAL_MAX_BYTES = 4096 * MIB
+"""What a recipe may copy in all: it is sent from this computer at each bake. What is larger is for `fetch`."""
 _HOME = PurePosixPath("/home/notebook")
 
 
@@ -53,25 +61,70 @@ def find(folder: Path, source: str) -> list[Found] | str:
     return [Found(path, PurePosixPath(path.relative_to(top).as_posix())) for path in paths]
 
 
-def size_bytes(found: Iterable[Found]) -> int:
-    """Return what the files take."""
-    return sum(one.path.stat().st_size for one in found if one.path.is_file())
+def sizes_bytes(found: Iterable[Found]) -> dict[Path, int]:
+    """Return the size of each file."""
+    return {one.path: one.path.stat().st_size for one in found if one.path.is_file()}
 
 
-def pack(placed: Iterable[Placed]) -> str:
-    """Return a tar archive, compressed and in lines of base64, to be unpacked at `/`; the same for the same files."""
-    buffer = io.BytesIO()
-    with (
-        gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=9, mtime=0) as zipped,
-        tarfile.open(fileobj=zipped, mode="w") as tar,
-    ):
-        for one in placed:
-            for entry, content in _entries(one):
-                tar.addfile(entry, io.BytesIO(content))
-    return base64.encodebytes(buffer.getvalue()).decode()
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A tar archive of files, to be unpacked at `/`, which is made when it is written; `sha256` and `size_bytes` are its own.
+
+    The same files make the same archive.
+    """
+
+    placed: tuple[Placed, ...]
+    sha256: str
+    size_bytes: int
+
+    def write(self, write: Callable[[bytes], object]) -> None:
+        """Hand over the archive, piece by piece. RecipeError: a file is not as it was when the digest was taken."""
+        counter = _Counter(write)
+        _write(self.placed, counter)
+        if counter.digest.hexdigest() != self.sha256:
+            raise RecipeError(["a file of a copy step has changed since the bake began (bake again)"])
 
 
-def _entries(placed: Placed) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+def archive(placed: Iterable[Placed]) -> Archive:
+    """Return the archive of these files, which are read once for its digest. RecipeError: one cannot be read."""
+    files, counter = tuple(placed), _Counter(lambda piece: None)
+    _write(files, counter)
+    return Archive(files, counter.digest.hexdigest(), counter.size_bytes)
+
+
+class _Counter(io.RawIOBase):
+    """A file to write to that hands all on, and keeps its digest and size."""
+
+    def __init__(self, write: Callable[[bytes], object]) -> None:
+        super().__init__()
+        self.digest, self.size_bytes, self._write = hashlib.sha256(), 0, write
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, piece: bytes) -> int:  # type: ignore[override]
+        self.digest.update(piece)
+        self.size_bytes += len(piece)
+        self._write(piece)
+        return len(piece)
+
+
+def _write(placed: Iterable[Placed], sink: _Counter) -> None:
+    try:
+        with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as tar:
+            for one in placed:
+                for entry, source in _entries(one):
+                    with ExitStack() as stack:
+                        tar.addfile(entry, stack.enter_context(source.open("rb")) if source else None)
+    except OSError as error:
+        if error.errno and not error.filename:  # of the sink: its disk is full, say
+            raise
+        what = str(error) if error.filename else "a file of a copy step has become shorter"
+        raise RecipeError([f"{what}: it has changed since the bake began (bake again)"]) from error
+
+
+def _entries(placed: Placed) -> Iterator[tuple[tarfile.TarInfo, Path | None]]:
+    """Yield the entries of an archive, each with the file that holds its content."""
     is_file = placed.found[0].path.is_file()
     to = PurePosixPath(placed.to)
     if is_file and placed.to.endswith("/"):
@@ -79,17 +132,17 @@ def _entries(placed: Placed) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     owner = placed.owner or ("notebook" if to.is_relative_to(_HOME) else "root")
     for parent in reversed(to.parents):
         if parent != _HOME and parent.is_relative_to(_HOME):
-            yield _entry(parent, tarfile.DIRTYPE, 0o755, owner), b""
+            yield _entry(parent, tarfile.DIRTYPE, 0o755, owner), None
     for one in placed.found:
         target = to / one.below
         if one.path.is_dir():
-            yield _entry(target, tarfile.DIRTYPE, 0o755, owner), b""
+            yield _entry(target, tarfile.DIRTYPE, 0o755, owner), None
             continue
-        content = one.path.read_bytes()
-        mode = int(placed.mode, 8) if placed.mode else 0o755 if one.path.stat().st_mode & 0o100 else 0o644
+        status = one.path.stat()
+        mode = int(placed.mode, 8) if placed.mode else 0o755 if status.st_mode & 0o100 else 0o644
         entry = _entry(target, tarfile.REGTYPE, mode, owner)
-        entry.size = len(content)
-        yield entry, content
+        entry.size = status.st_size
+        yield entry, one.path
 
 
 def _entry(target: PurePosixPath, kind: bytes, mode: int, owner: str) -> tarfile.TarInfo:

@@ -10,7 +10,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from bakery.recipe import variables
-from bakery.recipe.archive import SIZE_MAX_MB, find, size_bytes
+from bakery.recipe.archive import FILE_MAX_BYTES, MIB, TOTAL_MAX_BYTES, find, sizes_bytes
 from bakery.recipe.problems import Problem, show
 
 RESERVED = ("boot", "prepare", "seal")
@@ -82,10 +82,16 @@ def _bad_copies(steps: Tables, folder: Path) -> Iterator[Problem]:
             found = find(folder, source)
             if isinstance(found, str):
                 yield Problem(("steps", at, "copy", index, "from"), f"{show(source)} {found}")
-            else:
-                total_bytes += size_bytes(found)
-    if total_bytes > SIZE_MAX_MB * 1024 * 1024:
-        yield Problem(("steps",), f"copy {total_bytes // 1024 // 1024} MiB, and {SIZE_MAX_MB} is the most (write a `fetch` step)")
+                continue
+            sizes = sizes_bytes(found)
+            total_bytes += sum(sizes.values())
+            for file, size_bytes in sizes.items():
+                if size_bytes > FILE_MAX_BYTES:
+                    told = f"{show(file.name)}: {size_bytes / MIB:.1f} MiB; a file may have {FILE_MAX_BYTES // MIB} MiB"
+                    yield Problem(("steps", at, "copy", index, "from"), f"{told} (write a `fetch` step)")
+    if total_bytes > TOTAL_MAX_BYTES:
+        told = f"copy {total_bytes / MIB:.1f} MiB in all; a recipe may copy {TOTAL_MAX_BYTES // MIB} MiB"
+        yield Problem(("steps",), f"{told} (write a `fetch` step)")
 
 
 def _bad_scripts(steps: Tables, folder: Path, values: object) -> Iterator[Problem]:

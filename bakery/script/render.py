@@ -6,21 +6,22 @@ import gzip
 import hashlib
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bakery.errors import RecipeError
 from bakery.recipe import variables
-from bakery.recipe.archive import Placed, find, pack
+from bakery.recipe.archive import Archive, Placed, archive, find
 from bakery.recipe.recipe import Recipe, Step
 from bakery.script.resolve import Resolution
 from clouds.accounts import cloud_of
-from clouds.driver import BaseImage
+from clouds.driver import BaseImage, Limits
 from clouds.errors import InvalidError
 
 NOTEBOOK_PORT = 8888
@@ -31,14 +32,21 @@ DIGEST_LENGTH = 32
 _TEMPLATES = Path(__file__).parents[2] / "templates"
 
 
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One step of a script as the frame takes it; a step whose packages have no lock takes them `as_of` some time."""
+    """One step of a script as the frame takes it; a step whose packages have no lock takes them `as_of` some time.
+
+    The text of a step that copies files names their archive by its digest alone: how it gets to the builder changes no image.
+    """
 
     name: str
     text: str
     user: str = "root"
     as_of: str = ""
+    archive: Archive | None = None
 
     @property
     def end(self) -> str:
@@ -63,16 +71,19 @@ class Script:
         """Digest of the text without what a boot adds."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    @cached_property
-    def gzip_bytes(self) -> int:
-        """What the text takes compressed, which is how a cloud with a limit takes it."""
-        return len(gzip.compress(self.text.encode(), mtime=0))
+    def archives(self, first: int, last: int | None = None) -> tuple[Archive, ...]:
+        """Return the archives of the steps from one checkpoint on (0: boot) to another, which is left out (None: to the end)."""
+        parts = (None, *self.parts)[first:last]
+        return tuple({part.archive.sha256: part.archive for part in parts if part and part.archive}.values())
 
-    def for_boot(self, nonce: str, *, deadline_s: int, keep: bool = False, done: int = 0) -> str:
+    def for_boot(
+        self, nonce: str, *, deadline_s: int, keep: bool = False, done: int = 0, carried: Mapping[str, str] = _NONE
+    ) -> str:
         """Return the script for one boot: its markers will carry `nonce`; 0 s stands for no deadline.
 
         With `keep` the machine stays on after a failure, until the deadline. The image it starts from holds what the
-        first `done` checkpoints stand for (`boot` is one of them): those steps are left out.
+        first `done` checkpoints stand for (`boot` is one of them): those steps are left out. `carried` are the archives that
+        travel in it, by digest: gzip in base64.
         """
         half = len(nonce) // 2
         # In the head alone: what a recipe writes below must never learn a half of the nonce.
@@ -80,7 +91,15 @@ class Script:
         values = {"NONCE_A": nonce[:half], "NONCE_B": nonce[half:], "KEEP": int(keep), "DONE": done, "DEADLINE_S": deadline_s}
         for name, value in values.items():
             head = head.replace(f"@{name}@", str(value))
-        return head + below + rest
+        files = "".join(map(_carried, carried.items()))
+        return head + below + rest.replace("# @FILES@\n", files, 1)  # the first is the frame's own
+
+
+def _carried(item: tuple[str, str]) -> str:
+    """Return the lines of a script that lay out an archive for the step that unpacks it."""
+    digest, text = item
+    place = f'"$run/files/{digest}.tar.gz"'
+    return f"install --directory --mode=0700 \"$run/files\"\nbase64 --decode >{place} <<'ARCHIVE'\n{text}ARCHIVE\n"
 
 
 def render(recipe: Recipe, resolution: Resolution, *, cloud: str = "", notebook_port: int = NOTEBOOK_PORT) -> Script:
@@ -91,6 +110,9 @@ def render(recipe: Recipe, resolution: Resolution, *, cloud: str = "", notebook_
 
 
 def _part(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int) -> Part:
+    if step.copy is not None:
+        files = archive(_placed(recipe, step))
+        return Part(step.name, _text("copy", archive=files), archive=files)
     text = _ended(_render_step(recipe, step, resolution, notebook_port))
     return Part(step.name, text, as_of=resolution.refreshed if step.is_unlocked else "")
 
@@ -115,12 +137,20 @@ def digest(script: Script, tests: Script | None, base: BaseImage) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_LENGTH]
 
 
-def check_size(script: Script, limit_bytes: int) -> None:
-    """Raise InvalidError when a script, compressed, is larger than a cloud takes."""
-    if script.gzip_bytes > limit_bytes:
+def measure_bytes(text: str, limits: Limits) -> int:
+    """Return the size of a script as a cloud's limit counts it."""
+    content = text.encode()
+    return len(gzip.compress(content, mtime=0)) if limits.compresses_script else len(content)
+
+
+def check_size(cloud: str, what: str, text: str, limits: Limits) -> None:
+    """Raise InvalidError when a script is larger than a cloud takes."""
+    size_bytes = measure_bytes(text, limits)
+    if limits.script_bytes and size_bytes > limits.script_bytes:
+        compressed = " compressed" if limits.compresses_script else ""
         raise InvalidError(
-            f"the script takes {script.gzip_bytes} bytes compressed, and this cloud takes {limit_bytes}",
-            next_step="Let the machine fetch the recipe's large files: a `fetch` step in place of `copy`.",
+            f"{what}: {size_bytes} bytes{compressed}; {cloud} takes scripts of up to {limits.script_bytes} bytes",
+            next_step="Put long test scripts into files of the image (a `copy` step), and let the tests run those.",
         )
 
 
@@ -129,6 +159,27 @@ def frame(title: str, parts: Sequence[Part], *, is_bake: bool) -> Script:
     checkpoints = ["boot", *(part.name for part in parts)]
     template = _environment().get_template("script.sh.j2")
     return Script(template.render(title=title, steps=parts, checkpoints=checkpoints, is_bake=is_bake), tuple(parts))
+
+
+def receiver(total: int, nonce: str, public_key: str, sizes: Mapping[str, int], *, deadline_s: int) -> str:
+    """Return the script of a builder that receives its script of `total` checkpoints, and files of these sizes in bytes, over SSH.
+
+    It gives up after `deadline_s`.
+    """
+    half = len(nonce) // 2
+    return (
+        _environment()
+        .get_template("receive.sh.j2")
+        .render(
+            nonce_a=nonce[:half],
+            nonce_b=nonce[half:],
+            deadline_s=deadline_s,
+            total=total,
+            names=sorted(sizes),
+            needed_mb=2 * sum(sizes.values()) // 1_000_000 + 50,  # archives, and what is unpacked from them
+            public_key=public_key,
+        )
+    )
 
 
 def _render_step(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int) -> str:
@@ -142,8 +193,6 @@ def _render_step(recipe: Recipe, step: Step, resolution: Resolution, notebook_po
         return _text("python", pins=pins, imports=step.python.imports, uv=_uv())
     if step.notebook is not None:
         return _text("notebook", settings=step.notebook, port=notebook_port)
-    if step.copy is not None:
-        return _text("copy", archive=pack(_placed(recipe, step)))
     return _text(step.kind, packages=step.apt, conda=step.conda, files=step.fetch)
 
 

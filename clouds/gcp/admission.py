@@ -31,6 +31,22 @@ def admit(client: Client, instance: sdk.compute.Instance, places: Places, source
     return "; ".join(dict.fromkeys(told))
 
 
+def open_ssh(client: Client, instance: sdk.compute.Instance, places: Places) -> list[sdk.compute.Operation]:
+    """Ask for the rule that lets the caller reach the SSH server of a builder, which has its tag since it was created."""
+    labels = naming.from_labels(instance.labels)
+    name = rules.network_of(instance.network_interfaces[0].network)
+    sources = [network.source_range(places, client)]
+    wanted = network.rule(instance.name, network.SSH, network.SSH_PORT, network=name, sources=sources, labels=labels)
+    # Each time anew: with the request id of a rule that was removed since, Compute Engine would make none.
+    made = network.make_rules(client, instance.name, labels.get("token", ""), [wanted], lambda: False, try_=names.new_nonce())
+    return list(made)
+
+
+def close_ssh(client: Client, machine: str) -> list[sdk.compute.Operation]:
+    """Ask for the removal of that rule; none when it is gone."""
+    return rules.delete_rules(client, [naming.rule_name(machine, network.SSH)])
+
+
 def _present(client: Client, instance: sdk.compute.Instance, places: Places, source: str) -> str:
     """Return the range that is to be admitted; "": the ranges stay as they are."""
     if source:
@@ -45,7 +61,7 @@ def _wanted(
     """Yield the rule for each of a machine's own tags, with the ranges that it has."""
     labels = naming.from_labels(instance.labels)
     name = rules.network_of(instance.network_interfaces[0].network)
-    ports = {"ssh": network.SSH_PORT, "https": names.number(labels, "https"), network.SHUT: 0}
+    ports = {network.SSH: network.SSH_PORT, "https": names.number(labels, "https"), network.SHUT: 0}
     for tag in instance.tags.items:
         access = tag.rpartition("-")[2]
         if naming.machine_of_rule(tag) != instance.name or access not in ports:

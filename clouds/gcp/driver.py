@@ -42,7 +42,19 @@ class GoogleCloud:
     grants = frozenset({"machine_type", "spot", "on_preempt", "disk_type", "static_ip", "no_public_ip", "https_port"})
     limits = Limits(
         poll_max_s=5.0,
-        operations_s=MappingProxyType({"boot": 300, "start": 300, "stop": 300, "suspend": 600, "delete": 300, "snapshot": 1800}),
+        operations_s=MappingProxyType(
+            {
+                "boot": 300,
+                "start": 300,
+                "stop": 300,
+                "suspend": 600,
+                "delete": 300,
+                "snapshot": 1800,
+                "open-ssh": 120,
+                "close-ssh": 120,
+            }
+        ),
+        script_bytes=256 * 1024,  # of a value of metadata: cloud.google.com/compute/docs/metadata/setting-custom-metadata
     )
     """A guest has 120 s to shut down before its power goes, also when it is deleted (Scheduling.skipGuestOsShutdown in the
     discovery document of compute v1). What comes on top of that, and the other figures, are guesses."""
@@ -217,3 +229,12 @@ class GoogleCloud:
     def admit(self, machine: str, source: str = "") -> str:
         """Let `source`, else the address of this computer, reach a machine; return what is new."""
         return admission.admit(self._client, self._machines.glance(machine), self._places, source)
+
+    def open_ssh(self, machine: str) -> Ticket:
+        """Let the address of this computer, or the one in the settings, reach the SSH server of a builder."""
+        made = admission.open_ssh(self._client, self._machines.glance(machine), self._places)
+        return Ticket("open-ssh", Kind.MACHINE, machine, operations.refer(made))
+
+    def close_ssh(self, machine: str) -> Ticket:
+        """Remove the rule that lets anybody reach it."""
+        return Ticket("close-ssh", Kind.MACHINE, machine, operations.refer(admission.close_ssh(self._client, machine)))

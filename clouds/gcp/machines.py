@@ -70,12 +70,14 @@ class Machines:
 
     def _ask(self, spec: BootSpec, zone: str) -> list[sdk.compute.Operation]:
         self._tokens[spec.name] = spec.token
-        source = network.source_range(self.places, self.client) if spec.ports else ""
+        # A builder that receives files is opened later; whether that is possible is found out now.
+        source = network.source_range(self.places, self.client) if spec.ports or spec.receives else ""
         wanted = list(network.rules(spec, self.places, source))
         operations: list[sdk.compute.Operation] = []
         try:  # those that were asked for before an error are in the list
-            operations += network.make_rules(self.client, spec, wanted, lambda: self._is_taken(spec.name, zone))
-            return [*operations, *self._insert(spec, zone, [rule.name for rule in wanted])]
+            operations += network.make_rules(self.client, spec.name, spec.token, wanted, lambda: self._is_taken(spec.name, zone))
+            tags = [rule.name for rule in wanted] + ([naming.rule_name(spec.name, network.SSH)] if spec.receives else [])
+            return [*operations, *self._insert(spec, zone, tags)]
         except ConflictError as error:
             network.delete_made(self.client, spec.name, operations, error)
             raise

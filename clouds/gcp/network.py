@@ -23,6 +23,8 @@ from clouds.gcp.rules import correct, delete_rules
 from clouds.waiter import until
 
 SSH_PORT = 22
+SSH = "ssh"
+"""The access that a machine has by a rule for its SSH server."""
 SHUT = "shut"
 """The access that a machine has by a rule that lets nobody in."""
 EVERYBODY = "0.0.0.0/0"
@@ -38,7 +40,7 @@ _MADE_S = 180
 
 def rules(spec: BootSpec, places: Places, source: str) -> Iterator[sdk.compute.Firewall]:
     """Yield the firewall rules that a machine needs, each for a tag of its own name."""
-    ports = {"ssh": SSH_PORT if SSH_PORT in spec.ports else 0, "https": spec.wishes.https_port}
+    ports = {SSH: SSH_PORT if SSH_PORT in spec.ports else 0, "https": spec.wishes.https_port}
     for access, port in ports.items():
         if port:
             yield rule(spec.name, access, port, network=places.network, sources=[source], labels=spec.labels)
@@ -69,48 +71,54 @@ def rule(
 
 
 def make_rules(
-    client: Client, spec: BootSpec, wanted: Iterable[sdk.compute.Firewall], is_taken: Callable[[], bool]
+    client: Client,
+    machine: str,
+    token: str,
+    wanted: Iterable[sdk.compute.Firewall],
+    is_taken: Callable[[], bool],
+    *,
+    try_: str = "",
 ) -> Iterator[sdk.compute.Operation]:
-    """Ask for rules and yield their operations; one of the same token, from an earlier try, is corrected where it differs.
+    """Ask for the rules of a machine and yield their operations; one of the same token, from an earlier try, is corrected.
 
     One that a dead command left is replaced. ConflictError: it belongs to another machine; `is_taken` says whether there is one of
-    the name that is asked for.
+    the name that is asked for. The same rule with another `try_` is another request.
     """
     for rule in wanted:
-        what = f"machine {spec.name}: firewall rule {rule.name}"
+        what = f"machine {machine}: firewall rule {rule.name}"
         try:
-            yield _make_rule(client, spec, rule, what, try_="")
+            yield _make_rule(client, token, rule, what, try_=try_)
         except ConflictError:
-            yield from _over_another(client, spec, rule, what, is_taken)
+            yield from _over_another(client, machine, token, rule, what, is_taken)
 
 
-def _make_rule(client: Client, spec: BootSpec, rule: sdk.compute.Firewall, what: str, *, try_: str) -> sdk.compute.Operation:
+def _make_rule(client: Client, token: str, rule: sdk.compute.Firewall, what: str, *, try_: str) -> sdk.compute.Operation:
     parts = (rule.name, *rule.source_ranges, *(port for item in rule.allowed for port in item.ports), *([try_] if try_ else []))
-    request_id = naming.request_id(spec.token, *parts)  # of what is asked for: another address is another request
+    request_id = naming.request_id(token, *parts)  # of what is asked for: another address is another request
     return client.change(what, client.services.firewalls.insert_unary, request_id=request_id, firewall_resource=rule)
 
 
 def _over_another(
-    client: Client, spec: BootSpec, rule: sdk.compute.Firewall, what: str, is_taken: Callable[[], bool]
+    client: Client, machine: str, token: str, rule: sdk.compute.Firewall, what: str, is_taken: Callable[[], bool]
 ) -> Iterator[sdk.compute.Operation]:
     """Ask for a rule whose name is taken, by what is there. ConflictError: it is another's."""
     try:
         found = client.ask(what, client.services.firewalls.get, firewall=rule.name)
     except NotFoundError:
-        yield _make_rule(client, spec, rule, what, try_="again")
+        yield _make_rule(client, token, rule, what, try_="again")
         return
     labels = naming.from_description(found.description)
-    if labels.get("token") == spec.token:
+    if labels.get("token") == token:
         yield from correct(client, what, found, rule)
         return
     if is_taken() or not names.client_is_dead(labels):
         raise ConflictError(
-            f"machine {spec.name}: the name is taken: firewall rule {rule.name} belongs to another machine of that name",
+            f"machine {machine}: the name is taken: firewall rule {rule.name} belongs to another machine of that name",
             next_step="Choose another name. If there is no such machine, remove the rule: ./inv gc",
         )
     for operation in delete_rules(client, [rule.name]):
         finish(client, what, operation)
-    yield _make_rule(client, spec, rule, what, try_="again")
+    yield _make_rule(client, token, rule, what, try_="again")
 
 
 def delete_made(client: Client, machine: str, operations: Iterable[sdk.compute.Operation], cause: Exception) -> None:

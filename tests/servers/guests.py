@@ -7,19 +7,31 @@ from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 
 from clouds.gcp.instances import FACTS, SCRIPT, read_facts
-from tests.fake_guest import OK, Guest, play
+from tests.fake_guest import OK, Guest, marker, play, read_receiver
+from tests.fake_sftp import HOST_KEY, Store
 from tests.servers.vm import OFF, Step, Vm
 
+LOOK_S = 0.05
+"""How often a builder looks whether it has received everything, in seconds of the server's clock."""
 Guests = list[tuple[str, Iterator[Guest]]]
 
 
-def played(guests: Guests) -> Callable[[Vm], Iterable[Step]]:
-    """Return what plays each boot; `guests` says how those of a name go (a pattern), and may be added to at any time."""
+def played(guests: Guests, store: Store | None = None) -> Callable[[Vm], Iterable[Step]]:
+    """Return what plays each boot; `guests` says how those of a name go (a pattern), and may be added to at any time.
+
+    A builder that is to receive its script does so through the `store` of tests/fake_sftp.py.
+    """
 
     def boot(vm: Vm) -> Iterator[Step]:
         guest = next((next(those) for pattern, those in reversed(guests) if fnmatchcase(vm.name, pattern)), OK)
-        facts = read_facts(vm.metadata.get(FACTS, ""))
-        outcome = play(guest, name=vm.name, script=vm.metadata.get(SCRIPT, ""), facts=facts)
+        facts, script = read_facts(vm.metadata.get(FACTS, "")), vm.metadata.get(SCRIPT, "")
+        if store and (received := read_receiver(script)):
+            store.listen(vm.name, list(received.names))
+            while not store.has_everything(vm.name):
+                yield marker(received.nonce, f"fact host-key {HOST_KEY}") + "\r\n"
+                yield LOOK_S
+            script = received.run(store.close(vm.name))
+        outcome = play(guest, name=vm.name, script=script, facts=facts)
         yield outcome.console
         if not outcome.is_on:
             yield OFF

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -215,11 +216,22 @@ def test_a_link_out_of_the_folder_is_not_followed(folder: Path) -> None:
     assert "lies outside of the recipe's folder" in problems(folder, step('copy = [{ from = "out", to = "/x" }]'))[0]
 
 
-def test_more_than_a_script_can_carry_is_refused(folder: Path) -> None:
-    with (folder / "large").open("wb") as file:
-        file.truncate(17 * 1024 * 1024)
-    told = problems(folder, step('copy = [{ from = "large", to = "/x" }]'))
-    assert told == ["steps: copy 17 MiB, and 16 is the most (write a `fetch` step)"]
+def test_a_file_that_is_too_large_is_refused_by_name_with_its_size_and_the_limit(folder: Path) -> None:
+    large = folder / "data/large"
+    large.touch()
+    os.truncate(large, 2**30)
+    assert read(folder, step('copy = [{ from = "data", to = "/x" }]')).steps[0].copy
+    os.truncate(large, 2**30 + 2**19)
+    told = problems(folder, step('copy = [{ from = "data", to = "/x" }]'))
+    assert told == ['steps[0].copy[0].from: "large": 1024.5 MiB; a file may have 1024 MiB (write a `fetch` step)']
+
+
+def test_files_that_are_too_large_together_are_refused(folder: Path) -> None:
+    for number in range(5):
+        (folder / f"data/{number}").touch()
+        os.truncate(folder / f"data/{number}", 2**30 - 1)
+    told = problems(folder, step('copy = [{ from = "data", to = "/x" }]'))
+    assert told == ["steps: copy 5120.0 MiB in all; a recipe may copy 4096 MiB (write a `fetch` step)"]
 
 
 def test_a_name_that_is_no_recipe_is_told_with_the_nearest() -> None:

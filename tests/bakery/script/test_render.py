@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import re
 import shlex
 import subprocess
 import tarfile
-from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +17,20 @@ import pytest
 import clouds
 from bakery.errors import RecipeError
 from bakery.recipe.recipe import KINDS, Recipe, available, load
-from bakery.script.render import DIGEST_LENGTH, Part, Script, check_size, digest, frame, render, render_tests
+from bakery.script.render import (
+    DIGEST_LENGTH,
+    Part,
+    Script,
+    check_size,
+    digest,
+    frame,
+    measure_bytes,
+    receiver,
+    render,
+    render_tests,
+)
 from bakery.script.resolve import Resolution
-from clouds.driver import Base, BaseImage
+from clouds.driver import Base, BaseImage, Limits
 from clouds.errors import InvalidError
 from tests.machine_code import TEMPLATES
 
@@ -120,6 +131,14 @@ def test_the_scripts_of_our_recipes_are_clean(name: str) -> None:
     assert is_clean([text for script in scripts(load(name)) for text in shell_texts(script)]) == ""
 
 
+def test_the_script_that_receives_another_is_clean_and_small() -> None:
+    sizes = {f"{number:064x}.tar": 2**30 for number in range(20)}
+    text = receiver(12, "0123456789abcdef" * 2, "ssh-ed25519 AAAA it's mine", sizes, deadline_s=600)
+    assert is_clean([text]) == ""
+    assert len(text.encode()) < 8192  # EC2 takes 16 KiB
+    assert "0123456789abcdef" * 2 not in text
+
+
 def test_the_scripts_of_every_kind_of_step_are_clean(recipe: Recipe) -> None:
     assert {step.kind for step in recipe.steps} == set(KINDS)
     assert is_clean([text for script in scripts(recipe) for text in shell_texts(script)]) == ""
@@ -194,9 +213,11 @@ def test_what_is_interpolated_is_quoted(recipe: Recipe) -> None:
 
 
 def test_files_travel_with_mode_and_owner(recipe: Recipe) -> None:
-    found = re.search(r"<<'ARCHIVE'.*?\n(.*?)^ARCHIVE$", step_text(render(recipe, RESOLUTION), "files"), re.MULTILINE | re.DOTALL)
-    assert found is not None
-    with tarfile.open(fileobj=io.BytesIO(b64decode(found[1]))) as tar:
+    (files,) = render(recipe, RESOLUTION).archives(0)
+    packed = io.BytesIO()
+    files.write(packed.write)
+    assert files.size_bytes == len(packed.getvalue())
+    with tarfile.open(fileobj=io.BytesIO(packed.getvalue())) as tar:
         members = {member.name: (oct(member.mode), member.uname, member.gname) for member in tar}
         content = tar.extractfile("home/notebook/work/data/sub/b.csv")
         assert content is not None
@@ -271,12 +292,52 @@ def test_the_digest_does_not_change_with_what_leaves_the_image_as_it_is(recipe: 
     assert digests(recipe) == before
 
 
-def test_a_script_that_is_too_large_for_a_cloud_is_told_with_its_size(recipe: Recipe) -> None:
+def test_the_text_of_a_step_that_copies_names_the_archive_alone(recipe: Recipe) -> None:
     script = render(recipe, RESOLUTION)
-    check_size(script, script.gzip_bytes)
-    with pytest.raises(InvalidError, match=f"takes {script.gzip_bytes} bytes compressed, and this cloud takes 1000") as raised:
-        check_size(script, 1000)
-    assert "fetch" in raised.value.next_step
+    (files,) = script.archives(0)
+    assert step_text(script, "files") == f"unpack {files.sha256}\n"
+
+
+def test_archives_are_those_of_the_steps_that_are_asked_for(recipe: Recipe) -> None:
+    script = render(recipe, RESOLUTION)
+    at = script.checkpoints.index("files")
+    assert [len(script.archives(first, last)) for first, last in ((at, at + 1), (at, None), (0, at), (at + 1, None))] == [
+        1,
+        1,
+        0,
+        0,
+    ]
+
+
+def test_a_file_that_has_changed_since_its_digest_was_taken_is_not_sent(recipe: Recipe) -> None:
+    (files,) = render(recipe, RESOLUTION).archives(0)
+    (recipe.folder / "data/a.csv").write_text("9,9\n")
+    with pytest.raises(RecipeError, match="changed since the bake began"):
+        files.write(lambda piece: None)
+    (recipe.folder / "data/a.csv").write_text("")
+    with pytest.raises(RecipeError, match="changed since the bake began"):
+        files.write(lambda piece: None)
+    (recipe.folder / "data/a.csv").unlink()
+    with pytest.raises(RecipeError, match=r"a\.csv"):
+        files.write(lambda piece: None)
+
+
+def test_what_is_carried_is_laid_out_before_the_first_step_and_changes_no_other_line(recipe: Recipe) -> None:
+    script = render(recipe, RESOLUTION)
+    plain, carrying = (script.for_boot("0" * 32, deadline_s=0, carried=carried) for carried in ({}, {"abc": "AAAA\n"}))
+    added = carrying.replace(plain.partition("\nstep 2 ")[0].rstrip("\n"), "").partition("\nstep 2 ")[0]
+    assert added.strip().endswith("""base64 --decode >"$run/files/abc.tar.gz" <<'ARCHIVE'\nAAAA\nARCHIVE""")
+    assert "@FILES@" not in plain + carrying
+
+
+@pytest.mark.parametrize("compresses", [False, True])
+def test_a_script_that_is_larger_than_its_cloud_takes_is_an_error_with_both_sizes(compresses: bool) -> None:
+    text = "".join(hashlib.sha256(str(number).encode()).hexdigest() for number in range(20))
+    size_bytes = len(gzip.compress(text.encode(), mtime=0)) if compresses else 1280
+    check_size("gcp", "tests", text, Limits(script_bytes=size_bytes, compresses_script=compresses))
+    check_size("gcp", "tests", text, Limits())
+    with pytest.raises(InvalidError, match=f"tests: {size_bytes} bytes.*; gcp takes scripts of up to {size_bytes - 1} bytes"):
+        check_size("gcp", "tests", text, Limits(script_bytes=size_bytes - 1, compresses_script=compresses))
 
 
 def test_our_largest_recipe_fits_the_smallest_limit_of_a_cloud() -> None:
@@ -288,8 +349,8 @@ def test_our_largest_recipe_fits_the_smallest_limit_of_a_cloud() -> None:
     pins = tuple(f"some-package-{number}=={number}.{number * 7 % 10}.{number * 3 % 7}" for number in range(110))
     hashes = {pin: (f"sha256:{hashlib.sha256(pin.encode()).hexdigest()}",) for pin in pins}
     script = render(recipe, Resolution({"packages": pins}, RESOLUTION.refreshed, hashes))
-    check_size(script, 24_576)
-    assert len(script.text.encode()) < 256_000
+    assert measure_bytes(script.text, Limits(compresses_script=True)) < 24_576
+    assert measure_bytes(script.text, Limits()) < 256_000
 
 
 def test_a_step_whose_packages_are_all_there_already_installs_none(recipe: Recipe) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from clouds import names, waiter
 from clouds.gcp import machines, operations
 from launcher.access import identity
+from tests import fake_sftp
 from tests.clouds.gcp.stage import NewStage, Stage, bake_tiny
 from tests.servers.gce.server import serve
 from tests.servers.guests import played
@@ -55,12 +57,15 @@ def new_stage(request: pytest.FixtureRequest, tmp_path: Path, quick: None, monke
 
     def make(work: str = "bake", **settings: Any) -> Stage:
         model: Stage | None = request.getfixturevalue("baked") if work == "launch" else None
-        home, vms = tmp_path / names.new_nonce() / "home", ScriptedVms(played([]))
+        folder = tmp_path / names.new_nonce()
+        home, store = folder / "home", fake_sftp.Store(folder / "builders")
+        vms = ScriptedVms(played([], store))
+        monkeypatch.setenv("PATH", f"{fake_sftp.install(folder / 'bin', store.folder)}{os.pathsep}{os.environ['PATH']}")
         shutil.copytree(model.home if model else request.getfixturevalue("furnished"), home)
         monkeypatch.setenv("BAKEHOUSE_HOME", str(home))
         context = serve(vms=vms, **{"operation_s": 0.005, **settings})
         running.append((context, context.__enter__()))
-        stage = Stage(running[-1][1], vms, home)
+        stage = Stage(running[-1][1], vms, home, store=store)
         if model:
             stage.server.cloud.store.things = copy.deepcopy(model.server.cloud.store.things)
             vms.images = dict(model.vms.images)

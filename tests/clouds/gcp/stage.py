@@ -5,10 +5,11 @@ Waits are scaled: a minute of a recipe is 1.2 s here (`SLOWNESS`).
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from bakery.bake import Baked, bake
 from bakery.errors import TestsFailedError
 from bakery.events import Event, Note, OnEvent
 from bakery.order import BakeOptions
-from bakery.recipe.recipe import Builder, Recipe, Step, Test
+from bakery.recipe.recipe import Builder, Copy, Recipe, Step, Test
 from clouds import names, waiter
-from clouds.driver import Endpoint, Limits
+from clouds.driver import Endpoint
 from clouds.errors import BakehouseError
 from clouds.gcp.client import Client
 from clouds.gcp.driver import GoogleCloud
@@ -31,7 +32,7 @@ from clouds.gcp.places import places
 from clouds.ledger import Ledger
 from launcher import gc
 from launcher.launch import Launched, LaunchOptions, launch
-from tests import fake_services
+from tests import fake_services, fake_sftp
 from tests.fake_cloud import FakeDisk, Killed
 from tests.servers.gce.errors import Json
 from tests.servers.gce.schema import compute_v1
@@ -74,11 +75,14 @@ class Wire(HTTPAdapter):
 class Cloud(GoogleCloud):
     """The driver; SSH answers although the machines are scripted, and their disks can be read, and hold nothing."""
 
-    limits = Limits(poll_max_s=0.005, operations_s=dict.fromkeys(GoogleCloud.limits.operations_s, 30))
+    limits = replace(GoogleCloud.limits, poll_max_s=0.005, operations_s=dict.fromkeys(GoogleCloud.limits.operations_s, 30))
+
+    is_open: Callable[[str, int], bool] = staticmethod(lambda machine, port: True)
+    """Whether the firewall lets this computer reach a port of a machine."""
 
     def address(self, machine: str, port: int) -> Endpoint:
         super().address(machine, port)
-        return fake_services.ssh()
+        return fake_services.ssh() if self.is_open(machine, port) else Endpoint("127.0.0.1", fake_sftp.CLOSED_PORT)
 
     def files(self, image: str, scratch: Path) -> FakeDisk:
         return FakeDisk({})
@@ -91,19 +95,22 @@ NewStage = Callable[..., "Stage"]
 
 @dataclass
 class Stage:
-    """A server, a store, what was told, and how the work ended (None: well)."""
+    """A server, a store, what was told, and how the work ended (None: well); `store` holds what builders receive."""
 
     server: Gce
     vms: ScriptedVms
     home: Path
     events: list[Event] = field(default_factory=list)
     error: BaseException | None = None
+    store: fake_sftp.Store | None = None
 
     def connect(self, wire: Wire | None = None) -> Cloud:
         where = places({"project": "demo"})
         sleep: Callable[[float], None] = lambda seconds: waiter.time.sleep(seconds / 20)  # noqa: E731
         client = Client("demo", self.server.url, retry_s=0.3, sleep=sleep, adapter=wire)
-        return Cloud(client, where, Images(client, where.region, self.home / "gcp" / "bases.json"), slowness=SLOWNESS)
+        cloud = Cloud(client, where, Images(client, where.region, self.home / "gcp" / "bases.json"), slowness=SLOWNESS)
+        cloud.is_open = lambda machine, port: self.server.is_open(machine, port, "127.0.0.1")
+        return cloud
 
     def play(self, work: Work, wire: Wire | None = None) -> None:
         try:
@@ -162,6 +169,14 @@ def tiny(folder: Path, *, silence_min: float = 0.5) -> Recipe:
     """Return a recipe of one step and one test; its checkpoints are boot, prepare, first, seal."""
     steps, tests = (Step(name="first", run="true"),), (Test(name="works", run="true"),)
     return Recipe(name="tiny", folder=folder, builder=Builder(silence_min=silence_min), steps=steps, tests=tests)
+
+
+def bake_large(cloud: Cloud, home: Path, *, on_event: OnEvent = lambda event: None, size_bytes: int = 300_000) -> Baked:
+    """Bake `tiny` with a file of so many bytes, which nothing compresses."""
+    (home / "large").write_bytes(random.Random(1).randbytes(size_bytes))
+    copy = Step(name="first", copy=(Copy(**{"from": "large", "to": "/opt/large"}),))
+    recipe = replace(tiny(home, silence_min=2), steps=(copy,))
+    return bake(cloud, recipe, BakeOptions(), home=home, on_event=on_event)
 
 
 def bake_tiny(
