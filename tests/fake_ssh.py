@@ -3,13 +3,16 @@
 
 Beside it lie `ssh.calls` and `sudo.calls`, the arguments of each call; `forwards`, a link to what tests.fake_remote writes; and,
 where a test wants it to fail, `refusal`, with what it is to say, or `refusals`, a folder of files each of which is said once.
-Run as a program of its own; `install` puts it into a folder.
+Run as a program of its own, and often, so it imports little: asyncio alone takes longer than all the rest. `install` puts it into a
+folder.
 """
 
-import asyncio
 import os
 import shlex
+import socket
 import sys
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -49,31 +52,35 @@ def say(text: str, said: Path | None) -> int:
 
 def forward(port: int, target: Path) -> int:
     """Listen on a port of this computer and carry all there is to where the target's file says, until this is ended."""
-
-    async def serve() -> None:
-        async with await asyncio.start_server(connect, "127.0.0.1", port) as server:
-            await server.serve_forever()
-
-    async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            there = await asyncio.open_connection("127.0.0.1", int(target.read_text()))
-            await asyncio.gather(carry(reader, there[1]), carry(there[0], writer))
-        except OSError:
-            writer.close()
-
     try:
-        asyncio.run(serve())
+        server = socket.create_server(("127.0.0.1", port), backlog=100)
     except OSError:
         return say(f"bind [127.0.0.1]:{port}: Address already in use\nCould not request local forwarding.\n", None)
-    return 0
+    while True:
+        threading.Thread(target=connect, args=(server.accept()[0], target), daemon=True).start()
 
 
-async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Carry bytes one way until there are no more."""
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
+def connect(here: socket.socket, target: Path) -> None:
+    """Carry both ways between a connection and the target, if it answers."""
+    with here:
+        try:
+            there = socket.create_connection(("127.0.0.1", int(target.read_text())))
+        except OSError:
+            return
+        with there:
+            back = threading.Thread(target=carry, args=(there, here), daemon=True)
+            back.start()
+            carry(here, there)
+            back.join()
+
+
+def carry(source: socket.socket, sink: socket.socket) -> None:
+    """Carry bytes one way until there are no more, then end both ways."""
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+    with suppress(OSError):
+        sink.shutdown(socket.SHUT_RDWR)
 
 
 if __name__ == "__main__":
