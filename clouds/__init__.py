@@ -13,7 +13,7 @@ from clouds.home import home
 if TYPE_CHECKING:  # the records cost 10 ms, which `./inv --list` need not spend
     from clouds.driver import Cloud
 
-DRIVERS = {"local": "clouds.local", "gcp": "clouds.gcp"}
+DRIVERS = {"local": "clouds.local", "gcp": "clouds.gcp", "aws": "clouds.aws"}
 """The package of each cloud: it has SETTINGS, and connect(home, settings)."""
 
 

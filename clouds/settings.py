@@ -125,6 +125,16 @@ def shaped(pattern: str, problem: str) -> Check:
     return check
 
 
+def address_range(value: str) -> None:
+    """Check an address or a range of them (CIDR)."""
+    import ipaddress  # costs some ms, which `./inv --list` need not spend
+
+    try:
+        ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise ValueError("is not an address or range (write one such as 203.0.113.7 or 203.0.113.0/24)") from None
+
+
 def is_configured(cloud: str) -> bool:
     """Return whether a user has told anything of a cloud, in the file or the environment; accounts of it do not count."""
     variables = [name for setting in _declared(cloud).values() for name in setting.environment]

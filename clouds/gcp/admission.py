@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from clouds import names
+from clouds.caller import as_range, has_wide_range
 from clouds.gcp import naming, network, rules, sdk
 from clouds.gcp.client import Client
 from clouds.gcp.operations import finish
@@ -50,7 +51,7 @@ def close_ssh(client: Client, machine: str) -> list[sdk.compute.Operation]:
 def _present(client: Client, instance: sdk.compute.Instance, places: Places, source: str) -> str:
     """Return the range that is to be admitted; "": the ranges stay as they are."""
     if source:
-        return network.as_range(source)
+        return as_range(source)
     is_public = any(interface.access_configs for interface in instance.network_interfaces)
     return network.source_range(places, client) if is_public and not places.source else ""
 
@@ -73,7 +74,7 @@ def _wanted(
 def _must_change(there: sdk.compute.Firewall | None, present: str, *, is_exact: bool) -> bool:
     if there is None or is_exact:
         return True
-    return not rules.is_admitted(there, present) and not rules.has_wide_range(there)
+    return not rules.is_admitted(there, present) and not has_wide_range(there.source_ranges)
 
 
 def _correct(client: Client, what: str, there: sdk.compute.Firewall | None, wanted: sdk.compute.Firewall) -> Iterator[str]:

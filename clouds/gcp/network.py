@@ -6,15 +6,13 @@ world in (the default network opens port 22); there a rule of higher priority th
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from urllib.error import URLError
-from urllib.request import urlopen
 
 from clouds import names
+from clouds.caller import as_range, own_address
 from clouds.driver import BootSpec
-from clouds.errors import BakehouseError, CloudError, ConflictError, InvalidError, NotFoundError, TimedOutError, UsageError
+from clouds.errors import BakehouseError, ConflictError, InvalidError, NotFoundError, TimedOutError
 from clouds.gcp import naming, sdk
 from clouds.gcp.client import Client
 from clouds.gcp.operations import finish
@@ -30,8 +28,6 @@ SHUT = "shut"
 EVERYBODY = "0.0.0.0/0"
 _ALLOW_PRIORITY, _DENY_PRIORITY = 800, 900
 """Before the 65534 of the default network's own rules, and before the 1000 that a rule has unless told otherwise."""
-_WHO_AM_I = "https://checkip.amazonaws.com"
-_WHO_AM_I_S = 10
 _ADDRESS_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 """The pattern of Address.name in the discovery document of compute v1."""
 _MADE_S = 180
@@ -221,23 +217,4 @@ def source_range(places: Places, client: Client) -> str:
     """Return the address that may reach our machines, as CIDR: the one that is set, else that of this computer."""
     if places.source:
         return as_range(places.source)
-    return "127.0.0.1/32" if client.endpoint else as_range(_own_address())
-
-
-def _own_address() -> str:
-    try:
-        with urlopen(_WHO_AM_I, timeout=_WHO_AM_I_S) as answer:
-            return str(answer.read(64).decode("ascii").strip())
-    except (URLError, OSError, UnicodeDecodeError) as error:
-        raise CloudError(
-            f"the address of this computer, to which the firewall is opened, was not found out ({_WHO_AM_I} does not answer)",
-            next_step="Give it: --source 203.0.113.7",
-        ) from error
-
-
-def as_range(text: str) -> str:
-    """Return an address or range as CIDR. UsageError: it is neither."""
-    try:
-        return str(ipaddress.ip_network(text, strict=False))
-    except ValueError:
-        raise UsageError(f"source {text!r}: not an address", next_step="Write it as 203.0.113.7 or 203.0.113.0/24.") from None
+    return "127.0.0.1/32" if client.endpoint else as_range(own_address())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator
 
+from clouds.caller import admits
 from clouds.errors import NotFoundError
 from clouds.gcp import sdk
 from clouds.gcp.client import Client
@@ -32,14 +33,7 @@ def is_same(found: sdk.compute.Firewall, wanted: sdk.compute.Firewall) -> bool:
 
 def is_admitted(rule: sdk.compute.Firewall, source: str) -> bool:
     """Say whether a rule's ranges hold a whole range."""
-    wanted = ipaddress.ip_network(source)
-    ranges = [ipaddress.ip_network(text, strict=False) for text in rule.source_ranges]
-    return any(one.version == wanted.version and wanted.subnet_of(one) for one in ranges)  # type: ignore[arg-type]
-
-
-def has_wide_range(rule: sdk.compute.Firewall) -> bool:
-    """Say whether a rule admits more than single addresses: somebody has chosen that."""
-    return any(ipaddress.ip_network(text, strict=False).num_addresses > 1 for text in rule.source_ranges)
+    return admits(rule.source_ranges, source)
 
 
 def network_of(link: str) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from clouds import names
-from clouds.driver import BootSpec, Cloud
+from clouds.driver import BootSpec, Cloud, Ticket
 from clouds.lifecycle import settle, stop_machine
 from tests.contract.bench import Bench
 from tests.fake_cloud import FakeCloud
@@ -21,10 +22,11 @@ from tests.fake_remote import RemoteCloud
 from tests.fake_world import World
 
 if TYPE_CHECKING:
+    from tests.servers.ec2.server import Ec2
     from tests.servers.gce.server import Gce
 
 
-@pytest.fixture(scope="session", params=["fake", "faraway", "gcp", pytest.param("local", marks=pytest.mark.vm)])
+@pytest.fixture(scope="session", params=["fake", "faraway", "gcp", "aws", pytest.param("local", marks=pytest.mark.vm)])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Give each cloud in turn, the same to all files of the contract, and leave nothing on it."""
     with ExitStack() as stack:
@@ -58,6 +60,31 @@ def _gcp(_request: pytest.FixtureRequest, stack: ExitStack, folder: Path) -> Clo
     return connect(folder, {"project": "demo", "endpoint": server.url})
 
 
+def _aws(_request: pytest.FixtureRequest, stack: ExitStack, folder: Path) -> Cloud:
+    from clouds.aws.client import Client
+    from clouds.aws.driver import Aws
+    from clouds.aws.places import places
+    from tests.servers.ec2 import serve as serve_ec2
+    from tests.servers.guests import played_on_ec2
+    from tests.servers.vm import ScriptedVms
+
+    server = stack.enter_context(serve_ec2(vms=ScriptedVms(played_on_ec2([]))))
+    stack.callback(lambda: check_clean_ec2(server))
+    client = Client("us-east-1", "", folder, arguments=server.client_arguments(), unseen_s=5)
+
+    class Starting(Aws):
+        """LaunchTime is that of the last start (docs.aws.amazon.com/AWSEC2/latest/UserGuide/Stop_Start.html); not on the server."""
+
+        def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
+            ticket = super().start(machine, deadline_s=deadline_s, facts=facts)
+            if ticket.operation:
+                found = server.instance(machine)
+                found.launch_time = max(found.launch_time, server.cloud.now()) + timedelta(seconds=1)  # it tells whole seconds
+            return ticket
+
+    return Starting(client, places({}))
+
+
 def _faraway(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Cloud:
     return RemoteCloud(World(folder))
 
@@ -70,13 +97,19 @@ def _layered(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -
     return LayeredCloud(World(folder))
 
 
-CLOUDS = {"fake": _fake, "faraway": _faraway, "keeping": _keeping, "layered": _layered, "local": _local, "gcp": _gcp}
+CLOUDS = {"fake": _fake, "faraway": _faraway, "keeping": _keeping, "layered": _layered, "local": _local, "gcp": _gcp, "aws": _aws}
 
 
 def check_clean(server: Gce) -> None:
     """Check that a server has met nothing that it does not serve, and that it keeps nothing but our own network."""
     assert server.crashes == []
     assert [line for line in server.inventory() if "networks" not in line] == []
+
+
+def check_clean_ec2(server: Ec2) -> None:
+    """Check that a server has met nothing that it does not serve, and that it keeps nothing."""
+    assert server.crashes == []
+    assert server.inventory() == []
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from clouds.gcp.instances import FACTS, SCRIPT, read_facts
+from clouds.aws import user_data
+from clouds.gcp.instances import FACTS, SCRIPT, read_facts, write_facts
 from tests.fake_guest import OK, Guest, marker, play, read_receiver
 from tests.fake_sftp import HOST_KEY, Store
 from tests.servers.vm import OFF, Step, Vm
@@ -37,6 +39,18 @@ def played(guests: Guests, store: Store | None = None) -> Callable[[Vm], Iterabl
             yield OFF
 
     return boot
+
+
+def played_on_ec2(guests: Guests) -> Callable[[Vm], Iterable[Step]]:
+    """Return the same for machines that read script and facts from user data."""
+    boot = played(guests)
+
+    def boot_on_ec2(vm: Vm) -> Iterable[Step]:
+        data = user_data.from_base64(vm.metadata.get("user-data", ""))
+        told = {SCRIPT: user_data.script_of(data), FACTS: write_facts(user_data.facts_of(data))}
+        return boot(replace(vm, metadata=told))
+
+    return boot_on_ec2
 
 
 def always(guest: Guest) -> Iterator[Guest]:

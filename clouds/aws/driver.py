@@ -1,0 +1,169 @@
+"""The driver of AWS: each operation of the Protocols in driver.py and capabilities.py, by the modules beside it.
+
+It is no `EndsMachines`: EC2 has no longest run time. The timer in the guest powers it off at its deadline, and EC2 then stops or
+terminates the instance (InstanceInitiatedShutdownBehavior). Nor is it a `Suspends`: hibernation needs an agent in the guest, space
+for its memory on its disk, and a type that can (docs.aws.amazon.com/AWSEC2/latest/UserGuide/hibernating-prerequisites.html).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from itertools import chain
+from types import MappingProxyType
+
+from clouds.aws import addresses, admission, instances, leftovers, network
+from clouds.aws.client import Client
+from clouds.aws.console import Console
+from clouds.aws.images import Images
+from clouds.aws.machines import Machines
+from clouds.aws.network import Subnets
+from clouds.aws.places import Places
+from clouds.driver import (
+    EVERY_KIND,
+    START,
+    Base,
+    BaseImage,
+    BootSpec,
+    ConsoleText,
+    Endpoint,
+    Kind,
+    Limits,
+    Position,
+    Resource,
+    State,
+    Tell,
+    Ticket,
+)
+from clouds.errors import CloudError, InvalidError
+
+_OPERATIONS_S = MappingProxyType({"boot": 300, "start": 300, "stop": 600, "delete": 600, "snapshot": 5400})
+"""A guess, but for the image: hashicorp/packer#8415 and #9705 have met images that took an hour."""
+
+
+class Aws:
+    """EC2; see clouds.driver for what each operation promises."""
+
+    name = "aws"
+    grants = frozenset({"machine_type", "spot", "on_preempt", "disk_type", "static_ip", "no_public_ip", "https_port"})
+    is_remote = True
+    stopped_costs = "its disk, and a reserved address"
+
+    def __init__(self, client: Client, places: Places, *, slowness: float = 1.0) -> None:
+        self._client = client
+        self._places = places
+        self._images = Images(client, places, client.folder)
+        self._machines = Machines(client, places, self._images, Subnets(client, places))
+        self._consoles: dict[str, Console] = {}
+        self.slowness = slowness
+        self.limits = Limits(poll_max_s=10.0, operations_s=_OPERATIONS_S, unseen_s=client.unseen_s)
+
+    @property
+    def account(self) -> str:
+        """The account's number and the region: another region has other machines and images."""
+        return f"{self._client.account}.{self._client.region_name}"
+
+    def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
+        """Return the newest image of a base; the one of the last time unless `refresh` asks anew."""
+        return self._images.resolve(base, refresh=refresh)
+
+    def boot(self, spec: BootSpec) -> Ticket:
+        """Ask for an instance and its security group."""
+        return Ticket("boot", Kind.MACHINE, spec.name, self._machines.create(spec))
+
+    def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
+        """Start an instance that is off. The deadline is the guest's, by its facts."""
+        return Ticket("start", Kind.MACHINE, machine, self._machines.start(machine, facts))
+
+    def stop(self, machine: str) -> Ticket:
+        """Stop an instance: the guest is told to shut down."""
+        return Ticket("stop", Kind.MACHINE, machine, self._machines.stop(machine))
+
+    def snapshot(self, machine: str, image: str, labels: Mapping[str, str]) -> Ticket:
+        """Make an image of the disks of an instance that is off."""
+        instance = self._machines.require_off(machine)
+        return Ticket("snapshot", Kind.IMAGE, image, self._images.snapshot(instances.id_of(instance), image, labels))
+
+    def check(self, ticket: Ticket) -> bool:
+        """Return whether the operation of a ticket has ended."""
+        first, _, second = ticket.operation.partition(" ")
+        if ticket.verb == "delete" and ticket.kind is Kind.MACHINE:
+            return self._machines.has_gone(first, second)
+        if ticket.verb == "delete" and ticket.kind is Kind.IMAGE:
+            return self._images.are_gone(ticket.name, ticket.operation)
+        if not ticket.operation:
+            return True
+        checks: Mapping[str, Callable[[], bool]] = {
+            "boot": lambda: self._machines.has_booted(ticket.name, first, second),
+            "start": lambda: self._machines.has_started(ticket.name, first),
+            "stop": lambda: self._machines.has_stopped(ticket.name, first),
+            "snapshot": lambda: self._images.is_ready(ticket.name, first),
+            "delete": lambda: network.delete_group(self._client, first),
+        }
+        return checks[ticket.verb]()
+
+    def console(self, machine: str, since: Position = START) -> ConsoleText:
+        """Return what the serial port printed: of the last 64 KiB of a boot; also of a machine that has ended a while ago."""
+        instance = self._machines.last(machine)
+        instance_id = instances.id_of(instance)
+        answer = self._client.ask_about_new(
+            f"machine {machine}: console", "get_console_output", InstanceId=instance_id, Latest=True
+        )
+        console = self._consoles.setdefault(instance_id, Console())
+        console.take(f"{instances.seconds(instance['LaunchTime']):.3f}", answer.get("Output", ""))
+        return console.since(since)
+
+    def find(self, kind: Kind, name: str) -> Resource | None:
+        """Return one thing, or None."""
+        if kind is Kind.MACHINE:
+            return self._machines.find(name)
+        if kind is Kind.IMAGE:
+            return self._images.find(name)
+        return next((found for found in self.owned({}, {kind}) if found.name == name), None)
+
+    def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
+        """Return all that carries these labels in the region; disks and security groups only where nothing uses them."""
+        listers: dict[Kind, Callable[[], list[Resource]]] = {
+            Kind.MACHINE: lambda: [instances.resource(one) for one in self._machines.all(labels)],
+            Kind.IMAGE: lambda: self._images.resources(labels),
+            Kind.DISK: lambda: leftovers.disks(self._client, labels),
+            Kind.RULE: lambda: leftovers.orphan_groups(self._client, labels, self._machines),
+            Kind.ADDRESS: lambda: addresses.resources(self._client, labels),
+        }
+        found = chain.from_iterable(lister() for kind, lister in listers.items() if kind in kinds)
+        return sorted(found, key=lambda resource: resource.created_at)
+
+    def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
+        """Lay labels over those of a machine or an image."""
+        if kind is Kind.MACHINE:
+            self._machines.label(name, labels)
+        elif kind is Kind.IMAGE:
+            self._images.label(name, labels)
+        else:
+            raise InvalidError(f"{kind} {name}: only machines and images can be labelled", next_step="See: ./inv machines")
+
+    def delete(self, kind: Kind, name: str) -> Ticket:
+        """Ask for the removal of a thing; a machine goes with its disk and security group, an image with its snapshots."""
+        operation = ""
+        if kind is Kind.MACHINE:
+            operation = self._machines.delete(name)
+        elif kind is Kind.IMAGE:
+            operation = self._images.delete(name)
+        elif kind is Kind.DISK:
+            leftovers.delete_disk(self._client, name)
+        elif kind is Kind.ADDRESS:
+            addresses.release(self._client, name)
+        else:
+            operation = "".join(group["GroupId"] for group in network.our_groups(self._client, {}, group_name=name))
+        return Ticket("delete", kind, name, operation)
+
+    def address(self, machine: str, port: int) -> Endpoint:
+        """Return the address of a machine: the public one, or the internal one of a machine without."""
+        instance = self._machines.glance(machine)
+        host = instances.address(instance)
+        if not host or instances.state(instance) not in (State.RUNNING, State.STARTING):
+            raise CloudError(f"machine {machine}: it has no address while it is off", next_step=f"Start it: ./inv start {machine}")
+        return Endpoint(host, port)
+
+    def admit(self, machine: str, source: str = "") -> str:
+        """Let `source`, else the address of this computer, reach a machine; return what is new."""
+        return admission.admit(self._client, self._machines.glance(machine), self._places, source)

@@ -1,0 +1,308 @@
+"""The life of a machine on EC2: asked for, found, stopped, started, labelled, removed.
+
+EC2 knows no names. A machine is found by its tags, or by its id once that is known, and a name counts as taken only after a second
+look: two commands that ask for one name at once both find it free, and the later of the two gives way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from clouds.aws import addresses, failures, instance_types, instances, naming, network, user_data
+from clouds.aws.client import Client
+from clouds.aws.images import Images
+from clouds.aws.instances import Instance, Site
+from clouds.aws.network import Subnet, Subnets
+from clouds.aws.places import Places
+from clouds.driver import BootSpec, Resource, State
+from clouds.errors import CapacityError, ConflictError, ForeignError, InvalidError, NotFoundError, QuotaError, ThrottledError
+
+FRESH_S = 2.0
+"""For how long what was read of a machine tells its address and its labels, so that one look at it is one request."""
+_TAKEN = "Choose another name, or delete that machine."
+_GUEST = "Client.InstanceInitiatedShutdown"
+"""The reason of an instance that has powered itself off (docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html)."""
+
+
+@dataclass(slots=True)
+class Machines:
+    """The machines of an account in a region."""
+
+    client: Client
+    places: Places
+    images: Images
+    subnets: Subnets
+    _tokens: dict[str, str] = field(default_factory=dict)
+    _unanswered: dict[str, str] = field(default_factory=dict)
+    _ids: dict[str, str] = field(default_factory=dict)
+    _seen: dict[str, tuple[float, Instance]] = field(default_factory=dict)
+
+    def create(self, spec: BootSpec) -> str:
+        """Ask for a machine and its security group; return its id and that of its address. The same token is the same machine."""
+        self._check_free(spec)
+        image = self.images.source(spec.source)
+        if spec.wishes.machine_type:
+            instance_types.check(self.client, spec.wishes.machine_type)
+        subnet = self.subnets.choose(spec.zone or self.places.zone)
+        address = addresses.reserved(self.client, spec) if spec.wishes.static_ip else ""
+        self._tokens[spec.name] = spec.token
+        group = self._group(spec, subnet)
+        site = Site(
+            subnet=subnet.id,
+            group=group,
+            image=image["ImageId"],
+            root_device=image["RootDeviceName"],
+            instance_type=spec.wishes.machine_type or instance_types.choose(spec.cpus, spec.memory_mb),
+            instance_profile=self.places.instance_profile,
+        )
+        return f"{self._run(spec, site, subnet)} {address}".strip()
+
+    def _check_free(self, spec: BootSpec) -> None:
+        """Raise ConflictError when another machine has the name."""
+        for other in self._named(spec.name, ("pending", "running", "stopping", "stopped")):
+            if naming.from_tags(other).get("token") != spec.token:
+                raise ConflictError(f"machine {spec.name}: the name is taken", next_step=_TAKEN)
+
+    def _group(self, spec: BootSpec, subnet: Subnet) -> str:
+        sources = [network.source_range(self.places, self.client)] if network.ports(spec) else []
+        return network.ensure_group(self.client, spec, subnet.network, sources)
+
+    def _run(self, spec: BootSpec, site: Site, subnet: Subnet) -> str:
+        """Ask for the instance and return its id. The security group of one that is refused goes at once."""
+        token = naming.client_token(spec.token, subnet.id)
+        try:
+            answer = self._ask_to_run(spec, site, token)
+        except (ThrottledError, ForeignError, KeyboardInterrupt):  # the request may have arrived all the same
+            self._unanswered[spec.name] = token
+            raise
+        except Exception as error:
+            self._explain(error, site.instance_type, subnet.zone)
+            network.delete_group(self.client, site.group)
+            raise
+        instance: Instance = answer["Instances"][0]
+        self._ids[spec.name] = instances.id_of(instance)
+        return instances.id_of(instance)
+
+    def _ask_to_run(self, spec: BootSpec, site: Site, token: str) -> dict[str, Any]:
+        return self.client.ask_about_new(f"machine {spec.name}", "run_instances", **instances.request(spec, site, token))
+
+    def _explain(self, error: Exception, instance_type: str, zone: str) -> None:
+        """Add to a refusal what EC2 leaves out: how much was asked for; in which zones there may be room."""
+        if isinstance(error, QuotaError):
+            error.message += f"; {instance_types.need(self.client, instance_type)} was asked for"
+        elif isinstance(error, CapacityError):
+            usable = self.subnets.zones()
+            named = [other for other in error.zones if other in usable]
+            error.zone, error.zones = zone, tuple(other for other in named or usable if other != zone)
+
+    def has_booted(self, name: str, instance_id: str, address: str) -> bool:
+        """Say whether an instance runs, and give it its reserved address. ConflictError: an older machine has the name."""
+        named = self._named(name, instances.LIVE)
+        instance = next((one for one in named if instances.id_of(one) == instance_id), None) or self._by_id(instance_id)
+        if instance is None:  # not listed yet
+            return False
+        self._check_oldest(name, instance, named)
+        if instances.phase(instance) == "pending":
+            return False
+        if instances.phase(instance) in ("shutting-down", "terminated"):
+            return self._judge_end(name, instance)
+        if address:
+            addresses.associate(self.client, name, instance_id, address)
+        return True
+
+    def _check_oldest(self, name: str, instance: Instance, named: Iterable[Instance]) -> None:
+        """Give a name up that an older machine has: remove ours and raise ConflictError."""
+        rivals = (one for one in named if naming.from_tags(one).get("token") != naming.from_tags(instance).get("token"))
+        if any(instances.age_key(one) < instances.age_key(instance) for one in rivals if instances.phase(one) != "shutting-down"):
+            self._terminate(instance)
+            raise ConflictError(f"machine {name}: the name is taken", next_step=_TAKEN)
+
+    def _judge_end(self, name: str, instance: Instance) -> bool:
+        """Say that a machine has booted that has powered itself off already; raise why another one never ran."""
+        reason = instances.reason(instance)
+        if reason.get("Code") == _GUEST:
+            return True
+        error = failures.of_state(f"machine {name}", reason)
+        self._explain(error, instance.get("InstanceType", ""), instances.zone_of(instance))
+        raise error
+
+    def has_started(self, name: str, instance_id: str) -> bool:
+        """Say whether an instance runs. CloudError: it went off again."""
+        instance = self._require(name, instance_id)
+        if instances.phase(instance) == "stopped" and instances.reason(instance).get("Code") not in (None, "", _GUEST):
+            raise failures.of_state(f"machine {name}", instances.reason(instance))
+        return instances.phase(instance) in ("running", "stopping", "stopped")
+
+    def has_stopped(self, name: str, instance_id: str) -> bool:
+        """Say whether an instance is off. NotFoundError: it has ended for good."""
+        return instances.phase(self._require(name, instance_id)) == "stopped"
+
+    def has_gone(self, groups: str, instance_id: str) -> bool:
+        """Say whether an instance has ended and its security groups are deleted, which is possible only then."""
+        if instance_id and (found := self._by_id(instance_id)) and instances.phase(found) != "terminated":
+            return False
+        kept = [group for group in groups.split(",") if group and not network.delete_group(self.client, group)]
+        return not kept
+
+    def get(self, name: str) -> Instance:
+        """Return the instance of a machine; of several, the oldest. NotFoundError: there is none."""
+        if name in self._ids and (found := self._by_id(self._ids[name])) and instances.phase(found) in instances.LIVE:
+            return self._see(found)
+        found = min(self._named(name, instances.LIVE), key=instances.age_key, default=None)
+        if found is None:
+            self._seen.pop(name, None)
+            raise NotFoundError(f"machine {name}: not found on aws", next_step="See: ./inv machines --cloud aws")
+        return self._see(found)
+
+    def last(self, name: str) -> Instance:
+        """Return the instance of a machine, also of one that has ended, whose console is still there. NotFoundError: not found."""
+        if name in self._ids and (found := self._by_id(self._ids[name])):
+            return self._see(found)
+        named = self._named(name, (*instances.LIVE, "terminated"))
+        living = [one for one in named if instances.phase(one) != "terminated"]
+        if not named:
+            raise NotFoundError(f"machine {name}: not found on aws", next_step="See: ./inv machines --cloud aws")
+        return self._see(min(living, key=instances.age_key) if living else max(named, key=instances.age_key))
+
+    def glance(self, name: str) -> Instance:
+        """Return an instance as it was read a moment ago, or as it is now. NotFoundError: there is none."""
+        read_at, instance = self._seen.get(name, (0.0, None))
+        if instance and time.monotonic() - read_at < FRESH_S and instances.phase(instance) in instances.LIVE:
+            return instance
+        return self.get(name)
+
+    def _require(self, name: str, instance_id: str) -> Instance:
+        """Return an instance that is there. NotFoundError: it has ended."""
+        found = self._by_id(instance_id)
+        if found is None or instances.phase(found) in ("shutting-down", "terminated"):
+            reason = instances.reason(found).get("Message", "it is gone") if found else "it is gone"
+            raise NotFoundError(f"machine {name}: it has ended: {reason}", next_step="See: ./inv machines --cloud aws")
+        return self._see(found)
+
+    def _by_id(self, instance_id: str) -> Instance | None:
+        try:
+            return next(self._describe("machine", InstanceIds=[instance_id]), None)
+        except NotFoundError:
+            return None
+
+    def _named(self, name: str, phases: Iterable[str]) -> list[Instance]:
+        """Return our instances of a name in one of these states, also one that was asked for here without an answer."""
+        filters = naming.tag_filters({naming.NAME: name}, instance_state_name=tuple(phases))
+        found = [one for one in self._describe(f"machine {name}", Filters=filters) if instances.name_of(one) == name]
+        if not found and name in self._unanswered:
+            by_token = [
+                {"Name": "client-token", "Values": [self._unanswered[name]]},
+                {"Name": "instance-state-name", "Values": list(phases)},
+            ]
+            found = list(self._describe(f"machine {name}", Filters=by_token))
+        return found
+
+    def _describe(self, what: str, **wanted: Any) -> Iterator[Instance]:
+        return (
+            instance
+            for reservation in self.client.items(what, "describe_instances", "Reservations", **wanted)
+            for instance in reservation["Instances"]
+        )
+
+    def _see(self, instance: Instance) -> Instance:
+        name = instances.name_of(instance)
+        self._ids[name] = instances.id_of(instance)
+        self._seen[name] = (time.monotonic(), instance)
+        return instance
+
+    def find(self, name: str) -> Resource | None:
+        """Return a machine, or None."""
+        try:
+            return instances.resource(self.get(name))
+        except NotFoundError:
+            return None
+
+    def all(self, labels: Mapping[str, str]) -> list[Instance]:
+        """Return the instances that carry all these labels."""
+        filters = naming.tag_filters(labels, instance_state_name=instances.LIVE)
+        found = self._describe("machines", Filters=filters)
+        return [self._see(one) for one in found if labels.items() <= naming.from_tags(one).items()]
+
+    def start(self, name: str, facts: Mapping[str, str]) -> str:
+        """Start a machine that is off, and return its id; "" when it is on."""
+        instance = self.get(name)
+        if instances.state(instance) is not State.STOPPED:
+            return ""
+        self._tell(name, instance, facts)
+        self._seen.pop(name, None)
+        try:
+            self.client.ask(f"machine {name}", "start_instances", InstanceIds=[instances.id_of(instance)])
+        except CapacityError as error:  # its disk is in this zone
+            error.zone, error.zones = instances.zone_of(instance), ()
+            error.next_step = f"Try later, or launch another machine in another --zone; the disk of {name} stays where it is."
+            raise
+        return instances.id_of(instance)
+
+    def _tell(self, name: str, instance: Instance, facts: Mapping[str, str]) -> None:
+        """Lay facts over those that a machine was told; EC2 changes the user data only of an instance that is off."""
+        where = {"InstanceId": instances.id_of(instance)}
+        answer = self.client.ask(f"machine {name}", "describe_instance_attribute", Attribute="userData", **where)
+        data = user_data.from_base64(answer.get("UserData", {}).get("Value", ""))
+        if not facts.items() <= user_data.facts_of(data).items():
+            told = {"UserData": {"Value": user_data.with_facts(data, facts)}}
+            self.client.ask(f"machine {name}", "modify_instance_attribute", **where, **told)
+
+    def stop(self, name: str) -> str:
+        """Ask for a machine's orderly end and return its id; "" when it is off."""
+        instance = self.get(name)
+        if instances.state(instance) is State.STOPPED:
+            return ""
+        self._seen.pop(name, None)
+        self.client.ask_about_new(f"machine {name}", "stop_instances", InstanceIds=[instances.id_of(instance)])
+        return instances.id_of(instance)
+
+    def label(self, name: str, labels: Mapping[str, str]) -> None:
+        """Lay labels over those of a machine, its disks and its security group."""
+        instance = self.glance(name)
+        self._seen.pop(name, None)
+        things = [instances.id_of(instance), *instances.disks_of(instance), *sorted(self._own_groups(instance))]
+        self.client.ask_about_new(f"machine {name}", "create_tags", Resources=things, Tags=naming.to_tags(labels, name))
+
+    def _own_groups(self, instance: Instance) -> set[str]:
+        """Return the ids of the security groups that go with a machine."""
+        name = instances.name_of(instance)
+        groups = network.our_groups(self.client, {naming.MACHINE: name})
+        return {group["GroupId"] for group in groups} & instances.groups_of(instance)
+
+    def delete(self, name: str) -> str:
+        """Ask for the end of a machine, and return its security groups and its id; what is gone is gone.
+
+        Of a machine that is absent only the groups go that this process has made for it.
+        """
+        try:
+            instance = self.get(name)
+        except NotFoundError:
+            token = self._tokens.get(name)
+            left = network.our_groups(self.client, {naming.MACHINE: name, "token": token}) if token else ()
+            return ",".join(group["GroupId"] for group in left)
+        groups = self._own_groups(instance)
+        self._terminate(instance)
+        return f"{','.join(sorted(groups))} {instances.id_of(instance)}"
+
+    def _terminate(self, instance: Instance) -> None:
+        """Terminate an instance; first its spot request is cancelled, which would otherwise start another one."""
+        name = instances.name_of(instance)
+        self._seen.pop(name, None)
+        self._unanswered.pop(name, None)
+        what = f"machine {name}"
+        if request := instance.get("SpotInstanceRequestId"):
+            self.client.ask(what, "cancel_spot_instance_requests", SpotInstanceRequestIds=[request])
+        try:
+            self.client.ask_about_new(what, "terminate_instances", InstanceIds=[instances.id_of(instance)])
+        except NotFoundError:
+            return
+
+    def require_off(self, name: str) -> Instance:
+        """Return a machine that is off. InvalidError: it is on."""
+        instance = self.get(name)
+        if instances.state(instance) is not State.STOPPED:
+            raise InvalidError(f"machine {name}: still on", next_step=f"Stop it first: ./inv stop {name}")
+        return instance
