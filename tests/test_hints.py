@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,25 +26,36 @@ HOLE = "HOLE"
 """Stands for what an f-string fills in."""
 
 
-def texts(path: Path) -> Iterator[str]:
+def texts(source: str) -> Iterator[str]:
     """Yield every text of a module but its docstrings, those of f-strings with HOLE for what is filled in."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(ast.parse(source)))
+    inner = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    for node in nodes:
         if isinstance(node, ast.JoinedStr):
             yield "".join(part.value if isinstance(part, ast.Constant) else HOLE for part in node.values)  # type: ignore[misc]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner | docstrings:
             yield node.value
 
 
-def advised() -> list[tuple[str, Command]]:
-    """Return each command in the texts of the source, with the file that it stands in."""
+def sources() -> dict[str, str]:
+    """Return the text of each module, by its path."""
     files = [ROOT / "tasks.py", *(path for folder in ("clouds", "launcher", "bakery") for path in (ROOT / folder).rglob("*.py"))]
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(files)}
+
+
+@functools.cache
+def advised() -> list[tuple[str, Command]]:
+    """Return each command in the texts of the source, with the file that it stands in.
+
+    Each process of the tests needs them for the names of its tests, so only a module in which "./inv" stands is parsed here;
+    a text that is put together otherwise fails test_every_command_in_a_text_is_found, which parses all.
+    """
     return [
-        (str(path.relative_to(ROOT)), part)
-        for path in sorted(files)
-        for text in texts(path)
+        (path, part)
+        for path, source in sources().items()
+        if "./inv" in source
+        for text in texts(source)
         for part in hints.read(text)
         if isinstance(part, Command) and HOLE not in part.verb
     ]
@@ -83,8 +95,9 @@ def test_advised_command_is_one_that_the_command_line_takes(file: str, command: 
 
 def test_every_command_in_a_text_is_found() -> None:
     """One whose verb is cut short or swallowed would be advised as it stands."""
-    files = [ROOT / "tasks.py", *(path for folder in ("clouds", "launcher", "bakery") for path in (ROOT / folder).rglob("*.py"))]
-    written = [match for path in files for text in texts(path) for match in re.findall(r"\./inv [a-z][a-z-]*", text)]
+    written = [
+        match for source in sources().values() for text in texts(source) for match in re.findall(r"\./inv [a-z][a-z-]*", text)
+    ]
     assert len(written) > 60
     assert sorted(written) == sorted(f"./inv {command.verb}" for _, command in advised())
 

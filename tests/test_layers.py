@@ -1,6 +1,7 @@
 """The house stands: imports go downwards only, the launcher stays light, and no code asks which cloud it is in."""
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,8 +21,14 @@ def modules() -> list[Path]:
     return sorted([ROOT / "tasks.py", *(path for layer in LAYERS[:-1] for path in (ROOT / layer).rglob("*.py"))])
 
 
-def imported(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+@functools.cache
+def nodes(source: str) -> list[ast.AST]:
+    """Return all that a module consists of; three tests ask for that of each."""
+    return list(ast.walk(ast.parse(source)))
+
+
+def imported(source: str) -> Iterator[str]:
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -31,13 +38,13 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 def imports_upwards(layer: str, source: str) -> list[str]:
     above = LAYERS[LAYERS.index(layer) + 1 :]
-    return [name for name in imported(ast.parse(source)) if name.split(".")[0] in (*above, "tests")]
+    return [name for name in imported(source) if name.split(".")[0] in (*above, "tests")]
 
 
 def asks_for_a_cloud(source: str) -> list[int]:
     """Return the lines that compare something with the name of a cloud."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         compared = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
         compared += [node.value] if isinstance(node, ast.MatchValue) else []
         inside = [part for whole in compared for part in ast.walk(whole) if not isinstance(whole, ast.Call)]
@@ -60,7 +67,7 @@ def test_imports_go_downwards_only(path: Path) -> None:
 def test_only_a_driver_imports_its_own_modules(path: Path) -> None:
     own = ".".join(path.relative_to(ROOT).parts[:2]) if is_driver(path) else ""
     drivers = {f"clouds.{folder.name}" for folder in (ROOT / "clouds").iterdir() if folder.is_dir()}
-    used = {".".join(name.split(".")[:2]) for name in imported(ast.parse(path.read_text(encoding="utf-8")))}
+    used = {".".join(name.split(".")[:2]) for name in imported(path.read_text(encoding="utf-8"))}
     assert used & drivers <= {own}
 
 

@@ -15,25 +15,29 @@ CHAIN = ("k1", "k2", "k3", "k4")
 STATES = (names.STABLE, names.STABLE, names.CANDIDATE, names.DEPRECATED)
 
 
+LABELS = {
+    "role": st.sampled_from(["image", "image", "image", "image-in-progress"]),
+    "state": st.sampled_from(STATES),
+    "script": st.sampled_from(["d1", "d2"]),
+    "chain": st.sampled_from([*CHAIN, "other", ""]),
+    "owner": st.sampled_from(["me", "other"]),
+    "built-gb": st.sampled_from(["8", "10", "20", "odd", "0", "-1", "²"]),
+    **dict.fromkeys(names.SIZES, st.sampled_from(["2", "2", "2", "2", "many", "0", ""])),
+}
+"""The values of each label; "" is one that is empty or absent. Building a strategy takes longer than drawing from it."""
+NAMES = st.tuples(st.sampled_from(RECIPES), st.sampled_from(["1.4.0-2", "1.4.0-10", "1.10.0-1", "0.9-3", "odd", ""]))
+KINDS = st.sampled_from([Kind.IMAGE, Kind.IMAGE, Kind.IMAGE, Kind.MACHINE])
+RESOURCE_STATES = st.sampled_from([State.READY, State.READY, State.READY, State.PENDING, State.BROKEN])
+ZONES = st.sampled_from(["", "west", "east"])
+EMPTY_IS_KEPT = st.booleans()
+
+
 @st.composite
 def resources(draw: st.DrawFn) -> Resource:
-    recipe = draw(st.sampled_from(RECIPES))
-    version = draw(st.sampled_from(["1.4.0-2", "1.4.0-10", "1.10.0-1", "0.9-3", "odd", ""]))
-    labels = {
-        "role": draw(st.sampled_from(["image", "image", "image", "image-in-progress"])),
-        "recipe": recipe,
-        "version": version,
-        "state": draw(st.sampled_from(STATES)),
-        "script": draw(st.sampled_from(["d1", "d2"])),
-        "chain": draw(st.sampled_from([*CHAIN, "other", ""])),
-        "owner": draw(st.sampled_from(["me", "other"])),
-        "built-gb": draw(st.sampled_from(["8", "10", "20", "odd", "0", "-1", "²"])),
-        **{size: draw(st.sampled_from(["2", "2", "2", "2", "many", "0", ""])) for size in names.SIZES},
-    }
-    kept = {key: value for key, value in labels.items() if value or draw(st.booleans())}
-    state = draw(st.sampled_from([State.READY, State.READY, State.READY, State.PENDING, State.BROKEN]))
-    kind = draw(st.sampled_from([Kind.IMAGE, Kind.IMAGE, Kind.IMAGE, Kind.MACHINE]))
-    return Resource(kind, f"{recipe}-{version}", state, kept, zone=draw(st.sampled_from(["", "west", "east"])))
+    recipe, version = draw(NAMES)
+    labels = {"recipe": recipe, "version": version, **{name: draw(values) for name, values in LABELS.items()}}
+    kept = {key: value for key, value in labels.items() if value or draw(EMPTY_IS_KEPT)}
+    return Resource(draw(KINDS), f"{recipe}-{version}", draw(RESOURCE_STATES), kept, zone=draw(ZONES))
 
 
 def is_usable(image: Image) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from launcher.access import identity
 from tests import fake_sftp
 from tests.clouds.gcp.stage import NewStage, Stage, bake_tiny
 from tests.servers.gce.server import serve
+from tests.servers.gce.store import copied
 from tests.servers.guests import played
 from tests.servers.vm import ScriptedVms
 
@@ -67,7 +67,7 @@ def new_stage(request: pytest.FixtureRequest, tmp_path: Path, quick: None, monke
         running.append((context, context.__enter__()))
         stage = Stage(running[-1][1], vms, home, store=store)
         if model:
-            stage.server.cloud.store.things = copy.deepcopy(model.server.cloud.store.things)
+            stage.server.cloud.store.things = copied(model.server.cloud.store.things)
             vms.images = dict(model.vms.images)
         return stage
 

@@ -60,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         is_page = isinstance(reply.body, str)
-        data = (reply.body if isinstance(reply.body, str) else json.dumps(reply.body, indent=2)).encode()
+        data = (reply.body if isinstance(reply.body, str) else json.dumps(reply.body)).encode()
         self.send_response(reply.status)
         self.send_header("Content-Type", "text/html; charset=UTF-8" if is_page else "application/json; charset=UTF-8")
         self.send_header("Content-Length", str(len(data)))

@@ -30,6 +30,8 @@ class Method:
     id: str
     http: str
     template: tuple[str, ...]
+    fixed: tuple[int, str]
+    """The last part of the template that is no parameter, by its place: what tells most methods apart."""
     parameters: Mapping[str, Json]
     body: str = ""
     response: str = ""
@@ -74,7 +76,8 @@ class Schema:
     def _add(self, spec: Json) -> None:
         template = tuple(spec["path"].split("/"))
         body, response = (spec.get(side, {}).get("$ref", "") for side in ("request", "response"))
-        method = Method(spec["id"], spec["httpMethod"], template, spec.get("parameters", {}), body, response)
+        fixed = max((place, name) for place, name in enumerate(template) if not name.startswith("{"))
+        method = Method(spec["id"], spec["httpMethod"], template, fixed, spec.get("parameters", {}), body, response)
         self._methods[method.http, len(template)].append(method)
         self.ids.add(method.id)
 
@@ -82,6 +85,9 @@ class Schema:
         """Return the method that a path (without /compute/v1/) means, and the parameters that stand in it."""
         parts = path.split("/")
         for method in self._methods[http, len(parts)]:
+            place, word = method.fixed
+            if parts[place] != word:
+                continue
             pairs = list(zip(method.template, parts, strict=True))
             if all(part and (name.startswith("{") or name == part) for name, part in pairs):
                 return method, {name.strip("{}"): unquote(part) for name, part in pairs if name.startswith("{")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import json
 import threading
@@ -25,7 +24,7 @@ from tests.servers.gce.operations import OperationError
 from tests.servers.gce.resources import life, networks
 from tests.servers.gce.resources.firewalls import is_open
 from tests.servers.gce.schema import Call, compute_v1
-from tests.servers.gce.store import collection_of, name_of, scope_of
+from tests.servers.gce.store import collection_of, copied, name_of, scope_of
 from tests.servers.gce.switches import Switches
 from tests.servers.vm import ScriptedVms, Vms
 
@@ -82,17 +81,17 @@ class Gce:
         with self._settled():
             paths = [path for path in sorted(self.cloud.store.things) if collection_of(path) in BILLED]
             own = [path for path in paths if path.startswith(f"projects/{self.cloud.project}/") and not self._is_default(path)]
-            return {_line(path, self.cloud.store.things[path]): copy.deepcopy(self.cloud.store.things[path]) for path in own}
+            return {_line(path, self.cloud.store.things[path]): copied(self.cloud.store.things[path]) for path in own}
 
     def get(self, path: str) -> Json:
         """Return a copy of the resource at `zones/us-central1-a/instances/NAME`, say; raises ApiError when there is none."""
         with self._settled():
-            return copy.deepcopy(self.cloud.store.get(f"projects/{self.cloud.project}/{path}"))
+            return copied(self.cloud.store.get(f"projects/{self.cloud.project}/{path}"))
 
     def instance(self, name: str) -> Json:
         """Return a copy of the instance of that name, in any zone."""
         with self._settled():
-            return copy.deepcopy(self._instance(name))
+            return copied(self._instance(name))
 
     def count(self, method: str) -> int:
         """Return how many requests for a method have been served."""
@@ -180,7 +179,7 @@ class Gce:
         for fault in due:
             if fault.when == "before" or isinstance(fault.error, OperationError):
                 fault.strike(call)
-        answer = copy.deepcopy(self.cloud.handle(call))
+        answer = copied(self.cloud.handle(call))
         for fault in due:
             if fault.when == "after":
                 fault.strike(call)

@@ -6,8 +6,10 @@ import base64
 import hashlib
 import itertools
 import json
+import pickle
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from tests.servers.gce.errors import Json, already_exists, not_found
 
@@ -58,6 +60,11 @@ def scope_of(path: str) -> str:
     return found[1] if found else "global"
 
 
+def copied(value: Any) -> Any:
+    """Return a deep copy of JSON; a round trip through pickle takes a tenth of the time of `copy.deepcopy`."""
+    return pickle.loads(pickle.dumps(value))
+
+
 def new_id() -> str:
     return str(next(_ids))
 
@@ -100,10 +107,11 @@ class Store:
 
     def children(self, parent: str) -> list[Json]:
         """Return the resources of one collection, by name."""
-        return [self.things[path] for path in sorted(self.things) if parent_of(path) == parent]
+        return [self.things[path] for path in sorted(path for path in self.things if parent_of(path) == parent)]
 
     def everywhere(self, project: str, collection: str) -> Iterator[tuple[str, Json]]:
         """Yield scope and resource of all scopes of a project."""
-        for path in sorted(self.things):
-            if path.startswith(f"projects/{project}/") and collection_of(path) == collection:
-                yield scope_of(path), self.things[path]
+        start, inside = f"projects/{project}/", f"/{collection}/"
+        paths = [path for path in self.things if inside in path and path.startswith(start) and collection_of(path) == collection]
+        for path in sorted(paths):
+            yield scope_of(path), self.things[path]
