@@ -1,1 +1,1 @@
-"""Image to running machine: thin, and able to run alone as `python -m launcher`."""
+"""From image to running machine. A thin package that also runs by itself as `python -m launcher`."""

@@ -1,4 +1,4 @@
-"""The launcher alone: `python -m launcher VERB`, with the verbs of `launcher.command.verbs` and nothing but argparse."""
+"""The launcher by itself: `python -m launcher VERB`, with the verbs of `launcher.command.verbs`, parsed by argparse."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from launcher.command.verbs import VERBS
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of all verbs; every value stays the string that was typed."""
+    """Return the parser for all verbs; values are not converted from strings."""
     top = argparse.ArgumentParser(prog="python -m launcher", description="Launch machines from images.", allow_abbrev=False)
     verbs = top.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
@@ -30,7 +30,7 @@ def _add(one: argparse.ArgumentParser, verb: Verb) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the verb that the arguments name and return the exit code; what stands behind `--` is its command."""
+    """Run the verb that the arguments name and return the exit code; what follows `--` is its command."""
     words = list(arguments)
     cut = words.index("--") if "--" in words else len(words)
     with runner.prints_help():

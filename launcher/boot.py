@@ -1,4 +1,4 @@
-"""One boot of a machine under watch: its identity from the console, its way in, and at once why it does not come up."""
+"""Watch the boot of a machine: read its identity from the console, wait for its services, and detect at once if it fails."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from clouds.waiter import until
 from launcher.clean import clean
 
 IDENTITY_S = 90
-"""How long a machine may take from power-on until it has told its host key; multiplied by the cloud's slowness."""
+"""How long a machine may take from power-on until it reports its host key, in seconds; multiplied by the cloud's slowness."""
 ANSWER_S = 60
-"""How long its services may take from there; multiplied as well."""
+"""How long its services may take after that, in seconds; multiplied as well."""
 QUICK_S, POLL_S = 0.02, 0.2
-"""How soon it is looked at again, and how far apart the looks grow; where each counts, they are POLL_S apart from the start."""
+"""The first and the longest interval between polls, in seconds. Where requests count against a quota, POLL_S is the first one."""
 TAIL_LINES = 20
 
 
 @dataclass(slots=True)
 class Boot:
-    """What a machine's console has told of this boot so far: its `facts`; `ended` is why it will not come up any more."""
+    """The state of a boot as read from the console: its reported `facts`; `ended` is the reason why it failed, else ""."""
 
     cloud: Cloud
     machine: str
@@ -45,28 +45,28 @@ class Boot:
 
     @property
     def host_key(self) -> str:
-        """Its SSH host key, such as `ssh-ed25519 AAAA`; "" as long as it has not told."""
+        """Its SSH host key, such as `ssh-ed25519 AAAA`; "" until it is reported."""
         return self.facts.get("host-key", "")
 
     @property
     def certificate(self) -> str:
-        """The SHA-256 fingerprint of the certificate that its notebook's front shows, where that speaks TLS."""
+        """The SHA-256 fingerprint of the certificate of its reverse proxy; "" until it is reported, and without TLS."""
         return self.facts.get("certificate", "")
 
     def look(self) -> bool:
-        """Read on, and say whether the machine has ended.
+        """Read new console output, and return whether the machine has ended.
 
-        One that is silent is asked whether it is on; what it wrote before it went off is read then.
+        If there is none, check whether the machine is running; if it is not, read what it wrote before it powered off.
         """
         try:
             if not self._read() and not is_running(self.cloud, self.machine) and not self._read():
-                self.ended = self.ended or "it went off while it was coming up"
+                self.ended = self.ended or "it powered off while it was starting"
         except NotFoundError:
-            self.ended = self.ended or "it was deleted while it was coming up"
+            self.ended = self.ended or "it was deleted while it was starting"
         return bool(self.ended)
 
     def _read(self) -> bool:
-        """Read on, and say whether there was anything."""
+        """Read new console output, and return whether there was any."""
         piece = self.cloud.console(self.machine, self.at)
         before, self.at = self.at, piece.position
         lines, self._rest = markers.split_lines("" if piece.lost else self._rest, piece.text)
@@ -77,36 +77,36 @@ class Boot:
     def _take(self, line: str) -> None:
         self.last.append(clean(line))
         if reason := markers.panic(line):
-            self.ended, self.has_panicked = f"its kernel panicked: {clean(reason)}", True
+            self.ended, self.has_panicked = f"kernel panic: {clean(reason)}", True
         marker = markers.parse(line, self.nonce)
         self.has_spoken = self.has_spoken or marker is not None
         if isinstance(marker, markers.Fact):
             self.facts[marker.key] = marker.value
 
     def await_identity(self) -> None:
-        """Wait until the machine has told its host key, or has ended."""
-        self._await(lambda: self.look() or bool(self.host_key), what="its identity", timeout_s=IDENTITY_S)
+        """Wait until the machine has reported its host key, or has ended."""
+        self._await(lambda: self.look() or bool(self.host_key), what="its SSH host key", timeout_s=IDENTITY_S)
 
     def await_memory(self) -> None:
-        """Wait until the machine waits for its memory to be frozen, or has ended."""
+        """Wait until the machine is ready to have its memory saved, or has ended."""
         self._await(
             lambda: self.look() or self.facts.get("ready") == "memory",
-            what="its services, to be frozen",
+            what="ready to save its memory",
             timeout_s=IDENTITY_S + ANSWER_S,
         )
 
     def await_answer(self, answers: Callable[[], bool], *, what: str) -> None:
-        """Wait until a service of the machine answers, or the machine has ended; one that answers is not looked at."""
+        """Wait until a service of the machine responds, or raise an error if the machine has ended first."""
         self._await(lambda: answers() or self.look(), what=what, timeout_s=self.answer_s)
         self.check()
 
     def check(self) -> None:
-        """Raise KernelPanicError or CloudError when the machine has ended, with the last lines of its console."""
+        """Raise KernelPanicError or CloudError, with the last lines of the console, if the machine has ended."""
         if not self.ended:
             return
-        message, next_step = f"machine {self.machine}: {self.ended}", "Try once more; with more --memory-mb if it repeats."
+        message, next_step = f"machine {self.machine!r}: {self.ended}", "Try again; if it repeats, with more --memory-mb."
         if self.is_spot:
-            next_step = "Spot capacity is taken back at any time: try once more, in another --zone, or without --spot."
+            next_step = "Spot capacity can be reclaimed at any time: try again, in another --zone, or without --spot."
         if self.has_panicked:
             raise KernelPanicError(message, log=tuple(self.last), next_step=next_step)
         raise self._with_console(CloudError(message, next_step=next_step))
@@ -116,14 +116,14 @@ class Boot:
         try:
             until(
                 probe,
-                what=f"machine {self.machine}: {what}",
+                what=f"machine {self.machine!r}: {what}",
                 timeout_s=timeout_s,
                 poll_s=POLL_S if self.cloud.limits.poll_max_s else QUICK_S,
                 poll_max_s=self.cloud.limits.poll_max_s or POLL_S,
                 last_seen=self._last_line,
             )
         except TimedOutError as error:
-            error.next_step = "Try once more; a larger --cpus or --memory-mb makes it quicker."
+            error.next_step = "Try again; more --cpus or --memory-mb make it faster."
             raise self._with_console(error) from None
 
     def _last_line(self) -> str:
@@ -144,7 +144,7 @@ def boot_machine(
     *,
     come_up: Callable[[Boot], None] = Boot.await_identity,
 ) -> Boot:
-    """Make a machine and return its boot once it has come up; its removal stays registered with `undo`."""
+    """Create a machine and return its boot once it has started; its removal stays registered with `undo`."""
 
     def begin(order: BootSpec = spec) -> Boot:
         create_machine(cloud, ledger, undo, order, tell)
@@ -164,15 +164,15 @@ def bring_up(
     *,
     come_up: Callable[[Boot], None] = Boot.await_identity,
 ) -> Boot:
-    """Return a boot that has come up: has told its identity, unless said otherwise.
+    """Start a boot and return it once `come_up` is done (by default: it has reported its identity).
 
-    One that dies before its first marker is tried once more, and that is told: some kernels die now and then while
-    they boot under emulation, and are well the next time.
+    One that ends before its first marker is repeated once, and `tell` receives a line about that: under emulation some kernels
+    occasionally crash during boot.
     """
     boot = begin()
     come_up(boot)
     if boot.ended and not boot.has_spoken:
-        tell(f"machine {boot.machine}: {boot.ended}; starting it once more")
+        tell(f"machine {boot.machine!r}: {boot.ended}; starting it once more")
         boot = again(boot)
         come_up(boot)
     boot.check()
@@ -180,7 +180,7 @@ def bring_up(
 
 
 def ssh_answers(endpoint: Endpoint, *, timeout_s: float = 5.0) -> bool:
-    """Return whether an SSH server greets there; a forwarded port alone accepts a connection long before its guest does."""
+    """Return whether an SSH server sends its banner; a forwarded port accepts connections long before its guest does."""
     try:
         with socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s) as connection:
             return connection.recv(4) == b"SSH-"

@@ -1,4 +1,4 @@
-"""The layers that bakes have kept: how much they occupy, and which of them go first."""
+"""The size of cached layers, and their removal, least recently used first."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from launcher.command.flags import gigabytes
 
 GB = 10**9
 LIMIT = "BAKEHOUSE_LAYERS_GB"
-"""The environment variable that says how much layers may occupy after a bake, in GB."""
+"""The environment variable that limits the size of cached layers after a bake, in GB."""
 LIMIT_GB = 20.0
 
 
 def limit_bytes() -> int:
-    """Return how much layers may occupy after a bake. UsageError: what the environment says is no size."""
+    """Return the limit for cached layers after a bake, in bytes. UsageError: the environment variable is not a size."""
     typed = os.environ.get(LIMIT)
     try:
         return int((gigabytes(typed) if typed else LIMIT_GB) * GB)
@@ -25,21 +25,21 @@ def limit_bytes() -> int:
 
 
 def size_bytes(layers: Iterable[Layer]) -> int:
-    """Return what layers occupy in all."""
+    """Return the total size of layers."""
     return sum(layer.size_bytes for layer in layers)
 
 
 def prune(cloud: KeepsLayers, keep_bytes: int) -> list[Layer]:
-    """Remove layers until no more than this is left, those first that were used longest ago; return what went.
+    """Remove the least recently used layers until at most `keep_bytes` remain; return the removed ones.
 
-    What a builder or another layer needs stays. A layer that others lie on goes after them, however long ago it was used.
+    Layers that a builder or another layer needs are kept, so a layer is removed only after those on top of it.
     """
-    gone: list[Layer] = []
+    removed: list[Layer] = []
     left = cloud.layers()
     while size_bytes(left) > keep_bytes:
-        removed = next((layer for layer in left if cloud.remove_layer(layer.id)), None)
-        if removed is None:
+        layer = next((layer for layer in left if cloud.remove_layer(layer.id)), None)
+        if layer is None:
             break
-        left.remove(removed)
-        gone.append(removed)
-    return gone
+        left.remove(layer)
+        removed.append(layer)
+    return removed

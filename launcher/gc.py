@@ -1,17 +1,17 @@
-"""gc: what is left in a cloud that nobody will come back for, and its removal.
+"""gc: find orphaned resources in a cloud, and remove them.
 
-The rules, by the labels that everything of ours carries; only what belongs to this owner is ever looked at:
+The rules depend on the labels of each resource; only resources of this owner are considered:
 
-- A builder, a test machine, or a machine or image that is still being made (label `role`) is waste once the client that
-  made it is dead: a process of this computer, by pid and start time (`clouds.client`). While that client is alive it never is.
-  A client that cannot be compared (another computer, a container, labels of an older release) counts as alive until a day
+- A builder, a test machine, or an unfinished machine or image (label `role`) is garbage once the client that created it is dead:
+  a process of this computer, identified by pid and start time (`clouds.client`). While that client is alive, it is not.
+  A client whose state is unknown (another computer, a container, labels of an older release) counts as alive until a day
   after `expires`.
-- A builder that was kept for a look (label `keep`) is waste once it has expired, and not before.
-- A machine that runs past its lifetime is stopped, never deleted: its disk holds its user's work. One that is off stays.
-- A finished image is never waste, be it stable or a candidate that failed its tests.
+- A builder that was kept for inspection (label `keep`) is garbage once it has expired.
+- A machine that is running past its lifetime is stopped, never deleted: its disk contains its user's work. A stopped one is kept.
+- A finished image is never garbage, whether stable or a candidate that failed its tests.
 
-What the cloud does not list but the ledger remembers is judged alike; entries of what is gone are forgotten.
-Between the judgement and the removal a user may think for hours: each thing is looked at again right before it goes.
+The same rules apply to resources that only the ledger has; entries of deleted ones are removed from it.
+The user may take hours to confirm, so each resource is checked again right before its removal.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from clouds.lifecycle import has_ended, remove, stop_machine
 from clouds.partial import sweep
 
 STRANGER_S = 24 * 3600
-"""How long past its `expires` something is left to a client elsewhere, which may still be alive."""
+"""How long after `expires`, in seconds, a client elsewhere counts as alive."""
 KEEP_LOGS_S = 30 * 24 * 3600
-"""How long the logs of a bake are kept in BAKEHOUSE_HOME; those of a finished image lie beside the image."""
+"""How long the logs of a bake are kept in BAKEHOUSE_HOME, in seconds; those of a finished image are stored with the image."""
 KEEP_NOTES_S = 90 * 24 * 3600
-"""How long the ledger keeps a note of what is not there and of whose client nothing is known."""
+"""How long the ledger keeps an entry of a missing resource whose client is unknown, in seconds."""
 
 _UNFINISHED = ("builder", "test", "machine-in-progress", "image-in-progress")
 
@@ -46,8 +46,8 @@ IsDead = Callable[[Mapping[str, str]], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Waste:
-    """Something that nobody will come back for: why, and whether it is to be stopped only."""
+class Garbage:
+    """An orphaned resource, the reason why it is one, and whether to stop it only."""
 
     resource: Resource
     reason: str
@@ -55,59 +55,59 @@ class Waste:
 
     def __str__(self) -> str:
         remedy = "stop" if self.stop_only else "delete"
-        return f"{remedy} {self.resource.kind} {self.resource.name}: {self.reason}"
+        return f"{remedy} {self.resource.kind} {self.resource.name!r}: {self.reason}"
 
 
-def find(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> list[Waste]:
-    """Return the waste of this owner, machines before the images that they use. `now` is in seconds since the epoch.
+def find(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> list[Garbage]:
+    """Return the garbage of this owner, machines before the images that they use. `now` is in seconds since the epoch.
 
-    UnreachableError: a part of the cloud did not answer; `found` is the waste in the rest.
+    UnreachableError: a part of the cloud did not respond; `found` is the garbage in the rest.
     """
     ours, missing = _ours(cloud, ledger)
     found = [(resource, _judge(resource, now, is_dead)) for resource in ours]
-    waste = [Waste(resource, reason, _is_kept_work(resource)) for resource, reason in found if reason]
-    return whole(f"resources of {cloud.name}", sorted(waste, key=lambda one: one.resource.kind is not Kind.MACHINE), missing)
+    garbage = [Garbage(resource, reason, _is_kept_work(resource)) for resource, reason in found if reason]
+    return whole(f"resources of {cloud.name}", sorted(garbage, key=lambda one: one.resource.kind is not Kind.MACHINE), missing)
 
 
-def collect(cloud: Cloud, ledger: Ledger, wastes: Iterable[Waste]) -> list[Waste]:
-    """Remove waste, going on past failures; return that which stays because it is not what was judged any more.
+def collect(cloud: Cloud, ledger: Ledger, garbage: Iterable[Garbage]) -> list[Garbage]:
+    """Remove garbage, continuing after failures; return what was kept because it has changed since it was found.
 
-    Raises LeftoverError, which names what is left and why.
+    LeftoverError names each resource that could not be removed, and the reason.
     """
     _take_over(cloud, ledger)
     left, changed = [], []
-    for waste in wastes:
+    for one in garbage:
         try:
-            found = cloud.find(waste.resource.kind, waste.resource.name)
-            if found and _is_same(found, waste.resource):
-                _remove(cloud, ledger, waste)
+            found = cloud.find(one.resource.kind, one.resource.name)
+            if found and _is_same(found, one.resource):
+                _remove(cloud, ledger, one)
             elif found:
-                changed.append(waste)
+                changed.append(one)
         except BakehouseError as error:
-            left.append(f"{waste.resource.kind} {waste.resource.name} ({error.message})")
+            left.append(f"{one.resource.kind} {one.resource.name!r} ({error.message})")
     if left:
         raise LeftoverError("could not remove:\n" + "\n".join(left), left=left, next_step="Run again: ./inv gc")
     return changed
 
 
 def forget_absent(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> None:
-    """Drop from the ledger what a dead client asked for and what is not there.
+    """Remove entries of dead clients from the ledger if their resource does not exist.
 
-    What may be out of reach stays noted, and what was asked for so lately that its cloud may not list it yet.
+    Entries of resources that may be unreachable, or too new for the cloud to list them, are kept.
     """
     _take_over(cloud, ledger)
     account = account_key(cloud)
     under_way = _under_way(cloud, ledger)
     for entry in ledger.entries(account):
         if (entry.kind, entry.name) in under_way or now - entry.asked_at < cloud.limits.unseen_s:
-            continue  # it may come yet
+            continue  # it may still appear
         with suppress(UnreachableError):
             if (is_dead(entry.labels) or _is_old(entry)) and cloud.find(entry.kind, entry.name) is None:
                 ledger.forget(account, entry.kind, entry.name)
 
 
 def forget_bakes(cloud: Cloud, ledger: Ledger, *, is_dead: IsDead = names.client_is_dead) -> None:
-    """Drop from the ledger the bakes of dead clients of which there is no builder any more."""
+    """Remove bakes of dead clients from the ledger if their builder does not exist any more."""
     account = account_key(cloud)
     for note in ledger.bakes(account):
         is_over = is_dead(note.labels) or time.time() - note.asked_at > KEEP_NOTES_S
@@ -117,7 +117,7 @@ def forget_bakes(cloud: Cloud, ledger: Ledger, *, is_dead: IsDead = names.client
 
 
 def _under_way(cloud: Cloud, ledger: Ledger) -> set[tuple[Kind, str]]:
-    """Ask about the operations that commands have left behind, and return what is still being made or removed."""
+    """Check the operations that other commands have left unfinished; return the resources still being created or removed."""
     account = account_key(cloud)
     left = set()
     for ticket in ledger.tickets(account):
@@ -129,7 +129,7 @@ def _under_way(cloud: Cloud, ledger: Ledger) -> set[tuple[Kind, str]]:
 
 
 def _take_over(cloud: Cloud, ledger: Ledger) -> None:
-    """Give the account what an older release noted for the cloud as a whole and the account has; the rest may be another's."""
+    """Move entries that an older release wrote per cloud to this account if it has the resource; others may belong elsewhere."""
     older, account = cloud_of(cloud.name), account_key(cloud)
     for entry in ledger.entries(older) if older != account else ():
         with suppress(UnreachableError):
@@ -153,7 +153,7 @@ def prune_logs(home: Path, *, now: float) -> list[str]:
 
 
 def _is_older(path: Path, than: float) -> bool:
-    """Return whether a file was written before a time; one that somebody else removes meanwhile was not."""
+    """Return whether a file was written before a time; False if another command has removed it meanwhile."""
     try:
         return path.stat().st_mtime < than
     except FileNotFoundError:
@@ -161,13 +161,13 @@ def _is_older(path: Path, than: float) -> bool:
 
 
 def sweep_scratch(home: Path) -> None:
-    """Remove the copies of disks that bakes were looking into when they were killed."""
+    """Remove the temporary copies of disks that killed bakes have left."""
     for bake in (home / "bakes").glob("*"):
         sweep(bake)
 
 
 def _ours(cloud: Cloud, ledger: Ledger) -> tuple[list[Resource], set[str]]:
-    """Return what the cloud lists as this owner's, what only the ledger knows to be, and the zones that could not be reached."""
+    """Return the resources of this owner, by the cloud's labels or only by the ledger, and the zones that could not be reached."""
     mine = {"project": names.PROJECT, "owner": names.client_labels()["owner"]}
     listed, scopes = partly(lambda: cloud.owned(mine))
     ours, missing = list(listed), set(scopes)
@@ -188,31 +188,31 @@ def _ours(cloud: Cloud, ledger: Ledger) -> tuple[list[Resource], set[str]]:
 
 
 def _judge(resource: Resource, now: float, is_dead: IsDead) -> str:
-    """Return why a resource is waste, or ''."""
+    """Return why a resource is garbage, or ''."""
     labels = resource.labels
     late_s = _late_s(labels, now)
     if labels.get("keep") == "1":
-        return "was kept for a look, and has expired" if late_s > 0 and not _lives(labels, is_dead) else ""
+        return "kept for inspection, but expired" if late_s > 0 and not _lives(labels, is_dead) else ""
     if labels.get("role") in _UNFINISHED or resource.state is State.PENDING:
         return _judge_unfinished(labels, late_s, is_dead)
     if labels.get("role") == "machine" and resource.state is State.RUNNING and late_s > 0:
-        return "runs past its lifetime"
+        return "running past its lifetime"
     return ""
 
 
 def _judge_unfinished(labels: Mapping[str, str], late_s: float, is_dead: IsDead) -> str:
     if is_dead(labels):
-        return f"the command that made it (process {labels.get('client-pid', '?')}) has ended"
+        return f"the command that created it (process {labels.get('client-pid', '?')}) has exited"
     return "expired more than a day ago" if late_s > STRANGER_S and not _lives(labels, is_dead) else ""
 
 
 def _lives(labels: Mapping[str, str], is_dead: IsDead) -> bool:
-    """Return whether the client that made a resource is known to be alive: a process of this computer."""
+    """Return whether the client that created a resource is known to be alive: a process of this computer."""
     return not is_dead(labels) and names.client_fate(labels) is Fate.ALIVE
 
 
 def _late_s(labels: Mapping[str, str], now: float) -> float:
-    """Return for how many seconds a resource has been expired: 0 when it has not, or has no limit."""
+    """Return how long ago a resource expired, in seconds; 0 if it has not expired or never does."""
     expires = names.number(labels, "expires")
     return max(0.0, now - expires) if expires else 0.0
 
@@ -229,8 +229,8 @@ def _is_kept_work(resource: Resource) -> bool:
     return resource.labels.get("role") == "machine"
 
 
-def _remove(cloud: Cloud, ledger: Ledger, waste: Waste) -> None:
-    if waste.stop_only:
-        stop_machine(cloud, waste.resource.name)
+def _remove(cloud: Cloud, ledger: Ledger, garbage: Garbage) -> None:
+    if garbage.stop_only:
+        stop_machine(cloud, garbage.resource.name)
     else:
-        remove(cloud, ledger, waste.resource.kind, waste.resource.name)
+        remove(cloud, ledger, garbage.resource.kind, garbage.resource.name)

@@ -1,4 +1,4 @@
-"""Launch: image in, running machine out. The story is `_launch`; everything else here is one of its sentences."""
+"""Launch a machine from an image. `_launch` is the sequence of steps; the other functions are those steps."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from launcher.restore import restore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchOptions:
-    """What to launch. None stands for the image's own figure, a fresh name, a generated password, the cloud's backstop.
+    """What to launch. None means: the size in the image's labels, a generated name or password, the cloud's default deadline.
 
-    `image` is an exact name, a candidate's too; `script` is run besides (already filled for its boot, with `nonce`).
-    A `cold` launch boots, although the image may carry the memory of a machine that has.
+    `image` is an exact name, also of a candidate; `script` is run as well (already rendered for its boot, with `nonce`).
+    A `cold` launch boots even if the image has saved memory.
     """
 
     recipe: str = "jupyter"
@@ -52,9 +52,9 @@ class LaunchOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launched:
-    """A machine that answers. `url` and `password` are None without a notebook; `nonce` is that of its markers.
+    """A machine that responds. `url` and `password` are None without a notebook; `nonce` is the one of its markers.
 
-    `certificate` is the SHA-256 fingerprint of the one behind an https URL; `accelerator` is kvm or tcg on this computer, else "".
+    `certificate` is the SHA-256 fingerprint for an https URL; `accelerator` is kvm or tcg on this computer, else "".
     """
 
     name: str
@@ -68,7 +68,7 @@ class Launched:
     accelerator: str = ""
 
     def to_json(self) -> dict[str, object]:
-        """Return what programs are shown."""
+        """Return the fields for `--json`."""
         shown = ("name", "url", "password", "image", "cloud", "seconds")
         return {key: getattr(self, key) for key in shown} | {
             key: value for key in ("certificate", "accelerator") if (value := getattr(self, key))
@@ -78,11 +78,11 @@ class Launched:
 def launch(
     cloud: Cloud, ledger: Ledger, options: LaunchOptions, *, undo: Undo | None = None, tell: Tell = lambda _line: None
 ) -> Launched:
-    """Start a machine from an image and return once it answers.
+    """Start a machine from an image and return once it responds.
 
-    With an `undo` of the caller the machine's removal stays registered there; without, the machine stays.
-    Raises UsageError, NotFoundError, ConflictError before anything is made; afterwards whatever keeps the machine
-    from coming up (KernelPanicError, CloudError, TimedOutError), and then nothing is left.
+    If the caller passes an `undo`, the machine's removal stays registered there; otherwise the machine is kept.
+    Raises UsageError, NotFoundError or ConflictError before anything is created; KernelPanicError, CloudError or
+    TimedOutError if the machine does not start, and then everything is removed.
     """
     if undo is not None:
         return _launch(cloud, ledger, options, undo, tell)
@@ -109,7 +109,7 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
         for line in (*cloud.notices(), *cloud.logout_notices()):
             tell(line)
     if "role" not in options.labels and spec.facts["EXPIRES"] != "0" and not isinstance(cloud, EndsMachines):
-        tell(f"machine {name}: {cloud.name} does not enforce its lifetime; only the timer in the machine stops it")
+        tell(f"machine {name!r}: {cloud.name} does not enforce its lifetime; only the timer inside the machine stops it")
     restored = None if options.cold else restore(cloud, ledger, undo, spec, image, tell)
     url = restored.url if restored else wait.await_answer(cloud, boot_machine(cloud, ledger, undo, spec, tell), spec.labels)
     if "role" not in options.labels:
@@ -128,7 +128,7 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
 
 
 def _forget(cloud: Cloud, name: str) -> None:
-    """Leave nothing of what SSH knew of a machine."""
+    """Remove the tunnel, pinned keys and ssh config of a machine."""
     tunnel.forget(cloud, name)
     identity.sync(home(), cloud)
 
@@ -154,7 +154,7 @@ def _spec(cloud: Cloud, options: LaunchOptions, image: ImageView, *, name: str, 
 
 def _password(options: LaunchOptions, *, has_notebook: bool) -> str | None:
     if not has_notebook and options.password is not None:
-        raise UsageError("a password is for a notebook, and this image has none", next_step="Leave --password-file out.")
+        raise UsageError("--password-file: the image has no notebook", next_step="Leave --password-file out.")
     if not has_notebook:
         return None
     return generate() if options.password is None else options.password
@@ -162,15 +162,15 @@ def _password(options: LaunchOptions, *, has_notebook: bool) -> str | None:
 
 def _check_https(options: LaunchOptions, *, has_notebook: bool) -> None:
     if options.wishes.https_port and not has_notebook:
-        raise UsageError("--https is for a notebook, and this image has none", next_step="Leave --https out.")
+        raise UsageError("--https: the image has no notebook", next_step="Leave --https out.")
     if options.wishes.https_port in (SSH_PORT, NOTEBOOK_PORT):
         raise UsageError(
-            f"--port {options.wishes.https_port}: is in use inside the machine", next_step="Give another, such as 8443."
+            f"--port {options.wishes.https_port}: already used inside the machine", next_step="Choose another one, such as 8443."
         )
 
 
 def _free_name(cloud: Cloud, options: LaunchOptions, recipe: str) -> str:
-    """Return the name that was asked for, checked, or a fresh one; none that a machine has. That of a test is unique by itself."""
+    """Return the requested name or a generated one, which no machine has. The name of a test machine is unique, so not checked."""
     name = names.new_machine_name(recipe) if options.name is None else options.name
     if "role" in options.labels:
         return name
@@ -179,12 +179,13 @@ def _free_name(cloud: Cloud, options: LaunchOptions, recipe: str) -> str:
         found = cloud.find(Kind.MACHINE, name)
     except UnreachableError as error:
         if options.name is not None:
-            error.next_step = "Leave --name out: a name is made up then that no machine has. Or try again in a few minutes."
+            error.next_step = "Leave --name out to get a unique name, or try again in a few minutes."
             raise
         found = None
     if found is not None:
         raise ConflictError(
-            f"machine {name}: there is one of this name", next_step=f"Choose another --name, or remove it: ./inv delete {name}"
+            f"machine {name!r} already exists on {cloud.name}",
+            next_step=f"Choose another --name, or delete it: ./inv delete {name}",
         )
     return name
 
@@ -193,13 +194,13 @@ def _disk_gb(options: LaunchOptions, image: ImageView) -> int:
     least = image.disk_gb
     if options.disk_gb is not None and options.disk_gb < least:
         raise UsageError(
-            f"--disk-gb {options.disk_gb}: less than the disk of the image {image.name}", next_step=f"Give {least} or more."
+            f"--disk-gb {options.disk_gb}: smaller than the disk of image {image.name!r}", next_step=f"Give {least} or more."
         )
     return options.disk_gb or least
 
 
 def _labels(options: LaunchOptions, image: ImageView, name: str, expires: int) -> dict[str, str]:
-    """Return the labels of a machine; until it answers its role lets gc remove it, should we die on the way."""
+    """Return the labels of a machine; until it responds, its role lets gc remove it if this process dies."""
     return {
         **names.client_labels(),
         "role": "machine-in-progress",
@@ -215,7 +216,7 @@ def _labels(options: LaunchOptions, image: ImageView, name: str, expires: int) -
 
 
 def _facts(name: str, nonce: str, password: str | None, expires: int) -> dict[str, str]:
-    """Return what the machine is told of itself; see templates/machine/ for what it makes of it."""
+    """Return the identity that the machine receives; templates/machine/ applies it."""
     return {
         "MACHINE": name,
         "NONCE": nonce,
@@ -226,5 +227,5 @@ def _facts(name: str, nonce: str, password: str | None, expires: int) -> dict[st
 
 
 def _facts_of_tls(name: str, wishes: Wishes) -> dict[str, str]:
-    """Return what a machine is told whose notebook is open with TLS: the name in its certificate is its own, since it is pinned."""
+    """Return the facts of a machine with --https. Its certificate is pinned, so any name in it will do: the machine's own."""
     return {"HTTPS_PORT": str(wishes.https_port), "HTTPS_ADDRESS": name} if wishes.https_port else {}

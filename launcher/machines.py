@@ -1,4 +1,4 @@
-"""The machines of a cloud, as their owner sees them: what there is, where it answers, delete."""
+"""Find, list and delete the machines of a cloud."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from clouds.near import did_you_mean
 from launcher.access import identity, tunnel, wait
 
 GRACE_S = 300
-"""How long after a machine should have ended itself the cloud does it; multiplied by the cloud's slowness."""
+"""How long after a machine's own auto-stop the cloud stops it, in seconds; multiplied by the cloud's slowness."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineView:
-    """A machine. `left_s` is the rest of its lifetime, None when it has no limit or is off.
+    """A machine. `left_s` is its remaining lifetime, None if it has no limit or is stopped.
 
-    `url` is where its notebook answers on this computer now; None when it is off, has none, or needs a tunnel that is not open.
+    `url` is its notebook's on this computer; None if the machine is stopped, has none, or needs a tunnel that is not open.
     """
 
     name: str
@@ -38,7 +38,7 @@ class MachineView:
 
     @property
     def has_notebook(self) -> bool:
-        """Whether a notebook is on it."""
+        """Whether it has a notebook."""
         return self.labels.get("notebook") == "1"
 
     @property
@@ -47,59 +47,59 @@ class MachineView:
         return names.number(self.labels, "expires")
 
     def to_json(self) -> dict[str, object]:
-        """Return what programs are shown."""
+        """Return the fields for `--json`."""
         return {"name": self.name, "state": self.state, "cloud": self.cloud, "url": self.url, "labels": dict(self.labels)}
 
 
 def machines(cloud: Cloud) -> list[MachineView]:
-    """Return every machine, oldest first; also those that bake and test (their label `role` says so): they too are paid for.
+    """Return all machines, oldest first, including builders and test machines (label `role`), which are billed as well.
 
-    UnreachableError: a part of the cloud did not answer; `found` is the list of what the rest holds.
+    UnreachableError: a part of the cloud did not respond; `found` is the list for the rest.
     """
     found, missing = partly(lambda: _machines(cloud))
     return whole(f"machines of {cloud.name}", [_view(cloud, machine) for machine in found], missing)
 
 
 def find_machine(cloud: Cloud, name: str) -> MachineView:
-    """Return a machine. NotFoundError, with the names that come near: there is none. ConflictError: Bakehouse did not make it.
+    """Return a machine. NotFoundError suggests similar names. ConflictError: Bakehouse did not create it.
 
-    UnreachableError: a part of the cloud that did not answer may have it.
+    UnreachableError: it may be in a part of the cloud that did not respond.
     """
     found = cloud.find(Kind.MACHINE, name)
     if found is None:
         others, _ = partly(lambda: _machines(cloud))
         next_step = did_you_mean(name, [machine.name for machine in others], otherwise="See: ./inv machines")
-        raise NotFoundError(f"machine {name}: there is none on {cloud.name}", next_step=next_step)
+        raise NotFoundError(f"machine {name!r} not found on {cloud.name}", next_step=next_step)
     if found.labels.get("project") != names.PROJECT:
         raise ConflictError(
-            f"machine {name} on {cloud.name} was not made by Bakehouse",
-            next_step="Use the cloud's own tools for it. To list the machines of Bakehouse: ./inv machines",
+            f"machine {name!r} on {cloud.name} was not created by Bakehouse",
+            next_step="Use the cloud's own tools for it. To list Bakehouse's machines: ./inv machines",
         )
     return _view(cloud, found)
 
 
 def running_machine(cloud: Cloud, name: str) -> MachineView:
-    """Return a machine that is on. CloudError: it is not, and how to start it."""
+    """Return a running machine. CloudError: it is not running; the next step starts it."""
     view = find_machine(cloud, name)
     if view.state == State.BROKEN:
-        raise CloudError(f"machine {name} on {cloud.name} is broken", next_step=f"Delete it: ./inv delete {name}")
+        raise CloudError(f"machine {name!r} on {cloud.name} is broken", next_step=f"Delete it: ./inv delete {name}")
     if view.state not in (State.STARTING, State.RUNNING):
-        raise CloudError(f"machine {name}: it is {view.state}", next_step=f"Start it first: ./inv start {name}")
+        raise CloudError(f"machine {name!r} is {view.state}", next_step=f"Start it first: ./inv start {name}")
     return view
 
 
 def notebook_machine(cloud: Cloud, name: str) -> MachineView:
-    """Return a machine that is on and has a notebook. CloudError: it is not, or has not."""
+    """Return a running machine with a notebook. CloudError: it is not running, or has no notebook."""
     view = running_machine(cloud, name)
     if not view.has_notebook:
-        raise CloudError(f"machine {name}: it has no notebook", next_step=f"Work in a shell: ./inv ssh {name}")
+        raise CloudError(f"machine {name!r} has no notebook", next_step=f"Use a shell: ./inv ssh {name}")
     return view
 
 
 def notebook_url(cloud: Cloud, name: str, tell: Tell = lambda _line: None) -> str:
-    """Return the URL of the notebook of a machine that is on, through a new tunnel where none lives. CloudError: no way in.
+    """Return the URL of a running machine's notebook; open a tunnel if it needs one. CloudError: it cannot be reached.
 
-    Its firewall admits this computer then. Behind a tunnel that lives it has done so.
+    This computer is allowed through the machine's firewall. An open tunnel shows that it already is.
     """
     view = notebook_machine(cloud, name)
     if view.url is None or wait.https_port(view.labels):
@@ -108,7 +108,7 @@ def notebook_url(cloud: Cloud, name: str, tell: Tell = lambda _line: None) -> st
 
 
 def delete(cloud: Cloud, ledger: Ledger, name: str) -> None:
-    """Delete a machine at once, on or off, with its disk and what SSH knows of it. NotFoundError: there is none."""
+    """Delete a machine at once, even if it is running, with its disk and its SSH keys. NotFoundError: no such machine."""
     find_machine(cloud, name)
     remove(cloud, ledger, Kind.MACHINE, name)
     tunnel.forget(cloud, name)
@@ -116,14 +116,14 @@ def delete(cloud: Cloud, ledger: Ledger, name: str) -> None:
 
 
 def expiry(lifetime_h: float) -> int:
-    """Return when a lifetime that begins now ends, in seconds since the epoch; 0 for no limit. UsageError: not a lifetime."""
+    """Return when a lifetime that starts now ends, in seconds since the epoch; 0 for no limit. UsageError: not a lifetime."""
     if not math.isfinite(lifetime_h) or lifetime_h < 0:
-        raise UsageError(f"lifetime {lifetime_h:g} h: not a time", next_step="Give hours, such as 24 or 0.5; 0 means no limit.")
+        raise UsageError(f"invalid lifetime: {lifetime_h:g} h", next_step="Give hours, such as 24 or 0.5; 0 means no limit.")
     return int(time.time() + lifetime_h * 3600) if lifetime_h else 0
 
 
 def backstop_s(cloud: Cloud, lifetime_h: float) -> int:
-    """Return after how many seconds the cloud itself ends a machine that has not ended itself; 0 for never."""
+    """Return after how many seconds the cloud stops a machine that has not stopped itself; 0 for never."""
     return int(lifetime_h * 3600 + GRACE_S * cloud.slowness) if lifetime_h else 0
 
 
@@ -146,7 +146,7 @@ def _view(cloud: Cloud, machine: Resource) -> MachineView:
 
 
 def _url_or_none(cloud: Cloud, machine: Resource) -> str | None:
-    """Return the URL; None without a tunnel, and for a machine that has just gone: it must not spoil the list of the others."""
+    """Return the URL; None without a tunnel, and if the machine was just deleted: the list of the others must not fail."""
     try:
         return wait.url(cloud, machine.name, machine.labels)
     except CloudError:

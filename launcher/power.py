@@ -1,4 +1,4 @@
-"""Switch a machine off and on again: stop, suspend, start."""
+"""Stop, suspend and start a machine."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from launcher.boot import Boot, bring_up
 from launcher.machines import GRACE_S, MachineView, backstop_s, expiry, find_machine, running_machine
 
 LIFETIME_H = 24.0
-"""The lifetime of a machine that is started, unless another is given."""
+"""The default lifetime of a machine that is started, in hours."""
 SHORTEST_S = 60
 """The shortest lifetime of a machine that resumes, in seconds."""
 SUSPEND_S = 600
-"""How long a cloud may take to write a machine's memory away, or to read it again; multiplied by its slowness."""
+"""How long a cloud may take to save or restore a machine's memory, in seconds; multiplied by its slowness."""
 
 _TIMER = "bakehouse-expiry"
-"""The timer in the guest that ends it; templates/machine/identity.py.j2 starts it at each boot."""
+"""The auto-stop timer in the guest; templates/machine/identity.py.j2 starts it at each boot."""
 
 
 def stop(cloud: Cloud, name: str) -> bool:
-    """Shut a machine down in order; its disk stays. Return whether it was suspended: then its saved memory is discarded.
+    """Shut a machine down cleanly; its disk is kept. Return whether it was suspended: then its saved memory is discarded.
 
-    Raises TimedOutError where it does not obey, with what to do then.
+    TimedOutError: it does not shut down in time.
     """
     was_suspended = find_machine(cloud, name).state == State.SUSPENDED
     try:
         stop_machine(cloud, name)
     except TimedOutError as error:
         error.next_step = (
-            f"It may still be busy ending its work: look with ./inv log {name}, and stop it again. "
-            f"If its suspension was cut short, let it continue: ./inv start {name}. "
-            f"If it hangs, delete it at once, its disk included: ./inv delete {name}"
+            f"It may still be shutting down: look at its console with ./inv log {name}, and stop it again. "
+            f"If its suspension was interrupted, let it continue: ./inv start {name}. "
+            f"If it hangs, delete it with its disk: ./inv delete {name}"
         )
         raise
     tunnel.close(cloud, name)
@@ -48,18 +48,18 @@ def stop(cloud: Cloud, name: str) -> bool:
 
 
 def suspend(cloud: Cloud, name: str) -> None:
-    """Freeze a machine with its memory; one that is frozen already is a success. UsageError: the cloud cannot."""
+    """Suspend a machine: save its memory. A suspended one is a success. UsageError: the cloud does not support it."""
     if not isinstance(cloud, Suspends):
         raise UsageError(
-            f"--suspend: the cloud {cloud.name} cannot keep the memory of a machine that is off",
-            next_step=f"Shut it down, its disk stays: ./inv stop {name}",
+            f"--suspend: not supported by cloud {cloud.name!r}",
+            next_step=f"Stop it without its memory; its disk is kept: ./inv stop {name}",
         )
     if find_machine(cloud, name).state == State.SUSPENDED:
         return
     view = running_machine(cloud, name)
     with Undo() as undo:
-        undo.add(f"machine {name} without its end", lambda: _end_at(cloud, name, view.expires), by_hand=f"./inv stop {name}")
-        _end_at(cloud, name, 0)
+        undo.add(f"machine {name!r} without auto-stop", lambda: _stop_at(cloud, name, view.expires), by_hand=f"./inv stop {name}")
+        _stop_at(cloud, name, 0)
         settle(cloud, cloud.suspend(name), timeout_s=SUSPEND_S)
         undo.release()
     tunnel.close(cloud, name)
@@ -68,11 +68,11 @@ def suspend(cloud: Cloud, name: str) -> None:
 def start(
     cloud: Cloud, name: str, *, lifetime_h: float | None = None, source: str = "", tell: Tell = lambda _line: None
 ) -> MachineView:
-    """Start a machine that was stopped or suspended, with a new lifetime and its old password; returns when it answers again.
+    """Start a stopped or suspended machine with a new lifetime and its old password; return when it responds again.
 
-    Without a `lifetime_h` it is LIFETIME_H. A machine that is on already stays as it is, its lifetime included; one that its cloud
-    has paused goes on. Its firewall admits `source` (CIDR), else this computer, from now on. UsageError: a lifetime was given for a
-    machine that is on. Raises what keeps it from coming up; it is not deleted then.
+    `lifetime_h` is LIFETIME_H by default. A running machine is not changed, nor is its lifetime; one that its cloud has paused
+    resumes. From now on its firewall allows `source` (CIDR), by default this computer. UsageError: a lifetime was given for a
+    running machine. If the machine does not start, the error is raised, and the machine is kept.
     """
     given, lifetime_h = lifetime_h, LIFETIME_H if lifetime_h is None else lifetime_h
     nonce, expires = names.new_nonce(), expiry(lifetime_h)
@@ -91,7 +91,7 @@ def start(
     wait.admit(cloud, name, tell, source)
     for line in cloud.logout_notices() if isinstance(cloud, RunsHere) else []:
         tell(line)
-    cloud.label(Kind.MACHINE, name, {"expires": str(expires)})  # before it is on: gc must not meet an expired one running
+    cloud.label(Kind.MACHINE, name, {"expires": str(expires)})  # before it runs: gc would stop an expired one
     if view.state == State.SUSPENDED:
         _resume(cloud, view, expires, backstop_s(cloud, lifetime_h))
         return find_machine(cloud, name)
@@ -108,21 +108,21 @@ def start(
 
 
 def _keeps_its_lifetime(name: str, lifetime_h: float) -> UsageError:
-    """Return the refusal of a new lifetime for a machine that is on.
+    """Return the error for a new lifetime of a running machine.
 
-    The cloud enforces it, too, and may take a new one only of a machine that is off (instances.setScheduling of Compute Engine:
-    "You can only call this method on a stopped instance", discovery document of compute v1).
+    The cloud enforces the lifetime as well, and may accept a new one only for a stopped machine (instances.setScheduling of Compute
+    Engine: "You can only call this method on a stopped instance", discovery document of compute v1).
     """
     return UsageError(
-        f"--lifetime-h: machine {name} is on already; its lifetime can be set only when it starts",
+        f"--lifetime-h: machine {name!r} is already running; its lifetime can be set only when it starts",
         next_step=f"Stop it and start it again: ./inv stop {name}, ./inv start {name} --lifetime-h {lifetime_h:g}",
     )
 
 
 def _resumed_lifetime_h(cloud: Cloud, name: str, given: float | None, lifetime_h: float) -> float:
-    """Return the lifetime of a suspended machine that resumes: what is wished, as far as its cloud allows.
+    """Return the lifetime of a suspended machine that resumes: the requested one, or the longest that its cloud allows.
 
-    UsageError: the cloud ends it before the lifetime that was asked for would be over.
+    UsageError: the cloud stops it before the end of the lifetime that the user has given.
     """
     limit_s = cloud.resumed_for_s(name) if isinstance(cloud, Suspends) else None
     if limit_s is None or 0 < backstop_s(cloud, lifetime_h) <= limit_s:
@@ -132,26 +132,26 @@ def _resumed_lifetime_h(cloud: Cloud, name: str, given: float | None, lifetime_h
         return longest_h
     longest = f"{math.floor(longest_h * 100) / 100:g}"
     raise UsageError(
-        f"--lifetime-h: {cloud.name} stops the suspended machine {name} {longest} h after it resumes, as it was started last",
-        next_step=f"Resume it for that long: ./inv start {name}\n"
-        f"Or give its memory up for another lifetime: ./inv stop {name}, ./inv start {name} --lifetime-h {given:g}",
+        f"--lifetime-h: {cloud.name} stops the suspended machine {name!r} {longest} h after it resumes, as set at its last start",
+        next_step=f"Resume it for that time: ./inv start {name}\n"
+        f"Or discard its memory to set another lifetime: ./inv stop {name}, ./inv start {name} --lifetime-h {given:g}",
     )
 
 
 def _resume(cloud: Cloud, view: MachineView, expires: int, deadline_s: int) -> None:
-    """Let a suspended machine go on. It keeps its boot, so it tells no host key: that is known, or SSH would refuse it."""
+    """Resume a suspended machine. It continues its boot and reports no host key, so its key must be pinned already."""
     name = view.name
     identity.check_known(home(), account_key(cloud), name)
     seen = console_end(cloud, name)
     settle(cloud, cloud.start(name, deadline_s=deadline_s, facts={"EXPIRES": str(expires)}), timeout_s=SUSPEND_S)
     wait.await_service(cloud, Boot(cloud, name, names.new_nonce(), at=seen), view.labels)
-    _end_at(cloud, name, expires)
+    _stop_at(cloud, name, expires)
 
 
-def _end_at(cloud: Cloud, name: str, expires: int) -> None:
-    """Let the guest end itself at another time (seconds since the epoch; 0: never): one that was frozen would be late at once.
+def _stop_at(cloud: Cloud, name: str, expires: int) -> None:
+    """Set the guest's auto-stop timer (seconds since the epoch; 0: never): after a suspension the old one would fire at once.
 
-    The lock is for two commands that do so at once: the timer of one would be in the other one's way.
+    The lock in the guest serializes two commands that do this: one could not create its timer while the other's exists.
     """
     commands = [f"systemctl stop {_TIMER}.timer 2>/dev/null || true"]
     if expires:
@@ -161,5 +161,6 @@ def _end_at(cloud: Cloud, name: str, expires: int) -> None:
     if done.returncode:
         said = done.stderr.strip() or f"exit status {done.returncode}"
         raise CloudError(
-            f"machine {name}: its end was not set: {said}", next_step=f"Look at it: ./inv ssh {name}, ./inv log {name}"
+            f"machine {name!r}: could not set the auto-stop timer: {said}",
+            next_step=f"Look at the machine: ./inv ssh {name}, ./inv log {name}",
         )

@@ -1,4 +1,4 @@
-"""A launch that boots nothing: a machine that goes on from the memory of its image."""
+"""Launch a machine without booting it: restore it from its image's saved memory."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ from launcher.boot import Boot
 from launcher.images import ImageView
 
 RESTORE_S = 20
-"""How long a machine may take to come to itself, and then to answer: where it takes that long, a boot is the shorter way."""
+"""How long a machine may take to be restored, and then to respond, in seconds: beyond that a boot is faster."""
 SLOWNESS_MAX = 2.0
-"""How much of a cloud's slowness counts here: what is read from a file comes as fast on a slow processor."""
+"""The largest slowness that counts here: reading from a file is as fast on a slow processor."""
 
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """A machine that has gone on and answers; `url` is that of its notebook, None without one."""
+    """A restored machine that responds; `url` is its notebook's, None without one."""
 
     url: str | None
 
 
 def restore(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, image: ImageView, tell: Tell) -> Restored | None:
-    """Make a machine that goes on from the memory of its image, if it can; None: it is still to be made, and `tell` has heard why.
+    """Create a machine from its image's saved memory. None: not possible; it must be booted, and `tell` has received the reason.
 
-    Its removal is registered with `undo`. What says nothing about the memory is raised: a name that is taken, a disk that is full.
+    Its removal is registered with `undo`. Errors unrelated to the memory are raised: the name is taken, the disk is full.
     """
     if not isinstance(cloud, KeepsMemory):
         return None
     if why := cloud.unfit(spec):
         if cloud.memory_bytes(spec.source):
-            advice = f"; to save it anew: ./inv bake --recipe {image.recipe}" if cloud.unfit(_in_shape_of(image, spec)) else ""
-            tell(f"machine {spec.name}: booting from its disk: {why}{advice}")
+            advice = f"; to save it again: ./inv bake --recipe {image.recipe}" if cloud.unfit(_in_shape_of(image, spec)) else ""
+            tell(f"machine {spec.name!r}: booting from disk: {why}{advice}")
         return None
     own = replace(spec, token=names.new_nonce(), facts={**spec.facts, **own_facts(spec.name)})
-    limit_s = RESTORE_S * min(1.0, SLOWNESS_MAX / cloud.slowness)  # whoever waits multiplies it by the slowness
+    limit_s = RESTORE_S * min(1.0, SLOWNESS_MAX / cloud.slowness)  # callers multiply it by the slowness
     boot = Boot(cloud, spec.name, spec.facts["NONCE"], answer_s=limit_s)
     try:
         ticket = cloud.restore(announce(cloud, ledger, undo, own))
-        identity.pin(home(), account_key(cloud), spec.name, own.facts["HOST_KEY_PUB"])  # while it comes to itself
+        identity.pin(home(), account_key(cloud), spec.name, own.facts["HOST_KEY_PUB"])  # while it is being restored
         settle(cloud, ticket, timeout_s=limit_s)
         return Restored(wait.await_service(cloud, boot, spec.labels))
     except BakehouseError as error:
         if not (boot.ended or isinstance(error, RestoreError | TimedOutError)):
             raise
-        tell(f"{_first_line(error)}; booting it from its disk")
+        tell(f"{_first_line(error)}; booting it from disk")
     remove_machine(cloud, ledger, own)
     return None
 
@@ -65,13 +65,13 @@ def _in_shape_of(image: ImageView, spec: BootSpec) -> BootSpec:
 
 
 def own_facts(machine: str) -> dict[str, str]:
-    """Return what a machine has to be told that boots nothing, and so makes no keys of its own; none is ever used twice."""
+    """Return the facts for a machine that does not boot, and so generates no keys of its own; they are new for each machine."""
     private, public = identity.make_host_key(home(), machine)
     return {"HOST_KEY": base64.b64encode(private.encode()).decode(), "HOST_KEY_PUB": public, "MAC": _new_mac()}
 
 
 def _new_mac() -> str:
-    """Return an address of QEMU's range that is administered locally (its second bit) and belongs to one machine (its first)."""
+    """Return a random MAC address in QEMU's range: locally administered (second bit) and unicast (first bit)."""
     return "52:54:00:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(3))
 
 

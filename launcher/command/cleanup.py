@@ -15,7 +15,7 @@ from launcher.cached_layers import GB, prune, size_bytes
 from launcher.command import hints
 from launcher.command.multi_cloud import ALL, visit
 from launcher.command.terminal import Terminal
-from launcher.gc import Waste, collect, find, forget_absent, forget_bakes, prune_logs, sweep_scratch
+from launcher.gc import Garbage, collect, find, forget_absent, forget_bakes, prune_logs, sweep_scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class _Found:
     """The garbage and the cached layers of one cloud, and its zones that could not be reached."""
 
     cloud: str
-    wastes: list[Waste]
+    garbage: list[Garbage]
     layers: list[Layer]
     missing: tuple[str, ...]
 
     def lines(self, keep_gb: float | None) -> list[str]:
         """Return the lines to print before the user is asked."""
-        lines = [str(waste) for waste in self.wastes]
+        lines = [str(one) for one in self.garbage]
         if self.shrinks(keep_gb):
             rest = f" down to {keep_gb:g} GB" if keep_gb else ""
             return [*lines, f"delete {_shown(self.layers)}{rest}, except those in use"]
@@ -45,12 +45,12 @@ class _Done:
     """The result for one cloud: garbage that was kept because it has changed since it was listed, and the deleted layers."""
 
     cloud: str
-    changed: list[Waste]
+    changed: list[Garbage]
     layers: list[Layer]
 
     def lines(self) -> list[str]:
         """Return the lines to print about what was kept."""
-        return [f"{waste.resource.kind} {waste.resource.name!r} has changed since it was listed; kept" for waste in self.changed]
+        return [f"{one.resource.kind} {one.resource.name!r} has changed since it was listed; kept" for one in self.changed]
 
 
 def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: float | None, yes: bool) -> int:
@@ -60,11 +60,11 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
     for one in found:
         for line in one.lines(keep_gb):
             terminal.tell(f"{one.cloud}: {hints.write(line, one.cloud)}" if name == ALL else line)
-    count = sum(len(one.wastes) for one in found)
+    count = sum(len(one.garbage) for one in found)
     if count or any(one.shrinks(keep_gb) for one in found):
         terminal.confirm("Continue?", yes=yes)
-    wastes = {one.cloud: one.wastes for one in found}
-    done, removed = visit(name, lambda cloud: _remove(cloud, ledger, wastes.get(cloud.name, []), keep_gb), terminal.tell)
+    garbage = {one.cloud: one.garbage for one in found}
+    done, removed = visit(name, lambda cloud: _remove(cloud, ledger, garbage.get(cloud.name, []), keep_gb), terminal.tell)
     logs = prune_logs(home(), now=now)
     sweep_scratch(home())
     for end in done:
@@ -86,8 +86,8 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
 
 
 def _find(cloud: Cloud, ledger: Ledger, now: float) -> _Found:
-    wastes, missing = partly(lambda: find(cloud, ledger, now=now))
-    return _Found(cloud.name, list(wastes), _layers(cloud), missing)
+    garbage, missing = partly(lambda: find(cloud, ledger, now=now))
+    return _Found(cloud.name, list(garbage), _layers(cloud), missing)
 
 
 def _layers(cloud: Cloud) -> list[Layer]:
@@ -102,10 +102,10 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _remove(cloud: Cloud, ledger: Ledger, wastes: list[Waste], keep_gb: float | None) -> _Done:
+def _remove(cloud: Cloud, ledger: Ledger, garbage: list[Garbage], keep_gb: float | None) -> _Done:
     """Remove garbage and layers from a cloud, and this computer's records of resources that are gone."""
-    changed = collect(cloud, ledger, wastes)
-    if wastes:
+    changed = collect(cloud, ledger, garbage)
+    if garbage:
         identity.sync(home(), cloud)
     tunnel.sweep(cloud)
     if isinstance(cloud, PreparesHere):

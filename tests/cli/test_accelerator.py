@@ -51,4 +51,4 @@ def test_cloud_without_accelerators_refuses_it(verb: str) -> None:
     typed = {"name": "one"} if verb == "start" else {}
     code, _, stderr = run(verb, cloud="gcp", accelerator="tcg", **typed)
     assert code == 2
-    assert stderr.startswith("error: --accelerator: not supported by cloud 'gcp' (leave it out")
+    assert stderr.startswith("error: --accelerator: not supported by cloud 'gcp'")

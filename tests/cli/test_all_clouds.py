@@ -78,7 +78,7 @@ def test_gc_of_all_clouds_asks_once_and_goes_on_past_one_that_fails(two_clouds: 
     two_clouds[0].fault("delete", error=DeniedError("not allowed"))
     code, _, stderr = run("gc", cloud="all", yes=True)
     assert code == 1
-    assert "faraway: delete image minimal-1.4.0-7" in stderr
+    assert "faraway: delete image 'minimal-1.4.0-7'" in stderr
     assert "fake: could not remove" in stderr
     assert (len(two_clouds[0].world.images), len(two_clouds[1].world.images)) == (1, 0)
 
@@ -104,7 +104,7 @@ def test_what_another_cloud_meets_on_the_way_is_nobodys_business(two_clouds: Two
     two_clouds[1].fault("owned", error=error)
     code, _, stderr = run("launch")
     assert code == 1
-    assert "no image on fake" in stderr
+    assert "no stable image on fake" in stderr
     assert "faraway" not in stderr
 
 

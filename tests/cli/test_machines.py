@@ -113,7 +113,7 @@ def test_delete_with_yes_deletes(cloud: FakeCloud, world: World) -> None:
 def test_delete_of_what_is_not_there_fails_without_asking(cloud: FakeCloud) -> None:
     code, _, stderr = run("delete", name="nobody")
     assert code == 1
-    assert "there is none" in stderr
+    assert "machine 'nobody' not found on fake" in stderr
 
 
 def test_delete_image_with_yes_deletes(cloud: FakeCloud, world: World) -> None:

@@ -130,5 +130,5 @@ def test_only_image_of_a_recipe_that_is_damaged_is_named_with_what_to_do(world: 
     world.images[damaged].labels["cpus"] = "many"
     code, _, stderr = run(FakeCloud(world), "launch", recipe="minimal", version="1.4.0-8")
     assert code == 1
-    assert stderr.splitlines()[0] == f"error: image {damaged}: its label cpus is missing or damaged"
+    assert stderr.splitlines()[0] == f"error: image {damaged!r}: its label 'cpus' is missing or damaged"
     assert "./inv bake --recipe minimal --force" in stderr

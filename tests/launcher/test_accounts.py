@@ -218,9 +218,9 @@ def test_note_of_an_older_release_is_kept_until_a_project_is_found_to_have_the_t
     ours.world.machines["one"].labels.clear()
     ledger.ask("fake", Kind.MACHINE, "one", names.client_labels() | ENDED | {"role": "builder"})
     gc.forget_absent(theirs, ledger, now=time.time())
-    wastes = gc.find(ours, ledger, now=0)
+    garbage = gc.find(ours, ledger, now=0)
     assert [entry.name for entry in ledger.entries("fake")] == ["one"]
-    assert gc.collect(ours, ledger, wastes) == []
+    assert gc.collect(ours, ledger, garbage) == []
     assert (ours.world.inventory(), ledger.entries("fake"), ledger.entries("fake.ours")) == ([], [], [])
 
 

@@ -77,7 +77,7 @@ def test_machine_that_goes_off_is_told_at_once_with_what_it_printed_last(quiet: 
     dies(quiet)
     boot = Boot(quiet, "one", NONCE)
     boot.await_identity()
-    with pytest.raises(CloudError, match="went off") as raised:
+    with pytest.raises(CloudError, match="powered off while it was starting") as raised:
         boot.check()
     assert "reboot: Power down" in raised.value.__notes__[0]
 
@@ -85,14 +85,14 @@ def test_machine_that_goes_off_is_told_at_once_with_what_it_printed_last(quiet: 
 def test_silent_machine_is_waited_for_no_longer_than_the_deadline(quiet: FakeCloud) -> None:
     quiet.slowness = 0.001
     printed(quiet, "[    3.0] waiting for\x1b[31m a disk\r\n")
-    with pytest.raises(TimedOutError, match=r"its identity: not within 0 s; last seen: .* waiting for a disk"):
+    with pytest.raises(TimedOutError, match=r"its SSH host key: not within 0 s; last seen: .* waiting for a disk"):
         Boot(quiet, "one", NONCE).await_identity()
 
 
 def test_machine_that_dies_while_its_service_comes_up_is_told_at_once(quiet: FakeCloud) -> None:
     boot = Boot(quiet, "one", NONCE)
     dies(quiet)
-    with pytest.raises(CloudError, match="went off"):
+    with pytest.raises(CloudError, match="powered off while it was starting"):
         boot.await_answer(lambda: False, what="an answer")
 
 
@@ -112,7 +112,7 @@ def test_machine_that_dies_before_its_first_marker_is_started_once_more(quiet: F
     dies(quiet)
     boot = bring_up(lambda: Boot(quiet, "one", NONCE), again, told.append)
     assert boot.host_key
-    assert told == ["machine one: it went off while it was coming up; starting it once more"]
+    assert told == ["machine 'one': it powered off while it was starting; starting it once more"]
 
 
 def test_machine_that_dies_twice_is_given_up(quiet: FakeCloud) -> None:
@@ -123,7 +123,7 @@ def test_machine_that_dies_twice_is_given_up(quiet: FakeCloud) -> None:
         return Boot(quiet, "one", new_nonce())
 
     dies(quiet)
-    with pytest.raises(CloudError, match="went off"):
+    with pytest.raises(CloudError, match="powered off while it was starting"):
         bring_up(boot, lambda _failed: boot(), lambda _line: None)
     assert len(tried) == 2
 
@@ -131,7 +131,7 @@ def test_machine_that_dies_twice_is_given_up(quiet: FakeCloud) -> None:
 def test_machine_that_dies_after_its_first_marker_is_not_started_again(quiet: FakeCloud) -> None:
     printed(quiet, said("checkpoint 1/2 boot ok"))
     dies(quiet)
-    with pytest.raises(CloudError, match="went off"):
+    with pytest.raises(CloudError, match="powered off while it was starting"):
         bring_up(lambda: Boot(quiet, "one", NONCE), lambda _failed: pytest.fail("started again"), lambda _line: None)
 
 

@@ -42,83 +42,83 @@ def image(fake: FakeCloud, name: str, labels: dict[str, str], state: State = Sta
 
 
 def found(fake: FakeCloud, ledger: Ledger) -> list[str]:
-    return [str(waste) for waste in gc.find(fake, ledger, now=NOW)]
+    return [str(one) for one in gc.find(fake, ledger, now=NOW)]
 
 
-ENDED = f"the command that made it (process {os.getpid()}) has ended"
+ENDED = f"the command that created it (process {os.getpid()}) has exited"
 
 
 @pytest.mark.parametrize("role", ["builder", "test", "machine-in-progress"])
-def test_unfinished_machine_of_a_dead_client_is_waste(fake: FakeCloud, ledger: Ledger, role: str) -> None:
+def test_unfinished_machine_of_a_dead_client_is_garbage(fake: FakeCloud, ledger: Ledger, role: str) -> None:
     machine(fake, "a", role, DEAD)
-    assert found(fake, ledger) == [f"delete machine a: {ENDED}"]
+    assert found(fake, ledger) == [f"delete machine 'a': {ENDED}"]
 
 
 @pytest.mark.parametrize("role", ["builder", "test", "machine-in-progress"])
 @pytest.mark.parametrize("expires", [NOT_YET, EXPIRED, EXPIRED_LONG_AGO])
-def test_unfinished_machine_of_a_live_client_is_never_waste(fake: FakeCloud, ledger: Ledger, role: str, expires: str) -> None:
+def test_unfinished_machine_of_a_live_client_is_never_garbage(fake: FakeCloud, ledger: Ledger, role: str, expires: str) -> None:
     machine(fake, "a", role, {"expires": expires})
     assert found(fake, ledger) == []
 
 
-def test_builder_of_a_client_on_another_host_is_waste_only_a_day_after_it_has_expired(fake: FakeCloud, ledger: Ledger) -> None:
+def test_builder_of_a_client_on_another_host_is_garbage_only_a_day_after_it_has_expired(fake: FakeCloud, ledger: Ledger) -> None:
     for name, expires in {"a": NOT_YET, "b": EXPIRED, "c": EXPIRED_LONG_AGO}.items():
         machine(fake, name, "builder", {**STRANGER, "expires": expires})
-    assert found(fake, ledger) == ["delete machine c: expired more than a day ago"]
+    assert found(fake, ledger) == ["delete machine 'c': expired more than a day ago"]
 
 
 @pytest.mark.parametrize("labels", [DEAD, STRANGER])
-def test_kept_builder_is_waste_once_it_has_expired(fake: FakeCloud, ledger: Ledger, labels: dict[str, str]) -> None:
+def test_kept_builder_is_garbage_once_it_has_expired(fake: FakeCloud, ledger: Ledger, labels: dict[str, str]) -> None:
     for name, expires in {"a": NOT_YET, "b": EXPIRED}.items():
         machine(fake, name, "builder", {**labels, "keep": "1", "expires": expires})
-    assert found(fake, ledger) == ["delete machine b: was kept for a look, and has expired"]
+    assert found(fake, ledger) == ["delete machine 'b': kept for inspection, but expired"]
 
 
-def test_builder_that_a_live_client_may_yet_keep_is_no_waste(fake: FakeCloud, ledger: Ledger) -> None:
+def test_builder_that_a_live_client_may_yet_keep_is_no_garbage(fake: FakeCloud, ledger: Ledger) -> None:
     machine(fake, "a", "builder", {"keep": "1", "expires": EXPIRED})
     assert found(fake, ledger) == []
 
 
-def test_half_image_of_a_dead_client_is_waste(fake: FakeCloud, ledger: Ledger) -> None:
+def test_half_image_of_a_dead_client_is_garbage(fake: FakeCloud, ledger: Ledger) -> None:
     image(fake, "a-1.0-1", {"role": "image-in-progress", **DEAD}, State.PENDING)
-    assert found(fake, ledger) == [f"delete image a-1.0-1: {ENDED}"]
+    assert found(fake, ledger) == [f"delete image 'a-1.0-1': {ENDED}"]
 
 
-def test_image_whose_test_was_never_finished_is_waste(fake: FakeCloud, ledger: Ledger) -> None:
+def test_image_whose_test_was_never_finished_is_garbage(fake: FakeCloud, ledger: Ledger) -> None:
     image(fake, "a-1.0-1", {"role": "image-in-progress", "state": "candidate", **DEAD})
-    assert found(fake, ledger) == [f"delete image a-1.0-1: {ENDED}"]
+    assert found(fake, ledger) == [f"delete image 'a-1.0-1': {ENDED}"]
 
 
-def test_image_that_a_live_client_makes_is_no_waste(fake: FakeCloud, ledger: Ledger) -> None:
+def test_image_that_a_live_client_makes_is_no_garbage(fake: FakeCloud, ledger: Ledger) -> None:
     image(fake, "a-1.0-1", {"role": "image-in-progress", "expires": EXPIRED_LONG_AGO}, State.PENDING)
     assert found(fake, ledger) == []
 
 
 @pytest.mark.parametrize("state", ["stable", "candidate"])
-def test_finished_image_is_never_waste(fake: FakeCloud, ledger: Ledger, state: str) -> None:
+def test_finished_image_is_never_garbage(fake: FakeCloud, ledger: Ledger, state: str) -> None:
     image(fake, "a-1.0-1", {"role": "image", "state": state, "expires": EXPIRED_LONG_AGO, **DEAD})
     assert found(fake, ledger) == []
 
 
 def test_running_machine_past_its_lifetime_is_to_be_stopped(fake: FakeCloud, ledger: Ledger) -> None:
     machine(fake, "mine", "machine", {"expires": EXPIRED, **DEAD})
-    assert found(fake, ledger) == ["stop machine mine: runs past its lifetime"]
+    assert found(fake, ledger) == ["stop machine 'mine': running past its lifetime"]
 
 
 @pytest.mark.parametrize("expires", [NOT_YET, "0"])
-def test_machine_within_its_lifetime_or_without_one_is_no_waste(fake: FakeCloud, ledger: Ledger, expires: str) -> None:
+def test_machine_within_its_lifetime_or_without_one_is_no_garbage(fake: FakeCloud, ledger: Ledger, expires: str) -> None:
     machine(fake, "mine", "machine", {"expires": expires, **DEAD})
     assert found(fake, ledger) == []
 
 
-def test_stopped_machine_holds_its_users_work_and_is_never_waste(fake: FakeCloud, ledger: Ledger) -> None:
+def test_stopped_machine_holds_its_users_work_and_is_never_garbage(fake: FakeCloud, ledger: Ledger) -> None:
     machine(fake, "mine", "machine", {"expires": EXPIRED_LONG_AGO, **DEAD})
     fake.stop("mine")
     assert found(fake, ledger) == []
 
 
 @pytest.mark.parametrize("labels", [{"owner": "somebody-else"}, {"project": "other"}])
-def test_what_belongs_to_others_is_never_waste(fake: FakeCloud, ledger: Ledger, labels: dict[str, str]) -> None:
+def test_what_belongs_to_others_is_never_garbage(fake: FakeCloud, ledger: Ledger, labels: dict[str, str]) -> None:
     machine(fake, "a", "builder", {"expires": EXPIRED_LONG_AGO, **DEAD, **labels})
     ledger.ask(fake.name, Kind.MACHINE, "a", names.client_labels() | DEAD)
     assert found(fake, ledger) == []
@@ -128,7 +128,7 @@ def test_machine_without_labels_is_known_from_the_ledger(fake: FakeCloud, ledger
     machine(fake, "a", "builder", {})
     fake.world.machines["a"].labels.clear()
     ledger.ask(fake.name, Kind.MACHINE, "a", names.client_labels() | {"role": "builder"} | DEAD)
-    assert found(fake, ledger) == [f"delete machine a: {ENDED}"]
+    assert found(fake, ledger) == [f"delete machine 'a': {ENDED}"]
 
 
 def test_machines_come_before_the_images_that_they_use(fake: FakeCloud, ledger: Ledger) -> None:
@@ -137,9 +137,9 @@ def test_machines_come_before_the_images_that_they_use(fake: FakeCloud, ledger: 
     fake.world.machines["test-a"].spec = BootSpec(
         name="test-a", token="t", source="a-1.0-1", cpus=1, memory_mb=1, disk_gb=1, labels={}, deadline_s=0
     )
-    wastes = gc.find(fake, ledger, now=NOW)
-    gc.collect(fake, ledger, wastes)
-    assert [waste.resource.kind for waste in wastes] == [Kind.MACHINE, Kind.IMAGE]
+    garbage = gc.find(fake, ledger, now=NOW)
+    gc.collect(fake, ledger, garbage)
+    assert [one.resource.kind for one in garbage] == [Kind.MACHINE, Kind.IMAGE]
     assert fake.world.inventory() == []
 
 
@@ -156,51 +156,51 @@ def test_collecting_goes_on_past_a_failure_and_tells_what_is_left(fake: FakeClou
     fake.fault("delete", error=DeniedError("not allowed"), nth=2)
     with pytest.raises(LeftoverError) as raised:
         gc.collect(fake, ledger, gc.find(fake, ledger, now=NOW))
-    assert raised.value.left == ("machine b (not allowed)",)
+    assert raised.value.left == ("machine 'b' (not allowed)",)
     assert fake.world.inventory() == ["machine b running"]
 
 
 def test_collecting_twice_is_fine(fake: FakeCloud, ledger: Ledger) -> None:
     machine(fake, "a", "builder", DEAD)
-    wastes = gc.find(fake, ledger, now=NOW)
-    gc.collect(fake, ledger, wastes)
-    gc.collect(fake, ledger, wastes)
+    garbage = gc.find(fake, ledger, now=NOW)
+    gc.collect(fake, ledger, garbage)
+    gc.collect(fake, ledger, garbage)
     assert fake.world.inventory() == []
 
 
 def test_machine_whose_name_was_taken_anew_since_it_was_judged_stays(fake: FakeCloud, ledger: Ledger) -> None:
     machine(fake, "work", "machine-in-progress", DEAD)
-    wastes = gc.find(fake, ledger, now=NOW)
+    garbage = gc.find(fake, ledger, now=NOW)
     fake.delete(Kind.MACHINE, "work")
     machine(fake, "work", "machine", {})
-    assert gc.collect(fake, ledger, wastes) == wastes
+    assert gc.collect(fake, ledger, garbage) == garbage
     assert fake.world.inventory() == ["machine work running"]
 
 
 def test_image_whose_version_was_taken_anew_since_it_was_judged_stays(fake: FakeCloud, ledger: Ledger) -> None:
     image(fake, "a-1.0-1", {"role": "image-in-progress", "bake": "bake-1", **DEAD})
-    wastes = gc.find(fake, ledger, now=NOW)
+    garbage = gc.find(fake, ledger, now=NOW)
     fake.delete(Kind.IMAGE, "a-1.0-1")
     image(fake, "a-1.0-1", {"role": "image-in-progress", "bake": "bake-2"})
-    assert gc.collect(fake, ledger, wastes) == wastes
+    assert gc.collect(fake, ledger, garbage) == garbage
     assert fake.world.inventory() == ["image a-1.0-1 ready"]
 
 
 def test_machine_that_was_given_a_new_lifetime_since_it_was_judged_is_not_stopped(fake: FakeCloud, ledger: Ledger) -> None:
     machine(fake, "mine", "machine", {"expires": EXPIRED})
-    wastes = gc.find(fake, ledger, now=NOW)
+    garbage = gc.find(fake, ledger, now=NOW)
     fake.label(Kind.MACHINE, "mine", {"expires": NOT_YET})
-    assert gc.collect(fake, ledger, wastes) == wastes
+    assert gc.collect(fake, ledger, garbage) == garbage
     assert fake.world.inventory() == ["machine mine running"]
 
 
 def test_what_is_gone_since_it_was_judged_is_not_asked_to_go(fake: FakeCloud, ledger: Ledger) -> None:
     machine(fake, "mine", "machine", {"expires": EXPIRED})
     machine(fake, "work", "builder", DEAD)
-    wastes = gc.find(fake, ledger, now=NOW)
+    garbage = gc.find(fake, ledger, now=NOW)
     fake.world.machines.clear()
     ledger.ask(fake.name, Kind.MACHINE, "work", names.client_labels())  # somebody is about to make another
-    assert gc.collect(fake, ledger, wastes) == []
+    assert gc.collect(fake, ledger, garbage) == []
     assert [entry.name for entry in ledger.entries(fake.name)] == ["work"]
 
 

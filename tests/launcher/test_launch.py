@@ -117,7 +117,7 @@ def test_lifetime_that_the_cloud_does_not_enforce_is_told(
     cloud, told = LenientCloud(world), list[str]()
     assert not isinstance(cloud, EndsMachines)
     launch(cloud, ledger, replace(ONE, lifetime_h=lifetime_h), tell=told.append)
-    line = "machine one: fake does not enforce its lifetime; only the timer in the machine stops it"
+    line = "machine 'one': fake does not enforce its lifetime; only the timer inside the machine stops it"
     assert (line in told) == is_told
 
 
@@ -205,7 +205,7 @@ def test_machine_that_dies_before_its_first_marker_is_made_once_more(fake: FakeC
     tokens: list[str] = []
     fake.fault("boot", when="after", error=die)
     assert launch(fake, ledger, ONE, tell=told.append).url
-    assert told == ["machine one: its kernel panicked: double fault, error_code: 0x0; starting it once more"]
+    assert told == ["machine 'one': kernel panic: double fault, error_code: 0x0; starting it once more"]
     assert [entry.name for entry in ledger.entries("fake")] == ["one"]
     assert only_machine(fake.world).spec.token not in tokens  # a cloud takes the same token for the same machine
 

@@ -52,7 +52,7 @@ def test_of_a_console_without_end_the_newest_is_shown(fake: FakeCloud, jupyter: 
     lines = (LOG_CHARACTERS + 5 * PIECE_BYTES) // 80
     fake.world.machines["one"].console += b"".join(b"%79d\n" % number for number in range(lines))
     first, *rest = read_log(home(), fake, "one").splitlines()
-    assert first == "[bakehouse: older output is left out; the newest 16 MB follow]"
+    assert first == "[bakehouse: older output omitted; the newest 16 MB follow]"
     assert rest[-1].split() == [str(lines - 1)]
     assert LOG_CHARACTERS - PIECE_BYTES < 80 * len(rest) <= LOG_CHARACTERS + 80
 

@@ -125,7 +125,7 @@ def test_starting_what_is_on_changes_nothing(fake: FakeCloud, jupyter: str) -> N
 def test_new_lifetime_of_what_is_on_is_refused_with_how_to_set_it(fake: FakeCloud, jupyter: str) -> None:
     launch_one(fake, "one")
     before = dict(fake.world.machines["one"].labels)
-    with pytest.raises(UsageError, match="machine one is on already") as refused:
+    with pytest.raises(UsageError, match="machine 'one' is already running") as refused:
         start(fake, "one", lifetime_h=1)
     assert refused.value.next_step.endswith("./inv stop one, ./inv start one --lifetime-h 1")
     assert fake.world.machines["one"].labels == before

@@ -57,7 +57,7 @@ def test_what_is_suspended_can_be_suspended_again(one: RemoteCloud) -> None:
 
 def test_what_is_off_or_absent_cannot_be_suspended(one: RemoteCloud) -> None:
     stop(one, "one")
-    with pytest.raises(CloudError, match="it is stopped"):
+    with pytest.raises(CloudError, match="machine 'one' is stopped"):
         suspend(one, "one")
     with pytest.raises(NotFoundError):
         suspend(one, "two")
@@ -65,7 +65,7 @@ def test_what_is_off_or_absent_cannot_be_suspended(one: RemoteCloud) -> None:
 
 def test_cloud_that_cannot_suspend_says_what_to_do_instead(fake: FakeCloud, jupyter: str) -> None:
     launch_one(fake, "one")
-    with pytest.raises(UsageError, match="--suspend: the cloud fake cannot keep the memory") as refused:
+    with pytest.raises(UsageError, match="--suspend: not supported by cloud 'fake'") as refused:
         suspend(fake, "one")
     assert refused.value.next_step.endswith("./inv stop one")
     assert fake.world.machines["one"].state is State.RUNNING
@@ -125,7 +125,7 @@ def test_machine_without_a_limit_goes_on_without_one(one: RemoteCloud, far_ssh: 
 
 def test_end_that_cannot_be_set_is_told(one: RemoteCloud, far_ssh: Path) -> None:
     (far_ssh / "sudo").write_text("#!/bin/sh\necho 'no bus' >&2; exit 1\n")
-    with pytest.raises(CloudError, match="its end was not set: no bus"):
+    with pytest.raises(CloudError, match="could not set the auto-stop timer: no bus"):
         suspend(one, "one")
     assert one.world.machines["one"].state is State.RUNNING
 
@@ -138,7 +138,7 @@ def test_machine_whose_host_key_is_not_known_here_is_not_set_going(one: RemoteCl
     assert one.world.machines["one"].state is State.SUSPENDED
 
 
-def test_suspended_machine_holds_its_users_work_and_is_never_waste(one: RemoteCloud, ledger: Ledger) -> None:
+def test_suspended_machine_holds_its_users_work_and_is_never_garbage(one: RemoteCloud, ledger: Ledger) -> None:
     suspend(one, "one")
     assert gc.find(one, ledger, now=4_000_000_000.0) == []
 
@@ -169,7 +169,7 @@ def test_lifetime_that_the_cloud_would_cut_short_is_refused_before_anything_is_c
     suspend(one, "one")
     one.resume_limit_s = (8 + GRACE_H) * 3600
     before = dict(one.world.machines["one"].labels)
-    with pytest.raises(UsageError, match="faraway stops the suspended machine one 8 h after it resumes") as refused:
+    with pytest.raises(UsageError, match="faraway stops the suspended machine 'one' 8 h after it resumes") as refused:
         start(one, "one", lifetime_h=lifetime_h)
     assert f"./inv start one --lifetime-h {lifetime_h:g}" in refused.value.next_step
     assert one.world.machines["one"].labels == before

@@ -102,7 +102,7 @@ def test_machine_of_another_shape_boots_and_the_reason_is_told(keeping: MemoryCl
     told: list[str] = []
     launch(keeping, ledger, replace(ONE, cpus=4), tell=told.append)
     assert made(keeping) == ["boot one"]
-    assert told == ["machine one: booting from its disk: 4 processors, and its memory was frozen with 2"]
+    assert told == ["machine 'one': booting from disk: 4 processors, and its memory was frozen with 2"]
 
 
 def test_image_without_a_memory_boots_and_nothing_is_told(keeping: MemoryCloud, ledger: Ledger, jupyter: str) -> None:
@@ -121,7 +121,7 @@ def test_machine_that_does_not_come_to_itself_is_booted_from_its_disk(
     launched = launch(keeping, ledger, replace(ONE, recipe=image), tell=told.append)
     assert made(keeping) == ["restore one", "boot one"]
     (line,) = told
-    assert line.endswith("; booting it from its disk")
+    assert line.endswith("; booting it from disk")
     assert known_hosts(home(), "fake", "one").read_text() == f"one {HOST_KEY}\n"
     assert [entry.name for entry in ledger.entries("fake")] == ["one"]
     if launched.url and launched.password:
@@ -170,4 +170,4 @@ def test_memory_that_fits_no_machine_is_told_with_the_command_that_saves_it_anew
     launch(keeping, ledger, ONE, tell=told.append)
     assert made(keeping) == ["boot one"]
     (line,) = told
-    assert line.endswith("frozen with 4; to save it anew: ./inv bake --recipe jupyter")
+    assert line.endswith("frozen with 4; to save it again: ./inv bake --recipe jupyter")

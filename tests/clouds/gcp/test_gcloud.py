@@ -214,9 +214,9 @@ def test_what_is_left_of_a_machine_that_gcloud_deleted_is_found_and_removed(both
     both.launch("doomed")
     both.gcloud("instances", "delete", "doomed", f"--zone={ZONE}")
     assert "doomed" not in both.states()
-    waste = gc.find(both.connect(), both.ledger, now=0, is_dead=lambda labels: True)
-    assert [str(one).partition(":")[0] for one in waste] == ["delete rule bakehouse-doomed-ssh"]
-    gc.collect(both.connect(), both.ledger, waste)
+    garbage = gc.find(both.connect(), both.ledger, now=0, is_dead=lambda labels: True)
+    assert [str(one).partition(":")[0] for one in garbage] == ["delete rule 'bakehouse-doomed-ssh'"]
+    gc.collect(both.connect(), both.ledger, garbage)
     assert both.gcloud("firewall-rules", "list", "--filter=name~^bakehouse-doomed-") == []
 
 
@@ -228,7 +228,7 @@ def test_what_others_made_is_never_listed_nor_removed(both: Both) -> None:
     both.gcloud("images", "create", "tiny-9-9-9-9", "--source-disk=bake-stranger", f"--source-disk-zone={ZONE}", "--force")
     assert "bake-stranger" not in both.states()
     assert [image.name for image in images(both.connect())] == [both.baked.image]
-    waste = gc.find(both.connect(), both.ledger, now=LONG_AFTER, is_dead=lambda labels: True)
-    assert {one.resource.name for one in waste} <= set(both.states())
+    garbage = gc.find(both.connect(), both.ledger, now=LONG_AFTER, is_dead=lambda labels: True)
+    assert {one.resource.name for one in garbage} <= set(both.states())
     listed = [found["name"] for found in both.gcloud("instances", "list")]
     assert sorted(listed) == sorted([*both.states(), "bake-stranger"])

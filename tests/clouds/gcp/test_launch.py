@@ -118,7 +118,7 @@ def test_an_image_that_its_owner_has_put_out_of_use_is_neither_launched_nor_take
     images = stage.server.cloud.store.things
     [image] = [thing for path, thing in images.items() if "/demo/global/images/" in path]
     image["deprecated"] = {"state": "OBSOLETE"}
-    with pytest.raises(NotFoundError, match="no image on gcp that has passed its tests"):
+    with pytest.raises(NotFoundError, match="no stable image on gcp"):
         launched(stage)
     stage.bake()
     assert stage.error is None

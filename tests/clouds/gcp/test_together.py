@@ -173,7 +173,7 @@ def test_machine_of_the_same_name_in_another_zone_that_is_not_ours_stays(stage: 
 def test_machine_that_bakehouse_did_not_make_is_not_deleted(stage: Stage) -> None:
     _insert_foreign(stage, ZONE, "other")
     before = stage.server.inventory()
-    with pytest.raises(ConflictError, match="not made by Bakehouse"):
+    with pytest.raises(ConflictError, match="not created by Bakehouse"):
         delete(stage.connect(), Ledger(stage.home / "ledger.sqlite3"), "other")
     assert stage.server.inventory() == before
 

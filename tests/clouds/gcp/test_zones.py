@@ -184,7 +184,7 @@ def taken_away(stage: Stage, *, times: int) -> Wire:
 @pytest.mark.parametrize("on_preempt", [End.STOP, End.DELETE])
 def test_spot_machine_that_is_taken_away_unheard_is_asked_for_once_more_and_that_is_told(stage: Stage, on_preempt: End) -> None:
     [told] = launch_with(stage, Wishes(spot=True, on_preempt=on_preempt), wire=taken_away(stage, times=1))
-    assert told.endswith("while it was coming up; starting it once more")
+    assert told.endswith("while it was starting; starting it once more")
     assert stage.there("instances") == ["us-central1-a/mine RUNNING"]
 
 

@@ -105,7 +105,7 @@ def test_certificate_of_a_machine_that_is_gone_is_forgotten(remote: RemoteCloud,
 
 
 def test_image_without_a_notebook_has_nothing_to_open(remote: RemoteCloud, ledger: Ledger, minimal: str) -> None:
-    with pytest.raises(UsageError, match="--https is for a notebook"):
+    with pytest.raises(UsageError, match="--https: the image has no notebook"):
         launch(remote, ledger, LaunchOptions(recipe="minimal", wishes=Wishes(https_port=443)))
 
 
@@ -113,5 +113,5 @@ def test_image_without_a_notebook_has_nothing_to_open(remote: RemoteCloud, ledge
 def test_port_that_something_else_on_the_machine_has_is_refused(
     remote: RemoteCloud, ledger: Ledger, jupyter: str, port: int
 ) -> None:
-    with pytest.raises(UsageError, match="is in use inside the machine"):
+    with pytest.raises(UsageError, match="already used inside the machine"):
         launch(remote, ledger, LaunchOptions(wishes=Wishes(https_port=port)))

@@ -110,7 +110,7 @@ def test_status_255_of_a_remote_command_is_no_failure_of_ssh(one: FakeCloud) -> 
 
 
 def test_machine_that_is_absent_off_or_unknown_here_is_explained(one: FakeCloud) -> None:
-    with pytest.raises(NotFoundError, match="machine on: there is none"):
+    with pytest.raises(NotFoundError, match="machine 'on' not found on fake"):
         ssh(one, "on")
     known_hosts(home(), "fake", "one").unlink()
     with pytest.raises(CloudError, match="its host key is not pinned on this computer"):
