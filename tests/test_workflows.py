@@ -95,9 +95,9 @@ def test_runner_with_kvm_passes_where_machines_run_on_it(project: Path) -> None:
 
 
 def test_runner_with_kvm_fails_where_machines_are_emulated_and_shows_why(project: Path) -> None:
-    done = check(project, "accelerator: tcg\n  KVM is not used: you may not open /dev/kvm", "/dev/null")
+    done = check(project, "accelerator: tcg\n  KVM is not used: no permission to open /dev/kvm", "/dev/null")
     assert done.returncode == 1
-    assert "KVM is not used: you may not open /dev/kvm" in done.stdout
+    assert "KVM is not used: no permission to open /dev/kvm" in done.stdout
     assert "::error title=KVM is not used::" in done.stdout
 
 

@@ -28,7 +28,7 @@ def test_local_cloud_is_refused_before_anything_is_made(mac: None, verb: str) ->
     assert code == 1, stderr
     error, step = stderr.splitlines()
     assert stdout == ""
-    assert error == "error: the local cloud needs Linux on x86-64, and this computer is macOS on arm64"
+    assert error == "error: the local cloud needs Linux on x86-64; this computer runs macOS on arm64"
     assert step.startswith("next: Use a cloud: --cloud gcp (docs/clouds.md), ")
     assert not (home() / "resolved").exists()
     assert not (home() / "bakes").exists()

@@ -1,4 +1,4 @@
-"""The bases that are kept, and the building of one that is not."""
+"""The store of bases: find one, or build it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ OWNER = "bakehouse, built on this computer"
 
 @dataclass(frozen=True, slots=True)
 class Bases:
-    """The folder of bases; each is a folder by its id with disk.qcow2, vmlinuz, initrd (unless needless), base.json."""
+    """The folder of bases; each is a subfolder named by its id, with disk.qcow2, boot files and base.json."""
 
     folder: Path
 
     def resolve(self, base: Base, *, refresh: bool, tell: Tell) -> BaseImage:
-        """Return the newest base of this definition, building one when there is none or `refresh` asks for it."""
+        """Return the newest base of this definition; build one if there is none or `refresh` is set."""
         definition = define(base)
         asked_at = time.time()
         found = None if refresh else self._newest(definition)
@@ -49,12 +49,12 @@ class Bases:
         return folder if name.startswith("base-") and (folder / _RECORD).exists() else None
 
     def suite(self, folder: Path) -> str:
-        """Return the suite of Debian that a base is made of."""
+        """Return the Debian suite of a base."""
         record = files.read_json(folder / _RECORD)
         return str(record.get("suite", "")) if record else ""
 
     def prune(self, in_use: set[str]) -> None:
-        """Remove bases that nothing overlays any more, save the newest of each definition and those of the last day."""
+        """Remove bases that nothing overlays, except the newest of each definition and those checked in the last 24 hours."""
         newest = {record["definition"]: name for name, record in self._records()}
         for name, record in self._records():
             if name not in in_use and name != newest[record["definition"]] and time.time() - record["checked_at"] > _GRACE_S:
@@ -72,7 +72,7 @@ class Bases:
         return names[-1] if names else None
 
     def _build(self, definition: Definition, tell: Tell) -> str:
-        """Build a base; when it comes out as one that is kept, that one stays and is noted as checked."""
+        """Build a base. If the result equals a stored base, keep that one and update its `checked_at`."""
         sweep(self.folder)
         scratch = partial_folder(self.folder, "base")
         try:

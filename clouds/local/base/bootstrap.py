@@ -1,10 +1,10 @@
 """Install Debian with mmdebstrap into a folder or a tar.
 
-Without root, mmdebstrap works as the root of a user namespace: another user (the first id of the caller's range in
-/etc/subuid), who may not enter a home folder of mode 0700 or 0750. So it gets no path of ours to read. All input is one
-tar that mmdebstrap's special hooks (`tar-in`, which opens its file as the caller) unpack into the tree, and all output
-comes back through `copy-out`, `download` and the tar of the tree, which the caller writes too. Source: mmdebstrap(1),
-"SPECIAL HOOKS"; the same in its versions 1.3.5 (Debian 12) and 1.5.7 (Debian 13).
+Without root, mmdebstrap runs as root of a user namespace: a different user (the first id of the caller's range in
+/etc/subuid), who cannot enter a home folder of mode 0700 or 0750. So it gets no paths of ours. All input is in two tars,
+which mmdebstrap's special hook `tar-in` opens as the caller and unpacks into the tree; all output comes back through
+`copy-out`, `download` and the tar of the tree, which are also written as the caller. Source: mmdebstrap(1),
+"SPECIAL HOOKS"; the same in versions 1.3.5 (Debian 12) and 1.5.7 (Debian 13).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from clouds.local.host.command import environment, failure
 from clouds.local.host.programs import is_root
 
 SETUP, INPUT = "input.setup.tar", "input.tar"
-"""The two tars of input in the scratch folder: for apt before it starts, and our files for the finished tree."""
+"""The two input tars in the scratch folder: apt's configuration, and our files for the finished tree."""
 
 _BUILD_S = 3600
 _SOURCES = "etc/apt/sources.list.d/bakehouse-build.list"
@@ -37,7 +37,7 @@ _CERTIFICATE_OPTIONS = "etc/apt/apt.conf.d/99bakehouse-build"
 _CERTIFICATES = "etc/apt/bakehouse-build"
 _APT_FILES = ("etc/apt/apt.conf.d/50bakehouse", "etc/dpkg/dpkg.cfg.d/bakehouse")
 _KEPT = {"PATH", "LC_ALL", *PROXIES, *(name.upper() for name in PROXIES)}
-# apt runs outside the tree, so it needs the full path of a certificate; only a hook knows where the tree is.
+# apt runs outside the tree, so it needs full paths of certificates; only a hook knows where the tree is.
 _NAME_CERTIFICATES = (
     f'while read -r option file; do printf "%s \\"%s\\";\\n" "$option" "$1/{_CERTIFICATES}/$file"; done '
     f'<"$1/{_CERTIFICATES}/list" >"$1/{_CERTIFICATE_OPTIONS}"'
@@ -45,14 +45,14 @@ _NAME_CERTIFICATES = (
 
 
 def bootstrap(definition: Definition, scratch: Path, temporary: Path | None, settings: HostSettings, say: Tell) -> None:
-    """Install Debian into the folder `tree` of a scratch folder as root, else into `tree.tar` (its files have other owners).
+    """Install Debian into `scratch/tree` if run as root, otherwise into `scratch/tree.tar` (its files have other owners).
 
-    `temporary` is where mmdebstrap builds the tree for the tar (see `room`); None as root, which builds it in place.
+    `temporary` is where mmdebstrap builds the tree for the tar (see `room`); None as root, since root builds it in place.
     Raises CloudError with the messages of mmdebstrap and apt, without passwords, and UsageError for a path that apt cannot use.
     """
     if is_root() and '"' in str(scratch):
         raise UsageError(
-            f"{scratch}: apt cannot install into a folder whose path has a double quote",
+            f"apt cannot install into {scratch}: the path contains a double quote",
             next_step="Set BAKEHOUSE_HOME to another folder.",
         )
     pack_setup(definition, settings, scratch / SETUP)
@@ -61,7 +61,7 @@ def bootstrap(definition: Definition, scratch: Path, temporary: Path | None, set
 
 
 def command(definition: Definition, scratch: Path) -> list[str]:
-    """Return the command. Its words are public (the process list), so credentials are in the input alone."""
+    """Return the command. Other users can see it in the process list, so credentials are only in the input tars."""
     quoted = shlex.quote(str(scratch))
     setup = (f"tar-in {quoted}/{SETUP} /", _NAME_CERTIFICATES)
     customize = (
@@ -77,7 +77,7 @@ def command(definition: Definition, scratch: Path) -> list[str]:
         "--mode=root" if is_root() else "--mode=unshare",
         "--format=directory" if is_root() else "--format=tar",
         "--variant=apt",
-        "--skip=check/signed-by",  # our sources name their keyring, and a kill during the check would leave a folder in /tmp
+        "--skip=check/signed-by",  # our sources name their keyring; a kill during the check would leave a folder in /tmp
         f"--architectures={definition.base.architecture}",
         f"--include={','.join(definition.packages)}",
         *(f"--setup-hook={hook}" for hook in setup),
@@ -89,10 +89,9 @@ def command(definition: Definition, scratch: Path) -> list[str]:
 
 
 def pack_setup(definition: Definition, settings: HostSettings, target: Path) -> None:
-    """Pack what apt and dpkg need from the start: sources, options, certificates. The tar is private (0600).
+    """Pack the configuration of apt and dpkg: sources, options, certificates. The tar is private (0600).
 
-    What may hold credentials belongs to apt's own user, 0400: inside the namespace that user and root can read it, and
-    nobody else on this computer can.
+    Files that may contain credentials belong to apt's user (0400): only that user and root of the namespace can read them.
     """
     certificates = _certificates(settings)
     options = {key: value for key, value in settings.apt.items() if key not in certificates}
@@ -110,7 +109,7 @@ def pack_setup(definition: Definition, settings: HostSettings, target: Path) -> 
 
 
 def _certificates(settings: HostSettings) -> dict[str, bytes]:
-    """Return the CA certificates for apt, by option. A file that nobody can read is left to apt, which reports it."""
+    """Return the CA certificates for apt, by option. Unreadable files are left to apt, which reports them."""
     named = {key: Path(value) for key, value in settings.apt.items() if key.lower().endswith("::cainfo")}
     if settings.bundle and "acquire::https::cainfo" not in {key.lower() for key in named}:
         named["Acquire::https::CAInfo"] = settings.bundle
@@ -124,7 +123,7 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes, *, mode: int, owner: i
 
 
 def _apt_user() -> int:
-    """Return the id of the user as whom apt downloads; root where there is no such user, for then root downloads."""
+    """Return the id of the user that apt downloads as; root (0) if there is no such user."""
     try:
         return pwd.getpwnam("_apt").pw_uid
     except KeyError:
@@ -132,7 +131,7 @@ def _apt_user() -> int:
 
 
 def pack_tree(definition: Definition, target: Path) -> None:
-    """Pack our own files for the tree, owned by root whoever we are and whatever our umask is."""
+    """Pack our own files for the tree, owned by root, independent of our user and umask."""
     with tarfile.open(target, "w") as tar:
         root = definition.templates / "root"
         names = {path: str(path.relative_to(root)) for path in sorted(root.rglob("*")) if path.is_file()}
@@ -146,13 +145,13 @@ def pack_tree(definition: Definition, target: Path) -> None:
 
 
 def variables(temporary: Path | None) -> dict[str, str]:
-    """Return the variables for mmdebstrap: few, since others (PERL5LIB, TAR_OPTIONS) may name files in a closed home folder."""
+    """Return the environment for mmdebstrap: few variables, since others (PERL5LIB, TAR_OPTIONS) may name unreadable files."""
     kept = {key: value for key, value in environment().items() if key in _KEPT}
     return {**kept, "TMPDIR": str(temporary)} if temporary else kept
 
 
 def _follow(argv: Sequence[str], environ: Mapping[str, str], settings: HostSettings, say: Tell) -> None:
-    """Run mmdebstrap to its end, reporting what it does; should we die, it cleans up and ends as well."""
+    """Run mmdebstrap and report its progress; if this process dies, mmdebstrap cleans up and exits."""
     guard = ["setpriv", "--pdeathsig", "TERM", "timeout", "--kill-after=30", str(_BUILD_S)]
     said: list[str] = []
     with subprocess.Popen(
@@ -172,7 +171,7 @@ def _follow(argv: Sequence[str], environ: Mapping[str, str], settings: HostSetti
 
 
 def without_passwords(text: str, settings: HostSettings) -> str:
-    """Return a text with the passwords in our URLs replaced by ***."""
+    """Replace the passwords of our URLs in a text by ***."""
     urls = (settings.mirrors.debian, settings.mirrors.security, *settings.apt.values(), *settings.proxies.values())
     passwords = {password for url in urls if (password := _password(url))}
     for password in sorted(passwords | set(map(unquote, passwords)), key=len, reverse=True):

@@ -1,6 +1,6 @@
 """Build a base: Debian by mmdebstrap, then one disk with an EFI system partition and a root filesystem.
 
-No step needs root where mmdebstrap may make user namespaces; root needs no namespace and builds in the scratch folder.
+No step needs root if mmdebstrap may create user namespaces; root needs no namespace and builds in the scratch folder.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _NEEDED_BYTES = 2 * 2**30
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What came out besides the files in the folder: one line `name version` per package, sorted."""
+    """The result besides the files in the folder: one line `name version` per package, sorted."""
 
     packages: str
 
 
 def build(definition: Definition, scratch: Path, tell: Tell) -> Built:
-    """Build a base in an empty folder: disk.qcow2 and the files for a direct start (see `esp`)."""
+    """Build a base in an empty folder: disk.qcow2 and the files for direct kernel boot (see `esp`)."""
     temporary = _prepare(scratch)
     started = time.monotonic()
 
@@ -59,7 +59,7 @@ def build(definition: Definition, scratch: Path, tell: Tell) -> Built:
 
 
 def _prepare(scratch: Path) -> Path | None:
-    """Check room and rights before anything is downloaded; return where the tree is built, None for the scratch folder."""
+    """Check disk space and permissions before any download; return where to build the tree, None for the scratch folder."""
     if free_bytes(scratch) < _NEEDED_BYTES:
         raise full_disk(scratch, "building a base", _NEEDED_BYTES)
     if is_root():
@@ -79,7 +79,7 @@ start={ROOT_START_MB}MiB, size={DISK_MB - ROOT_START_MB - 1}MiB, type=linux, nam
 
 
 def _fill_root(scratch: Path, raw: Path, temporary: Path | None) -> None:
-    """Make the root filesystem inside the raw disk, with the tree of Debian that mmdebstrap left."""
+    """Create the root filesystem inside the raw disk from the Debian tree that mmdebstrap built."""
     if temporary is None:
         fill_from_folder(scratch / "tree", raw)
         shutil.rmtree(scratch / "tree")

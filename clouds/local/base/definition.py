@@ -1,4 +1,4 @@
-"""What a base is made of, in so far as we decide it: its digest tells whether a base that is kept is still the right one."""
+"""The definition of a base: what we decide about it. Its digest shows whether a stored base is still current."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clouds.errors import InvalidError
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates" / "base"
 LAYOUT = 2
-"""Count this up when the code that builds a disk changes what is on it."""
+"""Increment this when the code that builds a disk changes its content."""
 
 _SUITES = ("trixie",)
 _ARCHITECTURES = ("amd64",)
@@ -28,13 +28,13 @@ class Definition:
 
     @cached_property
     def packages(self) -> tuple[str, ...]:
-        """The packages that are asked for by name."""
+        """The packages that we name; their dependencies come from the mirror."""
         lines = (self.templates / "packages").read_text(encoding="utf-8").splitlines()
         return tuple(line for line in map(str.strip, lines) if line and not line.startswith("#"))
 
     @cached_property
     def digest(self) -> str:
-        """Return a digest of all that we decide; the versions of the packages are the mirror's to decide."""
+        """Return a digest of everything that we decide; the mirror decides the versions of packages."""
         total = hashlib.sha256(f"{LAYOUT} {self.base.suite} {self.base.architecture}\n".encode())
         for path in sorted(self.templates.rglob("*")):
             if path.is_file():
@@ -45,17 +45,17 @@ class Definition:
 
 
 def define(base: Base) -> Definition:
-    """Return the definition of a base. Raises InvalidError for one that we cannot build."""
+    """Return the definition of a base. InvalidError: not supported."""
     if base.suite not in _SUITES or base.architecture not in _ARCHITECTURES:
         raise InvalidError(
-            f"base {base.suite}/{base.architecture}: the local cloud cannot build it",
+            f"base {base.suite}/{base.architecture} is not supported by the local cloud",
             next_step=f"Choose suite {' or '.join(_SUITES)} and architecture {' or '.join(_ARCHITECTURES)}.",
         )
     return Definition(base, _uv())
 
 
 def base_id(digest: str, packages: str) -> str:
-    """Return the id of a base: of its definition, and of the packages as installed (`name version` per line)."""
+    """Return the id of a base: a digest of its definition and its installed packages (`name version` per line)."""
     return "base-" + hashlib.sha256(f"{digest}\n{packages}".encode()).hexdigest()[:24]
 
 
@@ -66,7 +66,7 @@ def _uv() -> Path:
 
 
 def _uv_version(binary: Path) -> str:
-    """Return what tells one uv from another, without running or reading all of it."""
+    """Return a string that identifies the uv binary, without running or reading it."""
     from importlib.metadata import version
 
     return f"{version('uv')} {binary.stat().st_size}"

@@ -1,4 +1,4 @@
-"""The EFI system partition of our disks: it holds the kernel, so that firmware and a direct start find the same one."""
+"""The EFI system partition (ESP) of our disks: it holds the kernel, so that firmware and direct kernel boot use the same one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ ESP_START_MB = 1
 ESP_MB = 128
 ROOT_START_MB = ESP_START_MB + ESP_MB
 ROOT_LABEL = "bakehouse"
-"""The disk: ESP, then the root filesystem up to the last MiB, which the second partition table needs."""
+"""Layout: ESP, then the root filesystem, then 1 MiB for the backup partition table."""
 
 BOOT_FILES = ("vmlinuz", "cmdline", "initrd")
-"""What lies beside each disk for a direct start."""
+"""The files beside each disk for direct kernel boot."""
 
 _MIB = 2**20
 _COPY_S = 300
 
 
 def format_esp(raw: Path, content: Path) -> None:
-    """Make the filesystem of the ESP inside a raw disk, with what a folder holds."""
+    """Format the ESP inside a raw disk and copy the content of a folder into it."""
     target = f"{raw}@@{ESP_START_MB}M"
     run(["mformat", "-i", target, "-F", "-v", "ESP", "-T", str(ESP_MB * 2048), "::"], timeout_s=_COPY_S)
     entries = sorted(str(path) for path in content.iterdir())
@@ -33,7 +33,7 @@ def format_esp(raw: Path, content: Path) -> None:
 
 
 def take_boot_files(disk: Path, folder: Path) -> None:
-    """Read from a disk's ESP what a direct start of it needs: vmlinuz, cmdline and the smallest initrd there is."""
+    """Extract the files for direct kernel boot from a disk's ESP: vmlinuz, cmdline and the smallest initrd."""
     esp = folder / "esp.raw"
     for name in BOOT_FILES:
         (folder / name).unlink(missing_ok=True)
@@ -50,18 +50,18 @@ def take_boot_files(disk: Path, folder: Path) -> None:
 
 
 def boot_arguments(folder: Path) -> dict[str, str]:
-    """Return for `qemu.arguments` the boot files in a folder, by names that are relative to it."""
+    """Return the boot files of a folder for `qemu.arguments`, with names relative to it."""
     return {"vmlinuz": "vmlinuz", "initrd": "initrd", "cmdline": (folder / "cmdline").read_text(encoding="utf-8").strip()}
 
 
 def link_boot_files(source: Path, folder: Path) -> None:
-    """Put the boot files of one disk beside another."""
+    """Hard-link the boot files of one disk into the folder of another."""
     for name in BOOT_FILES:
         os.link(source / name, folder / name)
 
 
 def partition(disk: Path, start_mb: int, size_mb: int = 0) -> str:
-    """Return how to tell qemu-img of a part of a qcow2 disk (up to its end when no size is given)."""
+    """Return qemu-img's name for a part of a qcow2 disk (to its end if no size is given)."""
     part = {
         "driver": "raw",
         "offset": start_mb * _MIB,
@@ -71,11 +71,11 @@ def partition(disk: Path, start_mb: int, size_mb: int = 0) -> str:
 
 
 def _options(entry: str) -> str:
-    """Return the kernel's command line out of a boot loader's entry."""
+    """Return the kernel command line from a boot loader entry."""
     match = re.search(r"^options (.+)$", entry, re.MULTILINE)
     if not match:
         raise CloudError(
-            "the disk's boot loader entry names no options", next_step="Leave /etc/kernel/cmdline in the image as it was."
+            "the boot loader entry on the disk has no options", next_step="Do not change /etc/kernel/cmdline in the image."
         )
     return match[1]
 

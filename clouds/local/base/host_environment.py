@@ -1,7 +1,7 @@
-"""What this computer knows of its surroundings, and a builder must know too: mirrors, proxies, indexes, certificates.
+"""The network settings of this computer that a builder needs too: mirrors, proxies, package indexes, certificates.
 
-All of it reaches a builder as files below /run/bakehouse/build, in memory, for one boot; nothing of it may stay in an
-image. It may hold credentials: it is written to private files only, never into an argument of a process or a log.
+A builder gets them as files in /run/bakehouse/build, a tmpfs, for one boot; none may stay in an image. They may contain
+credentials, so they are written to private files only, never to process arguments or logs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from clouds.local.base.mirrors import Mirrors, apt_conf, apt_config, apt_options
 from clouds.local.host.files import read_text
 
 GATEWAY = "10.0.2.2"
-"""This computer's loopback address, as a guest in QEMU's user-mode network sees it."""
+"""The address of this computer in QEMU's user-mode network."""
 
 _DEFAULT_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 _GUEST = "/run/bakehouse/build"
@@ -38,7 +38,7 @@ _CERTIFICATES = (
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """What was found on this computer. `proxies` and `apt` by name; `index` and `extra_indexes` are pip's."""
+    """The settings found on this computer. `proxies` and `apt` are by name; `index` and `extra_indexes` are pip's."""
 
     mirrors: Mirrors = field(default_factory=Mirrors)
     proxies: Mapping[str, str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class HostSettings:
 
 
 def host_settings() -> HostSettings:
-    """Look around on this computer."""
+    """Read the settings of this computer."""
     index, extra = pip_indexes(os.environ, _pip_files())
     return HostSettings(
         mirrors=host_mirrors(),
@@ -62,7 +62,7 @@ def host_settings() -> HostSettings:
 
 
 def pip_indexes(environment: Mapping[str, str], files: Iterable[str]) -> tuple[str, tuple[str, ...]]:
-    """Return the package index and the extra ones that pip or uv would use here; only those a guest can reach (http, https)."""
+    """Return (index, extra indexes) of pip or uv on this computer; only URLs that a guest can reach (http, https)."""
     index = next((environment[key] for key in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL") if environment.get(key)), "")
     extra = " ".join(environment.get(key, "") for key in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL"))
     for text in files:
@@ -78,7 +78,7 @@ def pip_indexes(environment: Mapping[str, str], files: Iterable[str]) -> tuple[s
 
 
 def ca_bundle(environment: Mapping[str, str]) -> Path | None:
-    """Return the file of CA certificates that programs on this computer trust."""
+    """Return the CA bundle that programs on this computer trust."""
     named = [Path(environment[key]) for key in ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE") if environment.get(key)]
     return next((path for path in (*named, _DEFAULT_BUNDLE) if path.is_file()), None)
 
@@ -92,7 +92,7 @@ def build_files(settings: HostSettings, suite: str) -> dict[str, bytes]:
 
 
 def build_archive(files: Mapping[str, bytes]) -> bytes:
-    """Pack the files as the tar that the guest unpacks in /run/bakehouse; only the certificates are for everybody."""
+    """Pack the files as the tar that the guest unpacks in /run/bakehouse; only the certificates are world-readable."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=6) as tar:
         folder = tarfile.TarInfo("build")
@@ -106,7 +106,7 @@ def build_archive(files: Mapping[str, bytes]) -> bytes:
 
 
 def for_guest(url: str) -> str:
-    """Return a URL (or host and port) as the guest must say it: what is the loopback address here is the gateway there."""
+    """Return a URL (or HOST:PORT) for use in the guest: loopback addresses become the gateway."""
     scheme, slashes, rest = url.partition("//") if "//" in url else ("", "", url)
     server, slash, path = rest.partition("/")
     credentials, at, host = server.rpartition("@")
@@ -138,7 +138,7 @@ def _env(settings: HostSettings) -> str:
 
 
 def _pip_files() -> list[str]:
-    """Return the texts of pip's configuration, the strongest first."""
+    """Return the texts of pip's configuration files, highest precedence first."""
     home = Path.home()
     config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
     named = [Path(os.environ["PIP_CONFIG_FILE"])] if os.environ.get("PIP_CONFIG_FILE") else []

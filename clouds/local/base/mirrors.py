@@ -1,4 +1,4 @@
-"""Debian's mirrors and apt's options on this computer, and how to write them for another apt."""
+"""Read Debian's mirrors and apt's options from this computer, and write them for another apt."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _SUITES = re.compile(r"(bullseye|bookworm|trixie|forky|sid|stable|testing|unstab
 
 @dataclass(frozen=True, slots=True)
 class Mirrors:
-    """The URLs of Debian's archive and of its security updates; "" where this computer knows none."""
+    """The URLs of Debian's archive and of its security updates; "" if not configured on this computer."""
 
     debian: str = ""
     security: str = ""
 
 
 def host_mirrors() -> Mirrors:
-    """Return the mirrors that this computer uses, or Debian's own where it uses none."""
+    """Return the mirrors that this computer uses, or Debian's own."""
     found, default = mirrors(_apt_sources()), mirrors([_DEFAULT.read_text(encoding="utf-8").replace("@SUITE@", "stable")])
     return Mirrors(found.debian or default.debian, found.security or default.security)
 
 
 def mirrors(sources: Iterable[str]) -> Mirrors:
-    """Find Debian's mirrors in the texts of apt's sources, of the one-line and the deb822 kind."""
+    """Find Debian's mirrors in apt's sources, in one-line or deb822 format."""
     debian = security = ""
     for text in sources:
         for urls, suites, components in _entries(text):
@@ -48,7 +48,7 @@ def mirrors(sources: Iterable[str]) -> Mirrors:
 
 
 def apt_options(dump: str) -> dict[str, str]:
-    """Pick the proxies and the CA bundle out of what `apt-config dump` prints."""
+    """Return the proxies and CA bundles from the output of `apt-config dump`."""
     pattern = re.compile(
         r'^(Acquire::(?:https?|ftp)::(?:[^"\s]*::)?(?:Proxy|CAInfo)(?:::\S+)?) "(.+)";$', re.MULTILINE | re.IGNORECASE
     )
@@ -56,13 +56,13 @@ def apt_options(dump: str) -> dict[str, str]:
 
 
 def sources_list(found: Mirrors, suite: str) -> str:
-    """Return apt's sources for a suite with its updates."""
+    """Return apt's sources for a suite and its updates."""
     archives = ((found.debian, suite), (found.debian, f"{suite}-updates"), (found.security, f"{suite}-security"))
     return "".join(f"deb [signed-by={KEYRING}] {url} {name} main\n" for url, name in archives)
 
 
 def apt_conf(options: Mapping[str, str]) -> str:
-    """Write options in apt's own language."""
+    """Return options in the format of apt.conf."""
     return "".join(f'{key} "{value}";\n' for key, value in options.items())
 
 
@@ -73,7 +73,7 @@ def _apt_sources() -> list[str]:
 
 
 def apt_config() -> str:
-    """Return all options of this computer's apt; nothing where there is no apt."""
+    """Return all options of this computer's apt; "" without apt."""
     try:
         done = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, errors="replace", timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
@@ -82,12 +82,12 @@ def apt_config() -> str:
 
 
 def is_http(url: str) -> bool:
-    """Say whether a URL is one that a guest could fetch from too."""
+    """Return whether a URL is http or https, which a guest can fetch too."""
     return url.startswith(("http://", "https://"))
 
 
 def _entries(text: str) -> Iterable[tuple[list[str], list[str], list[str]]]:
-    """Give (URLs, suites, components) of each binary source in a text of either kind."""
+    """Yield (URLs, suites, components) of each binary source in a text of either format."""
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     for line in lines:
         if match := re.match(r"\s*deb\s+(?:\[[^\]]*\]\s*)?(\S+)\s+(\S+)\s+(.+)", line):
@@ -101,7 +101,7 @@ def _entries(text: str) -> Iterable[tuple[list[str], list[str], list[str]]]:
 
 
 def _resolve(url: str) -> str:
-    """Follow a list of mirrors in a file (Debian's cloud images have those) to its first; "" for what is not on the web."""
+    """Return a URL, or the first one of a mirror list file (used by Debian's cloud images); "" if it is not http(s)."""
     if url.startswith("mirror+file:"):
         lines = read_text(Path(url.removeprefix("mirror+file:"))).split()
         url = next((word for word in lines if is_http(word)), "")

@@ -1,7 +1,7 @@
-"""Choose the folder in which mmdebstrap builds a tree of Debian without root.
+"""Choose the folder in which mmdebstrap builds a Debian tree without root.
 
-The tree needs a folder that every user may enter, since the root of mmdebstrap's namespace is another user. A folder on
-a disk is preferred: /tmp is a tmpfs on Debian 13, Ubuntu 24.10 and Fedora, so its files take memory.
+Every user must be able to enter the folder, since root of mmdebstrap's namespace is another user. A folder on a disk is
+preferred: /tmp is a tmpfs on Debian 13, Ubuntu 24.10 and Fedora, so its files use memory.
 Sources: mmdebstrap(1), "TMPDIR"; https://www.debian.org/releases/trixie/release-notes/issues.html, 5.1.6;
 https://lists.ubuntu.com/archives/ubuntu-devel/2025-May/043353.html.
 """
@@ -18,10 +18,10 @@ from clouds.local.host.command import free_bytes
 from clouds.local.host.files import read_text
 
 TREE_BYTES = 1536 * 2**20
-"""What a tree may take with the packages that apt downloads into it; 580 MB were measured in November 2026."""
+"""Space for a tree and the packages that apt downloads into it; measured: 580 MB in November 2026."""
 
 MEMORY_BYTES = 2**30
-"""What a build needs beside a tree that is kept in memory; a guess: apt, dpkg and the page cache of the disk."""
+"""Memory for a build in addition to a tree in memory. A guess: apt, dpkg and the page cache of the disk."""
 
 _MIB = 2**20
 _IN_MEMORY = ("tmpfs", "ramfs")
@@ -29,7 +29,7 @@ _IN_MEMORY = ("tmpfs", "ramfs")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What decides whether a tree can be built in a folder; the device is `st_dev`."""
+    """The facts that decide whether a tree can be built in a folder; `device` is `st_dev`."""
 
     folder: Path
     is_open: bool
@@ -40,9 +40,9 @@ class Place:
 
 
 def tree_folder(scratch: Path, scratch_bytes: int) -> Path:
-    """Return the first folder in which a tree can be built while a scratch folder takes `scratch_bytes` more.
+    """Return the first folder with room for a tree while the scratch folder grows by `scratch_bytes`.
 
-    Raises HostFullError with what is wrong with each folder.
+    Raises HostFullError with the problem of each folder.
     """
     mounts, available = read_text(Path("/proc/self/mountinfo")), available_memory(read_text(Path("/proc/meminfo")))
     places = [inspect(folder, mounts) for folder in candidates(scratch)]
@@ -50,7 +50,7 @@ def tree_folder(scratch: Path, scratch_bytes: int) -> Path:
 
 
 def candidates(scratch: Path) -> list[Path]:
-    """Return the folders to try, best first: TMPDIR, the store that holds the scratch folder, /var/tmp, /tmp."""
+    """Return the folders to try, best first: TMPDIR, the scratch folder and its parents in the store, /var/tmp, /tmp."""
     chosen = os.environ.get("TMPDIR")
     own = [Path(chosen).absolute()] if chosen else []
     found = [*own, scratch, *list(scratch.parents)[:2], Path("/var/tmp"), Path("/tmp")]  # noqa: S108
@@ -67,9 +67,9 @@ def inspect(folder: Path, mounts: str) -> Place:
 
 
 def choose(places: Sequence[Place], available_bytes: int, shared: dict[int, int]) -> Path:
-    """Return the first folder without an objection. `shared`: how many bytes else the build takes on a device.
+    """Return the first suitable folder. `shared`: bytes that the build needs for other files, by device.
 
-    Raises HostFullError with the objection to each.
+    Raises HostFullError with the problem of each folder.
     """
     found = {place.folder: objection(place, available_bytes, shared.get(place.device, 0)) for place in places}
     for folder, problem in found.items():
@@ -78,31 +78,31 @@ def choose(places: Sequence[Place], available_bytes: int, shared: dict[int, int]
     told = "; ".join(f"{folder}: {problem}" for folder, problem in found.items())
     raise HostFullError(
         f"no folder for the tree of a base ({TREE_BYTES // _MIB} MB): {told}",
-        next_step="Free some space in /var/tmp, or set TMPDIR to a folder on a disk with that space which all users may enter.",
+        next_step="Free some space in /var/tmp, or set TMPDIR to a folder with enough space that all users may enter.",
     )
 
 
 def objection(place: Place, available_bytes: int, shared_bytes: int) -> str:
-    """Return why a tree cannot be built in a place, with numbers; "" when it can. `available_bytes` is of memory."""
+    """Return why a tree cannot be built in a place, with numbers; "" if it can. `available_bytes`: free memory."""
     needed = TREE_BYTES + shared_bytes
     if not place.is_open:
-        return "you may not write to it, or other users may not enter it"
+        return "not writable for you, or not accessible for other users"
     if '"' in str(place.folder):
-        return "its path has a double quote, which apt cannot use"
+        return "apt does not support the double quote in its path"
     if place.is_noexec:
         return "mounted noexec"
     if place.free_bytes < needed:
-        return f"{place.free_bytes // _MIB} MB free, {needed // _MIB} MB are needed"
+        return f"{place.free_bytes // _MIB} MB free, {needed // _MIB} MB needed"
     if place.in_memory and available_bytes < needed + MEMORY_BYTES:
         wanted = (needed + MEMORY_BYTES) // _MIB
-        return f"a tmpfs, and {available_bytes // _MIB} MB of memory are available, {wanted} MB are needed"
+        return f"a tmpfs; {available_bytes // _MIB} MB of memory available, {wanted} MB needed"
     return ""
 
 
 def filesystem(device: int, mounts: str) -> str:
-    """Return the type of the filesystem on a device (`st_dev`); "" when it is not in the text of mountinfo.
+    """Return the type of the filesystem on a device (`st_dev`); "" if mountinfo does not list it.
 
-    Fields: proc_pid_mountinfo(5). Types other than tmpfs may have another number there than in stat (btrfs does).
+    Fields: proc_pid_mountinfo(5). For types other than tmpfs the number may differ from that of stat (btrfs).
     """
     number = f"{os.major(device)}:{os.minor(device)}"
     for line in mounts.splitlines():
@@ -113,7 +113,7 @@ def filesystem(device: int, mounts: str) -> str:
 
 
 def available_memory(meminfo: str) -> int:
-    """Return how many bytes of memory programs can still take, from the text of /proc/meminfo; 0 when it does not say."""
+    """Return the available memory in bytes, from the text of /proc/meminfo; 0 if it is not listed."""
     for line in meminfo.splitlines():
         name, _, value = line.partition(":")
         if name == "MemAvailable":
@@ -122,7 +122,7 @@ def available_memory(meminfo: str) -> int:
 
 
 def _is_open(folder: Path) -> bool:
-    """Say whether we may write in a folder and everybody may enter it."""
+    """Return whether a folder is writable for us and every user may enter it."""
     try:
         open_to_all = all(path.stat().st_mode & 0o001 for path in (folder, *folder.parents))
     except OSError:

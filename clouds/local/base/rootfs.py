@@ -1,10 +1,10 @@
-"""Make the root filesystem of a base from the tree of Debian that mmdebstrap left.
+"""Create the root filesystem of a base from the Debian tree that mmdebstrap built.
 
-Without root this runs in a namespace that mmdebstrap makes: Ubuntu's AppArmor profiles let mmdebstrap make one with all
-rights, but not `unshare`. https://github.com/rootless-containers/rootlesskit/issues/494 (unshare),
+Without root this runs in a namespace that mmdebstrap creates: Ubuntu's AppArmor profiles permit mmdebstrap a namespace with
+all rights, but not `unshare`. https://github.com/rootless-containers/rootlesskit/issues/494 (unshare),
 https://gitlab.com/apparmor/apparmor/-/blob/master/profiles/apparmor.d/mmdebstrap (mmdebstrap).
-The root of that namespace is not the caller, so it cannot open our files by their paths. It gets the tree on standard
-input, the disk as an open file, and a folder to unpack in as its working directory.
+Root of that namespace is not the caller, so it cannot open our files by path. It gets the tree on standard input, the disk
+as an open file, and the folder to unpack in as its working directory.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from clouds.local.host.command import environment, failure, free_bytes, run
 from clouds.local.host.namespaces import NAMESPACE, words
 
 FOLDER = "bakehouse-tree-"
-"""How the names of the folders begin in which trees are unpacked."""
+"""The prefix of the folders in which trees are unpacked."""
 
 _DISK_S = 600
 _TIMED_OUT = (124, 137)
-"""The exit status of timeout(1) after a deadline: its own, and that of a command that it killed."""
+"""Exit statuses of timeout(1) after its limit: 124, or 137 if it had to kill the command."""
 
 _FILESYSTEM = "lazy_itable_init=1,lazy_journal_init=1"
 _KEPT = ("PATH", "LC_ALL")
@@ -36,27 +36,27 @@ REMOVE_TREE = """trap '' PIPE
 trap 'rm -rf tree' EXIT
 trap 'exit 1' HUP INT TERM
 """
-"""The tree belongs to users of the namespace, so only the namespace can remove it, also when we are killed. Then nobody
-reads what the shell prints (that its child was terminated), and SIGPIPE would end it before it removed the tree."""
+"""The tree belongs to users of the namespace, so only the namespace can remove it, even after we are killed. Then nobody reads
+the shell's output (that its child was terminated), and SIGPIPE would end the shell before it has removed the tree."""
 
 _UNPACK = "mkdir tree && tar --extract --file - --directory tree --exclude './dev/*' && \"$@\""
 
 
 def fill_from_folder(tree: Path, raw: Path) -> None:
-    """Make the root filesystem inside a raw disk from a folder whose files have their owners; for root."""
+    """Create the root filesystem inside a raw disk from a folder whose files have their final owners; needs root."""
     run(_mke2fs(str(tree), str(raw)), timeout_s=_DISK_S)
 
 
 def fill_from_tar(tar: Path, raw: Path, temporary: Path) -> None:
-    """Make the root filesystem inside a raw disk from a tar; `temporary` is a folder that all users may enter.
+    """Create the root filesystem inside a raw disk from a tar; `temporary` is a folder that all users may enter.
 
-    Raises HostFullError when a disk ran full, else CloudError with the last words of the program that failed.
+    Raises HostFullError if a disk is full, otherwise CloudError with the last lines of the program that failed.
     """
     with _shared_folder(temporary) as work, tar.open("rb") as packed, _opened_to_all(raw) as disk:
         command = ["sh", "-c", REMOVE_TREE + _UNPACK, "sh", *_mke2fs("tree", f"/proc/self/fd/{disk.fileno()}")]
         status, said = in_namespace(command, work, packed, disk)
     if status:
-        late = f"did not end within {_DISK_S} s" if status in _TIMED_OUT else ""
+        late = f"did not finish within {_DISK_S} s" if status in _TIMED_OUT else ""
         raise failure("tar and mke2fs", late or words(said), cwd=min(temporary, raw.parent, key=free_bytes))
 
 
@@ -68,9 +68,9 @@ def _mke2fs(tree: str, disk: str) -> list[str]:
 
 
 def in_namespace(command: Sequence[str], work: Path, stdin: BinaryIO, kept: BinaryIO) -> tuple[int, str]:
-    """Run a command as root of a namespace in a folder, with an open file kept; return its exit status and stderr.
+    """Run a command as root of a namespace in a folder, with an inherited open file; return (exit status, stderr).
 
-    When we are killed or interrupted, the command is terminated, and what it traps is done before this returns.
+    If we are killed or interrupted, the command is terminated, and its traps run before this returns.
     """
     guard = ["setpriv", "--pdeathsig", "TERM", "timeout", "--kill-after=30", str(_DISK_S)]
     variables = {key: value for key, value in environment().items() if key in _KEPT}  # others may name files in a closed home
@@ -95,14 +95,14 @@ def in_namespace(command: Sequence[str], work: Path, stdin: BinaryIO, kept: Bina
 
 
 def _ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Wait until every process that writes to the pipe has ended: `timeout` ends before what it terminates."""
+    """Wait until every process that writes to the pipe has ended: `timeout` ends before its command does."""
     _, said = process.communicate()
     return process.returncode, said
 
 
 @contextmanager
 def _shared_folder(temporary: Path) -> Iterator[Path]:
-    """Give a folder in which every user may write, inside one that only we may enter."""
+    """Yield a world-writable folder inside one that only we may enter."""
     closed = Path(tempfile.mkdtemp(prefix=FOLDER, dir=temporary))
     try:
         work = closed / "work"
@@ -115,7 +115,7 @@ def _shared_folder(temporary: Path) -> Iterator[Path]:
 
 @contextmanager
 def _opened_to_all(raw: Path) -> Iterator[BinaryIO]:
-    """Give an open file that another user may open anew by its descriptor; its folder keeps all others away (0700)."""
+    """Yield an open file that another user can reopen by its descriptor; its folder is closed to all others (0700)."""
     mode, folder = raw.stat().st_mode & 0o777, raw.parent.stat().st_mode & 0o777
     raw.parent.chmod(0o700)
     raw.chmod(0o666)

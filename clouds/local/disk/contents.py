@@ -1,4 +1,4 @@
-"""The files on an image's disk, read from outside by debugfs: nothing is mounted, and no root is needed."""
+"""Read the files of an image's disk from outside with debugfs, without mounting and without root."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ECHO = "debugfs: "
 
 
 class Entry(NamedTuple):
-    """One name in a folder."""
+    """A directory entry."""
 
     inode: int
     mode: int
@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 
 
 class DiskContents:
-    """The root filesystem of a disk, copied as a sparse raw file into a folder that somebody else removes."""
+    """The root filesystem of a disk, copied as a sparse raw file into `scratch`, which the caller removes."""
 
     def __init__(self, disk: Path, scratch: Path) -> None:
         self._scratch = scratch
@@ -39,7 +39,7 @@ class DiskContents:
         return {path: entry.size for path, entry in self._files.items()}
 
     def read(self, paths: Iterable[str], limit_bytes: int = 65536) -> Mapping[str, bytes]:
-        """Return the start of each of these files, by path; a path without a file is left out."""
+        """Return up to `limit_bytes` of each of these files, by path; paths that do not exist are left out."""
         wanted = {path: self._scratch / f"file-{number}" for number, path in enumerate(paths) if path in self._files}
         self._debugfs([f"dump <{self._files[path].inode}> {copy.name}" for path, copy in wanted.items()])
         contents = {}
@@ -51,7 +51,7 @@ class DiskContents:
 
     @cached_property
     def _files(self) -> dict[str, Entry]:
-        """All regular files, by one run of debugfs per level of folders."""
+        """All regular files by path; runs debugfs once per folder level."""
         found: dict[str, Entry] = {}
         level = {"": _ROOT_INODE}
         while level:
@@ -68,16 +68,16 @@ class DiskContents:
         return found
 
     def _debugfs(self, commands: Sequence[str]) -> str:
-        """Run commands of debugfs in the scratch folder: no quoting protects a path with a double quote in a command."""
+        """Run debugfs commands in the scratch folder with relative names: debugfs cannot quote a path with a double quote."""
         script = self._scratch / "commands"
         script.write_text("".join(f"{command}\n" for command in commands), encoding="utf-8")
         return run(["debugfs", "-f", script.name, self._raw.name], timeout_s=_DEBUGFS_S, cwd=self._scratch)
 
 
 def listings(printed: str) -> Iterator[list[Entry]]:
-    """Give the entries of each `ls -p`, without `.` and `..`, out of what debugfs printed for many of them.
+    """Yield the entries of each `ls -p` in the output of debugfs, without `.` and `..`.
 
-    A line is /inode/mode/user/group/name/size/; folders have no size. debugfs repeats each command before its output.
+    A line is /inode/mode/user/group/name/size/; folders have no size. debugfs echoes each command before its output.
     """
     for listing in printed.split(f"{_ECHO}ls -p ")[1:]:
         yield [entry for line in listing.splitlines()[1:] if (entry := _entry(line))]

@@ -1,4 +1,4 @@
-"""qcow2 disks: overlays, and their freezing into images."""
+"""qcow2 disks: create overlays, and turn a machine's overlay into an image."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _GIB = 2**30
 
 
 def make_overlay(disk: Path, backing: Path, *, size_bytes: int = 0) -> None:
-    """Make a disk that holds only what differs from another one, and is as large, or of another size.
+    """Create an overlay on another disk, of the same size or of `size_bytes`.
 
-    With a size given the other one need not be there yet. InvalidError: it would be smaller than the one that is there.
+    With a size, the backing disk need not exist yet. InvalidError: the overlay would be smaller than its backing disk.
     """
     if size_bytes and backing.exists() and size_bytes < (least := virtual_bytes(backing)):
         raise InvalidError(
-            f"disk of {size_bytes / _GIB:.0f} GB: smaller than that of its image, {least / _GIB:.1f} GB",
-            next_step=f"Take at least {-(-least // _GIB)} GB.",
+            f"disk size {size_bytes / _GIB:.0f} GB is smaller than the image's {least / _GIB:.1f} GB",
+            next_step=f"Use at least {-(-least // _GIB)} GB.",
         )
     relative = os.path.relpath(backing, disk.parent)
     argv = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-u", "-b", relative, disk.name]
@@ -29,22 +29,22 @@ def make_overlay(disk: Path, backing: Path, *, size_bytes: int = 0) -> None:
 
 
 def virtual_bytes(disk: Path) -> int:
-    """Return the size that a guest sees (qcow2's header holds it, big-endian, at offset 24)."""
+    """Return the virtual size in bytes (in qcow2's header, big-endian, at offset 24)."""
     with disk.open("rb") as file:
         header = file.read(32)
     return int.from_bytes(header[24:32], "big")
 
 
 def freeze(disk: Path, target: Path, source: Path, *, is_layered: bool) -> None:
-    """Give a machine's disk to an image: a hard link in `target`, while the machine goes on with an overlay on the same.
+    """Turn a machine's disk into an image's: hard-link it to `target`, and give the machine an overlay on it.
 
-    The image overlays `source` alone; with layers between (or when it was frozen before) their content is taken over first,
-    save what was deleted since. At every instant the machine's disk is whole.
+    The image overlays `source` directly: the content of layers in between (or of an earlier freeze) is copied into it first,
+    without what was deleted since. The machine's disk is intact at every moment.
     """
     folder = disk.parent
     frozen, fresh = folder / "frozen.qcow2", folder / "fresh.qcow2"
     if is_layered or frozen.exists():
-        over = [
+        rebase = [
             "qemu-img",
             "rebase",
             "-q",
@@ -58,7 +58,7 @@ def freeze(disk: Path, target: Path, source: Path, *, is_layered: bool) -> None:
             os.path.relpath(source, folder),
             disk.name,
         ]
-        run(over, timeout_s=_REBASE_S, cwd=folder)
+        run(rebase, timeout_s=_REBASE_S, cwd=folder)
         frozen.unlink(missing_ok=True)
     os.link(disk, target)
     os.link(disk, frozen)
@@ -68,7 +68,7 @@ def freeze(disk: Path, target: Path, source: Path, *, is_layered: bool) -> None:
 
 
 def put_on(disk: Path, backing: str) -> None:
-    """Let a disk that was moved overlay the same disk as before, by its new relative path."""
+    """Rewrite the backing file path of a disk after a move."""
     run(
         ["qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", backing, disk.name],
         timeout_s=_QEMU_IMG_S,

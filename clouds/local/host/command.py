@@ -1,4 +1,4 @@
-"""Run the programs that the local cloud is made of, and tell their failures apart."""
+"""Run programs for the local cloud, and turn their failures into errors."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def run(argv: Sequence[str], *, timeout_s: float, cwd: Path | None = None, stdin: str = "") -> str:
-    """Run a program to its end and return what it printed.
+    """Run a program and return its standard output.
 
-    Raises HostFullError when the disk ran full, MissingToolError when the program is not there, else CloudError with
-    the program's last words.
+    Raises HostFullError if the disk is full, MissingToolError if the program is not installed, otherwise CloudError with the
+    last lines of its output.
     """
     try:
         done = subprocess.run(
@@ -38,7 +38,7 @@ def run(argv: Sequence[str], *, timeout_s: float, cwd: Path | None = None, stdin
         raise missing(argv[0]) from error
     except subprocess.TimeoutExpired as error:
         raise CloudError(
-            f"{argv[0]}: did not end within {timeout_s:.0f} s", next_step="Is this computer very busy? Try again."
+            f"{argv[0]} did not finish within {timeout_s:.0f} s", next_step="Is this computer very busy? Try again."
         ) from error
     if done.returncode:
         raise failure(argv[0], done.stderr or done.stdout, cwd=cwd)
@@ -46,17 +46,19 @@ def run(argv: Sequence[str], *, timeout_s: float, cwd: Path | None = None, stdin
 
 
 def failure(program: str, said: str, *, cwd: Path | None = None) -> CloudError:
-    """Return the error for a program that failed and said this."""
+    """Return the error for a program that failed with this output."""
     words = [line for line in said.strip().splitlines() if line.strip()]
-    last = "; ".join(words[-3:]) or "it failed without a word"
+    last = "; ".join(words[-3:]) or "failed without output"
     if any(full in said for full in _FULL):
         return full_disk(cwd or Path.cwd(), last)
-    return CloudError(f"{program}: {last}", next_step="Run the command again; if it fails alike, its words above say why.")
+    return CloudError(
+        f"{program}: {last}", next_step="Run the command again; if the error repeats, its output above gives the cause."
+    )
 
 
 @contextmanager
 def as_cloud_errors(folder: Path) -> Iterator[None]:
-    """Tell of what this computer refuses (a full disk, a file that may not be written) as a CloudError."""
+    """Turn an OSError, such as a full disk or a missing permission, into a CloudError."""
     try:
         yield
     except OSError as error:
@@ -69,9 +71,9 @@ def as_cloud_errors(folder: Path) -> Iterator[None]:
 
 
 def full_disk(folder: Path, what: str, needed_bytes: int = 0) -> HostFullError:
-    """Return the error for a full disk, with how much is free and, when known, needed."""
+    """Return the error for a full disk, with the free space and, if known, the space needed."""
     free_mb = free_bytes(folder) // 2**20
-    needed = f", {needed_bytes // 2**20} MB are needed" if needed_bytes else ""
+    needed = f", {needed_bytes // 2**20} MB needed" if needed_bytes else ""
     return HostFullError(
         f"the disk that holds {folder} is full: {free_mb} MB free{needed} ({what})",
         next_step="Free some space (for the size of old images: ./inv images), or set BAKEHOUSE_HOME to a folder on a larger disk.",
@@ -79,17 +81,17 @@ def full_disk(folder: Path, what: str, needed_bytes: int = 0) -> HostFullError:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return how much of the disk that holds a folder is free for us."""
+    """Return how many bytes of the disk that holds a folder are free for us."""
     stats = os.statvfs(next(path for path in (folder, *folder.parents) if path.exists()))
     return stats.f_bavail * stats.f_frsize
 
 
 def missing(program: str) -> MissingToolError:
     """Return the error for a program that is not installed."""
-    return MissingToolError(f"{program}: not installed", next_step=advice())
+    return MissingToolError(f"{program} is not installed", next_step=advice())
 
 
 def environment() -> dict[str, str]:
-    """Return our environment, with the folders of system programs in the path and their words in English."""
+    """Return our environment, with the folders of system programs in PATH and messages in English."""
     path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
     return {**os.environ, "PATH": f"{path}:{_SBIN}", "LC_ALL": "C"}

@@ -1,4 +1,4 @@
-"""Small files, such that a process killed at any instant leaves nothing half-written."""
+"""Read and write small files, so that a process killed at any time leaves none half-written."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from clouds.partial import partial_path
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record for its owner's eyes only, whole or not at all."""
+    """Write a record atomically, readable by its owner only."""
     write_private(path, json.dumps(record, indent=1) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a record; None when it is absent or cannot be read as one: `is_broken` tells which."""
+    """Return a record, or None if the file is missing or unreadable (`is_broken`)."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
@@ -30,7 +30,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file, "" when it cannot be read."""
+    """Return the text of a file, or "" if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -38,22 +38,22 @@ def read_text(path: Path) -> str:
 
 
 def is_broken(path: Path) -> bool:
-    """Say whether there is a file that is no record."""
+    """Return whether a file exists but is not a valid record."""
     return path.exists() and read_json(path) is None
 
 
 def text_labels(found: object) -> dict[str, str]:
-    """Return labels as text, whatever somebody has written into a record: none where they are no table."""
+    """Return labels from a record, keys and values as text; an empty dict if they are not a table."""
     return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder with all it holds; absent is fine."""
+    """Remove a folder and its content, if it exists."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def keep(folder: Path) -> None:
-    """Write a folder and its files through to the disk, so that they survive a crash of this computer."""
+    """Flush a folder and its files to disk, so that they survive a crash of this computer."""
     for path in (*(path for path in folder.iterdir() if path.is_file()), folder):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -63,7 +63,7 @@ def keep(folder: Path) -> None:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return what the files of a folder occupy on the disk; what goes meanwhile, folders too, counts for nothing."""
+    """Return the disk usage of a folder's files in bytes; files that disappear during the walk are skipped."""
     total = 0
     for where, _, found in os.walk(folder):
         for name in found:
@@ -73,13 +73,13 @@ def folder_bytes(folder: Path) -> int:
 
 
 def write_private_bytes(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner may read."""
+    """Write a new file that only its owner can read."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(content)
 
 
 def discard(folder: Path) -> None:
-    """Remove a folder such that it is either there or, whatever happens on the way, gone for good. It needs no room on the disk."""
+    """Remove a folder atomically: rename it, then delete the files. Needs no free disk space."""
     doomed = partial_path(folder.parent, folder.name)
     with suppress(FileNotFoundError):
         folder.rename(doomed)
@@ -87,6 +87,6 @@ def discard(folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Return the digest of a file."""
+    """Return the SHA-256 of a file, as hexadecimal text."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Install what the local cloud needs, one command at a time."""
+"""Install the programs of the local cloud, under a lock."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ INSTALL_S = 1800.0
 
 
 def ensure_tools(folder: Path, tell: Tell) -> None:
-    """Install what is missing, unless another command has done so meanwhile. MissingToolError: what to install by hand.
+    """Install missing programs, unless another command has just done so. MissingToolError: you must install a program yourself.
 
-    `folder` holds the lock, and is made when something is missing.
+    `folder` holds the lock file; it is created if something is missing.
     """
     if not programs.missing_packages():
-        programs.ensure_tools(tell)  # it may be another kind of computer
+        programs.ensure_tools(tell)  # checks the kind of computer, too
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(folder / ".install.lock", what="another command to install packages", timeout_s=INSTALL_S, tell=tell):

@@ -1,7 +1,7 @@
-"""Check that this user may have user namespaces with a range of ids, which building a base without root takes.
+"""Check that this user may create user namespaces with a range of ids, which is required to build a base without root.
 
 mmdebstrap reads the range from /etc/subuid and /etc/subgid by user name; see subuid(5) and user_namespaces(7).
-All namespaces of a build are made by mmdebstrap, also those of our own steps: Ubuntu restricts namespaces by AppArmor
+mmdebstrap creates all namespaces of a build, including those of our own steps: Ubuntu restricts namespaces with AppArmor
 profiles, and its profile `mmdebstrap` permits them, with all rights, whatever kernel.apparmor_restrict_unprivileged_userns is.
 https://gitlab.com/apparmor/apparmor/-/blob/master/profiles/apparmor.d/mmdebstrap
 """
@@ -21,14 +21,14 @@ from clouds.local.host.files import read_text
 from clouds.local.host.programs import which
 
 NAMESPACE = ("mmdebstrap", "--unshare-helper")
-"""Runs a command as root of a namespace whose ids are our range; our own id is not among them. See mmdebstrap(1)."""
+"""Runs a command as root of a namespace that maps our range of ids, but not our own id. See mmdebstrap(1)."""
 
 _IDS = 65536
-"""A tree of Debian has owners up to 65534 (nobody)."""
+"""Files of Debian have owners up to 65534 (nobody)."""
 
 _FIRST = 100000
 _SYSCTL = "/etc/sysctl.d/60-bakehouse.conf"
-"""Read at each boot, after what distributions set in 10-*.conf (sysctl.d(5))."""
+"""Read at each boot, after the distributions' own 10-*.conf (sysctl.d(5))."""
 
 _CHECK_S = 60
 _SWITCHES = {
@@ -37,23 +37,23 @@ _SWITCHES = {
     "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),
     # Debian: https://security.stackexchange.com/questions/209529/what-does-enabling-kernel-unprivileged-userns-clone-do
     "kernel.unprivileged_userns_clone": ("0", "1"),
-    # namespaces(7); how many are enough is a guess, the kernel's default depends on the memory
+    # namespaces(7); 10000 is a guess: the kernel's default depends on the memory
     "user.max_user_namespaces": ("0", "10000"),
 }
-"""Kernel settings that forbid namespaces: the value that does, and one that does not."""
+"""Kernel settings that forbid namespaces: the forbidding value, and one that allows them."""
 
 _PROFILE = Path("/etc/apparmor.d/mmdebstrap")
-"""Of Ubuntu's package apparmor (24.04 and newer), which is there before mmdebstrap is."""
+"""From Ubuntu's package apparmor (24.04 and newer), so it exists before mmdebstrap is installed."""
 
 _MOUNT = [*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-"""A mount, since AppArmor may permit a namespace and then deny every right in it."""
+"""A mount, since AppArmor may permit a namespace but deny every right in it."""
 
 _HELPER = re.compile(r"E: (system failed: \d+|unshared command failed)")
-"""What mmdebstrap adds when a command in a namespace fails; the lines above say why."""
+"""What mmdebstrap adds when a command in a namespace fails; the lines above give the cause."""
 
 
 def check_namespaces(profile: Path = _PROFILE) -> None:
-    """Raise DeniedError, with the commands that change it, where this user may not build a base."""
+    """Raise DeniedError, with the commands that fix it, if this user may not build a base."""
     found = obstacles(profile)
     if found:
         raise DeniedError(
@@ -63,10 +63,10 @@ def check_namespaces(profile: Path = _PROFILE) -> None:
 
 
 def obstacles(profile: Path = _PROFILE) -> list[tuple[str, str]]:
-    """Return what keeps this user from building a base, each with the command that changes it ("" where none is known).
+    """Return the problems that keep this user from building a base, each with the command that fixes it ("" if unknown).
 
-    Where mmdebstrap can run, it makes a namespace and mounts in it. Where it cannot (not installed, no range of ids), a
-    namespace of `unshare` stands for it, unless a profile permits mmdebstrap what it may deny `unshare`.
+    If mmdebstrap can run, it creates a namespace and mounts in it. If not (not installed, no range of ids), `unshare` is tried
+    instead, unless an AppArmor profile exists that permits namespaces to mmdebstrap only.
     """
     lacking, fix = _lacking_ranges()
     if not lacking and all(map(which, (NAMESPACE[0], "newuidmap", "newgidmap"))):
@@ -76,14 +76,14 @@ def obstacles(profile: Path = _PROFILE) -> list[tuple[str, str]]:
 
 
 def advice(commands: Sequence[str]) -> str:
-    """Return the next step: commands to run, or another computer where one of them is not known."""
+    """Return the next step: the commands to run, or to use another computer if one of them is unknown."""
     if all(commands):
         return " && ".join(commands)
     return "Bake on a computer or in a container that permits user namespaces, or bake as root."
 
 
 def _failed(argv: Sequence[str]) -> list[tuple[str, str]]:
-    """Return why a command in a namespace fails, with the command that changes it; an empty list when it works."""
+    """Return why a command in a namespace fails, with the command that fixes it; an empty list if it works."""
     try:
         done = subprocess.run(
             argv, capture_output=True, text=True, errors="replace", timeout=_CHECK_S, env=environment(), check=False
@@ -98,7 +98,7 @@ def _failed(argv: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def words(said: str) -> str:
-    """Return what a command in a namespace printed, without what mmdebstrap adds."""
+    """Return the output of a command in a namespace, without the lines of mmdebstrap."""
     lines = [line.strip() for line in said.splitlines()]
     return "\n".join(line for line in lines if line and not _HELPER.fullmatch(line))
 
@@ -112,7 +112,7 @@ def _lacking_ranges() -> tuple[str, str]:
 
 
 def missing_ranges(user: str, subuid: str, subgid: str) -> tuple[str, str]:
-    """Return problem and command for a user and the texts of /etc/subuid and /etc/subgid (`name:first:count` per line)."""
+    """Return (problem, command) for a user and the texts of /etc/subuid and /etc/subgid (`name:first:count` per line)."""
     texts = {"/etc/subuid": subuid, "/etc/subgid": subgid}
     lacking = [name for name, text in texts.items() if not any(count >= _IDS for _, count in ranges(text, user)[:1])]
     if not lacking:
@@ -123,7 +123,7 @@ def missing_ranges(user: str, subuid: str, subgid: str) -> tuple[str, str]:
 
 
 def forbidding_switch(values: Mapping[str, str]) -> tuple[str, str]:
-    """Return the kernel setting that forbids namespaces and the command that changes it; two empty texts for none."""
+    """Return the kernel setting that forbids namespaces and the command that changes it; two empty strings if none does."""
     for name, (forbids, allows) in _SWITCHES.items():
         if values.get(name) == forbids:
             return f"{name} is {forbids}", f"echo {name}={allows} | sudo tee -a {_SYSCTL} && sudo sysctl --system"
@@ -135,7 +135,7 @@ def _switch(name: str) -> str:
 
 
 def ranges(text: str, user: str = "") -> list[tuple[int, int]]:
-    """Return (first, count) of each range in a text, or of one user's."""
+    """Return (first, count) of each range in a text, or of the ranges of one user."""
     found = []
     for line in text.splitlines():
         name, _, rest = line.partition(":")
@@ -146,6 +146,6 @@ def ranges(text: str, user: str = "") -> list[tuple[int, int]]:
 
 
 def _free_range(text: str) -> str:
-    """Return a range behind all that are given away: `first-last`."""
+    """Return a range after all existing ones: `first-last`."""
     first = max([_FIRST, *(start + count for start, count in ranges(text))])
     return f"{first}-{first + _IDS - 1}"

@@ -1,4 +1,4 @@
-"""The programs that the local cloud needs on this computer, and their installation."""
+"""Find and install the programs that the local cloud needs on this computer."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ def _read_tools() -> dict[str, str]:
 
 
 TOOLS = _read_tools()
-"""Each program (or file, by its full path) that is needed, and the Debian package that holds it; `inv` reads the same list."""
+"""Each required program (or file, by full path) and its Debian package; `inv` reads the same list."""
 
 _WHY = "to build and run virtual machines"
 _INSTALL_S = 900
 
 
 def is_root() -> bool:
-    """Say whether we may do anything on this computer."""
+    """Return whether we run as root."""
     return os.geteuid() == 0
 
 
 def missing_packages() -> list[str]:
-    """Return the Debian packages that the local cloud lacks on this computer, sorted."""
+    """Return the Debian packages to install for the local cloud, sorted."""
     return sorted({TOOLS[tool] for tool in missing_tools()})
 
 
 def missing_tools() -> list[str]:
-    """Return the programs and files that the local cloud lacks on this computer, in the order of the list."""
-    needless = {"newuidmap"} if is_root() else set()
-    return [tool for tool in TOOLS if tool not in needless and not _is_there(tool)]
+    """Return the missing programs and files, in the order of the list."""
+    optional = {"newuidmap"} if is_root() else set()
+    return [tool for tool in TOOLS if tool not in optional and not _is_there(tool)]
 
 
 def _is_there(tool: str) -> bool:
@@ -48,12 +48,12 @@ def _is_there(tool: str) -> bool:
 
 
 def which(tool: str) -> str | None:
-    """Find a program, also among those for administrators, which are not in everybody's path."""
+    """Find a program in PATH or in the folders of system programs, which are not in every user's PATH."""
     return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:{_SBIN}")
 
 
 def ensure_tools(tell: Tell) -> None:
-    """Install what is missing. Raises MissingToolError, with the command, where we may not or cannot."""
+    """Install missing programs with apt-get. MissingToolError, with the command to run: we may not, or apt-get failed."""
     check_computer()
     packages = missing_packages()
     if not packages:
@@ -67,7 +67,7 @@ def ensure_tools(tell: Tell) -> None:
 
 
 def _missing(packages: list[str]) -> MissingToolError:
-    """Return the error that names all that is missing at once, with one command for it: packages, and the right to namespaces."""
+    """Return one error for everything that is missing (packages, permission for namespaces), with one command that fixes it."""
     from clouds.local.host import namespaces
 
     message, step = f"not installed: {', '.join(packages)} (needed {_WHY})", advice(packages)
@@ -79,16 +79,16 @@ def _missing(packages: list[str]) -> MissingToolError:
 
 
 def install_command(packages: list[str] | None = None) -> str:
-    """Return the command by which a user installs packages (all that we need, when none are named)."""
+    """Return the command that installs packages (by default all that we need)."""
     chosen = sorted(set(TOOLS.values())) if packages is None else packages
     sudo = "" if is_root() else "sudo "
     return f"{sudo}apt-get install --no-install-recommends {' '.join(chosen)}"
 
 
 def check_computer(this: Computer | None = None) -> None:
-    """Raise MissingToolError where the local cloud cannot run on this computer, nor install what would make it run.
+    """Raise MissingToolError if the local cloud cannot run on this computer, and cannot install what is missing.
 
-    The installation of Debian's packages is left to `ensure_tools`: nothing is changed here.
+    Changes nothing: `ensure_tools` installs Debian packages.
     """
     this = this or this_computer()
     if found := computer.misfit(this):
@@ -100,7 +100,7 @@ def check_computer(this: Computer | None = None) -> None:
 
 
 def _as_root() -> list[str] | None:
-    """Return what to put before a command to run it as root, or None when that would ask for a password."""
+    """Return the prefix that runs a command as root, or None if sudo would ask for a password."""
     if is_root():
         return []
     if which("sudo") is None:
@@ -123,17 +123,17 @@ def _apt_get(argv: list[str], packages: list[str]) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise MissingToolError(f"apt-get did not end within {_INSTALL_S} s", next_step=advice(packages)) from error
+        raise MissingToolError(f"apt-get did not finish within {_INSTALL_S} s", next_step=advice(packages)) from error
     if done.returncode:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:]
         raise MissingToolError(f"apt-get could not install {', '.join(packages)}: {''.join(last)}", next_step=advice(packages))
 
 
 def advice(packages: list[str] | None = None) -> str:
-    """Return how a user installs packages (all that we need, when none are named)."""
+    """Return how to install packages (by default all that we need)."""
     this = this_computer()
     if not this.has_debian_packages:
         return computer.advice(this, missing_tools())
     if which("apt-get"):
         return f"Install it: {install_command(packages)}"
-    return f"Install QEMU and these programs with your system's packages: {', '.join(sorted(TOOLS))}."
+    return f"Install QEMU and these programs with your package manager: {', '.join(sorted(TOOLS))}."

@@ -1,7 +1,7 @@
-"""Which accelerator virtual machines run on here, and why it is not KVM where it is not.
+"""Choose the accelerator for virtual machines on this computer, with the reason if it is not KVM.
 
-/dev/kvm alone promises nothing: on some nested hosts a guest hangs on KVM without a word, or QEMU aborts. So a guest is run once
-(`probe`), and the answer is cached until this computer, its kernel or its QEMU changes.
+/dev/kvm alone proves nothing: on some nested hosts a guest on KVM hangs silently, or QEMU aborts. So a test guest is run once
+(`probe`), and the result is cached until this computer, its kernel or its QEMU changes.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ OLDEST = (7, 0)
 """The oldest QEMU that knows every option of `qemu.arguments`: `i8042=off` came with 7.0 (QEMU's commit 4ccd5fe22f)."""
 
 _AGAIN_S = 600
-"""When KVM is probed again after it failed for a reason that may pass, such as a busy computer."""
+"""When to probe KVM again after a temporary failure, such as a busy computer."""
 _VERSION_S = 30
 
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """A way to run guests: QEMU's arguments and what the guest's kernel is told, and how many times slower than real hardware."""
+    """A way to run guests: QEMU's arguments, kernel parameters for the guest, and by what factor it is slower than hardware."""
 
     name: str
     slowness: float
@@ -38,32 +38,32 @@ class Accelerator:
 
 
 KVM = Accelerator("kvm", 1.0, ("-accel", "kvm", "-cpu", "host"))
-# On nested hosts QEMU may abort on a register of these features, none of which a guest of ours needs: 0x38d and 0x345 of the
+# On nested hosts QEMU may abort on registers of these features, which our guests do not need: 0x38d and 0x345 of the
 # performance counters, 0x480 to 0x491 of VMX. https://github.com/GNS3/gns3-server/issues/1512,
 # https://github.com/LabNConsulting/munet/issues/38, https://github.com/coreos/coreos-assembler/pull/199
 KVM_NESTED = Accelerator("kvm", 1.0, ("-accel", "kvm", "-cpu", "host,vmx=off,svm=off,pmu=off"))
-# 5-level page tables cost a tenth of a boot; nested virtualization makes the guest load drivers for nothing; without it
-# the sizes of the caches would be out of reach, for which OpenBLAS warns in every notebook, hence xlevel.
-# With ERMS the kernel and libc copy and clear memory byte by byte (`rep movsb`, `rep stosb`), each of which is emulated.
-# When the kernel's watchdog finds the time stamp counter unstable, as it does on a busy computer, the kernel patches its
-# own running code; before QEMU 8.1 a virtual CPU may go on with half-patched code, and panics (`int3`, `double fault`).
-# Mitigations against speculation cost time and mean nothing to translated code.
+# la57=off: 5-level page tables cost a tenth of the boot. svm=off: nested virtualization makes the guest load useless drivers;
+# but without it the cache sizes are not readable and OpenBLAS warns in every notebook, hence xlevel.
+# erms=off: with ERMS the kernel and libc copy and clear memory byte by byte (`rep movsb`, `rep stosb`), each byte emulated.
+# tsc=reliable: on a busy computer the kernel's watchdog finds the time stamp counter unstable, and the kernel then patches its
+# running code; before QEMU 8.1 a virtual CPU may execute half-patched code and panic (`int3`, `double fault`).
+# mitigations=off: mitigations against speculation cost time and have no effect on translated code.
 TCG = Accelerator(
     "tcg",
     8.0,
     ("-accel", "tcg,thread=multi", "-cpu", "max,la57=off,svm=off,erms=off,xlevel=0x8000001d"),
     cmdline="tsc=reliable mitigations=off",
 )
-_WISHES = {accelerator.name: accelerator for accelerator in (KVM, TCG)}
+_OPTIONS = {accelerator.name: accelerator for accelerator in (KVM, TCG)}
 KNOWN = {"kvm": KVM, "kvm-nested": KVM_NESTED, "tcg": TCG}
-"""Each accelerator by the word for it in records."""
+"""Each accelerator by its name in records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What guests run on. Where that is not KVM, though the user did not ask for emulation: why, and what to do about it.
+    """The accelerator of guests; if it is TCG without the user's request, also the reason and the fix.
 
-    `is_final`: the reason holds until this computer changes; else KVM is probed again after ten minutes.
+    `is_final`: the reason holds until this computer changes; otherwise KVM is probed again after ten minutes.
     """
 
     accelerator: Accelerator
@@ -80,24 +80,24 @@ def choose(
     version: Callable[[], str] | None = None,
     now: Callable[[], float] = time.time,
 ) -> Choice:
-    """Return what guests run on, as the user wants it (kvm, tcg, or "" for the best that works); the answer is kept in `cache`.
+    """Return the accelerator that the user wants (kvm, tcg, or "" for the best that works), and cache the result of the probe.
 
-    Raises UsageError for another word, MissingToolError for a QEMU that is too old.
+    Raises UsageError for an unknown name, MissingToolError if QEMU is too old.
     """
-    if wanted not in ("", *_WISHES):
+    if wanted not in ("", *_OPTIONS):
         raise UsageError(
             f"unknown accelerator {wanted!r}",
-            next_step=f"Choose {' or '.join(_WISHES)}, or leave --accelerator and its setting out.",
+            next_step=f"Choose {' or '.join(_OPTIONS)}, or omit --accelerator and its setting.",
         )
     if which(PROGRAM) is None:
-        return Choice(_WISHES.get(wanted, TCG))  # nothing to keep: it is installed when it is first needed
+        return Choice(_OPTIONS.get(wanted, TCG))  # not cached: QEMU is installed on first use
     host, kept = _host(), files.read_json(cache) or {}
     if kept.get("host") != host:
         check_version((version or printed_version)())
         kept = {"host": host}
     if wanted:
         _keep(cache, kept)
-        return Choice(_WISHES[wanted])
+        return Choice(_OPTIONS[wanted])
     if kept.get("accelerator") in KNOWN and now() < kept.get("again_at", float("inf")):
         return Choice(KNOWN[kept["accelerator"]], kept.get("reason", ""), kept.get("fix", ""))
     from clouds.local.vm.probe import find_kvm
@@ -109,12 +109,12 @@ def choose(
 
 
 def word(accelerator: Accelerator) -> str:
-    """Return the key of an accelerator in `KNOWN`; "" for one that is not there."""
+    """Return the key of an accelerator in `KNOWN`, or ""."""
     return next((word for word, known in KNOWN.items() if known == accelerator), "")
 
 
 def printed_version() -> str:
-    """Return what `qemu --version` prints."""
+    """Return the output of `qemu --version`."""
     command = [PROGRAM, "--version"]
     return subprocess.run(
         command, executable=which(PROGRAM), capture_output=True, text=True, timeout=_VERSION_S, check=False
@@ -122,18 +122,18 @@ def printed_version() -> str:
 
 
 def check_version(printed: str) -> None:
-    """Raise MissingToolError where QEMU, by what it prints as its version, is too old to start our machines."""
+    """Raise MissingToolError if QEMU, according to the output of `--version`, is too old for our machines."""
     version = parse_version(printed)
     if version and version < OLDEST:
         found, needed = (".".join(map(str, number)) for number in (version, OLDEST))
         raise MissingToolError(
             f"QEMU {found} is too old: Bakehouse needs {needed} or newer",
-            next_step="Upgrade to Debian 12, Ubuntu 24.04 or newer (docs/hosts.md), or work in a cloud: --cloud gcp",
+            next_step="Upgrade to Debian 12, Ubuntu 24.04 or newer (docs/hosts.md), or use a cloud: --cloud gcp",
         )
 
 
 def parse_version(text: str) -> tuple[int, int] | None:
-    """Return major and minor number in what `qemu --version` prints, or None where it prints something else."""
+    """Return (major, minor) from the output of `qemu --version`, or None if it has another format."""
     words = text.removeprefix("QEMU emulator version ").split(".")
     return (int(words[0]), int(words[1])) if len(words) > 1 and words[0].isdigit() and words[1].isdigit() else None
 
@@ -144,7 +144,7 @@ def _keep(cache: Path, record: dict[str, object]) -> None:
 
 
 def _host() -> str:
-    """Return what the answer depends on; the boot's id stands for modules and their parameters."""
+    """Return what the cached result depends on; the boot id stands for kernel modules and their parameters."""
     qemu = Path(which(PROGRAM) or "/nonexistent")
     stamp = f"{qemu.stat().st_mtime_ns} {qemu.stat().st_size}" if qemu.exists() else "none"
     boot = Path("/proc/sys/kernel/random/boot_id")

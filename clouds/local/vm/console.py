@@ -1,4 +1,4 @@
-"""What a machine prints, read from where QEMU writes it."""
+"""Read a machine's output from the files that QEMU writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LOW_BYTES = 64 * 2**20
 
 
 def read(path: Path, since: Position = START) -> ConsoleText:
-    """Return the text after a position, an offset in bytes here; a character that is not yet whole waits for the next read."""
+    """Return the text after a position (here a byte offset); an incomplete UTF-8 character is left for the next read."""
     offset = int(since or 0)
     with path.open("rb") as file:
         size = file.seek(0, 2)
@@ -25,17 +25,17 @@ def read(path: Path, since: Position = START) -> ConsoleText:
 
 
 def whole_length(piece: bytes) -> int:
-    """Return the length of a piece of UTF-8 without the character that its end cuts, if any."""
+    """Return the length of a piece of UTF-8 without an incomplete character at its end."""
     for back in range(1, min(4, len(piece) + 1)):
         byte = piece[-back]
-        if byte & 0xC0 != 0x80:  # the first byte of a character: how long does it say that it is?
+        if byte & 0xC0 != 0x80:  # the first byte of a character, which encodes its length
             needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
             return len(piece) - back if needed > back else len(piece)
     return len(piece)
 
 
 def check_space(folder: Path) -> None:
-    """Raise HostFullError when QEMU has paused a machine because it could not write to its disk."""
+    """Raise HostFullError if QEMU has paused a machine because this computer's disk is full."""
     if free_bytes(folder) > _LOW_BYTES:
         return
     try:

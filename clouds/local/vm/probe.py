@@ -1,6 +1,6 @@
-"""Run a guest of one disk sector, with the devices that our machines have, to see whether an accelerator works here.
+"""Run a guest of one disk sector, with the devices of our machines, to find out whether an accelerator works here.
 
-What QEMU prints when KVM does not work: accel/kvm/kvm-all.c and target/i386/kvm/kvm.c of QEMU 7.2 and 11.0.
+QEMU's messages when KVM does not work: accel/kvm/kvm-all.c and target/i386/kvm/kvm.c of QEMU 7.2 and 11.0.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from clouds.waiter import until
 
 DEVICE = Path("/dev/kvm")
 GUEST_S = 15
-"""How long the guest may take to write its sign: a fraction of a second, and on a cold disk or a busy computer seconds."""
+"""How long the guest may take to write its sign: usually a fraction of a second, on a cold disk or busy computer some seconds."""
 _SIGN = b"alive"
-_DISK_BYTES = 2**20  # the BIOS does not start from a disk of a single sector
+_DISK_BYTES = 2**20  # the BIOS does not boot from a disk of a single sector
 _MEMORY_MB = 64
 _POLL_S = 0.02
-# On by default, Windows 11 on x86-64 only; on Windows 10 it is overridden without a word, on Arm it has no effect.
+# On by default, Windows 11 on x86-64 only; Windows 10 silently ignores it, on Arm it has no effect.
 # https://learn.microsoft.com/windows/wsl/wsl-config, https://github.com/microsoft/WSL/issues/40735, .../issues/13796
 _WSL = (
-    "On Windows 11 write nestedVirtualization=true below [wsl2] in %UserProfile%\\.wslconfig, then run in Windows: wsl --shutdown "
-    "(Windows 10 cannot)."
+    "On Windows 11 add nestedVirtualization=true under [wsl2] in %UserProfile%\\.wslconfig, then run in Windows: wsl --shutdown "
+    "(not supported by Windows 10)."
 )
 _ABORTS = ("failed to set MSR", "kvm_msr_buf->nmsrs")
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """How a guest ran: whether it wrote its sign, else QEMU's words, and whether time ran out."""
+    """The result of a guest: whether it wrote its sign, QEMU's output, and whether it timed out."""
 
     is_alive: bool
     words: str = ""
@@ -55,7 +55,7 @@ def find_kvm(
     *,
     kernel: Path = KERNEL,
 ) -> Choice:
-    """Return KVM, in the form that works here, or emulation with the reason why KVM does not work and what to do."""
+    """Return KVM, in the variant that works here, or TCG with the reason why KVM does not work and the fix."""
     if not device.exists():
         return Choice(TCG, *_absent(read_text(cpuinfo), is_wsl=is_wsl(read_text(kernel))))
     if not os.access(device, os.R_OK | os.W_OK):
@@ -71,7 +71,7 @@ def find_kvm(
 
 
 def _absent(cpuinfo: str, *, is_wsl: bool) -> tuple[str, str]:
-    """Return why there is no /dev/kvm, by the flags of the processor, and what to do."""
+    """Return (reason, fix) for a missing /dev/kvm, according to the processor flags."""
     flags = {flag for line in cpuinfo.splitlines() if line.startswith("flags") for flag in line.partition(":")[2].split()}
     for flag, module in {"vmx": "kvm_intel", "svm": "kvm_amd"}.items():
         if flag in flags:
@@ -79,14 +79,14 @@ def _absent(cpuinfo: str, *, is_wsl: bool) -> tuple[str, str]:
     if is_wsl:
         return "/dev/kvm not found in WSL", _WSL
     if "hypervisor" in flags:
-        return "/dev/kvm not found in this virtual machine", "Turn on nested virtualization where the machine is managed."
-    return "/dev/kvm not found", "Turn on virtualization (Intel VT-x or AMD-V) in the computer's firmware (BIOS)."
+        return "/dev/kvm not found in this virtual machine", "Enable nested virtualization for this virtual machine on its host."
+    return "/dev/kvm not found", "Enable virtualization (Intel VT-x or AMD-V) in the computer's firmware (BIOS)."
 
 
 def _not_permitted(*, is_wsl: bool = False) -> Choice:
-    # A session of WSL has no log-out that counts: https://iii.dev/docs/troubleshooting
+    # Logging out of a WSL session has no effect on groups: https://iii.dev/docs/troubleshooting
     then = "run in Windows: wsl --shutdown" if is_wsl else "log out and in again"
-    return Choice(TCG, "you may not open /dev/kvm", f"Run: sudo adduser {_user()} kvm; then {then}")
+    return Choice(TCG, "no permission to open /dev/kvm", f"Run: sudo adduser {_user()} kvm; then {then}")
 
 
 def _user() -> str:
@@ -97,21 +97,21 @@ def _user() -> str:
 
 
 def _failure(ran: Ran) -> Choice:
-    """Return emulation, and why no guest ran on a KVM that is there."""
-    lines = ran.words.strip().splitlines() or ["it ended without a word"]
+    """Return TCG with the reason why the guest failed although /dev/kvm exists."""
+    lines = ran.words.strip().splitlines() or ["it exited without output"]
     told = next((line for line in lines if "error:" in line), lines[-1]).removeprefix(f"{qemu.PROGRAM}: ").removeprefix("error: ")
     if ran.timed_out:
-        return Choice(TCG, f"a guest on KVM did not start within {GUEST_S} s", "It is tried again in 10 minutes.", is_final=False)
+        return Choice(TCG, f"a guest on KVM did not start within {GUEST_S} s", "KVM is tried again in 10 minutes.", is_final=False)
     if "Device or resource busy" in ran.words:
         step = "Close VirtualBox or VMware; KVM is tried again in 10 minutes."
         return Choice(TCG, "another program uses the processor's virtualization", step, is_final=False)
     if "Permission denied" in ran.words:
         return _not_permitted()
-    return Choice(TCG, f"QEMU does not run on KVM: {told}", "docs/hosts.md has more about KVM.")
+    return Choice(TCG, f"QEMU does not run on KVM: {told}", "For more about KVM see docs/hosts.md.")
 
 
 def run_guest(accelerator: Accelerator, *, timeout_s: float = GUEST_S) -> Ran:
-    """Run the guest, and end it."""
+    """Run the guest until it writes its sign, exits or times out; then kill it."""
     program = which(qemu.PROGRAM)
     if program is None:
         return Ran(False, "QEMU is not installed")
@@ -127,7 +127,7 @@ def run_guest(accelerator: Accelerator, *, timeout_s: float = GUEST_S) -> Ran:
 
 
 def boot_sector(sign: bytes) -> bytes:
-    """Return a disk sector whose program writes a sign to the first serial port and halts."""
+    """Return a boot sector that writes a sign to the first serial port and halts."""
     program = bytes.fromhex("fa31c08ed8be1a7cbaf803ac84c07403eeebf8f4ebfd").ljust(0x1A, b"\x90") + sign + b"\0"
     return program.ljust(510, b"\0") + b"\x55\xaa"
 

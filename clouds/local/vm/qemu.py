@@ -1,7 +1,7 @@
 """QEMU's command line for a machine, and the process that runs it.
 
-All paths are relative to the machine's folder, in which QEMU runs: a socket's path may have 107 bytes only, and a store
-that is moved keeps working. What the guest is told goes through files, so that no list of processes shows it.
+All paths are relative to the machine's folder, in which QEMU runs: a socket's path is limited to 107 bytes, and a store can be
+moved. Input for the guest is passed in files, so that it is not visible in the process list.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ DRIVE = "root"
 RAM = "ram"
 _LOG = "qemu.log"
 _PROCESS = "process.json"
-# Devices that nobody needs, each of which costs the guest's kernel time to find.
+# Unused devices are off, since each costs the guest's kernel time to detect.
 _OPTIONS = "sata=off,smbus=off,usb=off,vmport=off,i8042=off,hpet=off,memory-backend=ram"
-# Not NVMe, whose driver is built into Debian's cloud kernel: QEMU cannot keep the state of such a device.
+# Not NVMe, although its driver is built into Debian's cloud kernel: QEMU cannot save the state of an NVMe device.
 _DISK_DEVICE = f"virtio-blk-pci,drive={DRIVE},serial=root"
-# A layer keeps a builder's memory: what a step was told, a proxy's password say, is not to be in what is free of it.
+# A layer contains a builder's memory: its free pages must not contain what a step has used, such as a proxy's password.
 # docs.kernel.org/admin-guide/kernel-parameters.html
 _FORGETS = "init_on_free=1"
 _KILL_AFTER_S = 10
@@ -54,13 +54,13 @@ ends "$1" && exit
 kill "$pid"
 ends "$3" || kill -KILL "$pid"
 """
-"""Ends a process ($2) after $1 seconds, as `timeout --kill-after=$3` would; ends itself when that is gone (`tail --pid`)."""
+"""Ends process $2 after $1 seconds, like `timeout --kill-after=$3`; exits when that process is gone (`tail --pid`)."""
 
 
 def arguments(record: MachineRecord, accelerator: Accelerator, boot: Mapping[str, str]) -> list[str]:
     """Return QEMU's arguments. `boot`: the files vmlinuz and initrd, and the text of the cmdline.
 
-    One that goes on from a memory waits for it, and nothing leads into it yet.
+    A machine restored from saved memory waits for it (-incoming defer), and its ports are not forwarded yet.
     """
     told = {"facts": bool(record.facts), "script": record.has_script, "build": record.has_build_settings}
     return [
@@ -77,9 +77,9 @@ def arguments(record: MachineRecord, accelerator: Accelerator, boot: Mapping[str
 
 
 def devices(machine_type: str = "") -> list[str]:
-    """Return those of the arguments that are the same for all machines; a memory fits only where they are as they were.
+    """Return the arguments that are the same for all machines; saved memory fits only if they have not changed.
 
-    `machine_type` is that of a saved memory, such as pc-q35-7.2; without one it is the newest that this QEMU has.
+    `machine_type` is that of saved memory, such as pc-q35-7.2; the default is the newest of this QEMU.
     """
     return [
         *("-machine", f"{machine_type or 'q35'},{_OPTIONS}", "-device", _DISK_DEVICE),
@@ -96,7 +96,7 @@ def devices(machine_type: str = "") -> list[str]:
 
 
 def _memory(record: MachineRecord) -> list[str]:
-    """Return the RAM: our own; in a file, to be kept, when it is to be frozen; or mapped from such a file, changes being ours."""
+    """Return the RAM arguments: anonymous; a shared file if the machine will be frozen; or a private mapping of such a file."""
     size = f"id=ram,size={record.memory_mb}M"
     backend = f"memory-backend-ram,{size}"
     if record.freezes:
@@ -122,12 +122,12 @@ def _network(forwards: Mapping[str, int], mac: str) -> list[str]:
 
 
 def forward(ours: int, guest: int) -> str:
-    """Return how QEMU is told of a port of this computer, on the loopback address only, that leads to one of the guest's."""
+    """Return QEMU's forwarding rule from a port of this computer, on loopback only, to a port of the guest."""
     return f"tcp:127.0.0.1:{ours}-:{guest}"
 
 
 def free_ports(wanted: Sequence[int]) -> list[int]:
-    """Return a free port of the loopback address for each one wanted: that one when it is free, else any."""
+    """Return a free loopback port for each one wanted: that port if it is free, otherwise any."""
     held = [_hold(port) for port in wanted]
     ports = [int(holder.getsockname()[1]) for holder in held]
     for holder in held:
@@ -138,20 +138,20 @@ def free_ports(wanted: Sequence[int]) -> list[int]:
 def _hold(port: int) -> socket.socket:
     for candidate in (port, 0):
         holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does: a connection that is closing is no obstacle
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does: closing connections do not occupy a port
         try:
             holder.bind(("127.0.0.1", candidate))
         except OSError:
             holder.close()
         else:
             return holder
-    raise ConflictError("no port of this computer is free", next_step="Delete machines that you no longer need.")
+    raise ConflictError("no free port on this computer", next_step="Delete machines that you no longer need.")
 
 
 def spawn(folder: Path, argv: Sequence[str], *, deadline_s: int, scope: Sequence[str] = ()) -> None:
-    """Start QEMU in a machine's folder as a session of its own, which outlives us; `timeout` ends it at the deadline.
+    """Start QEMU in a machine's folder in a new session, which outlives this process; `timeout` ends it at the deadline.
 
-    `scope`: the command that gives it a systemd scope of its own (`scope_command`); where systemd refuses, it starts without.
+    `scope`: the command that runs it in its own systemd scope (`scope_command`); if systemd refuses, it starts without one.
     """
     program = which(PROGRAM)
     if program is None:
@@ -179,7 +179,7 @@ def _start(folder: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def renew_deadline(folder: Path, deadline_s: int) -> None:
-    """Give a QEMU that runs another deadline (0: none). `timeout` takes none while it runs, so another watchdog takes its place."""
+    """Change the deadline of a running QEMU (0: none). A running `timeout` cannot be changed, so another watchdog replaces it."""
     found = [(pid, Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]) for pid in processes(folder)]
     running = [pid for pid, program in found if program != _WATCHDOG.encode()]
     if not running:
@@ -187,7 +187,7 @@ def renew_deadline(folder: Path, deadline_s: int) -> None:
     (pid,) = running
     files.write_json(folder / _PROCESS, {"pid": pid, "start": process_start(pid)})
     for watchdog in (watchdog for watchdog, _ in found if watchdog != pid):
-        os.kill(watchdog, signal.SIGKILL)  # any other signal it would hand on to QEMU
+        os.kill(watchdog, signal.SIGKILL)  # it would forward any other signal to QEMU
     if deadline_s:
         command = ["sh", "-c", _WATCH, "watchdog", str(deadline_s), str(pid), str(_KILL_AFTER_S)]
         streams: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
@@ -195,7 +195,7 @@ def renew_deadline(folder: Path, deadline_s: int) -> None:
 
 
 def is_alive(folder: Path) -> bool:
-    """Say whether a machine's process runs."""
+    """Return whether a machine's QEMU is running."""
     noted = files.read_json(folder / _PROCESS)
     start, pid = (noted or {}).get("start"), (noted or {}).get("pid")
     if start and isinstance(pid, int) and process_start(pid) == start:
@@ -204,7 +204,7 @@ def is_alive(folder: Path) -> bool:
 
 
 def processes(folder: Path) -> list[int]:
-    """Find the processes of a machine, noted or not: QEMU (and its watchdog) in this very folder. One that is gone has none."""
+    """Return the pids of QEMU and its watchdog in a machine's folder, recorded or not; none if the folder is gone."""
     try:
         ours = folder.stat()
     except FileNotFoundError:
@@ -228,7 +228,7 @@ def _runs_in(process: psutil.Process, folder: os.stat_result) -> bool:
 
 def kill(folder: Path) -> str:
     """Kill the processes of a machine; return them as `pid:start ...`, for `are_gone`."""
-    found = [(pid, start) for pid in processes(folder) if (start := process_start(pid))]  # 0: it has ended by now
+    found = [(pid, start) for pid in processes(folder) if (start := process_start(pid))]  # 0: already ended
     for pid, _ in found:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -238,13 +238,13 @@ def kill(folder: Path) -> str:
 
 
 def are_gone(killed: str) -> bool:
-    """Say whether all of these processes have ended."""
+    """Return whether all processes in the result of `kill` have ended."""
     pairs: Iterable[list[str]] = (word.split(":") for word in killed.split())
     return not any(process_start(int(pid)) == int(start) for pid, start in pairs)
 
 
 def death(folder: Path) -> CloudError | None:
-    """Return why a machine's QEMU could not run, by its own last words, or None when it ended as a guest ends."""
+    """Return the error that QEMU printed before it exited, or None if the guest shut down normally."""
     log = folder / _LOG
     said = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     harmless = (": warning:", "terminating on signal")
@@ -252,9 +252,9 @@ def death(folder: Path) -> CloudError | None:
     if not words:
         return None
     if any("host forwarding rule" in line for line in words):
-        return ConflictError(words[-1], next_step="A port was taken meanwhile; try again.")
+        return ConflictError(words[-1], next_step="Another program took the port; try again.")
     if any("Cannot allocate memory" in line or "cannot set up guest memory" in line for line in words):
-        return CloudError(f"QEMU: {words[-1]}", next_step="Take a machine with less memory (--memory-mb), or close other programs.")
+        return CloudError(f"QEMU: {words[-1]}", next_step="Use a machine with less memory (--memory-mb), or close other programs.")
     if any("No space left" in line for line in words):
         return full_disk(folder, words[-1])
     return failure("QEMU", "\n".join(words))

@@ -1,4 +1,4 @@
-"""A machine as it is written down in its folder (machine.json), before anything of it is started."""
+"""The record of a machine in its folder (machine.json), written before anything is started."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _KINDS: Mapping[type, type | tuple[type, ...]] = {str: str, int: int, float: (in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineRecord:
-    """All that starting the machine again takes. What the record of another release lacks has its default.
+    """Everything needed to start the machine again. Fields that are missing in the record of another release get their default.
 
     `forwards`: port in the guest -> port of this computer (JSON keys are text).
 
-    `disk` is the file of its disk: not renamed while QEMU has it, which may open it again by its name.
+    `disk` is the file name of its disk. It is never renamed while QEMU runs, since QEMU may reopen it by name.
 
-    `memory` is the folder, relative to the machine's, of the memory from which its next start goes on ("" = it boots);
-    `maps_memory` says that its RAM lies there in a file, `machine_type` what QEMU emulated as it was saved.
-    `runs_on` is the accelerator that it was last started with, by its word in `accelerator.KNOWN`.
-    One that `waits` takes orders (see `sockets.Orders`). `spawns` counts how often QEMU was started for the current start.
-    `others` holds what another release wrote and this one does not know.
+    `memory` is the folder of saved memory, relative to the machine's, from which the next start restores it ("": it boots).
+    `maps_memory`: its RAM is a file in that folder. `machine_type`: what QEMU emulated when it was saved.
+    `runs_on` is the accelerator of the last start, a key of `accelerator.KNOWN`.
+    `waits`: the guest accepts orders (see `sockets.Orders`). `spawns` counts the QEMU processes of the current start.
+    `others` holds the fields of other releases that this one does not know.
     """
 
     name: str
@@ -58,7 +58,7 @@ class MachineRecord:
 
 
 def new_record(spec: BootSpec, *, created_at: float) -> MachineRecord:
-    """Write a machine down as it was ordered; its ports are chosen when it starts."""
+    """Return the record of a new machine; its ports are chosen when it starts."""
     return MachineRecord(
         name=spec.name,
         token=spec.token,
@@ -79,7 +79,7 @@ def new_record(spec: BootSpec, *, created_at: float) -> MachineRecord:
 
 
 def read_record(folder: Path) -> MachineRecord | None:
-    """Return the record in a machine's folder; None when it is absent or cannot be read: `is_broken` tells which."""
+    """Return the record in a machine's folder, or None if it is missing or unreadable (`is_broken`)."""
     kept = files.read_json(folder / MACHINE)
     if kept is None:
         return None
@@ -90,12 +90,12 @@ def read_record(folder: Path) -> MachineRecord | None:
 
 
 def is_broken(folder: Path) -> bool:
-    """Say whether a machine's folder has a record that cannot be read."""
+    """Return whether a machine's folder has an unreadable record."""
     return (folder / MACHINE).exists() and read_record(folder) is None
 
 
 def _is_sound(record: MachineRecord) -> bool:
-    """Say whether each value is of the kind that it is to be."""
+    """Return whether each value has the type of its field."""
     model = MachineRecord(name="")
     return all(isinstance(getattr(record, one.name), _KINDS[type(getattr(model, one.name))]) for one in fields(record))
 
@@ -108,10 +108,10 @@ def write_record(folder: Path, record: MachineRecord) -> None:
 
 
 def write_facts(folder: Path, facts: Mapping[str, str]) -> None:
-    """Write the facts as the guest reads them: lines that a shell can source."""
+    """Write the facts for the guest: lines that a shell can source."""
     write_private(folder / "facts", "".join(f"{key}={shlex.quote(value)}\n" for key, value in facts.items()))
 
 
 def with_facts(record: MachineRecord, facts: Mapping[str, str], *, deadline_s: int) -> MachineRecord:
-    """Return the record for another start: facts laid over those it has, and a deadline of its own."""
+    """Return the record for another start, with added or replaced facts and a new deadline."""
     return replace(record, facts={**record.facts, **facts}, deadline_s=deadline_s, spawns=0)

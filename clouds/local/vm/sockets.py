@@ -1,7 +1,7 @@
 """Talk to a running machine: to QEMU by QMP, to the agent inside the guest, and to a guest that waits for an order.
 
-All three are lines of JSON or text over a unix socket. qemu.qmp would do for the first, but takes 100 ms to load: a tenth
-of the time in which a machine is launched.
+All three exchange lines of JSON or text over a unix socket. The package qemu.qmp implements the first, but takes 100 ms to load,
+a tenth of a launch.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from clouds.local.vm.qemu import AGENT, ORDER, QMP
 from clouds.waiter import until
 
 DISK_S = 600.0
-"""How long an answer may take that waits for the disk: a USB stick that writes 5 MB/s takes 10 minutes to flush 3 GB."""
+"""How long a reply may take that waits for the disk: a USB stick with 5 MB/s takes 10 minutes to flush 3 GB."""
 _QMP_S = 10.0
-# QEMU drains and flushes the disk before it answers these (do_vm_stop in system/cpus.c, external snapshots and block_resize in
-# blockdev.c; `cont` opens it again), and answers nobody else meanwhile. `quit` is answered at once, but behind what is in progress.
+# QEMU drains and flushes the disk before it replies to these (do_vm_stop in system/cpus.c, external snapshots and block_resize in
+# blockdev.c; `cont` reopens it), and serves no other command until then. `quit` returns at once, but only after those in progress.
 _DISK_COMMANDS = frozenset({"stop", "cont", "quit", "migrate_cancel", "blockdev-snapshot-sync", "block_resize"})
 _RECEIVE_BYTES = 65536
 _EXIT_POLL_S, _EXIT_POLL_MAX_S = 0.02, 0.2
-"""How far apart, at first and later, the agent is asked whether a program has ended: it cannot report that by itself."""
+"""Interval, at first and later, of polling the agent for the end of a program: it sends no notification."""
 
 
 class _Line:
-    """A conversation in lines. Opening it, and each reply that does not come in time, raises OSError."""
+    """A line-based connection. Connecting, and waiting too long for a reply, raise OSError."""
 
     def __init__(self, folder: Path, name: str, *, timeout_s: float) -> None:
         self._deadline = time.monotonic() + timeout_s
@@ -56,7 +56,7 @@ class _Line:
         self._socket.close()
 
     def _greet(self) -> None:
-        """Begin the conversation."""
+        """Start the conversation."""
 
     def _send(self, line: bytes) -> None:
         self._socket.settimeout(self._left_s())
@@ -67,7 +67,7 @@ class _Line:
             self._socket.settimeout(self._left_s())
             piece = self._socket.recv(_RECEIVE_BYTES)
             if not piece:
-                raise ConnectionError("the other side has closed the line")
+                raise ConnectionError("the connection was closed by the other side")
             self._received += piece
         line, _, self._received = self._received.partition(b"\n")
         return line
@@ -77,10 +77,10 @@ class _Line:
 
 
 class Monitor(_Line):
-    """A conversation with QEMU in its machine protocol (qemu.org/docs/master/interop/qmp-spec.html).
+    """A connection to QEMU's monitor, by QMP (qemu.org/docs/master/interop/qmp-spec.html).
 
-    `version` is QEMU's: major and minor number. Each answer may take `timeout_s`, that of a command which waits for the disk
-    `disk_s`; TimeoutError says which one did not come.
+    `version` is QEMU's (major, minor). Each reply may take `timeout_s`, or `disk_s` for commands that wait for the disk;
+    TimeoutError names the command.
     """
 
     version = (0, 0)
@@ -91,9 +91,9 @@ class Monitor(_Line):
         super().__init__(folder, QMP, timeout_s=timeout_s)
 
     def execute(self, command: str, arguments: Mapping[str, object] | None = None, *, file: int | None = None) -> Any:
-        """Return the result of a command, with which an open file may be sent. ConnectionError: QEMU refuses, and why."""
+        """Execute a command, optionally with an open file, and return its result. ConnectionError: QEMU reports an error."""
         self._limit_s = max(self._timeout_s, self._disk_s) if command in _DISK_COMMANDS else self._timeout_s
-        self._deadline, self._awaited = time.monotonic() + self._limit_s, f"answer to {command}"
+        self._deadline, self._awaited = time.monotonic() + self._limit_s, f"reply to {command!r}"
         message = json.dumps({"execute": command, **({"arguments": dict(arguments)} if arguments else {})}).encode()
         if file is None:
             self._send(message)
@@ -110,8 +110,8 @@ class Monitor(_Line):
         try:
             return super()._line()
         except TimeoutError as error:
-            what = f"machine {self._machine}: no {self._awaited} from QEMU within {self._limit_s:.0f} s"
-            raise TimeoutError(f"{what}, which may be waiting for the disk") from error
+            what = f"machine {self._machine!r}: no {self._awaited} from QEMU within {self._limit_s:.0f} s"
+            raise TimeoutError(f"{what}; it may be waiting for the disk") from error
 
     def _greet(self) -> None:
         version = json.loads(self._line())["QMP"]["version"]["qemu"]
@@ -120,19 +120,19 @@ class Monitor(_Line):
 
 
 def qmp(folder: Path, command: str, arguments: Mapping[str, object] | None = None) -> Any:
-    """Execute one command of QEMU's machine protocol and return its result; raises OSError when QEMU does not answer."""
+    """Execute one QMP command and return its result; raises OSError if QEMU does not reply."""
     with Monitor(folder, timeout_s=DISK_S if command in _DISK_COMMANDS else _QMP_S) as monitor:
         return monitor.execute(command, arguments)
 
 
 class Orders(_Line):
-    """A conversation with a guest that waits for an order (templates/base/root/usr/lib/bakehouse/await)."""
+    """A connection to a guest that waits for an order (templates/base/root/usr/lib/bakehouse/await)."""
 
     def __init__(self, folder: Path, *, timeout_s: float) -> None:
         super().__init__(folder, ORDER, timeout_s=timeout_s)
 
     def is_waiting(self) -> bool:
-        """Say whether the guest waits, its disk at rest; one that does not is silent until it does."""
+        """Return whether the guest waits with its disk idle; until then it does not reply."""
         number = f"{secrets.randbits(31)}".encode()
         self._send(b"\nping " + number + b"\n")
         try:
@@ -143,30 +143,30 @@ class Orders(_Line):
         return True
 
     def send(self, order: Mapping[str, object]) -> None:
-        """Give an order to a guest that waits, and return once it has taken it. CloudError: it refuses, and why."""
+        """Send an order to a waiting guest, and return once it has accepted it. CloudError: it refused, and why."""
         number = f"{secrets.randbits(31)}"
         self._send(f"\norder {number} {json.dumps(order)}\n".encode())
         taken, refused = f"taken {number}", f"refused {number} "
-        while (line := self._line().decode(errors="replace")) != taken:  # what others are told who have gone is none of ours
+        while (line := self._line().decode(errors="replace")) != taken:  # skip replies to earlier clients
             if line.startswith(refused):
                 words = line.removeprefix(refused)
                 raise CloudError(f"the guest refused its order: {words}", next_step="See its console: ./inv log NAME.")
 
 
 class Agent(_Line):
-    """A conversation with the agent in the guest. Opening it raises OSError when the agent does not answer in time."""
+    """A connection to the guest agent. Connecting raises OSError if the agent does not reply in time."""
 
     def __init__(self, folder: Path, *, timeout_s: float) -> None:
         super().__init__(folder, AGENT, timeout_s=timeout_s)
 
     def shut_down(self) -> None:
-        """Have the guest begin to shut down in order. With guest-shutdown the agent waits for its own end, up to 90 s."""
+        """Start a normal shutdown of the guest, not by guest-shutdown: with that the agent waits for its own end, up to 90 s."""
         self._ask("guest-exec", {"path": "systemctl", "arg": ["--no-block", "poweroff"]})
 
     def execute(self, path: str, *arguments: str, stdin: str = "", timeout_s: float = 0.0) -> None:
-        """Run a program in the guest to its end, for which it has `timeout_s`; 0: what is left of the conversation's.
+        """Run a program in the guest, for at most `timeout_s` (0: the time left for this connection).
 
-        Raises CloudError with its words when it fails, TimedOutError when it takes longer.
+        Raises CloudError with its stderr if it fails, TimedOutError if it takes longer.
         """
         if timeout_s:
             self._deadline = time.monotonic() + timeout_s
@@ -176,12 +176,10 @@ class Agent(_Line):
         status = self._await_exit(path, started["pid"])
         if status.get("exitcode") != 0:
             words = base64.b64decode(status.get("err-data", "")).decode(errors="replace").strip()
-            raise CloudError(
-                f"{path} in the guest: {words or 'failed'}", next_step="Look at what its console says: ./inv log NAME."
-            )
+            raise CloudError(f"{path} in the guest: {words or 'failed'}", next_step="See its console: ./inv log NAME.")
 
     def _await_exit(self, path: str, pid: int) -> Any:
-        """Return the status of a program in the guest that has ended. TimedOutError: it has not, when the time is over."""
+        """Wait for a program in the guest and return its status. TimedOutError: it has not ended in time."""
 
         def status() -> Any:
             found = self._ask("guest-exec-status", {"pid": pid})
@@ -195,7 +193,7 @@ class Agent(_Line):
             raise
 
     def _greet(self) -> None:
-        """Drop what was left over by an earlier conversation, on either side."""
+        """Synchronize with the agent: discard leftovers of an earlier connection on both sides."""
         number = secrets.randbits(31)
         self._send(b"\xff")
         self._say({"execute": "guest-sync-delimited", "arguments": {"id": number}})
@@ -222,12 +220,12 @@ class Agent(_Line):
 
     def _check_time(self) -> None:
         if time.monotonic() > self._deadline:
-            raise TimedOutError("the guest agent did not answer in time", next_step="Try again in a moment.")
+            raise TimedOutError("the guest agent did not reply in time", next_step="Try again in a moment.")
 
 
 @contextmanager
 def _socket_path(folder: Path, name: str) -> Iterator[str]:
-    """Give a path of few bytes for a socket: the folder's own may be longer than a socket's may be."""
+    """Yield a short path of a socket: the folder's own path may exceed the limit of socket paths."""
     descriptor = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         yield f"/proc/self/fd/{descriptor}/{name}"

@@ -37,7 +37,7 @@ def test_missing_room_for_the_tree_stops_a_build_before_it_begins(
 ) -> None:
     monkeypatch.delenv("TMPDIR", raising=False)
     monkeypatch.setattr("clouds.local.base.room.TREE_BYTES", 2**60)
-    with pytest.raises(HostFullError, match=r"/var/tmp: \d+ MB free, \d+ MB are needed; /tmp: "):
+    with pytest.raises(HostFullError, match=r"/var/tmp: \d+ MB free, \d+ MB needed; /tmp: "):
         build.build(DEFINITION, tmp_path, user.append)
     assert user == list(tmp_path.iterdir()) == []
 

@@ -33,11 +33,11 @@ def test_first_folder_that_fits_is_taken() -> None:
 @pytest.mark.parametrize(
     ("place", "told"),
     [
-        (replace(DISK, is_open=False), "other users may not enter it"),
+        (replace(DISK, is_open=False), "not accessible for other users"),
         (replace(DISK, folder=Path('/var/"tmp"')), "double quote"),
         (replace(DISK, is_noexec=True), "mounted noexec"),
-        (replace(DISK, free_bytes=TREE_BYTES - 1), "1535 MB free, 1536 MB are needed"),
-        (replace(MEMORY, free_bytes=TREE_BYTES - 1), "1535 MB free, 1536 MB are needed"),
+        (replace(DISK, free_bytes=TREE_BYTES - 1), "1535 MB free, 1536 MB needed"),
+        (replace(MEMORY, free_bytes=TREE_BYTES - 1), "1535 MB free, 1536 MB needed"),
     ],
 )
 def test_folder_that_does_not_fit_is_passed_over_and_reported(place: Place, told: str) -> None:
@@ -52,14 +52,14 @@ def test_folder_that_does_not_fit_is_passed_over_and_reported(place: Place, told
 def test_tree_in_memory_has_to_leave_memory_for_the_build() -> None:
     enough = TREE_BYTES + MEMORY_BYTES
     assert room.objection(MEMORY, enough, 0) == ""
-    assert room.objection(MEMORY, enough - 1, 0) == "a tmpfs, and 2559 MB of memory are available, 2560 MB are needed"
+    assert room.objection(MEMORY, enough - 1, 0) == "a tmpfs; 2559 MB of memory available, 2560 MB needed"
     assert room.objection(DISK, 0, 0) == ""
 
 
 def test_scratch_folder_on_the_same_disk_takes_its_share() -> None:
     tight = replace(DISK, free_bytes=TREE_BYTES + GIB)
     assert room.choose([tight], 0, {7: 2 * GIB}) == tight.folder
-    with pytest.raises(HostFullError, match="2560 MB free, 3584 MB are needed"):
+    with pytest.raises(HostFullError, match="2560 MB free, 3584 MB needed"):
         room.choose([tight], 0, {tight.device: 2 * GIB})
 
 
@@ -120,5 +120,5 @@ def test_tree_is_not_built_in_a_tmpfs_without_room_although_the_user_chose_it(tm
     monkeypatch.setenv("TMPDIR", str(tmpfs))
     assert room.tree_folder(tmpfs, 0) in [Path("/var/tmp").resolve(), Path("/tmp").resolve()]
     monkeypatch.setattr(room, "candidates", lambda _: [tmpfs])
-    with pytest.raises(HostFullError, match=f"{tmpfs}: 64 MB free, 3584 MB are needed"):
+    with pytest.raises(HostFullError, match=f"{tmpfs}: 64 MB free, 3584 MB needed"):
         room.tree_folder(tmpfs, 2 * GIB)

@@ -59,7 +59,7 @@ def refused(this: Computer) -> tuple[str, str]:
 )
 def test_other_systems_and_processors_are_refused(system: str, machine: str, named: str, instead: str) -> None:
     message, step = refused(Computer(system, machine))
-    assert message == f"the local cloud needs Linux on x86-64, and this computer is {named}"
+    assert message == f"the local cloud needs Linux on x86-64; this computer runs {named}"
     assert "--cloud gcp" in step
     assert instead in step
 
@@ -77,9 +77,9 @@ def test_debian_and_its_descendants_install_what_is_missing_later(bare: Path, re
             "Fedora Linux 43 (Workstation Edition)",
             "Run: sudo dnf install mmdebstrap mtools openssh-clients qemu-img qemu-system-x86; ",
         ),
-        (ARCH, "Arch Linux", "Install with your system's packages: mmdebstrap, newuidmap, sfdisk, "),
+        (ARCH, "Arch Linux", "Install with your package manager: mmdebstrap, newuidmap, sfdisk, "),
         (MANJARO, "manjaro", "Run: sudo pacman -S mtools openssh qemu-img qemu-system-x86; "),
-        (SUSE, "openSUSE Tumbleweed", "Install with your system's packages: qemu-system-x86_64, qemu-img, mmdebstrap"),
+        (SUSE, "openSUSE Tumbleweed", "Install with your package manager: qemu-system-x86_64, qemu-img, mmdebstrap"),
     ],
 )
 def test_other_distributions_name_what_is_missing_and_never_apt_get(

@@ -160,7 +160,7 @@ def test_user_of_wsl_outside_of_the_group_restarts_wsl(monkeypatch: pytest.Monke
 def test_user_outside_of_the_group_is_told_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("os.access", lambda *_: False)  # root may open everything
     found = find_kvm(readable(tmp_path), run=lambda _: pytest.fail("ran a guest"))
-    assert found.reason == "you may not open /dev/kvm"
+    assert found.reason == "no permission to open /dev/kvm"
     assert "sudo adduser " in found.fix
     assert " kvm" in found.fix
 
@@ -185,10 +185,10 @@ def test_qemu_that_aborts_on_a_register_is_tried_without_those_features(tmp_path
     [
         (Ran(False, timed_out=True), "did not start within", False),
         (Ran(False, HELD), "another program", False),
-        (Ran(False, "Could not access KVM kernel module: Permission denied"), "you may not open", True),
+        (Ran(False, "Could not access KVM kernel module: Permission denied"), "no permission to open", True),
         (Ran(False, "qemu-system-x86_64: something new"), "something new", True),
         (Ran(False, ABORT), "does not run on KVM: failed to set MSR 0x38d to 0x0", True),
-        (Ran(False), "without a word", True),
+        (Ran(False), "without output", True),
     ],
 )
 def test_kvm_that_runs_no_guest_is_explained(tmp_path: Path, ran: Ran, reason: str, is_final: bool) -> None:

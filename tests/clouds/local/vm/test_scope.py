@@ -138,7 +138,7 @@ def test_computer_without_proc_has_neither_scope_nor_notice(computer: Path, prog
 def test_machine_that_ends_at_the_logout_is_told_in_one_line(computer: Path, cgroup: str, user: str) -> None:
     enter(computer, cgroup, lingers=True, user="somebody-else")
     assert logout_notices(computer) == [
-        f"the machine ends about 10 s after your last logout from this computer. To keep it running: loginctl enable-linger {user}"
+        f"the machine stops about 10 s after your last logout from this computer. To keep it running: loginctl enable-linger {user}"
     ]
 
 
