@@ -1,6 +1,6 @@
-"""Google Cloud: Compute Engine, by google-cloud-compute.
+"""Google Cloud: Compute Engine, through google-cloud-compute.
 
-No real account has been used to test it; docs/clouds.md says what stands in.
+Not tested with a real account; docs/clouds.md describes the stand-in.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from clouds.settings import Setting, address_range, number, shaped
 if TYPE_CHECKING:
     from clouds.gcp.driver import GoogleCloud
 
-# The shapes are those of the path parameters in the discovery document of compute v1, and of RFC 1035 for names.
+# Patterns: path parameters in the discovery document of compute v1; RFC 1035 for names.
 _PROJECT = r"(?:(?:[-a-z0-9]{1,63}\.)*(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?):)?(?:[0-9]{1,19}|[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)"
 _NAME = r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"
 _REGION = r"[a-z]+-[a-z]+[0-9]+"
@@ -24,54 +24,53 @@ ZONE = rf"{_REGION}-(?:ai[0-9]+)?[a-z]"
 
 
 def region_of(zone: str) -> str:
-    """Return the region that a zone is in: `us-central1` of `us-central1-a`."""
+    """Return the region of a zone: `us-central1` for `us-central1-a`."""
     return zone.rpartition("-")[0]
 
 
 def _check_endpoint(value: str) -> None:
     port = re.fullmatch(r"http://(?:127\.0\.0\.1|localhost|\[::1\])(?::([0-9]{1,5}))?", value, re.ASCII)
     if not port or not 0 < int(port[1] or 80) < 65536:
-        loopback = "plain http on this computer's loopback address"
-        raise ValueError(f"is not {loopback} (write http://127.0.0.1:PORT, or leave it out for Google's own service)")
+        raise ValueError("is not a plain http URL on loopback (write http://127.0.0.1:PORT, or omit it for Google's service)")
 
 
 SETTINGS = {
     "project": Setting(
-        "the project that pays",
+        "project id (billed)",
         ("GOOGLE_CLOUD_PROJECT", "CLOUDSDK_CORE_PROJECT"),
-        check=shaped(_PROJECT, "is not the id of a project (write its id, such as my-project-123, not its name)"),
+        check=shaped(_PROJECT, "is not a project id (write its id, such as my-project-123, not its name)"),
     ),
     "zone": Setting(
-        "where machines go first, such as us-central1-a",
+        "preferred zone, such as us-central1-a",
         ("CLOUDSDK_COMPUTE_ZONE",),
         check=shaped(ZONE, "is not a zone of Google Cloud (write one such as us-central1-a)"),
         contradicts={"region": lambda zone, region: region_of(zone) != region},
     ),
     "region": Setting(
-        "the region, where no zone is named",
+        "region, if no zone is set",
         ("CLOUDSDK_COMPUTE_REGION",),
         check=shaped(_REGION, "is not a region of Google Cloud (write one such as us-central1)"),
     ),
     "network": Setting(
-        "the network to be in (default: one of Bakehouse's own, into which nobody is let)",
+        "VPC network (default: Bakehouse's own, a network without ingress rules)",
         check=shaped(_NAME, "is not the name of a network (write its name, such as default)"),
     ),
     "subnet": Setting(
-        "the subnetwork, where the network wants one named",
+        "subnetwork, if the network requires one",
         check=shaped(_NAME, "is not the name of a subnetwork (write its name, such as default)"),
     ),
     "source": Setting(
-        "the address or range that may reach machines, as 203.0.113.7 (default: this computer's)", check=address_range
+        "address or range that may reach machines, such as 203.0.113.7 (default: this computer's)", check=address_range
     ),
     "service_account": Setting(
-        "the service account that machines act as (default: none)",
+        "service account of machines (default: none)",
         check=shaped(r"default|[^@\s]+@[^@\s]+", "is not a service account (write its e-mail address)"),
     ),
     "slowness": Setting(
-        "what all deadlines are multiplied by, for a cloud that is slower than Google's", default="1", check=number(0.1, 1000)
+        "factor for all deadlines, for a server that is slower than Google's", default="1", check=number(0.1, 1000)
     ),
     "endpoint": Setting(
-        "another server in place of Google's, on this computer",
+        "URL of a server on this computer to use instead of Google's",
         ("BAKEHOUSE_GCE_ENDPOINT",),
         check=_check_endpoint,
     ),
@@ -79,7 +78,7 @@ SETTINGS = {
 
 
 def connect(home: Path, settings: Mapping[str, str]) -> GoogleCloud:
-    """Return Compute Engine as the settings describe it; nothing is asked yet. UsageError: a setting is missing or wrong."""
+    """Return the driver for these settings, without sending a request. UsageError: a setting is missing or wrong."""
     from clouds.gcp.client import Client
     from clouds.gcp.driver import GoogleCloud
     from clouds.gcp.images import Images

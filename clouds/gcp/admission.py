@@ -1,4 +1,4 @@
-"""Let the address that a machine's owner has now reach it, in place of the one before."""
+"""Update a machine's firewall rules to the current address of its owner."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from clouds.gcp.places import Places
 
 
 def admit(client: Client, instance: sdk.compute.Instance, places: Places, source: str) -> str:
-    """Correct the firewall rules of a machine and return what is new, one line; "" when they are as they should be.
+    """Correct the firewall rules of a machine, and return what changed in one line; "" if nothing did.
 
-    They admit `source` (CIDR); without it the address of this computer, unless the settings name a source, or the machine has no
-    public address. A range of several addresses was chosen by somebody: it stays, and the line says so.
+    They admit `source` (CIDR), by default the address of this computer, unless the settings name a source or the machine has no
+    public address. A range of several addresses was chosen by a user: it stays, and the line says so.
     """
-    what = f"machine {instance.name}"
+    what = f"machine {instance.name!r}"
     found = {rule.name: rule for rule in network.our_rules(client, instance.name)}
     present = _present(client, instance, places, source)
     told: list[str] = []
@@ -49,7 +49,7 @@ def close_ssh(client: Client, machine: str) -> list[sdk.compute.Operation]:
 
 
 def _present(client: Client, instance: sdk.compute.Instance, places: Places, source: str) -> str:
-    """Return the range that is to be admitted; "": the ranges stay as they are."""
+    """Return the range to admit; "": keep the ranges as they are."""
     if source:
         return as_range(source)
     is_public = any(interface.access_configs for interface in instance.network_interfaces)
@@ -59,7 +59,7 @@ def _present(client: Client, instance: sdk.compute.Instance, places: Places, sou
 def _wanted(
     client: Client, instance: sdk.compute.Instance, places: Places, found: Mapping[str, sdk.compute.Firewall]
 ) -> Iterator[sdk.compute.Firewall]:
-    """Yield the rule for each of a machine's own tags, with the ranges that it has."""
+    """Yield the expected rule of each of a machine's own tags, with its current ranges."""
     labels = naming.from_labels(instance.labels)
     name = rules.network_of(instance.network_interfaces[0].network)
     ports = {network.SSH: network.SSH_PORT, "https": names.number(labels, "https"), network.SHUT: 0}
@@ -78,10 +78,10 @@ def _must_change(there: sdk.compute.Firewall | None, present: str, *, is_exact: 
 
 
 def _correct(client: Client, what: str, there: sdk.compute.Firewall | None, wanted: sdk.compute.Firewall) -> Iterator[str]:
-    """Make a rule what it should be, and yield what is new."""
+    """Create or correct a rule, and yield what changed."""
     if there is None:
         finish(client, what, client.change(what, client.services.firewalls.insert_unary, firewall_resource=wanted))
-        yield f"firewall of {what}: made the rule {wanted.name}, which was missing"
+        yield f"firewall of {what}: created missing rule {wanted.name!r}"
         return
     wanted.description = there.description
     for operation in rules.correct(client, what, there, wanted):
@@ -92,12 +92,12 @@ def _correct(client: Client, what: str, there: sdk.compute.Firewall | None, want
 def _news(what: str, there: sdk.compute.Firewall, wanted: sdk.compute.Firewall) -> str:
     before, after = ", ".join(there.source_ranges), ", ".join(wanted.source_ranges)
     if before == after:
-        return f"firewall of {what}: corrected the rule {wanted.name}, which somebody had changed"
-    return f"firewall of {what}: admits {after} now, and no longer {before}"
+        return f"firewall of {what}: corrected rule {wanted.name!r}, which had been changed"
+    return f"firewall of {what}: now admits {after}, no longer {before}"
 
 
 def _kept(machine: str, rule: sdk.compute.Firewall, present: str) -> str:
     return (
-        f"firewall of machine {machine}: admits {', '.join(rule.source_ranges)}, but not your address {present}; "
+        f"firewall of machine {machine!r}: admits {', '.join(rule.source_ranges)}, but not your address {present}; "
         f"to admit that instead: ./inv start {machine} --source {present}"
     )

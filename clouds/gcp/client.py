@@ -1,7 +1,7 @@
-"""Requests to Compute Engine by Google's library: with a request id, tried again while Google is busy, refused in our own words.
+"""Send requests to Compute Engine with Google's library: with a request id, retries while Google is busy, and our own errors.
 
-The only place that decides what is tried again: what was throttled, not answered, or answered by 5xx; with the same request id,
-so that a repetition is never a second machine. The library's own retries are off, and each request has a time limit.
+The only module that decides on retries: after throttling, no answer, or 5xx; with the same request id, so that a retry never
+creates a second machine. The library's own retries are off, and each request has a time limit.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 REQUEST_S = 30.0
-"""How long one request may take."""
+"""Time limit of one request."""
 WAIT_S = 150.0
-"""How long the method `wait` of an operation may take, which answers within two minutes."""
+"""Time limit of an operation's method `wait`, which answers within two minutes."""
 RETRY_S = 60.0
-"""For how long a request is tried again while Google is busy or out of reach."""
+"""How long a request is retried while Google is busy or unreachable."""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _PAGE_SIZE = 500
 
 
 @dataclass(slots=True)
 class Client:
-    """The way to one project. `endpoint` is another server's URL (plain http on loopback only), "" for Google's own.
+    """A client of one project. `endpoint` is the URL of another server (plain http on loopback only), "" for Google's.
 
-    `adapter` takes the place of the network.
+    `adapter` replaces the network.
     """
 
     project: str
@@ -51,8 +51,8 @@ class Client:
         where = urlsplit(self.endpoint)
         if self.endpoint and not (where.scheme == "http" and where.hostname in _LOOPBACK):
             raise UsageError(
-                f"BAKEHOUSE_GCE_ENDPOINT {self.endpoint!r}: not plain http on this computer's loopback address",
-                next_step="Write it as http://127.0.0.1:PORT, or leave it unset for Google's own service.",
+                f"BAKEHOUSE_GCE_ENDPOINT {self.endpoint!r} is not a plain http URL on loopback",
+                next_step="Set it to http://127.0.0.1:PORT, or unset it to use Google's service.",
             )
 
     @property
@@ -63,9 +63,9 @@ class Client:
         return self._services
 
     def ask(self, what: str, send: Callable[..., T], *, timeout_s: float = REQUEST_S, **request: Any) -> T:
-        """Send a request and return its answer. `what` is what errors say it was about; `send` is a method of the library.
+        """Send a request and return its answer. `what` names its subject in errors; `send` is a method of the library.
 
-        `request` holds the fields of its request message; the project is ours unless another is named.
+        `request` holds the fields of the request message; `project` defaults to ours.
         """
         fields = {"project": self.project, **request}
         busy: list[ThrottledError] = []
@@ -83,7 +83,7 @@ class Client:
             raise busy[-1] from None
 
     def pages(self, what: str, send: Callable[..., Any], expression: str) -> Iterator[Any]:
-        """Yield the pages of what a filter lists, each asked for with retries of its own."""
+        """Yield the pages of a filtered list, each requested with its own retries."""
         request: dict[str, Any] = {"max_results": _PAGE_SIZE} | ({"filter": expression} if expression else {})
         while True:
             page = self.ask(what, send, **request)
@@ -95,21 +95,21 @@ class Client:
     def change(
         self, what: str, send: Callable[..., sdk.compute.Operation], *, request_id: str = "", **request: Any
     ) -> sdk.compute.Operation:
-        """Ask for a change and return its operation; `request_id` says that an earlier request was the same."""
+        """Request a change and return its operation; the same `request_id` marks a repeated request."""
         return self.relabel(what, send, request_id=request_id or str(uuid.uuid4()), **request)
 
     def relabel(self, what: str, send: Callable[..., sdk.compute.Operation], **request: Any) -> sdk.compute.Operation:
-        """Ask for new labels and return the operation; their fingerprint tells a repetition, and images take no request id.
+        """Request new labels and return the operation, without a request id: images support none, and the fingerprint suffices.
 
         ForeignError: the answer is JSON, but not an operation.
         """
         operation = self.ask(what, send, **request)
         if not operation.self_link:
-            raise failures.foreign(what, 200, "it is not an operation")
+            raise failures.foreign(what, 200, "not an operation")
         return operation
 
     def wait(self, what: str, reference: str) -> sdk.compute.Operation:
-        """Return an operation (`zones/us-central1-a/operations/NAME`) when it ends, or after two minutes."""
+        """Return an operation (`zones/us-central1-a/operations/NAME`) once it has ended, or after two minutes."""
         kind, *scope, _, name = reference.split("/")
         if kind == "zones":
             return self.ask(what, self.services.zone_operations.wait, timeout_s=WAIT_S, zone=scope[0], operation=name)
@@ -119,7 +119,7 @@ class Client:
 
 
 def _connect(endpoint: str, adapter: BaseAdapter | None) -> sdk.Services:
-    """Return the clients of all services, which share their connections and the token."""
+    """Return the clients of all services, which share connections and token."""
     from requests.adapters import HTTPAdapter
 
     from clouds.gcp import session
@@ -129,7 +129,7 @@ def _connect(endpoint: str, adapter: BaseAdapter | None) -> sdk.Services:
 
 
 def _sent(what: str, send: Callable[[], T]) -> T:
-    """Send one request and return its answer; every error is one of ours."""
+    """Send one request and return its answer; every error is a CloudError."""
     from google.api_core.exceptions import GoogleAPICallError
     from google.auth.exceptions import GoogleAuthError, TransportError
     from google.protobuf.json_format import ParseError  # type: ignore[import-untyped]
@@ -144,8 +144,8 @@ def _sent(what: str, send: Callable[[], T]) -> T:
     except ForeignAnswerError as error:
         raise failures.of_foreign(what, error.response, is_json=error.is_json) from None
     except ParseError as error:
-        raise failures.foreign(what, 200, "it has not the form of its answers") from error
-    except (InvalidSchema, InvalidURL) as error:  # our own URLs are right
+        raise failures.foreign(what, 200, "unexpected format") from error
+    except (InvalidSchema, InvalidURL) as error:  # about the proxy, since our own URLs are valid
         raise InvalidError(
             f"{what}: cannot use the proxy ({type(error).__name__})",
             next_step="Set HTTPS_PROXY to http://HOST:PORT; SOCKS is not supported.",
@@ -154,11 +154,12 @@ def _sent(what: str, send: Callable[[], T]) -> T:
         raise _unanswered(what, error) from error
     except GoogleAuthError as error:
         raise DeniedError(
-            f"{what}: Google refuses your credentials", next_step="Log in: gcloud auth application-default login"
+            f"{what}: Google rejected your credentials", next_step="Log in: gcloud auth application-default login"
         ) from error
 
 
 def _unanswered(what: str, error: Exception) -> CloudError:
     return ThrottledError(
-        f"{what}: no answer from Compute Engine ({type(error).__name__})", next_step="See that this computer is online; try again."
+        f"{what}: no answer from Compute Engine ({type(error).__name__})",
+        next_step="Check that this computer is online; try again.",
     )

@@ -1,4 +1,4 @@
-"""The driver of Google Cloud: each operation of the Protocols in driver.py and abilities.py, by the modules beside it."""
+"""The driver of Google Cloud: the Protocols of clouds/driver.py and clouds/capabilities.py, by means of its sibling modules."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class GoogleCloud:
         ),
         script_bytes=256 * 1024,  # of a value of metadata: cloud.google.com/compute/docs/metadata/setting-custom-metadata
     )
-    """A guest has 120 s to shut down before its power goes, also when it is deleted (Scheduling.skipGuestOsShutdown in the
-    discovery document of compute v1). What comes on top of that, and the other figures, are guesses."""
+    """A guest has 120 s to shut down before it is powered off, even on deletion (Scheduling.skipGuestOsShutdown in the discovery
+    document of compute v1). The margin on top of that and the other figures are guesses."""
     ends_machines: Literal[True] = True
     is_remote = True
     stopped_costs = "its disk, and a reserved address, which costs more than while the machine runs"
@@ -76,19 +76,19 @@ class GoogleCloud:
         return self._places.project
 
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
-        """Return the newest image of the base's family; the one of the last time unless `refresh` asks anew."""
+        """Return the image of the base's family that was newest at the last refresh; `refresh` looks it up again."""
         return self._images.resolve(base, refresh=refresh)
 
     def boot(self, spec: BootSpec) -> Ticket:
-        """Ask for an instance and its firewall rules."""
+        """Request an instance and its firewall rules."""
         return Ticket("boot", Kind.MACHINE, spec.name, self._machines.create(spec))
 
     def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
-        """Start an instance that is off, or resume one that is suspended."""
+        """Start a stopped instance, or resume a suspended one."""
         return Ticket("start", Kind.MACHINE, machine, self._machines.start(machine, deadline_s=deadline_s, facts=facts))
 
     def stop(self, machine: str) -> Ticket:
-        """Stop an instance: the guest is told to shut down."""
+        """Stop an instance, with a normal shutdown of the guest."""
         return Ticket("stop", Kind.MACHINE, machine, self._machines.stop(machine))
 
     def suspend(self, machine: str) -> Ticket:
@@ -96,22 +96,22 @@ class GoogleCloud:
         return Ticket("suspend", Kind.MACHINE, machine, self._machines.suspend(machine))
 
     def resumed_for_s(self, machine: str) -> float | None:
-        """Return the limited run time that an instance has had since it was last off: it begins anew, and cannot be changed."""
+        """Return an instance's limit of run time: it restarts on resume, and cannot be changed until the instance is stopped."""
         return self._machines.run_time_s(machine)
 
     def snapshot(self, machine: str, image: str, labels: Mapping[str, str]) -> Ticket:
-        """Make an image of the boot disk of an instance that is off."""
+        """Create an image from the boot disk of a stopped instance."""
         instance = self._machines.require_off(machine)
         try:
             return Ticket("snapshot", Kind.IMAGE, image, self._images.snapshot(instance, image, labels))
-        except (ThrottledError, ForeignError, KeyboardInterrupt):  # the request may have arrived all the same
+        except (ThrottledError, ForeignError, KeyboardInterrupt):  # the request may have arrived
             self._unconfirmed[image] = (time.monotonic(), labels.get("bake", ""))
             raise
 
     def check(self, ticket: Ticket) -> bool:
         """Return whether all operations of a ticket have ended."""
         try:
-            if not operations.have_ended(self._client, f"{ticket.kind} {ticket.name}", ticket.operation):
+            if not operations.have_ended(self._client, f"{ticket.kind} {ticket.name!r}", ticket.operation):
                 return False
         except (CapacityError, QuotaError) as error:
             if ticket.verb == "boot":
@@ -121,30 +121,30 @@ class GoogleCloud:
         return ticket.verb != "delete" or ticket.kind not in gone or gone[ticket.kind](ticket.name)
 
     def _is_gone(self, machine: str) -> bool:
-        """Say whether a machine is gone for good: one that was asked for without an answer may come late, and goes then."""
+        """Return whether a machine is gone for good; delete one that appears late, after a request without an answer."""
         if not self._machines.may_still_come(machine):
             return True
         found = self._machines.find(machine)
         if found and self._machines.is_own(found):
-            operations.have_ended(self._client, f"machine {machine}", self._machines.delete(machine))
+            operations.have_ended(self._client, f"machine {machine!r}", self._machines.delete(machine))
         return False
 
     def _image_is_gone(self, image: str) -> bool:
-        """Say the same of an image; one of this name that another bake has made stays."""
+        """Return the same for an image; one of this name from another bake stays."""
         asked_at, bake = self._unconfirmed.get(image, (-machines.GRACE_S, ""))
         if time.monotonic() - asked_at >= machines.GRACE_S:
             return True
         found = self._images.find(image)
         if found and found.labels.get("bake") == bake:
             del self._unconfirmed[image]
-            operations.have_ended(self._client, f"image {image}", self._images.delete(image))
+            operations.have_ended(self._client, f"image {image!r}", self._images.delete(image))
         return False
 
     def console(self, machine: str, since: Position = START) -> ConsoleText:
-        """Return what serial port 1 printed; a position counts bytes. The last MiB is kept; nothing of a machine that is off."""
+        """Return the output of serial port 1; positions count bytes. Google keeps the last MiB, and none of a stopped machine."""
         send, zone, offset = self._client.services.instances.get_serial_port_output, self._machines.zone(machine), int(since or 0)
         try:
-            output = self._client.ask(f"machine {machine}: console", send, zone=zone, instance=machine, start=offset, port=1)
+            output = self._client.ask(f"console of machine {machine!r}", send, zone=zone, instance=machine, start=offset, port=1)
         except NotReadyError:
             return ConsoleText("", since)
         began = output.start if "start" in output else offset
@@ -152,7 +152,7 @@ class GoogleCloud:
         return ConsoleText(output.contents, position, lost=began > offset)
 
     def find(self, kind: Kind, name: str) -> Resource | None:
-        """Return one thing, or None."""
+        """Return one resource, or None."""
         if kind is Kind.MACHINE:
             return self._machines.find(name)
         if kind is Kind.IMAGE:
@@ -160,13 +160,13 @@ class GoogleCloud:
         found, missing = partly(lambda: self.owned({}, {kind}))
         if named := [one for one in found if one.name == name]:
             return named[0]
-        whole(f"{kind} {name}", (), missing)
+        whole(f"{kind} {name!r}", (), missing)
         return None
 
     def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
-        """Return all that carries these labels, in every zone; disks and rules only where their machine is gone.
+        """Return the resources with all these labels, in every zone; disks and rules only if their machine is gone.
 
-        UnreachableError: a zone could not be reached; it carries what the others hold.
+        UnreachableError: a zone could not be reached; the error carries the results of the others.
         """
         listers: dict[Kind, Callable[[], list[Resource]]] = {
             Kind.MACHINE: lambda: self._machines.resources(labels),
@@ -181,16 +181,16 @@ class GoogleCloud:
         return whole("resources of gcp", sorted(found, key=lambda resource: resource.created_at), missing)
 
     def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
-        """Lay labels over those of a machine or an image."""
+        """Add or replace labels of a machine or an image."""
         if kind is Kind.MACHINE:
             self._machines.label(name, labels)
         elif kind is Kind.IMAGE:
             self._images.label(name, labels)
         else:
-            raise InvalidError(f"{kind} {name}: only machines and images can be labelled", next_step="See: ./inv machines")
+            raise InvalidError(f"cannot label {kind} {name!r}: not a machine or an image", next_step="See: ./inv machines")
 
     def delete(self, kind: Kind, name: str) -> Ticket:
-        """Ask for the removal of a thing; a machine goes with its disk and its firewall rules."""
+        """Request the deletion of a resource; a machine is deleted with its disk and firewall rules."""
         if kind is Kind.MACHINE:
             operation = self._machines.delete(name)
         elif kind is Kind.IMAGE:
@@ -202,11 +202,11 @@ class GoogleCloud:
         return Ticket("delete", kind, name, operation)
 
     def _delete_zonal(self, kind: Kind, name: str) -> str:
-        """Ask for the removal of a disk or an address, wherever it is."""
+        """Request the deletion of a disk or an address in any zone or region."""
         found = self.find(kind, name)
         if found is None:
             return ""
-        what, services = f"{kind} {name}", self._client.services
+        what, services = f"{kind} {name!r}", self._client.services
         try:
             if kind is Kind.DISK:
                 operation = self._client.change(what, services.disks.delete_unary, zone=found.zone, disk=name)
@@ -217,17 +217,17 @@ class GoogleCloud:
             return ""
 
     def address(self, machine: str, port: int) -> Endpoint:
-        """Return the address of a machine: the public one, or the internal one of a machine without."""
+        """Return the public address of a machine, or its internal one if it has none."""
         instance = self._machines.glance(machine)
         interfaces = instance.network_interfaces[:1]
         public = next((access.nat_i_p for interface in interfaces for access in interface.access_configs), "")
         host = public or next((interface.network_i_p for interface in interfaces), "")
         if not host or instances.state(instance) not in (State.RUNNING, State.STARTING):
-            raise CloudError(f"machine {machine}: it has no address while it is off", next_step=f"Start it: ./inv start {machine}")
+            raise CloudError(f"machine {machine!r} has no address: it is not running", next_step=f"Start it: ./inv start {machine}")
         return Endpoint(host, port)
 
     def admit(self, machine: str, source: str = "") -> str:
-        """Let `source`, else the address of this computer, reach a machine; return what is new."""
+        """Admit `source`, by default the address of this computer, to a machine; return what changed."""
         return admission.admit(self._client, self._machines.glance(machine), self._places, source)
 
     def open_ssh(self, machine: str) -> Ticket:

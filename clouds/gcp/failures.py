@@ -1,4 +1,4 @@
-"""What Google Cloud says when it refuses, told as our own errors: codes decide, never the text of a message.
+"""Turn errors of Google Cloud into our own: by their codes, never by the text of a message.
 
 Codes: cloud.google.com/compute/docs/troubleshooting/troubleshooting-resource-availability (capacity),
 cloud.google.com/compute/docs/api/best-practices (throttling: 403 rateLimitExceeded), and the `reason` of an error's body.
@@ -46,46 +46,46 @@ NOT_FOUND = frozenset({"notFound", "RESOURCE_NOT_FOUND"})
 CONFLICT = frozenset({"alreadyExists", "RESOURCE_ALREADY_EXISTS"})
 NOT_READY = frozenset({"resourceNotReady", "RESOURCE_NOT_READY"})
 CHANGED = frozenset({"conditionNotMet", "CONDITION_NOT_MET"})
-"""A fingerprint was that of an older state: read it again."""
+"""The fingerprint is outdated: read the resource again."""
 
 _QUOTA_PAGE = "https://console.cloud.google.com/iam-admin/quotas"
 _BY_STATUS = {401: DeniedError, 403: DeniedError, 404: NotFoundError, 409: ConflictError, 429: ThrottledError, 408: ThrottledError}
 _NEXT_STEPS = {
-    QuotaError: f"Ask for more at {_QUOTA_PAGE}, delete what you no longer need, or take a smaller --type.",
-    DeniedError: "See that you are logged in (gcloud auth application-default login), that the project is right, that it has "
-    "Compute Engine (gcloud services enable compute.googleapis.com), and that you have the permissions in docs/clouds.md.",
+    QuotaError: f"Request a higher quota at {_QUOTA_PAGE}, delete what you no longer need, or use a smaller --type.",
+    DeniedError: "Check that you are logged in (gcloud auth application-default login), that the project is right, that Compute "
+    "Engine is enabled (gcloud services enable compute.googleapis.com), and that you have the permissions in docs/clouds.md.",
     ThrottledError: "Try again in a minute.",
     NotFoundError: "See: ./inv machines --cloud all; ./inv images --cloud all",
-    CapacityError: "Try later, another --zone or --region, or another --type.",
+    CapacityError: "Try again later, or with another --zone, --region or --type.",
     FailedError: "Try again; if it fails again, try another --zone, and see https://status.cloud.google.com.",
 }
 _OF_THE_SERVICE_ALONE = frozenset({404, 409, 412})
-"""Statuses by which the service states a fact, always with JSON; without any a proxy or a portal has answered."""
+"""Statuses that the service always sends with JSON: without it, the answer is from a proxy or a portal."""
 
 
 class ChangedError(InvalidError):
-    """What was to be changed has been changed by somebody else meanwhile."""
+    """The resource was changed by another client since it was read."""
 
 
 class NotReadyError(InvalidError):
-    """The thing is there, but in a state in which it cannot do this."""
+    """The resource exists, but its state does not permit the operation."""
 
 
 _OF_VALUES = (InvalidError, ChangedError, NotFoundError)
-"""The refusals that may be due to a value of the user's: a policy's arrives as conditionNotMet."""
+"""Rejections that may be caused by a user's value; those of a policy arrive as conditionNotMet."""
 
 
 def of_refusal(what: str, error: GoogleAPICallError) -> CloudError:
-    """Return the error behind a refusal of the service: `what` was asked about."""
+    """Return our error for an error response of the service; `what` names the subject of the request."""
     first: Mapping[str, Any] = next(iter(error.errors), {})
     message = first.get("message") or error.response.json()["error"].get("message", "")
     return _of_status(what, first.get("reason", ""), message, error.response)
 
 
 def of_foreign(what: str, response: Response, *, is_json: bool) -> CloudError:
-    """Return the error behind an answer that has not the form of the service's, such as a gateway's {"error": "access_denied"}."""
+    """Return our error for an answer in another format than the service's, such as a gateway's {"error": "access_denied"}."""
     if response.status_code < 400 or response.status_code in _OF_THE_SERVICE_ALONE:
-        return foreign(what, response.status_code, "it has not the form of its answers" if is_json else "it is not JSON")
+        return foreign(what, response.status_code, "unexpected format" if is_json else "not JSON")
     return _of_status(what, "", "", response)
 
 
@@ -98,7 +98,7 @@ def _of_status(what: str, code: str, message: str, response: Response) -> CloudE
 
 
 def retry_after_s(header: str, now: float) -> float:
-    """Return the seconds that a header Retry-After asks for: a number, or a date (RFC 9110, 10.2.3). 0: it asks for nothing."""
+    """Return the seconds in a header Retry-After, a number or a date (RFC 9110, 10.2.3); 0 if it is empty or invalid."""
     if header.strip().isdecimal():
         return float(header)
     try:
@@ -108,18 +108,18 @@ def retry_after_s(header: str, now: float) -> float:
 
 
 def foreign(what: str, status: int, why: str) -> ForeignError:
-    """Return the error of an answer that something else has sent in the place of Compute Engine; `why` is how that shows."""
+    """Return the error for an answer that is not from Compute Engine; `why` says how that was detected."""
     return ForeignError(
         f"{what}: the answer (HTTP status {status}) is not from Compute Engine: {why}",
-        next_step="See whether this network wants you to log in (open any web page), and what HTTPS_PROXY is; try again.",
+        next_step="Check whether this network requires a login (open any web page), and check HTTPS_PROXY; try again.",
     )
 
 
 def of_operation(what: str, operation: sdk.compute.Operation, zone: str = "") -> CloudError:
-    """Return the error with which an operation has ended; the one that says most, when there are several.
+    """Return the error of a failed operation; the most specific one if there are several.
 
-    An operation that has ended stays as it is, so no error of one is worth another question: what would be throttling in an
-    answer is FailedError here (INTERNAL_ERROR comes with httpErrorStatusCode 503: ubicloud/ubicloud#5495).
+    A failed operation stays failed, so its errors are not retried: what would be a ThrottledError for a request is a FailedError
+    here (INTERNAL_ERROR comes with httpErrorStatusCode 503: ubicloud/ubicloud#5495).
     """
     errors = sorted(operation.error.errors, key=lambda error: error.code not in CAPACITY | QUOTA)
     status = operation.http_error_status_code or 400
@@ -158,7 +158,7 @@ def _kind(code: str, status: int) -> type[CloudError]:
 
 
 def _zones_available(error: sdk.compute.Errors) -> Iterator[str]:
-    """Yield the zones that an error's details name (`zonesAvailable`, with commas)."""
+    """Yield the zones in an error's details (`zonesAvailable`, separated by commas)."""
     for detail in error.error_details:
         zones = detail.error_info.metadatas.get("zonesAvailable", "")
         yield from (zone.strip() for zone in zones.split(",") if zone.strip())

@@ -1,4 +1,4 @@
-"""Images on Compute Engine: bases by family from the project that owns them, and ours."""
+"""Images on Compute Engine: our own, and bases by family from their owner's project."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BASES = {
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """The images of a project; `kept` is the file that remembers which base a suite stood for."""
+    """The images of a project; `kept` is the file that stores which base each family resolved to."""
 
     client: Client
     region: str
@@ -35,11 +35,11 @@ class Images:
     _seen: dict[str, sdk.compute.Image] = field(default_factory=dict)
 
     def resolve(self, base: Base, *, refresh: bool) -> BaseImage:
-        """Return the newest image of a base's family, or the one that it was when it was asked for last."""
+        """Return the image of a base's family that was newest at the last lookup; `refresh` looks it up again."""
         owner, family = _family_of(base)
         known: dict[str, dict[str, Any]] = json.loads(self.kept.read_text(encoding="utf-8")) if self.kept.exists() else {}
         if refresh or family not in known:
-            what = f"base {base.suite}: newest image of family {family} of {owner}"
+            what = f"newest image of family {family!r} of project {owner!r} (base {base.suite})"
             image = self.client.ask(what, self.client.services.images.get_from_family, project=owner, family=family)
             known[family] = {"name": image.name, "disk_gb": image.disk_size_gb}
             self.kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -48,7 +48,7 @@ class Images:
         return BaseImage(f"projects/{owner}/global/images/{found['name']}", owner, base, found["disk_gb"])
 
     def snapshot(self, instance: sdk.compute.Instance, image: str, labels: Mapping[str, str]) -> str:
-        """Ask for an image of an instance's boot disk and return the operation. ConflictError: the name is taken."""
+        """Request an image of an instance's boot disk and return the operation. ConflictError: the image exists."""
         disk = next(disk.source for disk in instance.disks if disk.boot)
         body = sdk.compute.Image(
             name=naming.image_name(image),
@@ -58,17 +58,17 @@ class Images:
             description=f"Baked by Bakehouse: {image}",
         )
         try:
-            operation = self.client.change(f"image {image}", self.client.services.images.insert_unary, image_resource=body)
+            operation = self.client.change(f"image {image!r}", self.client.services.images.insert_unary, image_resource=body)
         except ConflictError:
-            raise ConflictError(f"image {image}: the name is taken", next_step="Bake again, for the next version.") from None
+            raise ConflictError(f"image {image!r} already exists", next_step="Bake again, which uses the next version.") from None
         return refer([operation])
 
     def get(self, name: str) -> sdk.compute.Image:
-        """Return an image. NotFoundError: there is none."""
+        """Return an image. NotFoundError: no such image."""
         try:
-            image = self.client.ask(f"image {name}", self.client.services.images.get, image=naming.image_name(name))
+            image = self.client.ask(f"image {name!r}", self.client.services.images.get, image=naming.image_name(name))
         except NotFoundError:
-            raise NotFoundError(f"image {name}: there is none", next_step="See: ./inv images --cloud gcp") from None
+            raise NotFoundError(f"image {name!r} not found on gcp", next_step="See: ./inv images --cloud gcp") from None
         self._seen[name] = image
         return image
 
@@ -80,16 +80,16 @@ class Images:
             return None
 
     def resources(self, labels: Mapping[str, str]) -> list[Resource]:
-        """Return the images that carry all these labels."""
+        """Return the images with all these labels."""
         pages = self.client.pages("images", self.client.services.images.list, naming.label_filter(labels))
         return [_resource(image) for page in pages for image in page.items]
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
-        """Lay labels over those of an image; one that becomes stable joins the family of its recipe.
+        """Add or replace labels of an image; a stable image joins the family of its recipe.
 
-        What was read of it before serves, however old it is: the fingerprint tells whether its labels are still those.
+        Uses the image as it was read before, however long ago: its fingerprint detects changed labels.
         """
-        what, resource = f"image {name}", naming.image_name(name)
+        what, resource = f"image {name!r}", naming.image_name(name)
 
         def read() -> sdk.compute.Image:
             image = self._seen.get(name) or self.get(name)
@@ -106,15 +106,15 @@ class Images:
     def _set_family(self, name: str, image: sdk.compute.Image, labels: Mapping[str, str]) -> None:
         wanted = naming.family(labels.get("recipe", "")) if labels.get("state") == names.STABLE and labels.get("recipe") else ""
         if wanted and wanted != image.family:
-            what, send = f"image {name}", self.client.services.images.patch_unary
+            what, send = f"image {name!r}", self.client.services.images.patch_unary
             operation = self.client.change(what, send, image=naming.image_name(name), image_resource={"family": wanted})
             finish(self.client, what, operation)
 
     def delete(self, name: str) -> str:
-        """Ask for the removal of an image and return the operation; "" when it is gone."""
+        """Request the deletion of an image and return the operation; "" if it does not exist."""
         try:
             send = self.client.services.images.delete_unary
-            return refer([self.client.change(f"image {name}", send, image=naming.image_name(name))])
+            return refer([self.client.change(f"image {name!r}", send, image=naming.image_name(name))])
         except NotFoundError:
             return ""
 
@@ -122,9 +122,7 @@ class Images:
 def _family_of(base: Base) -> tuple[str, str]:
     if (base.suite, base.architecture) not in _BASES:
         known = ", ".join(f"{suite}/{architecture}" for suite, architecture in _BASES)
-        raise InvalidError(
-            f"base {base.suite}/{base.architecture}: Google Cloud has no image of it", next_step=f"Choose one of: {known}."
-        )
+        raise InvalidError(f"base {base.suite}/{base.architecture} is not supported on gcp", next_step=f"Choose one of: {known}.")
     return _BASES[base.suite, base.architecture]
 
 

@@ -1,4 +1,4 @@
-"""Machines as Compute Engine has them: the body that asks for one, and what is read back."""
+"""Machines as Compute Engine instances: build the request for one, and read instances back."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from clouds.gcp.machine_types import choose, disk_type
 from clouds.gcp.places import Places, region_of
 
 FACTS = "bakehouse-facts"
-"""The metadata attribute that tells a machine of itself; templates/clouds/gcp.sh.j2 reads it."""
+"""The metadata attribute with a machine's facts; templates/clouds/gcp.sh.j2 reads it."""
 SCRIPT = "startup-script"
 """The attribute that Google's guest agent runs as root at each boot."""
 LIFETIME_S = (30, 120 * 24 * 3600)
-"""How short and how long a limited run time may be (cloud.google.com/compute/docs/instances/limit-vm-runtime)."""
+"""Minimum and maximum of a limited run time (cloud.google.com/compute/docs/instances/limit-vm-runtime)."""
 
 _STATES = {
     "PROVISIONING": State.STARTING,
@@ -36,13 +36,13 @@ _STATES = {
 
 
 class Zoned(Protocol):
-    """What is in a zone."""
+    """A resource in a zone."""
 
     zone: str
 
 
 def body(spec: BootSpec, places: Places, *, zone: str, tags: list[str], address: str) -> sdk.compute.Instance:
-    """Return the instance to ask for; `address` is a reserved one, or ""."""
+    """Return the body of a request for an instance; `address` is a reserved one, or ""."""
     labels = naming.to_labels(spec.labels)
     machine_type = spec.wishes.machine_type or choose(spec.cpus, spec.memory_mb)
     account = sdk.compute.ServiceAccount(email=places.service_account, scopes=["https://www.googleapis.com/auth/cloud-platform"])
@@ -72,7 +72,7 @@ def _disk(spec: BootSpec, zone: str, labels: Mapping[str, str], kind: str) -> sd
 
 
 def source_link(source: str) -> str:
-    """Return where a disk comes from: a base by its path, or an image of ours by its name."""
+    """Return the source image of a disk: the path of a base, or of an image of ours by name."""
     return source if source.startswith("projects/") else f"global/images/{naming.image_name(source)}"
 
 
@@ -98,12 +98,12 @@ def _metadata(spec: BootSpec) -> dict[str, str]:
 
 
 def metadata_items(metadata: Mapping[str, str]) -> list[sdk.compute.Items]:
-    """Return metadata as the service takes it."""
+    """Return metadata in the service's format."""
     return [sdk.compute.Items(key=key, value=value) for key, value in metadata.items()]
 
 
 def scheduling(spec: BootSpec) -> sdk.compute.Scheduling:
-    """Return how a machine ends: at its deadline, and when spot capacity is taken back (there is one action for both)."""
+    """Return what happens to a machine at its deadline and on spot preemption (one action for both)."""
     ends = {spec.at_deadline} if spec.deadline_s else set()
     ends |= {spec.wishes.on_preempt} if spec.wishes.spot else set()
     if spec.wishes.spot:
@@ -117,24 +117,24 @@ def scheduling(spec: BootSpec) -> sdk.compute.Scheduling:
 
 
 def limit_run_time(schedule: sdk.compute.Scheduling, deadline_s: int) -> None:
-    """Set the part of a schedule that limits the run time; 0: no limit. InvalidError: longer than Compute Engine allows."""
+    """Limit the run time in a schedule (0: no limit). InvalidError: longer than Compute Engine allows."""
     least_s, most_s = LIFETIME_S
     if deadline_s > most_s:
         raise InvalidError(
-            f"a lifetime of {deadline_s / 3600:.0f} h: Compute Engine limits it to {most_s // 3600} h",
-            next_step=f"Give --lifetime-h {most_s // 3600 - 1} or less, or 0 for no limit.",
+            f"lifetime {deadline_s / 3600:.0f} h exceeds Compute Engine's limit of {most_s // 3600} h",
+            next_step=f"Use --lifetime-h {most_s // 3600 - 1} or less, or 0 for no limit.",
         )
     if deadline_s:
         schedule.max_run_duration = sdk.compute.Duration(seconds=max(deadline_s, least_s))
 
 
 def write_facts(facts: Mapping[str, str]) -> str:
-    """Return facts as the guest reads them: lines that a shell can source."""
+    """Return facts for the guest: lines that a shell can source."""
     return "".join(f"{key}={shlex.quote(value)}\n" for key, value in facts.items())
 
 
 def read_facts(text: str) -> dict[str, str]:
-    """Return the facts in such lines."""
+    """Return the facts in the output of `write_facts`."""
     words = (shlex.split(line)[0] for line in text.splitlines() if line)
     return {key: value for key, _, value in (word.partition("=") for word in words)}
 
@@ -145,27 +145,27 @@ def metadata_of(instance: sdk.compute.Instance) -> dict[str, str]:
 
 
 def zone_of(thing: Zoned) -> str:
-    """Return the zone that an instance or disk is in."""
+    """Return the zone of an instance or disk."""
     return thing.zone.rpartition("/")[2]
 
 
 def is_ours(instance: sdk.compute.Instance) -> bool:
-    """Say whether Bakehouse made an instance."""
+    """Return whether Bakehouse created an instance."""
     return naming.from_labels(instance.labels).get("project") == names.PROJECT
 
 
 def place(instance: sdk.compute.Instance) -> dict[str, str]:
-    """Return the fields of a request that say which instance it is about."""
+    """Return the request fields that identify an instance."""
     return {"zone": zone_of(instance), "instance": instance.name}
 
 
 def state(instance: sdk.compute.Instance) -> State:
-    """Return what an instance does now."""
+    """Return the state of an instance."""
     return _STATES.get(instance.status, State.STARTING)
 
 
 def resource(instance: sdk.compute.Instance) -> Resource:
-    """Return an instance as everybody else knows it."""
+    """Return an instance as a Resource."""
     size_gb = sum(disk.disk_size_gb for disk in instance.disks)
     return Resource(
         kind=Kind.MACHINE,
@@ -179,5 +179,5 @@ def resource(instance: sdk.compute.Instance) -> Resource:
 
 
 def seconds(timestamp: str) -> float:
-    """Return a time as Google writes it (RFC 3339) in seconds since the epoch; 0 for none."""
+    """Convert a timestamp of Google (RFC 3339) to seconds since the epoch; 0 for ""."""
     return datetime.fromisoformat(timestamp).timestamp() if timestamp else 0.0

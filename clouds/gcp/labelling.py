@@ -1,4 +1,4 @@
-"""Labels of machines, disks and images: new ones are laid over the old, again when somebody else changes them meanwhile."""
+"""Change labels of machines, disks and images: merge new ones into the old, with retries after concurrent changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TRIES = 5
 
 
 class Labelled(Protocol):
-    """What lay reads of an instance, a disk or an image."""
+    """The fields of an instance, disk or image that `lay` reads."""
 
     labels: MutableMapping[str, str]
     label_fingerprint: str
@@ -24,13 +24,13 @@ class Labelled(Protocol):
 
 T = TypeVar("T", bound=Labelled)
 SetLabels = Callable[[dict[str, object]], "sdk.compute.Operation"]
-"""Asks for new labels: takes the fields `labels` and `label_fingerprint` of a request, returns its operation."""
+"""Requests new labels: takes the request fields `labels` and `label_fingerprint`, returns the operation."""
 
 
 def lay(
     client: Client, what: str, set_labels: SetLabels, labels: Mapping[str, str], read: Callable[[], T]
 ) -> tuple[T, dict[str, str]]:
-    """Lay labels over those of a thing; return the thing as `read`, and its labels now. CloudError: five attempts failed."""
+    """Add or replace labels of a resource; return it as `read`, and its new labels. CloudError: five attempts failed."""
     for _ in range(_TRIES):
         thing = read()
         wanted = {**thing.labels, **naming.to_labels(labels)}
@@ -43,9 +43,9 @@ def lay(
 
 
 def lay_over_disks(client: Client, instance: sdk.compute.Instance, labels: Mapping[str, str]) -> None:
-    """Lay labels over those of a machine's boot disk: it is judged by them when the machine is deleted without its disk.
+    """Add or replace labels of a machine's boot disk, by which `gc` identifies a disk whose machine was deleted without it.
 
-    A disk has its own labels (disks.setLabels), which do not follow those of the instance.
+    A disk has its own labels (disks.setLabels), which are independent of the instance's.
     """
     for disk in instance.disks:
         if disk.boot and "/zones/" in disk.source:
@@ -54,7 +54,7 @@ def lay_over_disks(client: Client, instance: sdk.compute.Instance, labels: Mappi
 
 
 def _lay_over_disk(client: Client, zone: str, name: str, labels: Mapping[str, str]) -> None:
-    what, disks = f"disk {name}", client.services.disks
+    what, disks = f"disk {name!r}", client.services.disks
 
     def set_labels(fields: dict[str, object]) -> sdk.compute.Operation:
         return client.relabel(what, disks.set_labels_unary, zone=zone, resource=name, zone_set_labels_request_resource=fields)

@@ -1,4 +1,4 @@
-"""What can be left of a machine that is gone: its disk, its firewall rules; and what is kept on purpose: reserved addresses."""
+"""Find orphaned resources of deleted machines (disks, firewall rules), and reserved addresses, which are kept on purpose."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clouds.incomplete import partly, whole
 
 
 def disks(client: Client, labels: Mapping[str, str]) -> list[Resource]:
-    """Return the disks that carry all these labels and that no machine uses."""
+    """Return the unused disks with all these labels."""
     found, missing = partly(lambda: everywhere(client, "disks", naming.label_filter(labels)))
     resources = [
         Resource(
@@ -34,9 +34,9 @@ def disks(client: Client, labels: Mapping[str, str]) -> list[Resource]:
 
 
 def orphan_rules(client: Client, labels: Mapping[str, str], machines: Machines) -> list[Resource]:
-    """Return the firewall rules that carry all these labels and that no machine uses: theirs is gone, or has not their tag.
+    """Return the unused firewall rules with all these labels: their machine is gone, or lacks their tag.
 
-    UnreachableError: the machine of some may be in a zone that could not be reached; those are left out.
+    UnreachableError: the machines of some may be in a zone that could not be reached; those rules are left out.
     """
     found = [_rule(rule) for rule in network.our_rules(client)]
     ours = [rule for rule in found if labels.items() <= rule.labels.items()]
@@ -64,7 +64,7 @@ def _rule(rule: sdk.compute.Firewall) -> Resource:
 
 
 def addresses(client: Client, labels: Mapping[str, str]) -> list[Resource]:
-    """Return the addresses that we have reserved and that carry all these labels."""
+    """Return our reserved addresses with all these labels."""
     expression = 'description="project=bakehouse role=address"'
     found, missing = partly(lambda: everywhere(client, "addresses", expression))
     resources = [

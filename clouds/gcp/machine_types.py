@@ -21,28 +21,28 @@ _TYPES = (
     ("n2-standard-80", 80, 327680),
     ("n2-highmem-80", 80, 655360),
 )
-"""Name, processors, memory in MB; the cheapest that fits comes first."""
+"""Name, processors, memory in MB; ascending by price."""
 
 _SLOW_BY_DEFAULT = frozenset(["a2", "c2", "c2d", "custom", "e2", "f1", "g1", "g2", "m1", "m2", "n1", "n2", "n2d", "t2a", "t2d"])
-"""The machine series of the first and second generation, whose default is pd-standard, the slowest.
+"""The machine series of the first and second generation, whose default disk type is pd-standard, the slowest.
 
-C3, C3D and M3 have pd-balanced by default, all newer ones hyperdisk-balanced, and many of these take nothing else
+The default of C3, C3D and M3 is pd-balanced, that of all newer series hyperdisk-balanced, and many of these support nothing else
 (AttachedDiskInitializeParams.diskType in the discovery document of compute v1). Types such as `custom-2-4096` are N1.
-That each series of the first two generations takes pd-balanced is a guess.
+That every series of the first two generations supports pd-balanced is a guess.
 """
 
 
 def disk_type(machine_type: str) -> str:
-    """Return the type of disk to ask for with a machine type; "" where the series' own default is no slower."""
+    """Return the disk type to request with a machine type; "" if the series' default is not slower."""
     return "pd-balanced" if machine_type.partition("-")[0] in _SLOW_BY_DEFAULT else ""
 
 
 def choose(cpus: int, memory_mb: int) -> str:
-    """Return the smallest current type with at least so many processors and so much memory. InvalidError: there is none."""
+    """Return the smallest machine type with at least this many processors and this much memory. InvalidError: there is none."""
     for name, its_cpus, its_memory_mb in _TYPES:
         if its_cpus >= cpus and its_memory_mb >= memory_mb:
             return name
     raise InvalidError(
-        f"{cpus} processors with {memory_mb} MB: no machine type that Bakehouse knows has as much",
-        next_step="Name one: --type m3-ultramem-32 (see: gcloud compute machine-types list)",
+        f"Bakehouse knows no machine type with {cpus} processors and {memory_mb} MB",
+        next_step="Choose one yourself: --type m3-ultramem-32 (see: gcloud compute machine-types list)",
     )

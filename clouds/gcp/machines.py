@@ -1,4 +1,4 @@
-"""The life of a machine on Compute Engine: asked for, found, stopped, suspended, started, labelled, removed."""
+"""The life cycle of a machine on Compute Engine: create, find, stop, suspend, start, label, delete."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from google.cloud.compute_v1.services.instances import InstancesClient
 
 GRACE_S = 10.0
-"""For how long a machine whose creation was never confirmed is looked for before it counts as absent."""
+"""How long to look for a machine whose creation was not confirmed before it counts as absent."""
 FRESH_S = 2.0
-"""For how long what was read of a machine tells its address and its labels, so that one look at it is one request."""
+"""How long a machine's address and labels are cached, so that reading both takes one request."""
 
 
 @dataclass(slots=True)
@@ -55,14 +55,14 @@ class Machines:
         return self.client.services.instances
 
     def create(self, spec: BootSpec) -> str:
-        """Ask for a machine with its firewall rules, and return the operations; the same token is the same machine."""
+        """Request a machine with its firewall rules, and return the operations; the same token means the same machine."""
         zone = spec.zone or self.places.zone
         if self.places.is_own_network and region_of(zone) not in self._networked:
             network.ensure_own_network(self.client, region_of(zone))
             self._networked.add(region_of(zone))
         try:
             return refer(self._ask(spec, zone))
-        except (NotFoundError, InvalidError) as error:  # somebody has deleted it meanwhile
+        except (NotFoundError, InvalidError) as error:  # our network may have been deleted
             if not self.places.is_own_network or f"networks/{OWN_NETWORK}" not in error.message:
                 raise
         network.ensure_own_network(self.client, region_of(zone))
@@ -74,7 +74,7 @@ class Machines:
         source = network.source_range(self.places, self.client) if spec.ports or spec.receives else ""
         wanted = list(network.rules(spec, self.places, source))
         operations: list[sdk.compute.Operation] = []
-        try:  # those that were asked for before an error are in the list
+        try:  # after an error, the list holds the operations so far
             operations += network.make_rules(self.client, spec.name, spec.token, wanted, lambda: self._is_taken(spec.name, zone))
             tags = [rule.name for rule in wanted] + ([naming.rule_name(spec.name, network.SSH)] if spec.receives else [])
             return [*operations, *self._insert(spec, zone, tags)]
@@ -83,7 +83,7 @@ class Machines:
             raise
 
     def _is_taken(self, name: str, zone: str) -> bool:
-        """Say whether there is a machine of a name: in a zone, else in any."""
+        """Return whether a machine of this name exists: in this zone, or in any other."""
         with suppress(NotFoundError):
             self._read(name, zone)
             return True
@@ -94,7 +94,7 @@ class Machines:
             self.client, spec.wishes.static_ip, region_of(zone), {"project": spec.labels.get("project", ""), "role": "address"}
         )
         body = instances.body(spec, self.places, zone=zone, tags=tags, address=address)
-        what, request_id = f"machine {spec.name}", naming.request_id(spec.token, zone)
+        what, request_id = f"machine {spec.name!r}", naming.request_id(spec.token, zone)
         self._asked[spec.name] = body.machine_type
         try:
             send = self._service.insert_unary
@@ -108,40 +108,40 @@ class Machines:
                 error.zone = zone
             self.explain(spec.name, error)
             raise
-        except (ThrottledError, ForeignError, KeyboardInterrupt):  # the request may have arrived all the same
+        except (ThrottledError, ForeignError, KeyboardInterrupt):  # the request may have arrived
             self._unconfirmed[spec.name] = time.monotonic()
             raise
         self._zones[spec.name] = zone
         return [operation]
 
     def _same(self, spec: BootSpec, zone: str) -> list[sdk.compute.Operation]:
-        """Accept a name that is taken by the very machine that is asked for. ConflictError: it is another one.
+        """Accept an existing machine if it is the requested one (same token). ConflictError: it is another one.
 
-        It is looked at in the zone that refused: a list over all zones may leave that one out.
+        It is read from the zone that reported the conflict: a list over all zones may omit that zone.
         """
         with suppress(NotFoundError):
             there = self._read(spec.name, zone)
             if naming.from_labels(there.labels).get("token") == spec.labels.get("token", spec.token):
                 return []
-        raise ConflictError(f"machine {spec.name}: the name is taken", next_step="Choose another name, or delete that machine.")
+        raise ConflictError(f"machine {spec.name!r} already exists", next_step="Choose another name, or delete that machine.")
 
     def explain(self, name: str, error: CapacityError | QuotaError) -> None:
-        """Add to the refusal of a machine what Google leaves out: how much was asked for; in which zones there may be room."""
+        """Complete Google's error about a machine: with the requested machine type, or the zones that may have capacity."""
         if isinstance(error, QuotaError):
-            error.message += f"; {self._need(name)} was asked for"
+            error.message += f"; requested: {self._need(name)}"
         elif not error.zones:
             error.zones = self._other_zones(error.zone)
 
     def _need(self, name: str) -> str:
-        """Return the type that a machine was asked for as, and its processors where they can be found out."""
+        """Return the requested type of a machine, with its number of processors if it can be looked up."""
         _, zone, _, kind = self._asked[name].split("/")
         with suppress(CloudError):
             send = self.client.services.machine_types.get
-            return f"{kind} ({self.client.ask(f'machine type {kind}', send, zone=zone, machine_type=kind).guest_cpus} processors)"
+            return f"{kind} ({self.client.ask(f'machine type {kind!r}', send, zone=zone, machine_type=kind).guest_cpus} processors)"
         return kind
 
     def _other_zones(self, zone: str) -> tuple[str, ...]:
-        """Return the other standard zones of a zone's region that are up; asked for once, none when that fails."""
+        """Return the other standard zones of a zone's region that are up; requested once, none if that fails."""
         with suppress(CloudError):
             if not self._usable_zones:
                 pages = self.client.pages("zones", self.client.services.zones.list, 'status="UP"')
@@ -150,11 +150,11 @@ class Machines:
         return tuple(other for other in near if not is_ai_zone(other))
 
     def get(self, name: str) -> sdk.compute.Instance:
-        """Return an instance: ours, where another zone has one of the same name that we did not make.
+        """Return an instance; if several zones have one of this name, the one that we created.
 
         NotFoundError: no zone has it. UnreachableError: a zone that could not be reached may have it.
         """
-        what = f"machine {name}"
+        what = f"machine {name!r}"
         if name in self._zones:
             try:
                 return self._read(name, self._zones[name])
@@ -163,20 +163,20 @@ class Machines:
         found, missing = partly(lambda: self._list(f'name="{name}"'))
         if not found:
             whole(what, (), missing)
-            raise NotFoundError(f"{what}: not found on gcp", next_step="See: ./inv machines --cloud gcp")
-        return self._see(next(filter(instances.is_ours, found), found[0]))  # names are unique in a zone alone
+            raise NotFoundError(f"{what} not found on gcp", next_step="See: ./inv machines --cloud gcp")
+        return self._see(next(filter(instances.is_ours, found), found[0]))  # names are only unique per zone
 
     def _read(self, name: str, zone: str) -> sdk.compute.Instance:
-        """Return an instance as it is now. NotFoundError: the zone has none of that name."""
-        return self._see(self.client.ask(f"machine {name}", self._service.get, zone=zone, instance=name))
+        """Return the current state of an instance. NotFoundError: not in this zone."""
+        return self._see(self.client.ask(f"machine {name!r}", self._service.get, zone=zone, instance=name))
 
     def glance(self, name: str) -> sdk.compute.Instance:
-        """Return an instance as it was read a moment ago, or as it is now. NotFoundError: there is none in any zone."""
+        """Return an instance from the cache (FRESH_S) or from the service. NotFoundError: not in any zone."""
         read_at, instance = self._seen.get(name, (0.0, None))
         return instance if instance and time.monotonic() - read_at < FRESH_S else self.get(name)
 
     def _see(self, instance: sdk.compute.Instance) -> sdk.compute.Instance:
-        """Remember where an instance is and what it is like."""
+        """Cache an instance and its zone."""
         self._zones[instance.name] = instances.zone_of(instance)
         self._seen[instance.name] = (time.monotonic(), instance)
         return instance
@@ -186,12 +186,12 @@ class Machines:
         self._seen.pop(name, None)
 
     def _change(self, instance: sdk.compute.Instance, send: Callable[..., sdk.compute.Operation]) -> str:
-        """Ask for a change of what an instance does and return the operation."""
+        """Request a change of an instance's state and return the operation."""
         self._seen.pop(instance.name, None)
-        return refer([self.client.change(f"machine {instance.name}", send, **instances.place(instance))])
+        return refer([self.client.change(f"machine {instance.name!r}", send, **instances.place(instance))])
 
     def zone(self, name: str) -> str:
-        """Return the zone that a machine is in; one that was looked up once is believed."""
+        """Return the zone of a machine, looked up once."""
         return self._zones.get(name) or instances.zone_of(self.get(name))
 
     def find(self, name: str) -> Resource | None:
@@ -202,7 +202,7 @@ class Machines:
             return None
 
     def resources(self, labels: Mapping[str, str]) -> list[Resource]:
-        """Return the machines that carry all these labels."""
+        """Return the machines with all these labels."""
         found, missing = partly(lambda: self._list(naming.label_filter(labels)))
         return whole("machines of gcp", map(instances.resource, found), missing)
 
@@ -211,10 +211,10 @@ class Machines:
         return whole("machines of gcp", map(self._see, found), missing)
 
     def start(self, name: str, *, deadline_s: int, facts: Mapping[str, str]) -> str:
-        """Start a machine that is off, or wake one that is suspended, and return the operation; "" when it is on.
+        """Start a stopped machine, or resume a suspended one, and return the operation; "" if it is running.
 
-        The run time of one that is suspended is as it was (`run_time_s`); what it is told counts when its guest restarts. That
-        setMetadata takes a suspended instance is a guess: its description in the discovery document names no state.
+        The run time of a suspended machine cannot be changed (`run_time_s`); new facts take effect when its guest restarts. That
+        setMetadata accepts a suspended instance is a guess: its description in the discovery document names no state.
         """
         instance = self.get(name)
         if instances.state(instance) is State.SUSPENDED:
@@ -227,16 +227,16 @@ class Machines:
         return self._change(instance, self._service.start_unary)
 
     def run_time_s(self, name: str) -> float | None:
-        """Return how long a machine may run, in seconds from each time that it starts or resumes; None: without a limit.
+        """Return how long a machine may run, in seconds from each start or resume; None: no limit.
 
-        A suspension clears the time at which it ends, a resume sets it anew from the same maxRunDuration
-        (cloud.google.com/compute/docs/instances/limit-vm-runtime). Only an instance that is TERMINATED takes another one:
+        A suspension clears the termination time, and a resume sets it again from the same maxRunDuration
+        (cloud.google.com/compute/docs/instances/limit-vm-runtime). It can only be changed while the instance is TERMINATED:
         instances.setScheduling, discovery document of compute v1.
         """
         return float(self.get(name).scheduling.max_run_duration.seconds) or None
 
     def stop(self, name: str) -> str:
-        """Ask for a machine's orderly end and return the operation; "" when it is off. CloudError: it is suspended for now."""
+        """Request a normal shutdown and return the operation; "" if the machine is off. CloudError: it is or stays suspended."""
         instance = self.get(name)
         if instances.state(instance) is State.STOPPED:
             return ""
@@ -245,15 +245,15 @@ class Machines:
         return self._change(instance, self._service.stop_unary)
 
     def suspend(self, name: str) -> str:
-        """Ask for a machine to be frozen with its memory and return the operation; "" when it is."""
+        """Request the suspension of a machine and return the operation; "" if it is suspended."""
         instance = self.get(name)
         if instances.state(instance) is State.SUSPENDED:
             return ""
         return self._change(instance, self._service.suspend_unary)
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
-        """Lay labels over those of a machine and of its disk."""
-        what, place = f"machine {name}", instances.place(self.glance(name))
+        """Add or replace labels of a machine and of its disk."""
+        what, place = f"machine {name!r}", instances.place(self.glance(name))
 
         def read() -> sdk.compute.Instance:
             instance = self.glance(name)
@@ -267,9 +267,9 @@ class Machines:
         lay_over_disks(self.client, instance, labels)
 
     def delete(self, name: str) -> str:
-        """Ask for the removal of a machine and its firewall rules, and return the operations; what is gone is gone.
+        """Request the deletion of a machine and its firewall rules, and return the operations.
 
-        Of a machine that is absent only the rules go that this process has made for it.
+        If the machine does not exist, only the rules that this process created for it are deleted.
         """
         try:
             instance, operation = self._remove(name)
@@ -282,7 +282,7 @@ class Machines:
         return " ".join([operation, refer(rules.delete_rules(self.client, tags))]).strip()
 
     def _remove(self, name: str) -> tuple[sdk.compute.Instance, str]:
-        """Ask for the removal of an instance where it was seen last, else wherever it is. NotFoundError: it is nowhere."""
+        """Request the deletion of an instance in its last known zone, or in any zone. NotFoundError: not in any zone."""
         if name in self._seen:
             _, instance = self._seen[name]
             with suppress(NotFoundError):
@@ -291,16 +291,16 @@ class Machines:
         return instance, self._change(instance, self._service.delete_unary)
 
     def may_still_come(self, name: str) -> bool:
-        """Say whether a machine that is absent was asked for so lately, without an answer, that it may yet appear."""
+        """Return whether an absent machine may still appear: it was requested recently, without an answer."""
         return time.monotonic() - self._unconfirmed.get(name, -GRACE_S) < GRACE_S
 
     def is_own(self, found: Resource) -> bool:
-        """Say whether a machine is the one that this process has asked for by this name."""
+        """Return whether a machine is the one that this process has requested under this name."""
         return found.labels.get("token") == self._tokens.get(found.name, "")
 
     def require_off(self, name: str) -> sdk.compute.Instance:
-        """Return a machine that is off. InvalidError: it is on."""
+        """Return a stopped machine. InvalidError: it is not stopped."""
         instance = self.get(name)
         if instances.state(instance) is not State.STOPPED:
-            raise InvalidError(f"machine {name}: still on", next_step=f"Stop it first: ./inv stop {name}")
+            raise InvalidError(f"machine {name!r} is still running", next_step=f"Stop it first: ./inv stop {name}")
         return instance

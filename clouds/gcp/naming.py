@@ -1,7 +1,7 @@
-"""How names and labels are spelled on Compute Engine, which takes no dot in either, and how they are read back.
+"""Convert names and labels to and from their form on Compute Engine, which allows no dots in either.
 
 Names: cloud.google.com/compute/docs/naming-resources. Labels: cloud.google.com/compute/docs/labeling-resources.
-What can carry no labels (rules, networks) has them in its description.
+Resources without labels (rules, networks) have them in their description.
 """
 
 from __future__ import annotations
@@ -12,43 +12,43 @@ from collections.abc import Mapping
 from clouds import names
 
 _DOTTED = ("image", "version", "name")
-"""The labels whose values may hold dots, and never an underscore: there the one stands for the other."""
+"""The labels whose values may contain dots but no underscores: an underscore stands for a dot there."""
 _NAMESPACE = uuid.UUID("9c1f5d0e-6b0c-4d3a-9a57-5e0f4b1c7a10")
 PREFIX = f"{names.PROJECT}-"
 
 
 def image_name(name: str) -> str:
-    """Return the name of an image there: `jupyter-1.4.0-7` is `jupyter-1-4-0-7`."""
+    """Return the name of an image on Compute Engine: `jupyter-1-4-0-7` for `jupyter-1.4.0-7`."""
     return name.replace(".", "-")
 
 
 def family(recipe: str) -> str:
-    """Return the family that the stable images of a recipe are in."""
+    """Return the image family of a recipe's stable images."""
     return f"{PREFIX}{recipe}"
 
 
 def rule_name(machine: str, access: str) -> str:
-    """Return the name of a firewall rule, and of the tag on a machine that it is for."""
+    """Return the name of a firewall rule, which is also its target tag."""
     return f"{PREFIX}{machine}-{access}"
 
 
 def machine_of_rule(rule: str) -> str:
-    """Return the machine that a rule of ours is for."""
+    """Return the machine of a firewall rule of ours."""
     return rule.removeprefix(PREFIX).rpartition("-")[0]
 
 
 def request_id(*parts: str) -> str:
-    """Return the id of a request that means the same whenever it is sent."""
+    """Return a deterministic request id, so that a repeated request has the same one."""
     return str(uuid.uuid5(_NAMESPACE, "/".join(parts)))
 
 
 def to_labels(labels: Mapping[str, str]) -> dict[str, str]:
-    """Return labels as Compute Engine takes them."""
+    """Return labels in Compute Engine's form."""
     return {key: value.replace(".", "_") if key in _DOTTED else value for key, value in labels.items()}
 
 
 def from_labels(labels: Mapping[str, str]) -> dict[str, str]:
-    """Return labels as we gave them."""
+    """Return labels in our form."""
     return {key: value.replace("_", ".") if key in _DOTTED else value for key, value in labels.items()}
 
 
@@ -58,10 +58,10 @@ def to_description(labels: Mapping[str, str]) -> str:
 
 
 def from_description(text: str) -> dict[str, str]:
-    """Return the labels in a description; none when it is not one of ours."""
+    """Return the labels in a description; none if it is not one of ours."""
     return dict(word.split("=", 1) for word in text.split() if "=" in word)
 
 
 def label_filter(labels: Mapping[str, str]) -> str:
-    """Return the filter that lists what carries all of these labels."""
+    """Return the filter expression for resources with all these labels."""
     return " AND ".join(f'labels.{key}="{value}"' for key, value in sorted(to_labels(labels).items()))

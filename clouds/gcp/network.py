@@ -1,7 +1,7 @@
-"""Who can reach a machine: nobody, but the caller's own address at the ports that a machine was asked for.
+"""Firewall rules, network and addresses: a machine is reachable only from the caller's address, at its requested ports.
 
-In our own network nothing is let in that no rule allows. In a network that the user names there may be rules that let the
-world in (the default network opens port 22); there a rule of higher priority than theirs first shuts each machine of ours.
+Our own network has no ingress rules except those of machines. A network that the user names may have rules that admit everybody
+(the default network opens port 22); there a deny rule of higher priority protects each of our machines.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ SSH_PORT = 22
 SSH = "ssh"
 """The access that a machine has by a rule for its SSH server."""
 SHUT = "shut"
-"""The access that a machine has by a rule that lets nobody in."""
+"""The suffix of a deny rule's name."""
 EVERYBODY = "0.0.0.0/0"
 _ALLOW_PRIORITY, _DENY_PRIORITY = 800, 900
-"""Before the 65534 of the default network's own rules, and before the 1000 that a rule has unless told otherwise."""
+"""Both precede 65534, used by the default network's rules, and 1000, the default of new rules."""
 _ADDRESS_NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 """The pattern of Address.name in the discovery document of compute v1."""
 _MADE_S = 180
-"""How long a network that another command makes may take."""
+"""How long to wait for a network that another command creates."""
 
 
 def rules(spec: BootSpec, places: Places, source: str) -> Iterator[sdk.compute.Firewall]:
-    """Yield the firewall rules that a machine needs, each for a tag of its own name."""
+    """Yield the firewall rules of a machine, each with a target tag of the same name."""
     ports = {SSH: SSH_PORT if SSH_PORT in spec.ports else 0, "https": spec.wishes.https_port}
     for access, port in ports.items():
         if port:
@@ -47,7 +47,7 @@ def rules(spec: BootSpec, places: Places, source: str) -> Iterator[sdk.compute.F
 def rule(
     machine: str, access: str, port: int, *, network: str, sources: Iterable[str], labels: Mapping[str, str]
 ) -> sdk.compute.Firewall:
-    """Return the rule that opens a TCP port of a machine to `sources` (CIDR); for SHUT the one that closes all to everybody."""
+    """Return the rule that opens a TCP port of a machine to `sources` (CIDR); for SHUT the one that denies everything."""
     name, is_shut = naming.rule_name(machine, access), access == SHUT
     found = sdk.compute.Firewall(
         name=name,
@@ -75,13 +75,13 @@ def make_rules(
     *,
     try_: str = "",
 ) -> Iterator[sdk.compute.Operation]:
-    """Ask for the rules of a machine and yield their operations; one of the same token, from an earlier try, is corrected.
+    """Request rules and yield their operations; an existing rule of the same token, from an earlier attempt, is corrected.
 
-    One that a dead command left is replaced. ConflictError: it belongs to another machine; `is_taken` says whether there is one of
-    the name that is asked for. The same rule with another `try_` is another request.
+    A rule of a dead command is replaced. ConflictError: the rule belongs to another machine; `is_taken` returns whether a
+    machine of this name exists. The same rule with another `try_` is another request.
     """
     for rule in wanted:
-        what = f"machine {machine}: firewall rule {rule.name}"
+        what = f"firewall rule {rule.name!r} of machine {machine!r}"
         try:
             yield _make_rule(client, token, rule, what, try_=try_)
         except ConflictError:
@@ -90,14 +90,14 @@ def make_rules(
 
 def _make_rule(client: Client, token: str, rule: sdk.compute.Firewall, what: str, *, try_: str) -> sdk.compute.Operation:
     parts = (rule.name, *rule.source_ranges, *(port for item in rule.allowed for port in item.ports), *([try_] if try_ else []))
-    request_id = naming.request_id(token, *parts)  # of what is asked for: another address is another request
+    request_id = naming.request_id(token, *parts)  # covers the content: another address is another request
     return client.change(what, client.services.firewalls.insert_unary, request_id=request_id, firewall_resource=rule)
 
 
 def _over_another(
     client: Client, machine: str, token: str, rule: sdk.compute.Firewall, what: str, is_taken: Callable[[], bool]
 ) -> Iterator[sdk.compute.Operation]:
-    """Ask for a rule whose name is taken, by what is there. ConflictError: it is another's."""
+    """Request a rule whose name is taken: correct or replace the existing one. ConflictError: it belongs to another machine."""
     try:
         found = client.ask(what, client.services.firewalls.get, firewall=rule.name)
     except NotFoundError:
@@ -109,7 +109,7 @@ def _over_another(
         return
     if is_taken() or not names.client_is_dead(labels):
         raise ConflictError(
-            f"machine {machine}: the name is taken: firewall rule {rule.name} belongs to another machine of that name",
+            f"machine name {machine!r} is taken: firewall rule {rule.name!r} belongs to another machine of that name",
             next_step="Choose another name. If there is no such machine, remove the rule: ./inv gc",
         )
     for operation in delete_rules(client, [rule.name]):
@@ -118,24 +118,24 @@ def _over_another(
 
 
 def delete_made(client: Client, machine: str, operations: Iterable[sdk.compute.Operation], cause: Exception) -> None:
-    """Remove the rules that these operations make, once they are made, and no other. `cause` is told of one that stays."""
+    """Delete exactly the rules that these operations create, once they exist. Adds a note to `cause` for each that is left."""
     for operation in operations:
         rule = operation.target_link.rpartition("/")[2]
         try:
-            finish(client, f"machine {machine}: firewall rule {rule}", operation)
+            finish(client, f"firewall rule {rule!r} of machine {machine!r}", operation)
             delete_rules(client, [rule])
         except BakehouseError as error:
-            cause.add_note(f"left behind: firewall rule {rule} ({error.message}); to remove it: ./inv gc")
+            cause.add_note(f"left behind: firewall rule {rule!r} ({error.message}); to remove it: ./inv gc")
 
 
 def rules_of_token(client: Client, machine: str, token: str) -> list[str]:
-    """Return the names of the rules that one launch made for its machine: another of the same name may have its own there."""
+    """Return the names of the rules that one launch created: a machine of the same name may have others."""
     found = our_rules(client, machine)
     return [rule.name for rule in found if naming.from_description(rule.description).get("token") == token]
 
 
 def our_rules(client: Client, machine: str = "") -> list[sdk.compute.Firewall]:
-    """Return the firewall rules that we made, of one machine or of all."""
+    """Return our firewall rules, of one machine or of all."""
     expression = f"name eq {naming.PREFIX}{machine + '-' if machine else ''}.*"
     pages = client.pages("firewall rules", client.services.firewalls.list, expression)
     found = [rule for page in pages for rule in page.items]
@@ -143,12 +143,12 @@ def our_rules(client: Client, machine: str = "") -> list[sdk.compute.Firewall]:
 
 
 def ensure_own_network(client: Client, region: str) -> None:
-    """Make our own network where it is absent, and wait until a region has its part of one that another command makes.
+    """Create our own network if it is missing; if another command is creating it, wait for its subnet in a region.
 
-    It is asked for before it is needed: a firewall rule in a network that does not exist is refused with 404, an instance with 400
-    `invalid` ("The referenced network resource cannot be found": google/anthos-microk8s#1), as other faults of an instance are.
+    Checked in advance: without the network, a firewall rule is rejected with 404, but an instance with 400 `invalid`
+    ("The referenced network resource cannot be found": google/anthos-microk8s#1), as for other mistakes in the request.
     """
-    what = f"network {OWN_NETWORK}"
+    what = f"network {OWN_NETWORK!r}"
     try:
         found = client.ask(what, client.services.networks.get, network=OWN_NETWORK)
     except NotFoundError:
@@ -159,8 +159,8 @@ def ensure_own_network(client: Client, region: str) -> None:
 
 
 def make_own_network(client: Client, region: str) -> None:
-    """Make our own network and wait until it is there in a region; one that another command makes meanwhile serves."""
-    what = f"network {OWN_NETWORK}"
+    """Create our own network and wait for it; if another command creates it first, wait for its subnet in a region."""
+    what = f"network {OWN_NETWORK!r}"
     network = sdk.compute.Network(
         name=OWN_NETWORK,
         auto_create_subnetworks=True,
@@ -174,18 +174,18 @@ def make_own_network(client: Client, region: str) -> None:
 
 
 def _await_part(client: Client, what: str, region: str) -> None:
-    """Wait until our own network, which somebody else is making, has its part in a region."""
+    """Wait until our own network, which another command is creating, has its subnet in a region."""
     try:
         until(
             lambda: _has_part(client.ask(what, client.services.networks.get, network=OWN_NETWORK), region),
-            what=f"{what}: its part in {region}",
+            what=f"subnet of {what} in {region}",
             timeout_s=_MADE_S,
             poll_max_s=5,
             sleep=client.sleep,
             clock=client.clock,
         )
     except TimedOutError as error:
-        error.next_step = f"Look: gcloud compute networks subnets list --network {OWN_NETWORK}; or choose another --region."
+        error.next_step = f"See: gcloud compute networks subnets list --network {OWN_NETWORK}; or choose another --region."
         raise
 
 
@@ -194,12 +194,12 @@ def _has_part(network: sdk.compute.Network, region: str) -> bool:
 
 
 def reserved_address(client: Client, name: str, region: str, labels: Mapping[str, str]) -> str:
-    """Return the reserved address of this name, reserved now when it is not there. ConflictError: a machine has it."""
-    what, services = f"address {name}", client.services
+    """Return the reserved address of this name; reserve it if it does not exist. ConflictError: a machine uses it."""
+    what, services = f"address {name!r}", client.services
     if not _ADDRESS_NAME.fullmatch(name):
         raise InvalidError(
-            f"{what}: not a name for an address of Google Cloud",
-            next_step="Give --static-ip lowercase letters, digits and hyphens, a letter first, such as notebook-1.",
+            f"{what}: not a valid name for an address on gcp",
+            next_step="Use lowercase letters, digits and hyphens for --static-ip, starting with a letter, such as notebook-1.",
         )
     try:
         found = client.ask(what, services.addresses.get, region=region, address=name)
@@ -209,12 +209,12 @@ def reserved_address(client: Client, name: str, region: str, labels: Mapping[str
         found = client.ask(what, services.addresses.get, region=region, address=name)
     if found.users:
         user = found.users[0].rpartition("/")[2]
-        raise ConflictError(f"address {name} ({found.address}): in use by {user}", next_step="Choose another --static-ip.")
+        raise ConflictError(f"{what} ({found.address}) is in use by {user!r}", next_step="Choose another --static-ip.")
     return found.address
 
 
 def source_range(places: Places, client: Client) -> str:
-    """Return the address that may reach our machines, as CIDR: the one that is set, else that of this computer."""
+    """Return the address that may reach our machines, as CIDR: from the settings, by default that of this computer."""
     if places.source:
         return as_range(places.source)
     return "127.0.0.1/32" if client.endpoint else as_range(own_address())

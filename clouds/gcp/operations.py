@@ -1,4 +1,4 @@
-"""Operations that Compute Engine has accepted: named by plain text in a ticket, asked about until they have ended."""
+"""Operations of Compute Engine: store them as text in a ticket, and wait until they have ended."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from clouds.gcp.client import Client
 from clouds.waiter import until
 
 _FINISH_S = 300
-"""How long an operation may take that the next request depends on. A guess: the service names no time."""
+"""How long to wait for an operation that the next request depends on. A guess: the service documents no limit."""
 
 
 def refer(operations: Iterable[sdk.compute.Operation]) -> str:
-    """Return what a ticket keeps of operations: `zones/us-central1-a/operations/operation-1`, with spaces between several."""
+    """Return operations as a ticket stores them: `zones/us-central1-a/operations/operation-1`, separated by spaces."""
     return " ".join(_path(operation.self_link) for operation in operations)
 
 
 def have_ended(client: Client, what: str, references: str) -> bool:
-    """Ask about each operation, for as long as Google keeps us waiting; raise the error of one that has failed.
+    """Wait up to two minutes for each operation, and return whether all have ended; raise the error of a failed one.
 
-    `wait` answers when an operation ends, or within two minutes: fewer requests than asking again and again. When the service is
-    overloaded it may answer at once (so its description in the discovery document): whoever asks again keeps an interval.
+    `wait` answers when an operation ends, or within two minutes: fewer requests than polling. An overloaded service may answer
+    at once (description in the discovery document), so callers must keep an interval.
     """
     return all(_has_ended(client, what, reference) for reference in references.split())
 
@@ -54,11 +54,11 @@ def _has_ended(client: Client, what: str, reference: str) -> bool:
         return True
     error = failures.of_operation(what, operation, zone=reference.split("/")[1])
     if isinstance(error, NotFoundError) and operation.operation_type == "delete":
-        return True  # it was removed meanwhile: hashicorp/terraform-provider-google#8422, cloudfoundry/bosh-google-cpi-release#298
+        return True  # already deleted: hashicorp/terraform-provider-google#8422, cloudfoundry/bosh-google-cpi-release#298
     raise error
 
 
 def _path(link: str) -> str:
-    """Return the part of an operation's link behind its project."""
+    """Return the part of an operation's link after its project."""
     path = urlsplit(link).path
     return path.partition("/projects/")[2].partition("/")[2]

@@ -1,4 +1,4 @@
-"""Lists over all zones and regions: what could not be reached is told, and never taken for empty."""
+"""List resources over all zones and regions: one that cannot be reached is reported, and never counts as empty."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from clouds.gcp.client import Client
 from clouds.incomplete import whole
 
 _INCOMPLETE = frozenset({"UNREACHABLE", "PARTIAL_SUCCESS", "LIST_OVERHEAD_QUOTA_EXCEED"})
-"""The codes of a warning after which results are missing (discovery document of compute v1: InstancesScopedList.warning.code)."""
+"""Warning codes that mean missing results (discovery document of compute v1: InstancesScopedList.warning.code)."""
 
 
 def everywhere(client: Client, kind: str, expression: str) -> list[Any]:
-    """Return what a filter lists in every zone or region; `kind` is the service, such as `machine_types`.
+    """Return the filtered resources of every zone or region; `kind` is the service, such as `machine_types`.
 
-    UnreachableError: a zone did not answer; it carries what the others hold. Without returnPartialSuccess, which gcloud sends too
-    (session.py adds it), one zone that is out of reach fails the whole list.
+    UnreachableError: a zone did not answer; the error carries the results of the others. session.py adds returnPartialSuccess, as
+    gcloud does: without it, one unreachable zone fails the whole list.
     """
     found: list[Any] = []
     what = kind.replace("_", " ")
@@ -34,7 +34,7 @@ def _unreachable(page: Any) -> Iterator[str]:
     named += [scope for scope, content in page.items.items() if _is_incomplete(content)]
     yield from (name.rpartition("/")[2] for name in named)
     if not named and _is_incomplete(page):
-        yield "a zone that the answer does not name"
+        yield "an unnamed zone"
 
 
 def _is_incomplete(content: Any) -> bool:

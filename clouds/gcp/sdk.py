@@ -1,8 +1,8 @@
-"""Google's library for Compute Engine, loaded when the first request is made, and only the part that is used.
+"""Load Google's library for Compute Engine lazily, at the first request, and only the parts that are used.
 
-Importing `google.cloud.compute_v1` or its package `services` loads the clients of all of the hundred services, which takes longer
-than most commands (docs/benchmarks.md). So the two packages are put in place without being executed while a part of them is loaded.
-Afterwards they are taken away, so that an ordinary import elsewhere still gets the whole library, with the same classes.
+Importing `google.cloud.compute_v1` or its package `services` loads the clients of all hundred services, which takes longer than
+most commands (docs/benchmarks.md). So both packages are inserted into sys.modules without being executed while a part is loaded,
+and removed afterwards: an ordinary import elsewhere still gets the whole library, with the same classes.
 
 `sdk.compute` is the module of all messages (`sdk.compute.Instance`).
 """
@@ -41,7 +41,7 @@ _LOCK = threading.RLock()
 
 
 class Services:
-    """The clients of the services of Compute Engine, each made when it is first used."""
+    """The clients of Compute Engine's services, each created on first use."""
 
     addresses: AddressesClient
     disks: DisksClient
@@ -56,7 +56,7 @@ class Services:
     zones: ZonesClient
 
     def __init__(self, credentials: Any, endpoint: str, prepare: Callable[[Session], None]) -> None:
-        """Take another server's URL as `endpoint`, "" for Google's own; `prepare` is called with the session of each client."""
+        """`endpoint`: URL of another server, "" for Google's. `prepare` is called with the session of each client."""
         self._credentials = credentials
         self._options = {"api_endpoint": endpoint} if endpoint else None
         self._prepare = prepare
@@ -67,26 +67,26 @@ class Services:
             if service not in self.__annotations__:
                 raise AttributeError(service)
             client = client_class(service)(credentials=self._credentials, client_options=self._options, transport="rest")
-            self._prepare(client.transport._session)  # the library offers no public way to it
+            self._prepare(client.transport._session)  # the library has no public access to it
             setattr(self, service, client)
             return client
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Load the module of the messages when it is first asked for."""
+    """Load the module of the messages on first access."""
     if name != "compute":
         raise AttributeError(name)
     return load("types.compute")
 
 
 def client_class(service: str) -> Any:
-    """Return the class of a service's client: InstancesClient for `instances`."""
+    """Return the client class of a service: InstancesClient for `instances`."""
     return getattr(load(f"services.{service}"), f"{service.title().replace('_', '')}Client")
 
 
 @functools.cache
 def load(part: str) -> ModuleType:
-    """Return a part of the library, such as `types.compute`; by an ordinary import if the library is laid out differently."""
+    """Return a module of the library, such as `types.compute`; by an ordinary import if its layout has changed."""
     name = f"{_LIBRARY}.{part}"
     with _LOCK, _collector_off():
         try:
@@ -98,7 +98,7 @@ def load(part: str) -> ModuleType:
 
 @contextmanager
 def _skipping_packages() -> Iterator[None]:
-    """Put the packages in place whose `__init__` loads everything, without executing them, and take them away afterwards."""
+    """Insert the packages whose `__init__` loads everything into sys.modules, without executing them; remove them afterwards."""
     missing = [name for name in _SKIPPED if name not in sys.modules]
     try:
         for name in missing:
@@ -118,10 +118,9 @@ def _not_executed(name: str) -> ModuleType:
 
 @contextmanager
 def _collector_off() -> Iterator[None]:
-    """Load without garbage collection, and exempt what was loaded from it for good.
+    """Load without garbage collection, and exempt the loaded objects from it permanently.
 
-    None of the library's classes is garbage, and there are so many of them that the last collection, at the end of the process,
-    takes half as long as loading them.
+    The library has so many classes that the last collection, at exit, would take half as long as loading them.
     """
     was_on = gc.isenabled()
     gc.disable()

@@ -1,6 +1,6 @@
-"""How requests travel: by whose credentials, through which proxy, and what is not an answer of Compute Engine.
+"""The HTTP session of requests: credentials, proxy, and the check that answers are from Compute Engine.
 
-Loads google-auth and requests, so it is imported when the first request is made.
+Loads google-auth and requests, so it is imported at the first request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SCOPE = "https://www.googleapis.com/auth/compute"
 
 
 class ForeignAnswerError(Exception):
-    """An answer that is not of the form that Compute Engine gives its answers; `is_json` says whether it is JSON at all."""
+    """An answer that does not have Compute Engine's format; `is_json`: whether it is a JSON object."""
 
     def __init__(self, response: requests.Response, *, is_json: bool) -> None:
         super().__init__(response.status_code)
@@ -29,17 +29,19 @@ class ForeignAnswerError(Exception):
 
 
 def credentials(*, anonymous: bool) -> Any:
-    """Return the user's Google credentials, or none (`anonymous`), as for a server that is not Google's. DeniedError: not found."""
+    """Return the user's Google credentials, or anonymous ones for another server. DeniedError: not found."""
     if anonymous:
         return AnonymousCredentials()  # type: ignore[no-untyped-call]
     try:
         return google.auth.default(scopes=[_SCOPE])[0]
     except (DefaultCredentialsError, OSError) as error:
-        raise DeniedError("no credentials for Google Cloud", next_step="Log in: gcloud auth application-default login") from error
+        raise DeniedError(
+            "no credentials for Google Cloud found", next_step="Log in: gcloud auth application-default login"
+        ) from error
 
 
 def prepare(session: requests.Session, adapter: BaseAdapter, *, is_local: bool) -> None:
-    """Let a session send by `adapter`, past all proxies to a server on this computer, and refuse answers that are foreign."""
+    """Configure a session: send with `adapter`, ignore proxies for a server on this computer, reject foreign answers."""
     session.trust_env = not is_local
     session.auth = _completed
     session.hooks["response"].append(_check)
@@ -48,10 +50,9 @@ def prepare(session: requests.Session, adapter: BaseAdapter, *, is_local: bool) 
 
 
 def _completed(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Complete a request, in the place where requests would put a password from ~/.netrc over Google's token.
+    """Complete a request. Being the session's `auth`, this also keeps requests from replacing Google's token by one of ~/.netrc.
 
-    Lists over all zones are asked for in part where one is out of reach: AggregatedListInstancesRequest and its like have no field
-    for that.
+    Adds returnPartialSuccess to lists over all zones: AggregatedListInstancesRequest and the like have no field for it.
     """
     if "/aggregated/" in str(request.url):
         request.prepare_url(str(request.url), {"returnPartialSuccess": "true"})
@@ -59,7 +60,7 @@ def _completed(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 def _check(response: requests.Response, *_: Any, **__: Any) -> None:
-    """Look at an answer before a redirection in it is followed. ForeignAnswerError: it is not Compute Engine's."""
+    """Check an answer before a redirect is followed. ForeignAnswerError: it is not from Compute Engine."""
     try:
         body = response.json()
     except ValueError:
@@ -69,10 +70,10 @@ def _check(response: requests.Response, *_: Any, **__: Any) -> None:
 
 
 def _is_of_the_service(status: int, body: object) -> bool:
-    """Say whether an answer has the form of Compute Engine's.
+    """Return whether an answer has Compute Engine's format.
 
-    That of a success is an object with its `kind`, such as compute#instanceList (the discovery document of compute v1 has it for
-    every answer); that of a refusal is one with the object `error`.
+    A success is an object with a `kind`, such as compute#instanceList (in the discovery document of compute v1 for every answer);
+    an error is an object with an object `error`.
     """
     if not isinstance(body, dict):
         return False

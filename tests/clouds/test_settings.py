@@ -343,7 +343,7 @@ def test_stronger_of_a_zone_and_a_region_that_contradict_each_other_holds(
 ) -> None:
     loaded = place(monkeypatch, zone=zone, region=region)
     if zone == region:
-        with pytest.raises(UsageError, match="zone europe-west1-c is not in region us-central1"):
+        with pytest.raises(UsageError, match="zone 'europe-west1-c' is not in region 'us-central1'"):
             places({**loaded, "project": "demo"})
         return
     wins = STRENGTH.index(zone) < STRENGTH.index(region)

@@ -51,7 +51,7 @@ def test_machine_that_is_started_from_another_address_admits_that_and_no_longer_
     change(stage, sourceRanges=[BEFORE])
     told: list[str] = []
     power.start(stage.connect(), "mine", tell=told.append)
-    assert told == [f"firewall of machine mine: admits {HERE} now, and no longer {BEFORE}"]
+    assert told == [f"firewall of machine 'mine': now admits {HERE}, no longer {BEFORE}"]
     assert stage.server.is_open("mine", 22, "127.0.0.1")
     assert not stage.server.is_open("mine", 22, "198.51.100.7")
 
@@ -109,7 +109,7 @@ def test_rule_that_somebody_has_changed_is_corrected_and_that_is_said(stage: Sta
     before = {key: stage.server.cloud.store.get(SSH).get(key) for key in fields}
     change(stage, **fields)
     told = stage.connect().admit("mine")
-    assert told == "firewall of machine mine: corrected the rule bakehouse-mine-ssh, which somebody had changed"
+    assert told == "firewall of machine 'mine': corrected rule 'bakehouse-mine-ssh', which had been changed"
     assert {key: stage.server.cloud.store.get(SSH).get(key) for key in fields} == before
     assert stage.server.is_open("mine", 22, "127.0.0.1")
 
@@ -117,7 +117,7 @@ def test_rule_that_somebody_has_changed_is_corrected_and_that_is_said(stage: Sta
 def test_rule_that_is_missing_is_made_anew_and_goes_with_its_machine(stage: Stage) -> None:
     stage.server.cloud.store.remove(SSH)
     cloud = stage.connect()
-    assert "made the rule bakehouse-mine-ssh, which was missing" in cloud.admit("mine")
+    assert "created missing rule 'bakehouse-mine-ssh'" in cloud.admit("mine")
     assert stage.server.is_open("mine", 22, "127.0.0.1")
     settle(cloud, cloud.delete(Kind.MACHINE, "mine"))
     assert stage.left() == []

@@ -90,7 +90,7 @@ def test_a_static_address_is_reserved_once_and_kept_between_launches(stage: Stag
 
 def test_a_static_address_in_use_is_told_and_nothing_is_left(stage: Stage) -> None:
     launched(stage, static_ip="front")
-    with pytest.raises(ConflictError, match="in use by mine"):
+    with pytest.raises(ConflictError, match="in use by 'mine'"):
         launched(stage, name="second", static_ip="front")
     assert stage.left() == []
 

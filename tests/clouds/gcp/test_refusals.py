@@ -88,7 +88,7 @@ def test_network_that_another_command_is_making_is_waited_for(tmp_path: Path) ->
 
 def test_network_that_never_comes_to_a_region_is_told_with_where_to_look(tmp_path: Path) -> None:
     service = stub(**{"GET global/networks/bakehouse": {**NETWORK, "subnetworks": []}})
-    with pytest.raises(TimedOutError, match="its part in us-central1: not within 180 s") as late:
+    with pytest.raises(TimedOutError, match="subnet of network 'bakehouse' in us-central1: not within 180 s") as late:
         service.cloud(tmp_path).boot(BUILDER)
     assert "gcloud compute networks subnets list --network bakehouse" in late.value.next_step
 
@@ -114,7 +114,7 @@ def no_image(source: str) -> Any:
 def test_image_that_is_gone_is_told_although_the_code_is_that_of_a_wrong_request(tmp_path: Path) -> None:
     image = "global/images/tiny-0-1-0-1"
     service = stub(**{INSERT: no_image(f"projects/demo/{image}"), f"GET {image}": absent(image)})
-    with pytest.raises(NotFoundError, match=r"image tiny-0\.1\.0-1: not found on gcp"):
+    with pytest.raises(NotFoundError, match=r"image 'tiny-0\.1\.0-1' not found on gcp"):
         service.cloud(tmp_path).boot(BUILDER)
 
 
@@ -130,7 +130,7 @@ def test_base_that_is_gone_leads_to_the_newest(tmp_path: Path) -> None:
     service = stub(**{INSERT: no_image(base), f"GET /compute/v1/{base}": absent(base)})
     with pytest.raises(NotFoundError) as refused:
         service.cloud(tmp_path).boot(replace(BUILDER, source=base))
-    assert refused.value.next_step == "Take the newest base: ./inv bake --refresh"
+    assert refused.value.next_step == "Use the newest base: ./inv bake --refresh"
 
 
 # Names that are taken
@@ -140,7 +140,7 @@ def test_launch_of_a_name_that_is_taken_leaves_the_rule_of_the_machine_that_has_
     theirs = instance("lab", labels={"token": "t-theirs"}, tags={"items": ["bakehouse-lab-ssh"]})
     rule = {"name": "bakehouse-lab-ssh", "description": "machine=lab token=t-theirs"}
     service = stub(**{RULES: RULE_TAKEN, f"GET {RULE}": rule, INSERT: TAKEN, THERE: theirs})
-    with pytest.raises(ConflictError, match="the name is taken"), Undo() as undo:
+    with pytest.raises(ConflictError, match="machine name 'lab' is taken"), Undo() as undo:
         create_machine(service.cloud(tmp_path), Ledger(tmp_path / "ledger"), undo, SPEC)
     assert not any(key.startswith("DELETE") for key in service.asked)
 
@@ -150,7 +150,7 @@ def test_launch_of_a_name_that_is_taken_in_a_zone_that_no_list_has_leaves_that_m
     theirs = instance("lab", labels={"token": "t-theirs"}, tags={"items": ["bakehouse-lab-ssh"]})
     lists = unreachable("us-central1-a")
     service = stub(**{INSERT: TAKEN, THERE: theirs, "GET aggregated/instances": lists})
-    with pytest.raises(ConflictError, match="the name is taken"), Undo() as undo:
+    with pytest.raises(ConflictError, match="machine 'lab' already exists"), Undo() as undo:
         create_machine(service.cloud(tmp_path), Ledger(tmp_path / "ledger"), undo, SPEC)
     assert [key for key in service.asked if key.startswith("DELETE")] == [f"DELETE {RULE}"]
 
@@ -206,7 +206,7 @@ def test_rule_that_cannot_be_removed_then_is_told(tmp_path: Path) -> None:
     with pytest.raises(ConflictError) as raised:
         service.cloud(tmp_path).boot(SPEC)
     [note] = raised.value.__notes__
-    assert note.startswith("left behind: firewall rule bakehouse-lab-ssh")
+    assert note.startswith("left behind: firewall rule 'bakehouse-lab-ssh'")
     assert note.endswith("./inv gc")
 
 
@@ -270,7 +270,7 @@ def test_type_that_only_other_regions_offer_is_told_with_their_zones(tmp_path: P
     service = stub(**{INSERT: no_type("c4-standard-2"), "GET aggregated/machineTypes": offers("us-east1-b")})
     with pytest.raises(InvalidError) as refused:
         service.cloud(tmp_path).boot(WITH_TYPE)
-    assert refused.value.next_step == "Choose another --zone: c4-standard-2 is offered in us-east1-b."
+    assert refused.value.next_step == "Choose another --zone: 'c4-standard-2' is available in us-east1-b."
 
 
 def test_type_that_no_zone_offers_is_told_with_how_to_find_one(tmp_path: Path) -> None:
@@ -290,14 +290,14 @@ def field(name: str, value: str, said: str) -> str:
 @pytest.mark.parametrize(
     ("status", "reason", "message", "advice"),
     [
-        (400, "invalid", field("zone", "us-west1", "Unknown zone."), "--zone from: gcloud compute zones list"),
-        (404, "notFound", "The resource 'projects/demo/zones/us-x1-a' was not found", "--zone from: gcloud compute zones list"),
-        (404, "notFound", "The resource 'projects/demo/regions/us-x1' was not found", "gcloud compute regions list"),
+        (400, "invalid", field("zone", "us-west1", "Unknown zone."), "--zone: gcloud compute zones list"),
+        (404, "notFound", "The resource 'projects/demo/zones/us-x1-a' was not found", "--zone: gcloud compute zones list"),
+        (404, "notFound", "The resource 'projects/demo/regions/us-x1' was not found", "--region: gcloud compute regions list"),
         (
             404,
             "notFound",
             "The resource 'projects/demo/zones/us-central1-a/diskTypes/pd-fast' was not found",
-            "--disk-type that the zone offers",
+            "--disk-type that the zone and the machine type support",
         ),
         (
             400,
@@ -307,9 +307,14 @@ def field(name: str, value: str, said: str) -> str:
                 "zones/us-central1-a/diskTypes/x",
                 "The referenced diskType resource cannot be found.",
             ),
-            "--disk-type that the zone offers",
+            "--disk-type that the zone and the machine type support",
         ),
-        (400, "badRequest", "[pd-balanced] features are not compatible for creating instance.", "--disk-type that the zone offers"),
+        (
+            400,
+            "badRequest",
+            "[pd-balanced] features are not compatible for creating instance.",
+            "--disk-type that the zone and the machine type support",
+        ),
         (
             400,
             "invalid",
@@ -331,7 +336,7 @@ def field(name: str, value: str, said: str) -> str:
             "conditionNotMet",
             "Constraint constraints/compute.vmExternalIpAccess violated for project 111111111111. Add instance projects/demo/zones/"
             "europe-west3-c/instances/lab to the constraint to use external IP with it.",
-            "give --no-public-ip",
+            "use --no-public-ip",
         ),
         (
             412,
@@ -353,7 +358,7 @@ def test_permission_that_is_missing_is_not_taken_for_a_wrong_value() -> None:
 
 def test_address_of_a_wrong_name_is_refused_before_anything_is_asked(tmp_path: Path) -> None:
     service = stub()
-    with pytest.raises(CloudError, match="address My_Address: not a name") as refused:
+    with pytest.raises(CloudError, match="address 'My_Address': not a valid name") as refused:
         service.cloud(tmp_path).boot(replace(BUILDER, wishes=Wishes(static_ip="My_Address")))
     assert "--static-ip" in refused.value.next_step
     assert INSERT not in service.asked

@@ -113,7 +113,7 @@ def test_refusal_of_a_gateway_is_told_as_a_refusal(tmp_path: Path, content: byte
 
 @pytest.mark.parametrize(
     ("content", "why"),
-    [(b'{"login": "https://portal.example"}', "not the form of its answers"), (b'{"kind": "compute#image"}', "not an operation")],
+    [(b'{"login": "https://portal.example"}', "unexpected format"), (b'{"kind": "compute#image"}', "not an operation")],
 )
 def test_change_that_is_not_answered_with_an_operation_was_not_accepted(tmp_path: Path, content: bytes, why: str) -> None:
     service = Stub({"DELETE global/images/tiny": Answer(200, content)})

@@ -54,7 +54,7 @@ def stage(new_stage: NewStage) -> Stage:
 def test_zone_that_has_room_by_the_error_is_taken_and_told(stage: Stage) -> None:
     fill(stage, "us-central1-a", available="us-central1-c, us-central1-f", is_plain=False)
     [told] = launch_with(stage)
-    assert told.startswith("machine mine: ")
+    assert told.startswith("machine 'mine': ")
     assert told.endswith("; trying us-central1-c")
     assert stage.there("instances") == ["us-central1-c/mine RUNNING"]
     assert stage.server.count(LIST_ZONES) == 0
@@ -73,7 +73,7 @@ def test_machine_that_tests_an_image_finds_room_elsewhere_and_the_bake_says_so(n
     fill(stage, "us-central1-a", nth=TEST_MACHINE, available="us-central1-b", is_plain=False)
     stage.bake()
     assert stage.error is None
-    assert any(note.startswith("machine test-") and note.endswith("trying us-central1-b") for note in stage.notes)
+    assert any(note.startswith("machine 'test-") and note.endswith("trying us-central1-b") for note in stage.notes)
 
 
 def test_error_that_names_no_zones_leads_to_the_others_of_the_region(stage: Stage) -> None:
@@ -97,7 +97,7 @@ def test_region_without_room_is_told_and_nothing_is_left(stage: Stage) -> None:
     fill(stage, "us-central1-a", nth=None)
     launch_with(stage)
     assert isinstance(stage.error, CapacityError)
-    assert "--zone or --region" in stage.told
+    assert "--zone, --region or --type" in stage.told
     assert sorted(zones_tried(stage)) == ["us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f"]
     assert stage.left() == []
 
@@ -130,7 +130,7 @@ def test_zone_that_does_not_offer_the_type_is_passed_over(stage: Stage) -> None:
     stage.server.cloud.store.remove("projects/demo/zones/us-central1-b/machineTypes/c3-standard-4")
     fill(stage, "us-central1-a")
     told = launch_with(stage, Wishes(machine_type="c3-standard-4"))
-    assert "zone us-central1-b has no such machine type; trying us-central1-c" in told[1]
+    assert "type 'c3-standard-4' is not available in zone us-central1-b; trying us-central1-c" in told[1]
     assert stage.there("instances") == ["us-central1-c/mine RUNNING"]
 
 
@@ -159,7 +159,7 @@ def test_quota_is_told_with_limit_need_and_where_to_ask_and_no_other_zone_is_tri
     launch_with(stage, Wishes(machine_type="e2-standard-8"))
     assert isinstance(stage.error, QuotaError)
     assert "Limit: 8.0 in region us-central1" in stage.told
-    assert "e2-standard-8 (8 processors) was asked for" in stage.told
+    assert "requested: e2-standard-8 (8 processors)" in stage.told
     assert "https://console.cloud.google.com/iam-admin/quotas" in stage.told
     assert zones_tried(stage) == ["us-central1-a"]
     assert stage.left() == []
@@ -315,7 +315,7 @@ def test_suspended_machine_that_is_stopped_takes_another_lifetime(stage: Stage) 
 def test_suspended_machine_that_cannot_be_resumed_stays_and_stop_says_what_to_do(stage: Stage) -> None:
     cloud = suspended(stage)
     stage.server.fault("compute.instances.resume", error=stock_out("us-central1-a", "e2-small"))
-    with pytest.raises(CapacityError, match="cannot be resumed, which a stop needs") as raised:
+    with pytest.raises(CapacityError, match="cannot resume machine 'mine', which is required to stop it") as raised:
         power.stop(cloud, "mine")
     assert "stays suspended" in raised.value.next_step
     assert "./inv delete mine" in raised.value.next_step
@@ -337,6 +337,6 @@ def test_interrupted_stop_of_a_suspended_machine_says_that_it_may_run(stage: Sta
 def test_machine_that_is_being_suspended_is_not_stopped_and_that_is_said(stage: Stage) -> None:
     cloud = suspended(stage)
     stage.server.cloud.store.get("projects/demo/zones/us-central1-a/instances/mine")["status"] = "SUSPENDING"
-    with pytest.raises(CloudError, match="machine mine is being suspended") as raised:
+    with pytest.raises(CloudError, match="machine 'mine' is being suspended") as raised:
         power.stop(cloud, "mine")
     assert "./inv stop mine" in raised.value.next_step
