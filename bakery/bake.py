@@ -106,7 +106,7 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
     for line in cloud.notices() if isinstance(cloud, RunsHere) else []:
         on_event(Note(line))
     if order.sent_bytes:
-        on_event(Note(f"{order.id}: {described(cloud, order.sent_bytes)}"))
+        on_event(Note(f"{order.id}: {described(cloud, order.sent_bytes, no_public_ip=order.no_public_ip)}"))
     run = _open_run(cloud, order, home, on_event, keep=options.keep, wishes=wishes)
     try:
         with noted(cloud, run.ledger, order):

@@ -49,7 +49,7 @@ class Delivery:
         """Return the script to start a builder with that has `done` checkpoints behind it: its own, or one that receives that."""
         order, limits = self.order, self.cloud.limits
         carried = carry(archives_for(self.cloud, order.script, done), limits)
-        if carried is not None and fits(text := self._text(done, carried), limits):
+        if carried is not None and (fits(text := self._text(done, carried), limits) or not order.sent_bytes):
             return text
         size_bytes = sum((sizes := self._shipment(done).sizes).values())
         deadline_s = int(transfer_s(self.cloud, size_bytes)) + _GUEST_S

@@ -104,9 +104,10 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
     reusable = reuse(script.checkpoints, no_cache=options.no_cache, from_step=options.from_step)
     base = cloud.resolve_base(Base(recipe.base.suite, recipe.base.architecture), refresh=options.refresh, tell=tell)
     bake_id, wanted, links = names.new_bake_id(), digest(script, tests, base), chain(script, base)
-    size_bytes = sent_bytes(cloud, script)
+    deadline_s = recipe.builder.deadline_min * 60 * patience(cloud)
+    size_bytes = sent_bytes(cloud, script, deadline_s=int(deadline_s))
     _check_limits(cloud, recipe, tests, size_bytes)
-    deadline_s = recipe.builder.deadline_min * 60 * patience(cloud) + transfer_s(cloud, size_bytes)
+    deadline_s += transfer_s(cloud, size_bytes)
     return Order(
         id=bake_id,
         nonce=names.new_nonce(),

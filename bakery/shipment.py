@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import zlib
 from base64 import encodebytes
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from bakery.recipe.archive import Archive
 from bakery.script.render import Script, measure_bytes
 from clouds.capabilities import KeepsLayers
 from clouds.driver import Cloud, Limits
-from clouds.names import new_nonce
 
 SCRIPT = "script"
 """The name of the script among the files that are sent."""
@@ -23,6 +22,10 @@ CONNECT_S = 120
 """How long it may take until a builder's SSH server answers and the last file is confirmed; multiplied by the cloud's slowness."""
 SLOWEST_BYTES_PER_S = 250_000
 """The slowest connection that a bake waits for: 2 Mbit/s. An emulated builder receives faster than that, so no slowness."""
+_NONCE = "0123456789abcdef" * 2
+"""Stands for the nonce of a bake while its script is measured."""
+_VARIES_BYTES = 64
+"""By how much the compressed size of a script may differ with its nonce."""
 _GZIP = 31
 """zlib's wbits for the format of gzip; its header then holds no time."""
 
@@ -70,24 +73,28 @@ def carry(archives: Iterable[Archive], limits: Limits) -> dict[str, str] | None:
     return carried
 
 
-def fits(text: str, limits: Limits) -> bool:
-    """Say whether a cloud takes a script."""
-    return not limits.script_bytes or measure_bytes(text, limits) <= limits.script_bytes
+def fits(text: str, limits: Limits, *, spare_bytes: int = 0) -> bool:
+    """Say whether a cloud takes a script, and one that is so much larger."""
+    return not limits.script_bytes or measure_bytes(text, limits) + spare_bytes <= limits.script_bytes
 
 
-def sent_bytes(cloud: Cloud, script: Script) -> int:
+def sent_bytes(cloud: Cloud, script: Script, *, deadline_s: int) -> int:
     """Return how much a bake from its base sends over SSH, in bytes: the most at once, if it sends several times; 0: nothing."""
     boots = range(len(script.checkpoints)) if isinstance(cloud, KeepsLayers) else (0,)
-    return max(_sent_bytes(cloud, script, done) for done in boots)
+    return max(_sent_bytes(cloud, script, done, deadline_s) for done in boots)
 
 
-def _sent_bytes(cloud: Cloud, script: Script, done: int) -> int:
-    archives = archives_for(cloud, script, done)
-    carried = carry(archives, cloud.limits)
-    nonce = new_nonce()  # as long as any other
-    if carried is not None and fits(script.for_boot(nonce, deadline_s=10**6, done=done, carried=carried), cloud.limits):
+def _sent_bytes(cloud: Cloud, script: Script, done: int, deadline_s: int) -> int:
+    archives, limits = archives_for(cloud, script, done), cloud.limits
+    carried = carry(archives, limits)
+    longest = len(script.checkpoints)  # as a number of checkpoints that are done
+
+    def text(carried: Mapping[str, str]) -> str:
+        return script.for_boot(_NONCE, deadline_s=deadline_s, done=longest, carried=carried)
+
+    if carried is not None and fits(text(carried), limits, spare_bytes=_VARIES_BYTES if limits.compresses_script else 0):
         return 0
-    return sum(Shipment(script.for_boot(nonce, deadline_s=10**6, done=done), archives).sizes.values())
+    return sum(Shipment(text({}), archives).sizes.values())
 
 
 def transfer_s(cloud: Cloud, size_bytes: int) -> float:
@@ -95,22 +102,24 @@ def transfer_s(cloud: Cloud, size_bytes: int) -> float:
     return CONNECT_S * cloud.slowness + size_bytes / SLOWEST_BYTES_PER_S if size_bytes else 0.0
 
 
-def described(cloud: Cloud, size_bytes: int) -> str:
-    """Return one line that says that so much is sent over SSH, and why."""
+def described(cloud: Cloud, size_bytes: int, *, no_public_ip: bool = False) -> str:
+    """Return one line that says that so much is sent over SSH, and why; with `no_public_ip` also from where alone that works."""
     limits = cloud.limits
     limit = f"{limits.script_bytes / MB:.3g} MB{' compressed' if limits.compresses_script else ''}"
-    return f"script and files ({size_bytes / MB:.1f} MB) are sent to the builder over SSH: {cloud.name} takes {limit} at a boot"
+    line = f"script and files ({size_bytes / MB:.1f} MB) are sent to the builder over SSH: {cloud.name} takes {limit} at a boot"
+    inside = "; to its internal address, so run this inside its network, and let `source` be your address there"
+    return line + (inside if no_public_ip else "")
 
 
 def _pack(archive: Archive, limit_bytes: int) -> str:
     """Return an archive as gzip in lines of base64. _TooLargeError: it is larger than the limit (0: none)."""
     compressor, packed = zlib.compressobj(9, zlib.DEFLATED, _GZIP), bytearray()
 
-    def take(piece: bytes) -> None:
-        packed.extend(compressor.compress(piece))
+    def keep(piece: bytes) -> None:
+        packed.extend(piece)
         if limit_bytes and len(packed) > limit_bytes:
             raise _TooLargeError
 
-    archive.write(take)
-    packed.extend(compressor.flush())
+    archive.write(lambda piece: keep(compressor.compress(piece)))
+    keep(compressor.flush())
     return encodebytes(bytes(packed)).decode()

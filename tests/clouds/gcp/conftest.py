@@ -55,17 +55,17 @@ def new_stage(request: pytest.FixtureRequest, tmp_path: Path, quick: None, monke
     """Give fresh clouds, each with a store of its own; for a launch there is an image."""
     running = []
 
-    def make(work: str = "bake", **settings: Any) -> Stage:
+    def make(work: str = "bake", store: type[fake_sftp.Store] = fake_sftp.Store, **settings: Any) -> Stage:
         model: Stage | None = request.getfixturevalue("baked") if work == "launch" else None
         folder = tmp_path / names.new_nonce()
-        home, store = folder / "home", fake_sftp.Store(folder / "builders")
-        vms = ScriptedVms(played([], store))
-        monkeypatch.setenv("PATH", f"{fake_sftp.install(folder / 'bin', store.folder)}{os.pathsep}{os.environ['PATH']}")
+        home, builders = folder / "home", store(folder / "builders")
+        vms = ScriptedVms(played([], builders))
+        monkeypatch.setenv("PATH", f"{fake_sftp.install(folder / 'bin', builders.folder)}{os.pathsep}{os.environ['PATH']}")
         shutil.copytree(model.home if model else request.getfixturevalue("furnished"), home)
         monkeypatch.setenv("BAKEHOUSE_HOME", str(home))
         context = serve(vms=vms, **{"operation_s": 0.005, **settings})
         running.append((context, context.__enter__()))
-        stage = Stage(running[-1][1], vms, home, store=store)
+        stage = Stage(running[-1][1], vms, home, store=builders)
         if model:
             stage.server.cloud.store.things = copied(model.server.cloud.store.things)
             vms.images = dict(model.vms.images)

@@ -171,12 +171,18 @@ def tiny(folder: Path, *, silence_min: float = 0.5) -> Recipe:
     return Recipe(name="tiny", folder=folder, builder=Builder(silence_min=silence_min), steps=steps, tests=tests)
 
 
-def bake_large(cloud: Cloud, home: Path, *, on_event: OnEvent = lambda event: None, size_bytes: int = 300_000) -> Baked:
-    """Bake `tiny` with a file of so many bytes, which nothing compresses."""
-    (home / "large").write_bytes(random.Random(1).randbytes(size_bytes))
+def bake_large(
+    cloud: Cloud,
+    home: Path,
+    *,
+    on_event: OnEvent = lambda event: None,
+    options: BakeOptions = BakeOptions(),  # noqa: B008 - frozen
+) -> Baked:
+    """Bake `tiny` with a file of 0.3 MB, which nothing compresses."""
+    (home / "large").write_bytes(random.Random(1).randbytes(300_000))
     copy = Step(name="first", copy=(Copy(**{"from": "large", "to": "/opt/large"}),))
     recipe = replace(tiny(home, silence_min=2), steps=(copy,))
-    return bake(cloud, recipe, BakeOptions(), home=home, on_event=on_event)
+    return bake(cloud, recipe, options, home=home, on_event=on_event)
 
 
 def bake_tiny(
