@@ -17,9 +17,8 @@ def admit(client: Client, instance: Instance, places: Places, source: str) -> st
     """
     machine = instances.name_of(instance)
     present = _present(client, instance, places, source)
-    groups = [
-        one for one in network.our_groups(client, {naming.MACHINE: machine}) if one["GroupId"] in instances.groups_of(instance)
-    ]
+    own = instances.own_groups(instance)
+    groups = [one for one in network.our_groups(client, {naming.MACHINE: machine}) if one["GroupId"] in own]
     if not present or not groups:
         return ""
     told = [_correct(client, machine, groups[0], port, present, is_exact=bool(source)) for port in _ports(instance, groups[0])]

@@ -127,9 +127,16 @@ def disks_of(instance: Instance) -> list[str]:
     return [disk["Ebs"]["VolumeId"] for disk in instance.get("BlockDeviceMappings", ()) if "Ebs" in disk]
 
 
-def groups_of(instance: Instance) -> set[str]:
-    """Return the ids of the security groups of an instance."""
-    return {group["GroupId"] for group in instance.get("SecurityGroups", ())}
+def groups_of(instance: Instance) -> dict[str, str]:
+    """Return the security groups of an instance and of its network interfaces: name by id."""
+    listed = [instance.get("SecurityGroups", ()), *(one.get("Groups", ()) for one in instance.get("NetworkInterfaces", ()))]
+    return {group["GroupId"]: group["GroupName"] for groups in listed for group in groups}
+
+
+def own_groups(instance: Instance) -> list[str]:
+    """Return the ids of the security groups that go with a machine."""
+    own = naming.group_name(name_of(instance), naming.raw_tags(instance).get("token", ""))
+    return sorted(group for group, name in groups_of(instance).items() if name == own)
 
 
 def created_at(instance: Instance) -> float:

@@ -84,6 +84,7 @@ class Machines:
             raise
         instance: Instance = answer["Instances"][0]
         self._ids[spec.name] = instances.id_of(instance)
+        self._seen.pop(spec.name, None)
         return instances.id_of(instance)
 
     def _ask_to_run(self, spec: BootSpec, site: Site, token: str) -> dict[str, Any]:
@@ -111,12 +112,14 @@ class Machines:
             return self._judge_end(name, instance)
         if address:
             addresses.associate(self.client, name, instance_id, address)
+        self._see(instance)
         return True
 
     def _check_oldest(self, name: str, instance: Instance, named: Iterable[Instance]) -> None:
-        """Give a name up that an older machine has: remove ours and raise ConflictError."""
+        """Give a name up that an older machine has: remove ours and raise ConflictError. Of two of one second both give way."""
         rivals = (one for one in named if naming.from_tags(one).get("token") != naming.from_tags(instance).get("token"))
-        if any(instances.age_key(one) < instances.age_key(instance) for one in rivals if instances.phase(one) != "shutting-down"):
+        ours = instances.created_at(instance)
+        if any(instances.created_at(one) <= ours for one in rivals if instances.phase(one) != "shutting-down"):
             self._terminate(instance)
             raise ConflictError(f"machine {name}: the name is taken", next_step=_TAKEN)
 
@@ -158,7 +161,12 @@ class Machines:
         return self._see(found)
 
     def last(self, name: str) -> Instance:
-        """Return the instance of a machine, also of one that has ended, whose console is still there. NotFoundError: not found."""
+        """Return the instance of a machine, as it was read before; also of one that has ended, whose console is still there.
+
+        NotFoundError: not found. Its id and its start count here, which only this process changes while it watches the console.
+        """
+        if name in self._seen:
+            return self._seen[name][1]
         if name in self._ids and (found := self._by_id(self._ids[name])):
             return self._see(found)
         named = self._named(name, (*instances.LIVE, "terminated"))
@@ -263,14 +271,8 @@ class Machines:
         """Lay labels over those of a machine, its disks and its security group."""
         instance = self.glance(name)
         self._seen.pop(name, None)
-        things = [instances.id_of(instance), *instances.disks_of(instance), *sorted(self._own_groups(instance))]
+        things = [instances.id_of(instance), *instances.disks_of(instance), *instances.own_groups(instance)]
         self.client.ask_about_new(f"machine {name}", "create_tags", Resources=things, Tags=naming.to_tags(labels, name))
-
-    def _own_groups(self, instance: Instance) -> set[str]:
-        """Return the ids of the security groups that go with a machine."""
-        name = instances.name_of(instance)
-        groups = network.our_groups(self.client, {naming.MACHINE: name})
-        return {group["GroupId"] for group in groups} & instances.groups_of(instance)
 
     def delete(self, name: str) -> str:
         """Ask for the end of a machine, and return its security groups and its id; what is gone is gone.
@@ -283,9 +285,8 @@ class Machines:
             token = self._tokens.get(name)
             left = network.our_groups(self.client, {naming.MACHINE: name, "token": token}) if token else ()
             return ",".join(group["GroupId"] for group in left)
-        groups = self._own_groups(instance)
         self._terminate(instance)
-        return f"{','.join(sorted(groups))} {instances.id_of(instance)}"
+        return f"{','.join(instances.own_groups(instance))} {instances.id_of(instance)}"
 
     def _terminate(self, instance: Instance) -> None:
         """Terminate an instance; first its spot request is cancelled, which would otherwise start another one."""

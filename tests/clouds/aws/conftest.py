@@ -1,0 +1,37 @@
+"""Fresh stages for whole bakes and launches (tests/clouds/aws/stage.py)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from clouds import waiter
+from launcher.access import identity
+from tests.clouds.aws.stage import Stage
+from tests.servers.ec2 import serve
+from tests.servers.guests import played_on_ec2
+from tests.servers.vm import ScriptedVms
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a store that has an SSH key, which takes long to make."""
+    home = tmp_path_factory.mktemp("furnished")
+    identity.user_key(home)
+    return home
+
+
+@pytest.fixture
+def stage(tmp_path: Path, furnished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """Give an empty cloud and a store of its own, and look often."""
+    monkeypatch.setitem(waiter.until.__kwdefaults__, "poll_s", 0.005)
+    monkeypatch.setattr(waiter, "_THROTTLED_S", 0.05)
+    home, vms = tmp_path / "home", ScriptedVms(played_on_ec2([]))
+    shutil.copytree(furnished, home)
+    monkeypatch.setenv("BAKEHOUSE_HOME", str(home))
+    with serve(vms=vms, hang_s=0.1) as server:
+        yield Stage(server, vms, home)
+        assert server.crashes == []

@@ -1,0 +1,166 @@
+"""What a machine on AWS is asked for as, read from the server."""
+
+from __future__ import annotations
+
+import pytest
+
+from clouds import names
+from clouds.aws import user_data
+from clouds.driver import Base, End, Kind, Wishes
+from clouds.errors import CapacityError, ConflictError, InvalidError, NotFoundError, QuotaError
+from clouds.lifecycle import settle
+from tests.clouds.aws.stage import Cloud, Stage
+from tests.contract.bench import script_for
+from tests.servers.ec2_asking import client
+
+pytestmark = pytest.mark.server
+CALLER, STRANGER = "127.0.0.1", "198.51.100.9"
+
+
+def end(cloud: Cloud, name: str = "mine") -> None:
+    settle(cloud, cloud.delete(Kind.MACHINE, name))
+
+
+def test_only_the_caller_reaches_a_machine_at_the_ports_that_are_asked_for(stage: Stage) -> None:
+    cloud = stage.connect()
+    stage.boot(cloud, ports=(22, 8888), wishes=Wishes(https_port=8443))
+    asked = [(22, CALLER), (8443, CALLER), (22, STRANGER), (8443, STRANGER), (8888, CALLER)]
+    assert [stage.server.is_open("mine", port, source) for port, source in asked] == [True, True, False, False, False]
+    end(cloud)
+    assert stage.left() == []
+
+
+def test_a_machine_without_ports_admits_nobody(stage: Stage) -> None:
+    stage.boot(ports=())
+    assert not stage.server.is_open("mine", 22, CALLER)
+    assert stage.server.count("AuthorizeSecurityGroupIngress") == 0
+
+
+def test_another_address_is_admitted_in_place_of_the_one_before(stage: Stage) -> None:
+    cloud = stage.connect()
+    stage.boot(cloud)
+    assert cloud.admit("mine") == ""
+    assert "admits 198.51.100.9/32 now, and no longer 127.0.0.1/32" in cloud.admit("mine", STRANGER)
+    assert [stage.server.is_open("mine", 22, source) for source in (CALLER, STRANGER)] == [False, True]
+    assert "admits 127.0.0.1/32 now" in cloud.admit("mine")
+    cloud.admit("mine", "198.51.100.0/24")
+    assert "./inv start mine --source 127.0.0.1/32" in cloud.admit("mine")
+
+
+def test_a_machine_is_private_and_encrypted_and_goes_with_its_disk(stage: Stage) -> None:
+    found = stage.boot()
+    options = {key: found["MetadataOptions"][key] for key in ("HttpTokens", "HttpPutResponseHopLimit")}
+    assert options == {"HttpTokens": "required", "HttpPutResponseHopLimit": 1}
+    assert not found.keys() & {"KeyName", "IamInstanceProfile"}
+    disk = found["BlockDeviceMappings"][0]
+    assert (disk["DeviceName"], disk["Ebs"]["DeleteOnTermination"]) == (found["RootDeviceName"], True)
+    volume = client(stage.server).describe_volumes(VolumeIds=[disk["Ebs"]["VolumeId"]])["Volumes"][0]
+    assert (volume["Encrypted"], volume["VolumeType"]) == (True, "gp3")
+    assert {tag["Key"] for tag in volume["Tags"]} >= {"Name", "project", "role", "token"}
+
+
+@pytest.mark.parametrize(("at_deadline", "behavior"), [(End.STOP, "stop"), (End.DELETE, "terminate")])
+def test_what_becomes_of_a_machine_that_powers_itself_off(stage: Stage, at_deadline: End, behavior: str) -> None:
+    cloud = stage.connect()
+    stage.boot(cloud, at_deadline=at_deadline)
+    [asked] = [call.params["InstanceInitiatedShutdownBehavior"] for call in stage.server.calls if call.action == "RunInstances"]
+    assert asked == behavior
+
+
+@pytest.mark.parametrize(("then", "kind", "behavior"), [(End.STOP, "persistent", "stop"), (End.DELETE, "one-time", "terminate")])
+def test_spot_capacity_is_asked_for_with_what_becomes_of_the_machine(stage: Stage, then: End, kind: str, behavior: str) -> None:
+    cloud = stage.connect()
+    stage.boot(cloud, wishes=Wishes(spot=True, on_preempt=then))
+    [request] = client(stage.server).describe_spot_instance_requests()["SpotInstanceRequests"]
+    assert (request["Type"], request["InstanceInterruptionBehavior"]) == (kind, behavior)
+    end(cloud)
+    stage.server.advance(600)
+    assert stage.left() == []
+
+
+def test_a_machine_of_one_time_spot_capacity_cannot_be_stopped(stage: Stage) -> None:
+    cloud = stage.connect()
+    stage.boot(cloud, wishes=Wishes(spot=True, on_preempt=End.DELETE))
+    with pytest.raises(InvalidError) as caught:
+        cloud.stop("mine")
+    assert "delete it" in caught.value.next_step
+
+
+def test_a_machine_without_a_public_address_has_none(stage: Stage) -> None:
+    cloud = stage.connect()
+    found = stage.boot(cloud, wishes=Wishes(no_public_ip=True))
+    assert not found.get("PublicIpAddress")
+    assert cloud._machines.glance("mine")["PrivateIpAddress"] == found["PrivateIpAddress"]
+
+
+def test_a_static_address_is_reserved_once_kept_between_machines_and_given_back(stage: Stage) -> None:
+    cloud = stage.connect()
+    first = stage.boot(cloud, wishes=Wishes(static_ip="front"))["PublicIpAddress"]
+    end(cloud)
+    assert stage.boot(cloud, name="other", wishes=Wishes(static_ip="front"))["PublicIpAddress"] == first
+    assert stage.server.count("AllocateAddress") == 1
+    with pytest.raises(ConflictError, match="in use by i-"):
+        stage.boot(cloud, wishes=Wishes(static_ip="front"))
+    end(cloud, "other")
+    assert [found.name for found in cloud.owned({}, {Kind.ADDRESS})] == ["front"]
+    settle(cloud, cloud.delete(Kind.ADDRESS, "front"))
+    assert stage.left() == []
+
+
+def test_a_type_that_is_not_nitro_is_refused_before_anything_is_made(stage: Stage) -> None:
+    with pytest.raises(InvalidError, match="not a Nitro type"):
+        stage.boot(wishes=Wishes(machine_type="t2.small"))
+    assert stage.left() == []
+
+
+def test_an_image_of_an_account_that_nobody_named_is_not_started(stage: Stage) -> None:
+    base = stage.connect().resolve_base(Base("trixie", "amd64"))
+    with pytest.raises(InvalidError, match="account 136693071363, which your settings do not name"):
+        stage.boot(stage.connect(debian_owner="111111111111"), source=base.id)
+
+
+def test_a_base_that_is_gone_is_told_with_what_to_do(stage: Stage) -> None:
+    with pytest.raises(NotFoundError) as caught:
+        stage.boot(source="ami-00000000000000000")
+    assert "--refresh" in caught.value.next_step
+
+
+def test_a_stopped_machine_is_told_new_facts_and_keeps_the_others(stage: Stage) -> None:
+    cloud = stage.connect()
+    nonce = names.new_nonce()
+    stage.boot(cloud, facts={"A": "1", "B": "it's"}, script=script_for(nonce))
+    settle(cloud, cloud.stop("mine"))
+    settle(cloud, cloud.start("mine", deadline_s=0, facts={"A": "2"}))
+    told = user_data.from_base64(stage.server.metadata("mine")["user-data"])
+    assert (user_data.facts_of(told), user_data.script_of(told)) == ({"A": "2", "B": "it's"}, script_for(nonce))
+
+
+def test_without_capacity_the_zones_that_the_error_names_are_worth_a_try(stage: Stage) -> None:
+    stage.server.switches.capacity["t3.small", "us-east-1a"] = 0
+    with pytest.raises(CapacityError) as caught:
+        stage.boot()
+    assert (caught.value.zone, caught.value.zones[0]) == ("us-east-1a", "us-east-1b")
+    assert stage.left() == []
+    assert stage.boot(zone="us-east-1b")["Placement"]["AvailabilityZone"] == "us-east-1b"
+
+
+def test_a_quota_is_told_with_what_was_asked_for_and_where_to_ask_for_more(stage: Stage) -> None:
+    stage.server.switches.vcpus = 1
+    with pytest.raises(QuotaError, match=r"t3\.small \(2 vCPUs\) was asked for") as caught:
+        stage.boot()
+    assert "servicequotas" in caught.value.next_step
+    assert stage.left() == []
+
+
+def test_of_two_machines_of_one_name_the_later_gives_way(stage: Stage) -> None:
+    first, second = stage.connect(), stage.connect()
+    kept: list[str] = []
+    base = stage.boot(first, name="base")["ImageId"]
+
+    def be_late(**_: object) -> None:
+        kept.append(stage.boot(first, source=base)["InstanceId"])
+
+    second._client._session._session.events.register("before-call.ec2.CreateSecurityGroup", be_late)
+    with pytest.raises(ConflictError, match="the name is taken"):
+        stage.boot(second, source=base)
+    assert [first._machines.get("mine")["InstanceId"]] == kept
