@@ -14,6 +14,7 @@ import launcher.command.verbs
 import tasks
 from launcher.__main__ import parser
 from launcher.command.flags import Verb
+from tests import forked
 from tests.cli.verbs import VERBS
 
 ROOT = Path(__file__).parents[2]
@@ -21,14 +22,11 @@ ROOT = Path(__file__).parents[2]
 
 def invoke(*words: str) -> subprocess.CompletedProcess[str]:
     """Run what `./inv` runs."""
-    command = [sys.executable, "-P", "-m", "invoke", "--search-root", ROOT, *words]
-    return subprocess.run(command, capture_output=True, text=True, cwd="/", timeout=60, check=False)
+    return forked.run("invoke", "--search-root", str(ROOT), *words, cwd=Path("/"))
 
 
 def launcher_alone(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "launcher", *words], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
-    )
+    return forked.run("launcher", *words, cwd=ROOT)
 
 
 def subparsers() -> dict[str, argparse.ArgumentParser]:

@@ -3,8 +3,6 @@
 import errno
 import io
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +14,7 @@ from launcher.command import runner
 from launcher.command.flags import Values, Verb
 from launcher.command.output import Output
 from launcher.command.terminal import Terminal
+from tests import forked
 
 ROOT = Path(__file__).parents[3]
 FULL = Path("/dev/full")
@@ -136,9 +135,7 @@ def test_real_command_whose_output_is_lost(words: tuple[str, ...], sink: str) ->
     os.close(reader)
     stdout = pipe if sink == "pipe" else os.open(FULL, os.O_WRONLY)
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, check=False
-        )
+        done = forked.run(*words, cwd=ROOT, stdout=stdout)
     finally:
         with suppress(OSError):
             os.close(stdout)
