@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -45,11 +46,10 @@ def _check(values: Values, terminal: Terminal) -> int:
     commands = (
         (*python, "ruff", "format", "--check", "."),
         (*python, "ruff", "check", "."),
-        (*python, "mypy"),
         ("shellcheck", *map(str, _shell_files())),
         (*python, "pytest", "--numprocesses=3", *_BY_FILE, *_matrices(values), "--timeout=60", "-m", f"not ({SLOW})"),
     )
-    return max([_run(terminal, command) for command in commands])  # all of them, also past one that fails
+    return _run_beside(terminal, (*python, "mypy"), commands)  # without its cache mypy keeps one core busy for many seconds
 
 
 def _test(values: Values, terminal: Terminal) -> int:
@@ -69,8 +69,29 @@ def _matrices(values: Values) -> tuple[str, ...]:
 
 def _run(terminal: Terminal, command: Sequence[str]) -> int:
     """Run a command in the project's folder; return 0 or 1."""
-    terminal.tell(f"$ {shlex.join(command).replace(sys.executable, 'python')}")
+    _tell_command(terminal, command)
     return int(subprocess.run(command, cwd=ROOT, check=False).returncode != 0)
+
+
+def _run_beside(terminal: Terminal, slow: Sequence[str], commands: Sequence[Sequence[str]]) -> int:
+    """Run commands one after the other, also past one that fails, and a slow one beside them, whose output follows theirs.
+
+    Returns 0 or 1. The slow one ends with the others if they are interrupted.
+    """
+    with tempfile.TemporaryFile() as output, subprocess.Popen(slow, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT) as beside:
+        try:
+            failed = [_run(terminal, command) for command in commands]
+            failed.append(int(beside.wait() != 0))
+        finally:
+            beside.terminate()
+        _tell_command(terminal, slow)
+        output.seek(0)
+        terminal.out(output.read().decode(errors="replace").rstrip())
+    return max(failed)
+
+
+def _tell_command(terminal: Terminal, command: Sequence[str]) -> None:
+    terminal.tell(f"$ {shlex.join(command).replace(sys.executable, 'python')}")
 
 
 def _need(terminal: Terminal, packages: Mapping[str, str]) -> None:

@@ -54,11 +54,16 @@ settings.load_profile("any computer")  # no test fails on the clock
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs us in the background has it ignored
 
 
-def pytest_collection_finish() -> None:
-    """Keep what was collected out of garbage collection: thousands of tests that stay, and would be looked at again and again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 20, 20)
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[object]:
+    """Keep what is collected out of garbage collection: thousands of tests that stay, and would be looked at again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.set_threshold(10_000, 20, 20)
+        gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import BadRequest, Conflict, Forbidden, NotFound, PreconditionFailed
 from google.auth.credentials import AnonymousCredentials
 
+from clouds.gcp import sdk
 from tests.servers.gce import Gce, rate_limit_exceeded, stock_out
 from tests.servers.vm import ScriptedVms
 
@@ -28,19 +29,11 @@ class Clients:
 
 @pytest.fixture
 def clients(gce: Gce) -> Clients:
-    from google.cloud import compute_v1  # here, for it takes seconds to load
-
     def client(kind: Any) -> Any:
         nobody: Any = AnonymousCredentials
         return kind(credentials=nobody(), client_options=ClientOptions(api_endpoint=gce.url), transport="rest")
 
-    kinds = (
-        compute_v1.InstancesClient,
-        compute_v1.ImagesClient,
-        compute_v1.ZoneOperationsClient,
-        compute_v1.GlobalOperationsClient,
-    )
-    return Clients(*map(client, kinds))
+    return Clients(*(client(sdk.client_class(field.name)) for field in fields(Clients)))
 
 
 def instance(name: str) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""A notebook in a real browser: log in, run a cell, see its plot."""
+"""A notebook in a real browser: log in, run a cell, see its plot.
+
+Playwright is imported where it is used: whoever runs the fast tests collects this module, too.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-from playwright.sync_api import Page, expect, sync_playwright
+from typing import TYPE_CHECKING
 
 from tasks import find_browser, no_browser
 from tests.vm.bakehouse import PROJECT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 SCREENSHOTS = Path(os.environ.get("BAKEHOUSE_TEST_RESULTS", PROJECT / "test-results"))
 PATIENCE_MS = 240_000
@@ -41,6 +46,8 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 @contextmanager
 def chromium() -> Iterator[Page]:
     """Give a page of the Chrome or Chromium of this computer. MissingToolError where there is none."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         program = find_browser(own=Path(playwright.chromium.executable_path))
         if program is None:
@@ -54,6 +61,8 @@ def chromium() -> Iterator[Page]:
 
 def run_cell(page: Page, url: str, password: str, cell: str, *, screenshot: str) -> None:
     """Log in, run a cell that plots 150 points, and see what it prints and the picture."""
+    from playwright.sync_api import expect
+
     page.goto(url)
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Log in").click()

@@ -8,10 +8,9 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Page
 
 from bakery.proof.seal import find_leaks
 from clouds.errors import CloudError
@@ -21,6 +20,9 @@ from tests.servers.qemu import PORTS
 from tests.vm.bakehouse import RECIPES, holds
 from tests.vm.browser import PLOT, run_cell
 from tests.vm.google import Google, google
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.vm
 

@@ -8,14 +8,16 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from playwright.sync_api import Page
 
 from launcher.access.notebook import answers, login
 from tests.vm.bakehouse import Bakehouse, holds
 from tests.vm.browser import IRIS, run_cell
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.vm
 
