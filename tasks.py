@@ -68,9 +68,13 @@ def _matrices(values: Values) -> tuple[str, ...]:
 
 
 def _run(terminal: Terminal, command: Sequence[str]) -> int:
-    """Run a command in the project's folder; return 0 or 1."""
+    """Run a command in the project's folder; return 0 or 1.
+
+    It may keep bytecode, also if PYTHONDONTWRITEBYTECODE is set: the tests start Python a hundred times, and each would compile anew.
+    """
     _tell_command(terminal, command)
-    return int(subprocess.run(command, cwd=ROOT, check=False).returncode != 0)
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return int(subprocess.run(command, cwd=ROOT, env=environ, check=False).returncode != 0)
 
 
 def _run_beside(terminal: Terminal, slow: Sequence[str], commands: Sequence[Sequence[str]]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
 from pathlib import Path
 
@@ -34,6 +35,11 @@ def test_slow_check_runs_beside_the_others_and_its_output_follows(terminal: Term
 def test_one_check_that_fails_is_a_failure(terminal: Terminal, slow: tuple[str, ...], others: list[tuple[str, ...]]) -> None:
     assert tasks._run_beside(terminal, slow, others) == 1
     assert len(terminal.stderr.getvalue().splitlines()) == 1 + len(others)  # type: ignore[attr-defined]
+
+
+def test_checks_may_keep_bytecode(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert tasks._run(terminal, (sys.executable, "-c", "import sys; sys.exit(sys.dont_write_bytecode)")) == 0
 
 
 def test_slow_check_ends_when_the_others_are_interrupted(terminal: Terminal, tmp_path: Path) -> None:
