@@ -1,4 +1,4 @@
-"""Machines and images in a cloud: the drivers, and what all above them share."""
+"""Machines and images in a cloud: the drivers, and the modules that all other packages share."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:  # the records cost 10 ms, which `./inv --list` need not spend
     from clouds.driver import Cloud
 
 DRIVERS = {"local": "clouds.local", "gcp": "clouds.gcp", "aws": "clouds.aws"}
-"""The package of each cloud: it has SETTINGS, and connect(home, settings)."""
+"""The package of each cloud, with its SETTINGS and connect(home, settings)."""
 
 
 def connect(name: str | None = None, given: Mapping[str, str] = {}) -> Cloud:
-    """Return the driver of a cloud or account, such as `gcp.research` (None: the default), loading no other cloud's libraries.
+    """Return the driver of a cloud or account, such as `gcp.research` (None: the default); load no other cloud's libraries.
 
-    `given` holds settings that were told by flags. Raises UsageError: no such cloud, or a setting is wrong.
+    `given` holds the settings from flags. UsageError: no such cloud, or a setting is wrong.
     """
     from clouds.settings import load
 
@@ -33,21 +33,21 @@ def connect(name: str | None = None, given: Mapping[str, str] = {}) -> Cloud:
 
 
 def prepare_local(tell: Callable[[str], None]) -> None:
-    """Install what the local cloud needs on this computer, as its first use would."""
+    """Install the packages that the local cloud needs on this computer, as its first use does."""
     import_module(DRIVERS["local"]).prepare(tell)
 
 
 def default() -> str:
-    """Return the cloud to work in: the environment's, else that of the settings file, else the local one."""
+    """Return the default cloud: from the environment, else from the settings file, else local."""
     from clouds.settings import chosen_cloud
 
     return chosen_cloud() or "local"
 
 
 def configured() -> list[str]:
-    """Return the clouds and accounts in use here: the default one, those that keep something here, those with a setting.
+    """Return the clouds and accounts in use: the default one, those with files on this computer, those with a setting.
 
-    A cloud with named accounts counts by itself only where it has settings of its own: it may have no other account.
+    A cloud with named accounts is included itself only if it has settings of its own: it may have no other account.
     """
     from clouds.settings import accounts
 
@@ -62,4 +62,4 @@ def _is_used(cloud: str) -> bool:
 
 def _check(name: str) -> None:
     if cloud_of(name) not in DRIVERS:
-        raise UsageError(f"cloud {name!r}: not known", next_step=f"Choose one of: {', '.join(DRIVERS)}.")
+        raise UsageError(f"unknown cloud {name!r}", next_step=f"Choose one of: {', '.join(DRIVERS)}.")

@@ -1,7 +1,7 @@
-"""Accounts: what this computer knows of a cloud is kept apart by the account (project) that it was made in.
+"""Accounts: this computer's records of a cloud are kept separately for each account (project).
 
-Its files bear the key `CLOUD.ACCOUNT`, such as `gcp.research-123`, or `CLOUD` alone where a cloud has no accounts. Releases before
-wrote `CLOUD` alone for all accounts: their files are read where there is none of the key, and never removed for another account.
+Their files are named by the key `CLOUD.ACCOUNT`, such as `gcp.research-123`, or `CLOUD` if the cloud has no accounts. Earlier
+releases used `CLOUD` for all accounts: such a file is read if the key has none, and never removed because of another account.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _SEPARATOR = "."
 
 
 class HasAccount(Protocol):
-    """A cloud, as far as its account goes."""
+    """The part of a cloud that identifies its account."""
 
     name: str
 
@@ -23,16 +23,16 @@ class HasAccount(Protocol):
 
 
 def account_key(cloud: HasAccount) -> str:
-    """Return the key of an account, fit for the name of a file."""
+    """Return the key of an account, valid as a file name."""
     family = cloud_of(cloud.name)
     return f"{family}{_SEPARATOR}{quote(cloud.account, safe='')}" if cloud.account else family
 
 
 def cloud_of(name: str) -> str:
-    """Return the cloud of a key, or of what settings call an account (`gcp.research`)."""
+    """Return the cloud of a key, or of an account's name in settings (`gcp.research`)."""
     return name.partition(_SEPARATOR)[0]
 
 
 def account_of(name: str) -> str:
-    """Return what settings call the account in `gcp.research`; "" in `gcp`."""
+    """Return the account's name in settings: `research` for `gcp.research`, "" for `gcp`."""
     return name.partition(_SEPARATOR)[2]

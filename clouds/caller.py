@@ -1,4 +1,4 @@
-"""The addresses that a firewall opens a machine to: those that a user names, else this computer's own on the Internet."""
+"""The addresses that a firewall admits to a machine: those that a user specifies, by default this computer's public address."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ _WHO_AM_I_S = 10
 
 
 def own_address() -> str:
-    """Return this computer's address on the Internet. CloudError: the service that knows it does not answer."""
+    """Return this computer's public address. CloudError: the service that reports it does not answer."""
     try:
         with urlopen(_WHO_AM_I, timeout=_WHO_AM_I_S) as answer:
             return str(answer.read(64).decode("ascii").strip())
     except (URLError, OSError, UnicodeDecodeError) as error:
         raise CloudError(
-            f"could not find out this computer's address, which the firewall has to admit ({_WHO_AM_I} does not answer)",
-            next_step="Give it: --source 203.0.113.7",
+            f"cannot look up the address of this computer for the firewall rule: no answer from {_WHO_AM_I}",
+            next_step="Specify it: --source 203.0.113.7",
         ) from error
 
 
 def as_range(text: str) -> str:
-    """Return an address or range as CIDR. UsageError: it is neither."""
+    """Return an address or range as CIDR. UsageError: not valid."""
     try:
         return str(ipaddress.ip_network(text, strict=False))
     except ValueError:
-        raise UsageError(f"source {text!r}: not an address", next_step="Write it as 203.0.113.7 or 203.0.113.0/24.") from None
+        raise UsageError(
+            f"source {text!r} is not an IP address or range", next_step="Write it as 203.0.113.7 or 203.0.113.0/24."
+        ) from None
 
 
 def admits(ranges: Iterable[str], source: str) -> bool:
-    """Say whether one of these ranges (CIDR) holds the whole range `source`."""
+    """Return whether one of these ranges (CIDR) contains the whole range `source`."""
     wanted = ipaddress.ip_network(source)
     found = [ipaddress.ip_network(text, strict=False) for text in ranges]
     return any(one.version == wanted.version and wanted.subnet_of(one) for one in found)  # type: ignore[arg-type]
 
 
 def has_wide_range(ranges: Iterable[str]) -> bool:
-    """Say whether one of these ranges holds more than a single address: somebody has chosen that."""
+    """Return whether one of these ranges holds more than a single address, which somebody must have chosen."""
     return any(ipaddress.ip_network(text, strict=False).num_addresses > 1 for text in ranges)

@@ -1,6 +1,6 @@
-"""What only some clouds can: a Protocol for each such ability, of few operations. The rest of Bakehouse asks with isinstance.
+"""Optional capabilities of clouds: a small Protocol for each. Callers test for them with isinstance.
 
-`clouds.driver` has what every cloud can, and the manners of all operations.
+`clouds.driver` has the operations of every cloud, and the rules for all operations.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from clouds.driver import START, Base, BaseImage, BootSpec, ConsoleText, Endpoin
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A builder's disk as it was at a checkpoint, to start another builder from.
+    """A builder's disk at a checkpoint, from which another builder can start.
 
-    `key` is the digest of everything up to there; `step` names the checkpoint and `own` is the digest of that step alone.
-    `parent` is the key of the checkpoint before, "" for the first, whatever disk the layer lies on.
-    `used_at` is in seconds since the epoch; `size_bytes` is what it occupies, its memory included; `disk_gb` is rounded up.
+    `key` is the digest of everything up to the checkpoint; `step` names the checkpoint; `own` is the digest of that step alone.
+    `parent` is the key of the previous checkpoint, "" for the first, whichever disk the layer overlays.
+    `used_at` is in seconds since the epoch; `size_bytes` includes its saved memory; `disk_gb` is rounded up.
     """
 
     id: str
@@ -36,9 +36,9 @@ class Layer:
 
 @runtime_checkable
 class EndsMachines(Protocol):
-    """A cloud that itself ends a machine at `BootSpec.deadline_s`, whatever becomes of its guest.
+    """A cloud that itself stops a machine at `BootSpec.deadline_s`, even if its guest does not.
 
-    Elsewhere the timer in the guest is all that ends it, and a launch says so.
+    On other clouds only the timer in the guest stops it, and a launch says so.
     """
 
     ends_machines: Literal[True]
@@ -46,15 +46,15 @@ class EndsMachines(Protocol):
 
 @runtime_checkable
 class Suspends(Protocol):
-    """A cloud that can keep the memory of a machine that is off; `start` goes on from there, `stop` gives it up."""
+    """A cloud that can suspend a machine; `start` resumes it, `stop` discards its saved memory."""
 
     def suspend(self, machine: str) -> Ticket:
-        """Freeze a running machine with its memory and switch it off."""
+        """Save the memory of a running machine and power it off."""
 
     def resumed_for_s(self, machine: str) -> float | None:
-        """Return after how many seconds at most the cloud ends a suspended machine once it is resumed, whatever `start` says.
+        """Return after how many seconds the cloud stops a suspended machine once it is resumed, at the latest.
 
-        None: as `start` says. NotFoundError when there is none.
+        None: at the deadline that `start` sets. NotFoundError: no such machine.
         """
 
 
@@ -62,87 +62,87 @@ class Suspends(Protocol):
 class ChecksComputer(Protocol):
     """A cloud whose machines cannot run on every computer.
 
-    It is no part of RunsHere: before Python 3.12 isinstance() reads the properties of that one, which may start QEMU.
+    It is separate from RunsHere: before Python 3.12 isinstance() reads the properties of a Protocol, which may start QEMU.
     """
 
     def check_computer(self) -> None:
-        """Raise MissingToolError, which says what to use instead, where machines cannot run on this computer."""
+        """Raise MissingToolError, whose next step names an alternative, if machines cannot run on this computer."""
 
 
 @runtime_checkable
 class RunsHere(Protocol):
-    """A cloud whose machines run on this computer, as fast as it lets them."""
+    """A cloud whose machines run on this computer."""
 
     @property
     def accelerator_name(self) -> str:
-        """What machines run on: kvm, or tcg, which emulates."""
+        """The accelerator: kvm, or tcg (emulation)."""
 
     def notices(self) -> list[str]:
-        """Return why machines are slower than they could be, or cannot download, and what to do: a line each, or nothing."""
+        """Return why machines are slower than necessary, or cannot download, and what to do about it: one line each."""
 
     def logout_notices(self) -> list[str]:
-        """Return that a machine started now ends when you log out and what to do, one line; nothing where it keeps running."""
+        """Return one line if a machine started now would be killed at log-out, with what to do; else nothing."""
 
 
 @runtime_checkable
 class KeepsMemory(Protocol):
-    """A cloud whose images can carry the memory of a machine that has booted; a launch goes on from it and boots nothing."""
+    """A cloud whose images can contain saved memory; a launch then restores a machine from it instead of booting."""
 
     def freeze(self, machine: str, image: str) -> Ticket:
-        """Give an image the memory of a machine that was booted from it and `freezes`; the machine is off then, for good."""
+        """Save with an image the memory of a machine that was booted from it and `freezes`; the machine cannot run again."""
 
     def unfit(self, spec: BootSpec) -> str:
-        """Return why such a machine cannot go on from the memory of its image, in a few words; "" when it can."""
+        """Return in a few words why such a machine cannot be restored from its image's saved memory; "" if it can."""
 
     def restore(self, spec: BootSpec) -> Ticket:
-        """Create a machine that goes on from the memory of its image.
+        """Create a machine from its image's saved memory.
 
-        Done once it has taken the facts and is its own; nothing of it can be reached before. RestoreError, also from
-        `check`: it did not come to itself. The machine is there then, and is to be deleted.
+        Done once the machine has applied the facts as its identity; it cannot be reached before. RestoreError, also from
+        `check`: it did not respond after the restore. The machine then exists, and the caller deletes it.
         """
 
     def memory_bytes(self, image: str) -> int:
-        """Return what the memory of an image occupies; 0: it has none."""
+        """Return the size of an image's saved memory on disk; 0: it has none."""
 
 
 @runtime_checkable
 class KeepsLayers(Protocol):
-    """A cloud that can freeze the disk of a builder at each checkpoint, and start builders from there.
+    """A cloud that can save the disk of a builder at each checkpoint, and start builders from it.
 
-    There a builder's script ends at each checkpoint but the last, and the builder waits. `BootSpec.source` may be the
-    id of a layer; what of the script is done already is skipped.
+    On such a cloud a builder's script ends at each checkpoint but the last, and the builder waits. `BootSpec.source` may be
+    the id of a layer; finished steps of the script are then skipped.
     """
 
     def layers(self) -> list[Layer]:
-        """Return the layers that are kept, the one that was used longest ago first."""
+        """Return the cached layers, least recently used first."""
 
     def keep_layer(self, machine: str, *, key: str, parent: str, step: str, own: str) -> Ticket:
-        """Freeze the disk of a builder that waits; it goes on waiting. CloudError: there is no layer, and the builder is as before.
+        """Save the disk of a waiting builder, which keeps waiting. CloudError: no layer was made, and the builder is unchanged.
 
-        BakeError: it has failed when the builder had half a new disk, and nothing can be made of that any more.
+        BakeError: it failed while the builder's disk was being replaced, so the builder is unusable.
         """
 
     def go_on(self, machine: str, script: str) -> Ticket:
-        """Let a builder that waits run a script: that of its boot, filled in the same way."""
+        """Let a waiting builder run a script: the one of its boot, rendered in the same way."""
 
     def remove_layer(self, layer: str) -> bool:
-        """Remove a layer; say False when a builder or another layer needs it. Absent is a success."""
+        """Remove a layer; return False if a builder or another layer needs it. No such layer is a success."""
 
 
 @runtime_checkable
 class BuildsBases(Protocol):
-    """A cloud whose bases are built here, which takes minutes."""
+    """A cloud whose bases are built on this computer, which takes minutes."""
 
     def kept_base(self, base: Base) -> BaseImage | None:
-        """Return the base that a bake would start from, or None: it would have to be built first."""
+        """Return the base that a bake would start from, or None if it has to be built first."""
 
 
 @runtime_checkable
 class PreparesHere(Protocol):
-    """A cloud that prepares things in folders of this computer, where a command that is killed leaves half of them."""
+    """A cloud that uses work folders on this computer, which a killed command leaves unfinished."""
 
     def sweep(self) -> None:
-        """Remove what dead processes were preparing or removing, and layers that are damaged."""
+        """Remove the work folders of dead processes, and damaged layers."""
 
 
 @runtime_checkable
@@ -150,17 +150,17 @@ class StreamsLog(Protocol):
     """A cloud with a second channel, on which a builder streams the full output of its steps."""
 
     def log(self, machine: str, since: Position = START) -> ConsoleText:
-        """Return what the steps printed after a position that an earlier call has returned."""
+        """Return the output of the steps after a position that an earlier call has returned."""
 
 
 @runtime_checkable
 class Admits(Protocol):
-    """A cloud whose firewall admits chosen addresses to a machine."""
+    """A cloud with a firewall that allows only chosen addresses to reach a machine."""
 
     def admit(self, machine: str, source: str = "") -> str:
-        """Let an address or range (CIDR), else the address that this computer has now, reach a machine.
+        """Allow an address or range (CIDR), by default this computer's current address, to reach a machine.
 
-        Return what has changed, one line for the user, or "". The addresses before are shut out.
+        Return one line about what has changed, or "". Previously allowed addresses are removed.
         """
 
 
@@ -186,25 +186,25 @@ class ReceivesFiles(Protocol):
 
 @runtime_checkable
 class OpensShell(Protocol):
-    """A cloud that can let its owner into a builder, which otherwise has no way in."""
+    """A cloud that can open SSH to a builder, which is otherwise unreachable."""
 
     def open_shell(self, machine: str, public_key: str) -> Endpoint:
-        """Admit root by this SSH key and return where SSH answers."""
+        """Allow root to log in with this SSH key and return the address of the SSH server."""
 
 
 class DiskFiles(Protocol):
-    """The files of a disk that is not running, read from outside."""
+    """The files of an image's disk, read from outside."""
 
     def list(self) -> Mapping[str, int]:
         """Return the size in bytes of every regular file, by absolute path."""
 
     def read(self, paths: Iterable[str], limit_bytes: int = 65536) -> Mapping[str, bytes]:
-        """Return the start of each of these files, by path, in one pass; a path without a file is left out."""
+        """Return the start of each of these files, by path, in one pass; missing files are left out."""
 
 
 @runtime_checkable
 class ReadsDisks(Protocol):
-    """A cloud that can look into a finished image from outside."""
+    """A cloud that can read the files of a finished image from outside."""
 
     def files(self, image: str, scratch: Path) -> DiskFiles:
         """Open an image for reading; `scratch` is a folder for temporary copies that the caller removes."""
@@ -212,10 +212,10 @@ class ReadsDisks(Protocol):
 
 @runtime_checkable
 class KeepsFiles(Protocol):
-    """A cloud that keeps files (logs, manifest) beside an image."""
+    """A cloud that stores files (logs, manifest) with an image."""
 
     def attach(self, image: str, files: Mapping[str, Path]) -> None:
-        """Copy files beside an image, under the given names, each whole or not at all."""
+        """Store copies of files with an image, under the given names; each is copied completely or not at all."""
 
     def attached(self, image: str, file: str) -> Path | None:
-        """Return where such a file lies, or None."""
+        """Return the path of such a file, or None."""

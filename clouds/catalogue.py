@@ -1,7 +1,7 @@
-"""The catalogue of images: which are finished, stable and newest, which one a builder may start from, and what uses one.
+"""The catalogue of images: find the finished, stable and newest ones, one for a builder to start from, and their users.
 
-Pure functions over the resources that a cloud lists. An image that a cloud keeps in several places (regions, accounts) is
-listed once for each; `Image.location` tells the copies apart.
+Pure functions of the resources that a cloud lists. An image that a cloud stores in several places (regions, accounts) is
+listed once for each; `Image.location` distinguishes the copies.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from clouds import names
 from clouds.driver import Kind, Resource, State
 
 _OLDEST = Version("0.dev0")
-"""Sorts before every version of ours: the place of an image whose label is no version."""
+"""Sorts before every version of an image; stands for a label that is not a version."""
 DAMAGED = "damaged"
-"""The state of an image whose labels lack what a launch needs: see `names.damaged`."""
+"""The state of an image without a label that a launch needs: see `names.damaged`."""
 _LISTED = (State.READY, State.BROKEN)
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One finished image, read from its labels, which anybody may have changed; check `is_broken` and `damage`."""
+    """A finished image, read from its labels, which others may have changed: check `is_broken` and `damage`."""
 
     resource: Resource
 
@@ -39,17 +39,17 @@ class Image:
 
     @property
     def location(self) -> str:
-        """The part of the cloud that holds this copy; "" where a cloud has one place for images."""
+        """The part of the cloud that stores this copy; "" if the cloud has one place for images."""
         return self.resource.zone
 
     @property
     def recipe(self) -> str:
-        """The recipe that it was baked from; "" when no label says so."""
+        """The recipe that it was baked from; "" without that label."""
         return self.labels.get("recipe", "")
 
     @property
     def version(self) -> str:
-        """Its version as its label says, such as `1.4.0-7`."""
+        """Its version according to its label, such as `1.4.0-7`."""
         return self.labels.get("version", "")
 
     @property
@@ -59,31 +59,31 @@ class Image:
 
     @property
     def damage(self) -> str:
-        """The label that a launch needs and that is missing or damaged, such as `cpus`; "" for none."""
+        """The first label that a launch needs and that is missing or damaged, such as `cpus`; "" for none."""
         return names.damaged(self.labels)
 
     @property
     def state(self) -> str:
-        """Its state: candidate, stable or deprecated; else broken, or damaged: see `damage`."""
+        """Its state: candidate, stable or deprecated; broken; or damaged (see `damage`)."""
         if self.is_broken:
             return str(State.BROKEN)
         return DAMAGED if self.damage else self.labels.get("state", names.CANDIDATE)
 
     @property
     def is_stable(self) -> bool:
-        """Whether it has passed its tests and is in use; a damaged or broken one is not."""
+        """Whether it has passed its tests, and is neither deprecated, damaged nor broken."""
         return self.state == names.STABLE
 
     def sort_key(self) -> tuple[str, Version, str]:
-        """Sort by recipe, then from the oldest version to the newest; copies by their location."""
+        """Return the key that sorts by recipe, then by version from old to new; copies by location."""
         version = names.version_of(self.labels)
         return self.recipe, version.key if version else _OLDEST, self.location
 
 
 def finished(resources: Iterable[Resource]) -> list[Image]:
-    """Return the images that no bake is working on any more, by recipe and then by version, the newest last.
+    """Return the images of finished bakes, sorted by recipe and version, the newest last.
 
-    Damaged and broken ones are among them, so that they are listed; `usable` leaves them out.
+    Damaged and broken ones are included, so that they are listed; `usable` leaves them out.
     """
     images = (one for one in resources if one.kind is Kind.IMAGE and one.labels.get("role") == "image")
     return sorted((Image(one) for one in images if one.state in _LISTED), key=Image.sort_key)
@@ -110,15 +110,15 @@ def of_version(images: Iterable[Image], recipe: str, version: str) -> Image | No
 
 
 def equal(images: Iterable[Image], recipe: str, digest: str) -> Image | None:
-    """Return the newest stable image of a recipe that was made of the same (`digest`: its label `script`), or None."""
+    """Return the newest stable image of a recipe that has the same digest (label `script`), or None."""
     return newest_stable((image for image in images if image.labels.get("script") == digest), recipe)
 
 
 def start(images: Iterable[Image], recipe: str, chain: Sequence[str], *, owner: str, disk_gb: int) -> tuple[Image, int] | None:
-    """Return the image that a builder may start from, and how many steps of the wanted chain it holds; None: there is none.
+    """Return the image that a builder can start from, and how many steps of `chain` it contains; None: no such image.
 
-    `chain` has the key of each step that may be reused. It is the owner's stable image that holds the most of them, the newest
-    of several, and was built on a disk no larger than `disk_gb`.
+    `chain` has the key of each step that may be reused. The choice is the owner's stable image with the most of them (the newest
+    of several) that was built on a disk of at most `disk_gb`.
     """
     held = {key: count for count, key in enumerate(chain, 1)}
     fitting = [image for image in images if image.labels.get("chain") in held and 0 < _built_gb(image) <= disk_gb]
@@ -130,8 +130,8 @@ def start(images: Iterable[Image], recipe: str, chain: Sequence[str], *, owner: 
 def next_version(resources: Iterable[Resource], recipe: str, *, besides: Iterable[names.ImageVersion] = ()) -> names.ImageVersion:
     """Return the version for the next image of a recipe.
 
-    Candidates, half-made, damaged and broken images count as taken, and so do the versions `besides`: a list may not hold yet
-    what was created a moment ago, and an image may not say its version.
+    Candidates, unfinished, damaged and broken images count as taken, and so do the versions in `besides`: a list may not yet
+    contain the newest images, and an image may have lost its version label.
     """
     labels = [one.labels for one in resources if one.kind is Kind.IMAGE and one.labels.get("recipe") == recipe]
     taken = [version for one in labels if (version := names.version_of(one))]
@@ -144,5 +144,5 @@ def users(resources: Iterable[Resource], image: str) -> list[str]:
 
 
 def _built_gb(image: Image) -> int:
-    """Return the size of the disk that an image was built on, in GB; 0: no label says so, and it fits no builder."""
+    """Return the size of the disk that an image was built on, in GB; 0: unknown, so that it fits no builder."""
     return names.number(image.labels, "built-gb")

@@ -1,8 +1,8 @@
-"""Which process made something, and whether that process can still be running.
+"""Identify the process that created something, and check whether it may still be running.
 
-A process is known by its computer, its number and the instant it started. The number means something only within one boot of
-one kernel and one PID namespace, so a client elsewhere (another computer, another container, a home folder shared by both)
-is never called dead: its work is left alone until its deadline.
+A process is identified by its computer, process number and start time. The number is meaningful only within one boot of one
+kernel and one PID namespace, so a client elsewhere (another computer, another container, a shared home folder) never counts as
+dead: its work is left alone until its deadline.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import psutil
 
 _KEY = b"bakehouse client"
-"""machine-id(5): a machine id must not leave the computer as it is; hash it with a key of the application's own."""
+"""machine-id(5): a machine id must not leave the computer; applications hash it with their own key."""
 _HOST_NAMESPACE = "pid:[4026531836]"
-"""The PID namespace of the host itself (PROC_PID_INIT_INO, include/linux/proc_ns.h); any other is a container's."""
+"""The PID namespace of the host itself (PROC_PID_INIT_INO, include/linux/proc_ns.h); all others are containers."""
 _HOST, _CONTAINER = "h", "c"
 _MACHINE_ID_LENGTH = 32
 """Hexadecimal digits: machine-id(5)."""
@@ -42,7 +42,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True)
 class Computer:
-    """Where a process runs. `booted_at` is in seconds since the epoch; an id that cannot be read is ""."""
+    """The place where a process runs. `booted_at` is in seconds since the epoch; an id that cannot be read is ""."""
 
     host: str
     machine_id: str
@@ -52,9 +52,9 @@ class Computer:
 
     @cached_property
     def mark(self) -> str:
-        """Return the computer, this boot of it and the PID namespace as 25 letters and digits; "" when one of them is unknown.
+        """Identify the computer, its boot and the PID namespace in 25 letters and digits; "" if one of them is unknown.
 
-        The first letter tells a host from a container, the next 12 digits are equal across boots, the last 12 are not.
+        The first letter distinguishes hosts from containers, the next 12 digits are the same across boots, the last 12 are not.
         """
         if not (self.machine_id and self.boot_id and self.namespace):
             return ""
@@ -62,23 +62,23 @@ class Computer:
         return kind + _digest(self.machine_id, self.host) + _digest(self.machine_id, self.boot_id, self.namespace)
 
     def is_that_of(self, mark: str) -> bool:
-        """Return whether a mark is of this computer, boot and PID namespace: there a process number means the same process."""
+        """Return whether a mark has this boot and PID namespace, so that process numbers mean the same processes."""
         return self.mark[_HOST_END:] == mark[_HOST_END:]
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A process: the mark of its computer ("" = unknown), its number, and when it started, as `process_start` gives it."""
+    """A process: the mark of its computer ("": unknown), its number, and its start time as returned by `process_start`."""
 
     computer: str
     pid: int
     start: int
 
     def fate(self, *, made_at: float, here: Computer | None = None) -> Fate:
-        """Return whether this client is still running, as far as this computer can tell.
+        """Return whether this client is still running, as far as this computer can see.
 
-        `made_at` is when it made the thing in question, in seconds since the epoch (0 = unknown). After a restart of this very
-        computer, all clients of the time before are dead.
+        `made_at` is when it created the resource in question, in seconds since the epoch (0: unknown). After a restart of this
+        computer, all its earlier clients are dead.
         """
         here = here or computer()
         if not (self.computer and here.mark):
@@ -90,7 +90,7 @@ class Client:
 
 
 def computer() -> Computer:
-    """Return this computer, as it is now."""
+    """Return this computer in its current state."""
     import psutil  # 100 ms, which `./inv --list` need not spend
 
     return Computer(
@@ -108,9 +108,9 @@ def this_client() -> Client:
 
 
 def process_start(pid: int) -> int:
-    """Return when a process started, in clock ticks since boot; 0 when it is gone or a zombie.
+    """Return when a process started, in clock ticks since boot; 0 if it does not exist or is a zombie.
 
-    While threads of a zombie live, its files and ports are still open: it is not gone yet.
+    A zombie with live threads still has its files and ports open, so it counts as running.
     """
     import psutil
 
@@ -123,7 +123,7 @@ def process_start(pid: int) -> int:
 
 
 def _since_boot_s(process: psutil.Process) -> float:
-    """Return how long after the boot a process started: this does not change when the clock is set, which moves the boot time."""
+    """Return how long after boot a process started: unlike the boot time, this does not change when the clock is set."""
     import psutil
 
     while True:
@@ -134,7 +134,7 @@ def _since_boot_s(process: psutil.Process) -> float:
 
 
 def _fate_of_process(pid: int, start: int) -> Fate:
-    """Judge a process of this PID namespace. One that exists and may not be seen (proc(5), hidepid) is not known to be dead."""
+    """Check a process of this PID namespace. One that exists but is hidden (proc(5), hidepid) is unknown, not dead."""
     found = process_start(pid)
     if found == 0 and _is_hidden(pid):
         return Fate.UNKNOWN
@@ -156,7 +156,7 @@ def _digest(*parts: str) -> str:
 
 
 def _machine_id() -> str:
-    """Return the id of this computer, or ""; before the first boot has ended the file may be empty or say `uninitialized`."""
+    """Return the id of this computer, or ""; during the first boot the file may be empty or contain `uninitialized`."""
     found = _read("/etc/machine-id")
     return found if len(found) == _MACHINE_ID_LENGTH else ""
 

@@ -1,10 +1,9 @@
-"""What a cloud is to the rest of Bakehouse: a few records, and Protocols of few operations.
+"""The interface of every cloud: a few records and a Protocol.
 
-A driver takes and returns these records only. It never prints and never sleeps; an operation that takes
-long returns a `Ticket`, and the one waiter (`clouds.waiter`) asks `check(ticket)` until it is done.
-The caller chooses every name and token, so that whatever was started can be found again even when
-starting it raised. The same verb does the same thing on each cloud: tests/contract holds every driver
-and the fake to it.
+A driver takes and returns only these records. It never prints or sleeps; a long operation returns a
+`Ticket`, and the waiter (`clouds.waiter`) calls `check(ticket)` until it is done. The caller chooses every
+name and token, so that a resource can be found even if the request that created it raised an error. The
+same method does the same thing on each cloud: tests/contract checks this for all drivers and the fake.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from enum import StrEnum
 from typing import Literal, NewType, Protocol
 
 Tell = Callable[[str], None]
-"""Receives one line of news from a long operation."""
+"""Receives a line of progress from a long operation."""
 
 
 class Kind(StrEnum):
-    """The kinds of things that a cloud keeps for us, and bills."""
+    """The kinds of resources, each of which a cloud may bill."""
 
     MACHINE = "machine"
     IMAGE = "image"
@@ -32,7 +31,7 @@ EVERY_KIND = frozenset(Kind)
 
 
 class State(StrEnum):
-    """The state of a resource; an image is PENDING or READY (candidate or stable is a label of it)."""
+    """The state of a resource; an image is PENDING, READY or BROKEN (candidate or stable is a label)."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -42,11 +41,11 @@ class State(StrEnum):
     PENDING = "pending"
     READY = "ready"
     BROKEN = "broken"
-    """What is known of it cannot be read; it can be deleted."""
+    """Its record cannot be read; it can only be deleted."""
 
 
 class End(StrEnum):
-    """What becomes of a machine at its deadline, or when the cloud takes its spare capacity back."""
+    """What happens to a machine at its deadline, or when the cloud preempts it."""
 
     STOP = "stop"
     DELETE = "delete"
@@ -54,7 +53,7 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The system that a recipe starts from, as its author names it."""
+    """The operating system that a recipe starts from."""
 
     suite: str
     architecture: str
@@ -62,9 +61,9 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class BaseImage:
-    """The exact image behind a `Base`: `id` changes whenever its content does; `owner` is who made it.
+    """The exact image behind a `Base`: `id` changes whenever its content does; `owner` is its publisher.
 
-    No machine can have a smaller disk than `disk_gb`.
+    `disk_gb` is the smallest disk that a machine can have.
     """
 
     id: str
@@ -75,11 +74,11 @@ class BaseImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What only some clouds can give a machine; `Cloud.grants` names those that one can.
+    """Options of a machine that only some clouds support; `Cloud.grants` has the names of those that one does.
 
-    `machine_type` takes the place of processors and memory. A machine of `spot` capacity is cheap and may be taken away,
-    then `on_preempt` says what becomes of it. `static_ip` names an address that is reserved once and kept. `https_port`
-    is opened to the caller's address besides SSH.
+    `machine_type` replaces the number of processors and the memory size. A `spot` machine is cheap and may be preempted;
+    `on_preempt` is what happens to it then. `static_ip` names an address that is reserved once and kept. `https_port` is opened
+    to the caller's address in addition to SSH.
     """
 
     machine_type: str = ""
@@ -93,17 +92,17 @@ class Wishes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootSpec:
-    """One machine to create and start.
+    """A machine to create and start.
 
-    `source` is a `BaseImage.id` or the name of an image. `script` is run as root at each boot. `facts` are
-    told to the machine as its identity (keys: UPPER_CASE, see templates/machine/identity.py.j2). `ports` are the ports
-    in the guest that the caller must reach. `deadline_s`: a cloud that `EndsMachines` ends the machine after that many
-    seconds, whatever becomes of us (0 = never); `at_deadline` says how, where a cloud can do either. `zone` is the part of
-    the cloud to try ("" = where its settings say). With `build_settings` the host's mirrors, proxies, package indexes
-    and CA certificates reach the guest, for this boot only. A machine that `freezes` takes no identity: it starts its
-    services, tells `fact ready memory` with the NONCE of its facts, and waits for `KeepsMemory.freeze`.
+    `source` is a `BaseImage.id` or the name of an image. `script` is run as root at each boot. `facts` are the machine's
+    identity (keys: UPPER_CASE, see templates/machine/identity.py.j2). `ports` are the ports in the guest that the caller must
+    reach. `deadline_s`: a cloud that `EndsMachines` ends the machine after that many seconds, even if the client is dead
+    (0: never); `at_deadline` is how, on clouds with both. `zone` is the part of the cloud to try ("": from its settings).
+    With `build_settings` the guest gets the host's mirrors, proxies, package indexes and CA certificates, for this boot only.
+    A machine that `freezes` takes no identity: it starts its services, reports `fact ready memory` with the NONCE of its facts,
+    and waits for `KeepsMemory.freeze`.
     A machine that `receives` is a builder to which files are sent over SSH: what `ReceivesFiles.open_ssh` needs is prepared (a
-    network tag, a security group of its own), and nothing is open yet.
+    network tag, a security group of its own), but nothing is open yet.
     """
 
     name: str
@@ -127,7 +126,7 @@ class BootSpec:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One thing in a cloud. `created_at` is in seconds since the epoch; `size_bytes` is what it occupies; `zone` is where it is."""
+    """A resource in a cloud. `created_at` is in seconds since the epoch; `size_bytes` is its size there; `zone` is its location."""
 
     kind: Kind
     name: str
@@ -141,14 +140,14 @@ class Resource:
 Verb = Literal[
     "boot", "start", "stop", "suspend", "snapshot", "delete", "freeze", "restore", "keep-layer", "go-on", "open-ssh", "close-ssh"
 ]
-"""What a ticket is for."""
+"""The operation that a ticket is for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """An operation that a cloud has accepted: verb, kind and name of its object, and what the cloud calls the operation.
+    """An operation that a cloud has accepted: its verb, the kind and name of its resource, and the cloud's id for the operation.
 
-    It is all that `Cloud.check` needs, so that another process, which reads it in the ledger, can ask about the operation too.
+    `Cloud.check` needs nothing else, so another process can read a ticket from the ledger and check the operation.
     """
 
     verb: Verb
@@ -161,14 +160,14 @@ Position = NewType("Position", str)
 """A place in the output of a machine. Only the driver that returns one can interpret it; others compare it for equality."""
 
 START = Position("")
-"""The begin of the output, as far back as the cloud keeps it."""
+"""The start of the output, or of the part that the cloud still has."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConsoleText:
-    """A piece of console output, and the position to read on from; it stays the same while nothing new is printed.
+    """A piece of console output, and the position of the next piece, which stays the same while nothing new is printed.
 
-    `lost`: output between the position that was asked for and `text` is missing, since the cloud keeps it no more.
+    `lost`: output between the requested position and `text` is missing, since the cloud no longer has it.
     """
 
     text: str
@@ -177,33 +176,33 @@ class ConsoleText:
 
 
 PIECE_BYTES = 65536
-"""A piece of console that is shorter than this, in characters, ends where the console ended when it was read."""
+"""A piece that is shorter than this, in characters, ends at the current end of the console."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a port of a machine answers for its owner."""
+    """The address at which the owner reaches a port of a machine."""
 
     host: str
     port: int
 
 
 OPERATION_S = 30.0
-"""How long an operation may take, in seconds, where neither its cloud nor its verb says otherwise."""
+"""The default time limit of an operation, in seconds."""
 OPERATIONS_S = {"stop": 60.0, "snapshot": 300.0}
-"""How long it may take by the verb of its ticket: a guest shuts down in order, a disk is copied."""
+"""The time limits of slower operations by verb, in seconds: a guest shuts down cleanly, a disk is copied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How slow a cloud may be, in seconds, and how large a script it takes.
+    """The time limits of a cloud, in seconds, and the largest script it takes.
 
-    `operations_s`: how long an operation may take, by the verb of its ticket, where it takes longer than elsewhere.
-    `poll_max_s`: how far apart questions may grow while nothing happens; a request to a remote cloud counts against a quota.
-    `unseen_s`: for how long after a create `find`, `owned` and all that looks a name up may not see what was created, so that
-    "not found" is no proof (EC2: boto/boto3#2556, ansible-collections/amazon.aws#1810); 0: they see it at once.
-    `script_bytes`: the largest `BootSpec.script` (or script of `KeepsLayers.go_on`), in bytes; 0: any. It is what the vendor
-    allows less what the driver adds. `compresses_script`: the driver compresses scripts with gzip, and the limit counts them so.
+    `operations_s`: time limits of operations that take longer than on other clouds, by verb.
+    `poll_max_s`: the longest interval between polls; set on a remote cloud, where each request counts against a quota.
+    `unseen_s`: how long a new resource may be missing from `find`, `owned` and other lookups, so that "not found" proves
+    nothing (EC2: boto/boto3#2556, ansible-collections/amazon.aws#1810); 0: it is visible at once.
+    `script_bytes`: the largest `BootSpec.script` (or script of `KeepsLayers.go_on`), in bytes; 0: any. It is the vendor's limit
+    less what the driver adds. `compresses_script`: the driver compresses scripts with gzip, and the limit applies to the result.
     A bake whose script is larger sends it over SSH (`ReceivesFiles`); its builder boots with a script of some 4 KB.
     """
 
@@ -214,12 +213,12 @@ class Limits:
     compresses_script: bool = False
 
     def operation_s(self, verb: str) -> float:
-        """Return how long an operation with this verb may take; whoever waits multiplies it by the cloud's slowness."""
+        """Return the time limit of an operation with this verb; callers multiply it by the cloud's slowness."""
         return max(self.operations_s.get(verb, 0), OPERATIONS_S.get(verb, OPERATION_S))
 
 
 class Cloud(Protocol):
-    """What every cloud does. What only some can is in `clouds.capabilities`."""
+    """The operations of every cloud. Optional ones are in `clouds.capabilities`."""
 
     name: str
 
@@ -228,65 +227,65 @@ class Cloud(Protocol):
         """The account (project) that machines and images belong to; "" where a cloud has no accounts."""
 
     grants: frozenset[str]
-    """The fields of `Wishes` that this cloud can fulfil."""
+    """The fields of `Wishes` that this cloud supports."""
 
     @property
     def limits(self) -> Limits:
-        """How long it may take for what it does."""
+        """The time limits of its operations."""
 
     is_remote: bool
-    """Whether only SSH and `Wishes.https_port` answer directly, so that any other port needs a tunnel through SSH."""
+    """Whether only SSH and `Wishes.https_port` can be reached directly, and any other port needs an SSH tunnel."""
     stopped_costs: str
-    """What a machine that is off still costs, in words; "" for nothing."""
+    """What a stopped machine is still billed for, in words; "" for nothing."""
 
     @property
     def slowness(self) -> float:
-        """How many times slower a guest runs than on hardware of its own; deadlines are multiplied by it."""
+        """How many times slower a guest runs than on hardware; deadlines are multiplied by it."""
 
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
-        """Return the exact image behind a base; kept until `refresh` asks anew (then `tell` hears of progress)."""
+        """Return the exact image behind a base; the result is stored until `refresh` (`tell` then receives progress)."""
 
     def boot(self, spec: BootSpec) -> Ticket:
-        """Create a machine and start it. ConflictError: the name is taken (same token: the same machine).
+        """Create a machine and start it. ConflictError: the name is taken (with the same token it is the same machine).
 
-        CapacityError, here or from `check`, names the zones that are worth a try.
+        CapacityError, here or from `check`, names zones that may have capacity.
         """
 
     def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
-        """Start a stopped machine; `facts` are laid over those it has. One that is on stays as it is, or goes on if it is paused.
+        """Start a stopped machine and update its `facts`. A running one is not changed; a paused one is resumed.
 
-        NotFoundError when there is none.
+        NotFoundError: no such machine.
         """
 
     def stop(self, machine: str) -> Ticket:
-        """Ask a machine to shut down in order. A machine that is stopped already is a success."""
+        """Request a clean shutdown of a machine. A stopped machine is a success."""
 
     def snapshot(self, machine: str, image: str, labels: Mapping[str, str]) -> Ticket:
-        """Make an image of a stopped machine's disk. ConflictError when the image's name is taken."""
+        """Create an image from a stopped machine's disk. ConflictError: the image's name is taken."""
 
     def check(self, ticket: Ticket) -> bool:
-        """Return whether the operation has ended well; raise its classified error when it has ended badly."""
+        """Return whether the operation has succeeded, False while it runs; raise its classified error if it has failed."""
 
     def console(self, machine: str, since: Position = START) -> ConsoleText:
-        """Return what the serial console printed after a position that an earlier call has returned.
+        """Return the output of the serial console after a position that an earlier call has returned.
 
-        That is all of it, or a piece of PIECE_BYTES at least.
+        It is all of it, or a piece of at least PIECE_BYTES.
         """
 
     def find(self, kind: Kind, name: str) -> Resource | None:
-        """Return one resource, or None when it is absent. UnreachableError: a part of the cloud that did not answer may have it."""
+        """Return a resource, or None if it does not exist. UnreachableError: it may be in a part that did not respond."""
 
     def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
-        """Return every resource of these kinds that carries all these labels, oldest first, half-made ones too.
+        """Return all resources of these kinds with all these labels, oldest first, including unfinished ones.
 
-        UnreachableError: a part of the cloud did not answer; `found` is the list of what the rest holds.
+        UnreachableError: a part of the cloud did not respond; `found` is the list for the rest.
         """
 
     def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
-        """Lay labels over those that a resource has. NotFoundError when it is absent."""
+        """Add or replace labels of a resource. NotFoundError: no such resource."""
 
     def delete(self, kind: Kind, name: str) -> Ticket:
-        """Delete a resource at once, running or not, and all that belongs to it. Absent is a success."""
+        """Delete a resource at once, running or not, with everything that belongs to it. No such resource is a success."""
 
     def address(self, machine: str, port: int) -> Endpoint:
-        """Return where a port of the guest answers on this computer or from it."""
+        """Return the address at which this computer reaches a port of the guest."""

@@ -1,4 +1,4 @@
-"""The errors that a user may meet, as one small tree; `bakery.errors` adds those of recipes and bakes.
+"""The errors that a user may see, in one small tree; `bakery.errors` adds those of recipes and bakes.
 
     BakehouseError                 exit 1: an expected failure; message = cause, next_step = what to do
     ├── UsageError                 exit 2: a flag, a name or a setting is wrong
@@ -7,22 +7,22 @@
     │   ├── QuotaError             no zone will work; the account's limit must grow
     │   ├── ThrottledError         back off, then ask again
     │   ├── DeniedError            credentials or permissions
-    │   ├── NotFoundError          the named thing is not there
+    │   ├── NotFoundError          no resource of that name
     │   ├── ConflictError          the name is taken
     │   ├── InvalidError           the request itself is wrong
-    │   ├── UnreachableError       part of the cloud did not answer: `found` is what the rest holds
-    │   ├── UnseenError            a thing could not be looked at: one of its name may be another's
-    │   ├── FailedError            the cloud accepted a request and then failed it by a fault of its own
-    │   ├── ForeignError           something between us and the cloud has answered in its place
-    │   ├── HostFullError          the local cloud's own disk is full
-    │   ├── RestoreError           a machine did not go on from the memory of its image
-    │   └── MissingToolError       a program is not installed; next_step holds the command
-    ├── TimedOutError              a wait reached its deadline; `last_seen` says what stood there
+    │   ├── UnreachableError       a part of the cloud did not respond: `found` is the result for the rest
+    │   ├── UnseenError            a resource could not be checked before its removal: it may be someone else's
+    │   ├── FailedError            the cloud accepted a request and then failed, through its own fault
+    │   ├── ForeignError           something between this computer and the cloud responded in its place
+    │   ├── HostFullError          the disk of this computer is full
+    │   ├── RestoreError           a machine could not be restored from its image's saved memory
+    │   └── MissingToolError       a program is not installed; next_step has the command
+    ├── TimedOutError              a wait reached its deadline; `last_seen` is the last state seen
     ├── BakeError                  a bake failed
     │   └── KernelPanicError       the guest's kernel panicked
-    └── LeftoverError              cleaning up failed in part; `left` names what is left
+    └── LeftoverError              cleanup failed in part; `left` names the leftovers
 
-Anything else that reaches the top is our bug: exit 3, with a log file. Interrupted: exit 130.
+Any other error is a bug in Bakehouse: exit 3, with a log file. Interrupted: exit 130.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class CloudError(BakehouseError):
 
 
 class CapacityError(CloudError):
-    """No capacity in `zone` now; another machine type may work, or one of `zones`, the best first."""
+    """No capacity in `zone` at the moment; another machine type may work, or one of `zones`, the best first."""
 
     def __init__(self, message: str, *, zone: str = "", zones: Sequence[str] = (), next_step: str = "") -> None:
         super().__init__(message, next_step=next_step)
@@ -74,7 +74,7 @@ class QuotaError(CloudError):
 
 
 class ThrottledError(CloudError):
-    """Too many requests; the same request may work later: after `retry_after_s` seconds (0: the cloud does not say when)."""
+    """Too many requests; the same request may work after `retry_after_s` seconds (0: the cloud gives no time)."""
 
     def __init__(self, message: str, *, next_step: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(message, next_step=next_step)
@@ -82,11 +82,11 @@ class ThrottledError(CloudError):
 
 
 class DeniedError(CloudError):
-    """The credentials are missing, expired or not allowed to do this."""
+    """The credentials are missing, expired, or lack a permission."""
 
 
 class NotFoundError(CloudError):
-    """The named thing is not there."""
+    """No resource of that name exists."""
 
 
 class ConflictError(CloudError):
@@ -98,9 +98,9 @@ class InvalidError(CloudError):
 
 
 class UnreachableError(CloudError):
-    """A cloud could not ask all of its zones: nothing may be concluded about what is in `scopes`.
+    """Some zones of a cloud did not respond: nothing is known about the resources in `scopes`.
 
-    `found` is what the other zones hold, as the call that raises it would have returned it.
+    `found` is the result for the other zones, in the form that the call would have returned.
     """
 
     def __init__(self, message: str, *, scopes: Iterable[str], found: Sequence[Any] = (), next_step: str = "") -> None:
@@ -111,15 +111,15 @@ class UnreachableError(CloudError):
 
 
 class UnseenError(CloudError):
-    """A thing could not be looked at before its removal: the one of its name may be another's, and stays."""
+    """A resource could not be checked before its removal, so it was kept: one of its name may be someone else's."""
 
 
 class FailedError(CloudError):
-    """A cloud accepted a request and then failed it by a fault of its own; the operation has ended."""
+    """A cloud accepted a request and then failed, through its own fault; the operation has ended."""
 
 
 class ForeignError(CloudError):
-    """The answer is not the cloud's, such as the log-in page of a network. Whether the request has arrived is unknown."""
+    """The response is not the cloud's, but a network's log-in page, for example. Whether the request has arrived is unknown."""
 
 
 class HostFullError(CloudError):
@@ -127,15 +127,15 @@ class HostFullError(CloudError):
 
 
 class RestoreError(CloudError):
-    """A machine did not go on from the memory of its image; booted from its disk it may be well."""
+    """A machine could not be restored from its image's saved memory; it may work if it is booted from its disk."""
 
 
 class MissingToolError(CloudError):
-    """A program that the cloud needs is not installed; `next_step` holds the command that installs it."""
+    """A program that the cloud needs is not installed; `next_step` has the command that installs it."""
 
 
 class TimedOutError(BakehouseError):
-    """A wait reached its deadline. Nothing was deleted because of it."""
+    """A wait reached its deadline. The wait itself deletes nothing."""
 
     def __init__(self, message: str, *, last_seen: str = "", next_step: str = "") -> None:
         super().__init__(message, next_step=next_step)
@@ -143,7 +143,7 @@ class TimedOutError(BakehouseError):
 
 
 class BakeError(BakehouseError):
-    """A bake failed; `step` is the step that it was in ("" outside of any), `log` its last lines."""
+    """A bake failed; `step` is the step that failed ("" outside of steps), `log` its last lines."""
 
     def __init__(self, message: str, *, step: str = "", log: Sequence[str] = (), next_step: str = "") -> None:
         super().__init__(message, next_step=next_step)
@@ -156,7 +156,7 @@ class KernelPanicError(BakeError):
 
 
 class LeftoverError(BakehouseError):
-    """Cleaning up failed in part; `left` names each thing that is left."""
+    """Cleanup failed in part; `left` names each leftover."""
 
     def __init__(self, message: str, *, left: Sequence[str], next_step: str = "") -> None:
         super().__init__(message, next_step=next_step)

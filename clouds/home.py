@@ -1,4 +1,4 @@
-"""Where Bakehouse keeps what it must remember on this computer."""
+"""BAKEHOUSE_HOME, the folder with Bakehouse's state on this computer."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from clouds.errors import UsageError
 
 
 def home() -> Path:
-    """Return the folder of all state (0700, made when absent): BAKEHOUSE_HOME, else the platform's data directory.
+    """Return the folder for all state (0700, created if missing): BAKEHOUSE_HOME, else the platform's data directory.
 
-    Raises UsageError when it cannot be made or written.
+    UsageError: it cannot be created or written.
     """
     if chosen := os.environ.get("BAKEHOUSE_HOME"):
         path = Path(chosen).absolute()
@@ -25,15 +25,15 @@ def home() -> Path:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", next_step="Set BAKEHOUSE_HOME to a folder that you can write.") from error
+        raise UsageError(f"{path}: {error.strerror}", next_step="Set BAKEHOUSE_HOME to a folder that you can write to.") from error
     if not os.access(path, os.W_OK | os.X_OK):
-        raise UsageError(f"{path}: cannot be written", next_step="Set BAKEHOUSE_HOME to a folder that you can write.")
+        raise UsageError(f"{path}: not writable", next_step="Set BAKEHOUSE_HOME to a folder that you can write to.")
     return path
 
 
 @contextmanager
 def names_file(path: Path) -> Iterator[None]:
-    """Let an error of the system say which file it is about: one of a write to an open file does not."""
+    """Add the file name to an OSError: the error of a write to an open file has none."""
     try:
         yield
     except OSError as error:
@@ -42,7 +42,7 @@ def names_file(path: Path) -> Iterator[None]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read (0600), whole or not at all."""
+    """Write a file that only its owner can read (0600), atomically."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""Lists of which a part is missing: what was found is used, and nothing is concluded about the rest."""
+"""Incomplete lists: use what was found, and conclude nothing about the rest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def partly(ask: Callable[[], Sequence[T]]) -> tuple[Sequence[T], tuple[str, ...]]:
-    """Return what could be found, and the zones that could not be reached (none: the list is whole)."""
+    """Return what was found, and the zones that could not be reached (none: the list is complete)."""
     try:
         return ask(), ()
     except UnreachableError as error:
@@ -19,7 +19,7 @@ def partly(ask: Callable[[], Sequence[T]]) -> tuple[Sequence[T], tuple[str, ...]
 
 
 def whole(what: str, found: Iterable[T], missing: Collection[str]) -> list[T]:
-    """Return what was found. UnreachableError, which carries it: zones are missing; `what` is what they were asked for."""
+    """Return a list if no zones are missing; otherwise raise UnreachableError with it. `what` names the list."""
     if missing:
         raise UnreachableError(what, scopes=missing, found=list(found))
     return list(found)

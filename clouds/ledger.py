@@ -1,9 +1,9 @@
-"""The ledger: what a cloud was asked for, written down so that another process can go on from there.
+"""The ledger: a record of requests to clouds, from which another process can continue.
 
-- `entry`: what it was asked to create, written before it is asked, so that nothing is ever lost from sight.
-- `operation`: what it has accepted and not finished yet: tickets of operations that have an id of their own.
-- `bake`: what a bake was to make, written before its first entry.
-- `position`: how far the console and the log of its builder were read.
+- `entry`: a resource to create, written before the request, so that no resource is ever unknown.
+- `operation`: tickets of accepted, unfinished operations that have an id.
+- `bake`: the order of a bake, written before its first entry.
+- `position`: how far the console and the log of its builder have been read.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FROM bake LEFT JOIN position USING (cloud, id) WHERE cloud = ? ORDER BY bake.ask
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Something that a cloud was asked to create; `cloud` is the key of its account, `asked_at` in seconds since the epoch."""
+    """A resource that was requested; `cloud` is the key of its account, `asked_at` is in seconds since the epoch."""
 
     cloud: str
     kind: Kind
@@ -55,10 +55,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class BakeNote:
-    """A bake under way in the account `cloud`: its order as plain data, and how far its builder was read.
+    """A running bake in the account `cloud`: its order as plain data, and how far its builder's output has been read.
 
-    `console_at` and `log_at` are positions as `Cloud.console` and `StreamsLog.log` take them; `console_rest` is the begin of a line
-    whose end comes after `console_at`. `reached` checkpoints had been reached there. `asked_at` is in seconds since the epoch.
+    `console_at` and `log_at` are positions for `Cloud.console` and `StreamsLog.log`; `console_rest` is the start of a line that
+    continues after `console_at`; `reached` is the number of checkpoints before it. `asked_at` is in seconds since the epoch.
     """
 
     cloud: str
@@ -72,15 +72,16 @@ class BakeNote:
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """The labels of all that the bake makes, those of its client among them."""
+        """The labels of everything that the bake creates, including those of its client."""
         found = self.order.get("labels")
         return found if isinstance(found, dict) else {}
 
 
 class Ledger:
-    """An SQLite file; safe for several processes at once, each call one transaction. Raises BakehouseError: it cannot be used.
+    """An SQLite file, safe for concurrent processes; each call is one transaction. BakehouseError: it cannot be used.
 
-    With a `tell`, one that is damaged is set aside and begun anew, which `tell` hears: labels still say what belongs to whom.
+    With a `tell`, a damaged file is renamed and replaced by an empty one, and `tell` receives a line about it: labels still
+    record who owns what.
     """
 
     def __init__(self, path: Path, tell: Tell | None = None) -> None:
@@ -88,25 +89,25 @@ class Ledger:
         self._tell = tell
 
     def ask(self, cloud: str, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
-        """Note that a resource is about to be asked for. Asking again replaces the note."""
+        """Record a resource before it is requested. A second call replaces the entry."""
         with self._open() as connection:
             row = (cloud, kind, name, json.dumps(dict(labels)), time.time())
             connection.execute("INSERT OR REPLACE INTO entry (cloud, kind, name, labels, asked_at) VALUES (?, ?, ?, ?, ?)", row)
 
     def forget(self, cloud: str, kind: Kind, name: str) -> None:
-        """Drop the note of a resource that is known to be gone."""
+        """Remove the entry of a resource that is known not to exist."""
         with self._open() as connection:
             connection.execute("DELETE FROM entry WHERE cloud = ? AND kind = ? AND name = ?", (cloud, kind, name))
 
     def move(self, entry: Entry, cloud: str) -> None:
-        """Give a note to another account, unless that has one of the same kind and name."""
+        """Move an entry to another account, unless that has one of the same kind and name."""
         key = (entry.cloud, entry.kind, entry.name)
         with self._open() as connection:
             connection.execute("UPDATE OR IGNORE entry SET cloud = ? WHERE cloud = ? AND kind = ? AND name = ?", (cloud, *key))
             connection.execute("DELETE FROM entry WHERE cloud = ? AND kind = ? AND name = ?", key)
 
     def entries(self, cloud: str) -> list[Entry]:
-        """Return the notes for a cloud, oldest first; without those that only another release can read."""
+        """Return the entries for a cloud, oldest first, except those that only another release can read."""
         with self._open() as connection:
             rows = connection.execute(
                 "SELECT kind, name, labels, asked_at FROM entry WHERE cloud = ? ORDER BY asked_at", (cloud,)
@@ -118,7 +119,7 @@ class Ledger:
         ]
 
     def begin(self, cloud: str, ticket: Ticket) -> None:
-        """Note an operation that a cloud has accepted."""
+        """Record an operation that a cloud has accepted."""
         with self._open() as connection:
             row = (cloud, ticket.kind, ticket.name, ticket.verb, ticket.operation, time.time())
             connection.execute(
@@ -126,7 +127,7 @@ class Ledger:
             )
 
     def end(self, cloud: str, ticket: Ticket) -> None:
-        """Drop the note of an operation that has ended, well or not; one that was asked for anew since then stays."""
+        """Remove an operation that has ended, successfully or not; a newer one with the same verb and resource is kept."""
         with self._open() as connection:
             key = (cloud, ticket.kind, ticket.name, ticket.verb, ticket.operation)
             connection.execute(
@@ -134,7 +135,7 @@ class Ledger:
             )
 
     def tickets(self, cloud: str) -> list[Ticket]:
-        """Return the operations of an account that are not known to have ended, oldest first."""
+        """Return the operations of an account that may still be running, oldest first."""
         with self._open() as connection:
             rows = connection.execute(
                 "SELECT verb, kind, name, operation FROM operation WHERE cloud = ? ORDER BY asked_at", (cloud,)
@@ -145,7 +146,7 @@ class Ledger:
         ]
 
     def note_bake(self, cloud: str, bake_id: str, order: Mapping[str, Any]) -> None:
-        """Note a bake before it asks for anything."""
+        """Record a bake before its first request."""
         with self._open() as connection:
             row = (cloud, bake_id, json.dumps(dict(order)), time.time())
             connection.execute("INSERT OR REPLACE INTO bake (cloud, id, content, asked_at) VALUES (?, ?, ?, ?)", row)
@@ -154,19 +155,19 @@ class Ledger:
     def note_position(
         self, cloud: str, bake_id: str, *, console_at: Position, console_rest: str, log_at: Position, reached: int
     ) -> None:
-        """Note how far the builder of a bake was read."""
+        """Record how far the output of a bake's builder has been read."""
         with self._open() as connection:
             row = (cloud, bake_id, console_at, console_rest, log_at, reached)
             connection.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def forget_bake(self, cloud: str, bake_id: str) -> None:
-        """Drop the note of a bake that has ended."""
+        """Remove a bake that has ended."""
         with self._open() as connection:
             for table in ("bake", "position"):
-                connection.execute(f"DELETE FROM {table} WHERE cloud = ? AND id = ?", (cloud, bake_id))  # noqa: S608 - both are ours
+                connection.execute(f"DELETE FROM {table} WHERE cloud = ? AND id = ?", (cloud, bake_id))  # noqa: S608 - both are constants
 
     def bakes(self, cloud: str) -> list[BakeNote]:
-        """Return the bakes of an account that have not ended, oldest first; without those that only another release can read."""
+        """Return the unfinished bakes of an account, oldest first, except those that only another release can read."""
         with self._open() as connection:
             rows = connection.execute(_BAKES, (cloud,)).fetchall()
         return [
@@ -179,20 +180,20 @@ class Ledger:
             with closing(self._connect()) as connection, connection:
                 yield connection
         except sqlite3.Error as error:
-            next_step = "See that its disk has room, and that no other user owns it."
+            next_step = "Check that its disk has free space, and that no other user owns the file."
             raise BakehouseError(f"ledger {self._path}: {error}", next_step=next_step) from error
 
     def _connect(self) -> sqlite3.Connection:
-        """Open the file, set aside first if it is damaged and somebody hears of it."""
+        """Open the file; if it is damaged and there is a `tell`, rename it first and start an empty one."""
         try:
             return _prepared(self._path)
         except sqlite3.DatabaseError as error:
             if self._tell is None or error.sqlite_errorcode not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
                 raise
             aside = self._path.with_name(f"{self._path.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}")
-            with suppress(FileNotFoundError):  # another command was faster
+            with suppress(FileNotFoundError):  # another command has renamed it already
                 self._path.rename(aside)
-            self._tell(f"the ledger was damaged ({error}) and is begun anew; the old one is kept as {aside}")
+            self._tell(f"the ledger is damaged ({error}); started a new one, and kept the old one as {aside}")
             return _prepared(self._path)
 
 

@@ -1,4 +1,4 @@
-"""Create and remove machines and images so that nothing leaks: ledger first, undo before do, then the waiting."""
+"""Create and remove machines and images without leaks: record in the ledger, register the undo, request, wait."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ from clouds.undo import Undo
 from clouds.waiter import until
 
 QUICK_S, POLL_S = 0.01, 0.1
-"""How soon an operation is asked after, and how far apart the questions grow; where each counts, it is POLL_S from the start."""
+"""The first and the longest interval between polls, in seconds. Where requests count against a quota, POLL_S is the first one."""
 ZONES_MAX = 5
-"""How many zones are tried for one machine."""
+"""The number of zones to try for one machine."""
 _REFUSALS = (CapacityError, DeniedError, InvalidError, NotFoundError, QuotaError)
-"""The errors by which a cloud says that it creates nothing. After any other it may have: an answer was lost, say."""
+"""The errors after which a cloud has created nothing. After any other it may have: a response was lost, for example."""
 
-_LATE = "It may still finish. Look in a few minutes: ./inv machines, ./inv images; remove what was left over: ./inv gc"
+_LATE = "It may still finish. Check in a few minutes: ./inv machines, ./inv images; to remove orphaned resources: ./inv gc"
 
 
 @dataclass(slots=True)
 class _Asked:
-    """What is known of something that a cloud was asked to create; after a refusal there is nothing to wait for."""
+    """The state of a request to create a resource; after a refusal there is nothing to wait for."""
 
     is_refused: bool = False
 
 
 def settle(cloud: Cloud, ticket: Ticket, *, timeout_s: float | None = None) -> None:
-    """Wait until an operation has ended: as long as the cloud's limits say; with `timeout_s` that long, or longer if they say so.
+    """Wait until an operation has ended, up to the cloud's limit for it, or up to `timeout_s` if that is longer.
 
-    Raises the operation's error, or TimedOutError. The limits are multiplied by the slowness of the cloud's guests.
+    Raises the operation's error, or TimedOutError. The limits are multiplied by the cloud's slowness.
     """
     limits = cloud.limits
     allowed_s = limits.operation_s(ticket.verb) if timeout_s is None else max(timeout_s, limits.operations_s.get(ticket.verb, 0))
     try:
         until(
             lambda: cloud.check(ticket),
-            what=f"{ticket.verb} {ticket.kind} {ticket.name}",
+            what=f"{ticket.verb} {ticket.kind} {ticket.name!r}",
             timeout_s=allowed_s * cloud.slowness,
             poll_s=POLL_S if limits.poll_max_s else QUICK_S,
             poll_max_s=limits.poll_max_s or POLL_S,
@@ -63,7 +63,7 @@ def settle(cloud: Cloud, ticket: Ticket, *, timeout_s: float | None = None) -> N
 
 
 def perform(cloud: Cloud, ledger: Ledger, ticket: Ticket, *, timeout_s: float | None = None) -> None:
-    """Wait for an operation as `settle` does. Where it has an id, the ledger keeps its ticket until it is known to have ended."""
+    """Wait for an operation like `settle`. If it has an id, the ledger keeps its ticket until it is known to have ended."""
     if not ticket.operation:
         settle(cloud, ticket, timeout_s=timeout_s)
         return
@@ -72,7 +72,7 @@ def perform(cloud: Cloud, ledger: Ledger, ticket: Ticket, *, timeout_s: float | 
     try:
         settle(cloud, ticket, timeout_s=timeout_s)
     except (TimedOutError, UnreachableError, ThrottledError):
-        raise  # it may go on
+        raise  # it may still be running
     except CloudError:
         ledger.end(account, ticket)
         raise
@@ -80,7 +80,7 @@ def perform(cloud: Cloud, ledger: Ledger, ticket: Ticket, *, timeout_s: float | 
 
 
 def has_ended(cloud: Cloud, ticket: Ticket) -> bool:
-    """Return whether an operation has ended, well or not; one that cannot be asked about now has not."""
+    """Return whether an operation has ended, successfully or not; False if it cannot be checked at the moment."""
     try:
         return cloud.check(ticket)
     except (TimedOutError, UnreachableError, ThrottledError):
@@ -90,14 +90,14 @@ def has_ended(cloud: Cloud, ticket: Ticket) -> bool:
 
 
 def await_seen(cloud: Cloud, kind: Kind, name: str) -> Resource | None:
-    """Return a resource once its cloud finds it, which may take `Limits.unseen_s` from its creation on; None: it is absent."""
+    """Return a resource once its cloud finds it, up to `Limits.unseen_s` after its creation; None: it does not exist."""
     limits = cloud.limits
     if not limits.unseen_s:
         return cloud.find(kind, name)
     try:
         return until(
             lambda: cloud.find(kind, name),
-            what=f"{kind} {name}: to be listed",
+            what=f"{kind} {name!r}: visibility",
             timeout_s=limits.unseen_s,
             poll_s=POLL_S if limits.poll_max_s else QUICK_S,
             poll_max_s=limits.poll_max_s or POLL_S,
@@ -107,9 +107,9 @@ def await_seen(cloud: Cloud, kind: Kind, name: str) -> Resource | None:
 
 
 def create_machine(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, tell: Tell = lambda _line: None) -> None:
-    """Boot a machine, labelled with its token, with its removal registered beforehand; `tell` hears of zones without capacity.
+    """Boot a machine labelled with its token, after registering its removal; `tell` receives a line per zone without capacity.
 
-    ConflictError: the name is taken. CapacityError: none of up to five zones has any.
+    ConflictError: the name is taken. CapacityError: none of up to five zones has capacity.
     """
     asked = _Asked()
     _boot_somewhere(cloud, ledger, announce(cloud, ledger, undo, spec, asked), tell, asked)
@@ -117,27 +117,28 @@ def create_machine(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, tel
 
 
 def announce(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, asked: _Asked | None = None) -> BootSpec:
-    """Do what comes before a machine is asked for: register its removal, note it; return its order, labelled with its token."""
+    """Prepare the request for a machine: register its removal, record it in the ledger; return its spec with its token as label."""
     removal = partial(_remove_own, cloud, ledger, Kind.MACHINE, spec.name, ("token", spec.token), asked)
-    undo.add(f"machine {spec.name}", removal, by_hand=f"./inv delete {spec.name} --yes")
+    undo.add(f"machine {spec.name!r}", removal, by_hand=f"./inv delete {spec.name} --yes")
     labels = {**spec.labels, "token": spec.token}
     ledger.ask(account_key(cloud), Kind.MACHINE, spec.name, labels)
     return replace(spec, labels=labels)
 
 
 def remove_machine(cloud: Cloud, ledger: Ledger, spec: BootSpec) -> None:
-    """Remove the machine that was made by this order; one of its name that somebody else has made stays."""
+    """Remove the machine that this spec has created; another one of the same name is kept."""
     _remove_own(cloud, ledger, Kind.MACHINE, spec.name, ("token", spec.token))
 
 
 def _check_seen(cloud: Cloud, kind: Kind, name: str) -> None:
-    """Return once a cloud finds what it has created: what follows looks it up. TimedOutError: it does not in time."""
+    """Wait until a cloud finds a resource that it has created, since later requests look it up. TimedOutError: it does not."""
     if cloud.limits.unseen_s and await_seen(cloud, kind, name) is None:
-        raise TimedOutError(f"{kind} {name}: created, and not listed within {cloud.limits.unseen_s:.0f} s", next_step=_LATE)
+        message = f"{kind} {name!r} was created, but the cloud did not list it within {cloud.limits.unseen_s:.0f} s"
+        raise TimedOutError(message, next_step=_LATE)
 
 
 def _boot_somewhere(cloud: Cloud, ledger: Ledger, spec: BootSpec, tell: Tell, asked: _Asked) -> None:
-    """Boot a machine in the first zone that has room for it."""
+    """Boot a machine in the first zone with capacity."""
     tried: set[str] = set()
     while True:
         try:
@@ -155,7 +156,7 @@ def _boot_somewhere(cloud: Cloud, ledger: Ledger, spec: BootSpec, tell: Tell, as
 
 @contextmanager
 def _noting_refusal(asked: _Asked) -> Iterator[None]:
-    """Note whether a request that creates something was refused, so that nothing of it can turn up later."""
+    """Record whether a request to create a resource was refused, so that the resource cannot appear later."""
     asked.is_refused = False
     try:
         yield
@@ -165,10 +166,10 @@ def _noting_refusal(asked: _Asked) -> Iterator[None]:
 
 
 def create_image(cloud: Cloud, ledger: Ledger, undo: Undo, machine: str, image: str, labels: Mapping[str, str]) -> None:
-    """Make an image of a stopped machine, with its removal registered beforehand. ConflictError: the name is taken."""
+    """Create an image from a stopped machine, after registering its removal. ConflictError: the name is taken."""
     asked = _Asked()
     removal = partial(_remove_own, cloud, ledger, Kind.IMAGE, image, ("bake", labels["bake"]), asked)
-    undo.add(f"image {image}", removal, by_hand=f"./inv delete-image {image} --yes")
+    undo.add(f"image {image!r}", removal, by_hand=f"./inv delete-image {image} --yes")
     ledger.ask(account_key(cloud), Kind.IMAGE, image, labels)
     with _noting_refusal(asked):
         ticket = cloud.snapshot(machine, image, labels)
@@ -177,10 +178,10 @@ def create_image(cloud: Cloud, ledger: Ledger, undo: Undo, machine: str, image: 
 
 
 def _remove_own(cloud: Cloud, ledger: Ledger, kind: Kind, name: str, own: tuple[str, str], asked: _Asked | None = None) -> None:
-    """Remove what carries our own label; a name that was taken when we asked for it is somebody else's.
+    """Remove a resource if it has our own label; if the name was taken before our request, the resource is someone else's.
 
-    What was asked for may be there although its cloud does not find it yet: it is waited for, unless the cloud has refused it.
-    UnseenError: it could not be looked at.
+    The resource may exist before its cloud finds it, so this waits for it, unless the cloud has refused the request.
+    UnseenError: it could not be checked.
     """
     key, value = own
     try:
@@ -192,24 +193,24 @@ def _remove_own(cloud: Cloud, ledger: Ledger, kind: Kind, name: str, own: tuple[
 
 
 def stop_machine(cloud: Cloud, machine: str) -> None:
-    """Shut a machine down in order and wait until it is off; raises TimedOutError when it does not obey."""
+    """Shut a machine down cleanly and wait until it has stopped. TimedOutError: it does not stop."""
     settle(cloud, cloud.stop(machine))
 
 
 def remove(cloud: Cloud, ledger: Ledger, kind: Kind, name: str) -> None:
-    """Delete a resource and wait until it is gone; only then the ledger forgets it."""
+    """Delete a resource, wait until that is done, and only then remove it from the ledger."""
     perform(cloud, ledger, cloud.delete(kind, name))
     ledger.forget(account_key(cloud), kind, name)
 
 
 def is_running(cloud: Cloud, machine: str) -> bool:
-    """Return whether a machine exists and is on or coming up."""
+    """Return whether a machine exists and is running or starting."""
     found = cloud.find(Kind.MACHINE, machine)
     return found is not None and found.state in (State.STARTING, State.RUNNING)
 
 
 def console_pieces(cloud: Cloud, machine: str) -> Iterator[ConsoleText]:
-    """Yield what a machine's console has printed so far, piece by piece, the oldest that the cloud keeps first."""
+    """Yield the output on a machine's console so far, piece by piece, starting with the oldest that the cloud still has."""
     at = START
     while True:
         piece = cloud.console(machine, at)
@@ -220,5 +221,5 @@ def console_pieces(cloud: Cloud, machine: str) -> Iterator[ConsoleText]:
 
 
 def console_end(cloud: Cloud, machine: str) -> Position:
-    """Return the position of what a machine's console prints from now on."""
+    """Return the position of the current end of a machine's console."""
     return [piece.position for piece in console_pieces(cloud, machine)][-1]

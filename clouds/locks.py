@@ -1,7 +1,7 @@
-"""Locks between commands: one at a time changes a folder, builds a base or installs packages; the others wait, and say so.
+"""Locks between commands: one at a time changes a folder, builds a base or installs packages; the others wait and say so.
 
-A lock is a file that the kernel holds for a process (flock), so one that dies gives it back. No lock is held while a cloud is
-asked.
+A lock is a file locked by the kernel for a process (flock), so it is released if the process dies. No lock is held during a
+request to a cloud.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from clouds.driver import Tell
 
 SHORT_S = 60.0
-"""How long to wait for a lock that is held for file operations only."""
+"""How long to wait for a lock that is held only for file operations, in seconds."""
 SAY_AFTER_S = 1.0
-"""A wait that is shorter than this is not reported."""
+"""Shorter waits are not reported, in seconds."""
 _POLL_S, _POLL_MAX_S = 0.01, 0.5
 
 
 def _say_nothing(_line: str) -> None:
-    """Stand in for a listener."""
+    """Ignore a line: the default listener."""
 
 
 _listener: ContextVar[Tell] = ContextVar("listener", default=_say_nothing)
@@ -34,7 +34,7 @@ _listener: ContextVar[Tell] = ContextVar("listener", default=_say_nothing)
 
 @contextmanager
 def reporting(tell: Tell) -> Iterator[None]:
-    """Let `tell` hear of each wait for a lock in this block."""
+    """Report each wait for a lock in this block to `tell`."""
     token = _listener.set(tell)
     try:
         yield
@@ -46,14 +46,14 @@ def reporting(tell: Tell) -> Iterator[None]:
 def locked(
     path: Path, *, what: str, timeout_s: float = SHORT_S, say_after_s: float = SAY_AFTER_S, tell: Tell | None = None
 ) -> Iterator[None]:
-    """Hold the lock file `path` (made when absent; its folder must exist), alone among all processes and threads.
+    """Hold the lock file `path` (created if missing; its folder must exist), exclusively among all processes and threads.
 
-    `what` says what another command does while it holds the lock, such as `another command to build the base`; a wait is reported
-    to `tell`, else to the listener of `reporting`. Raises TimedOutError after `timeout_s`, FileNotFoundError without the folder.
+    `what` completes "waiting for", such as `another command to build the base`; a wait is reported to `tell`, by default to the
+    listener of `reporting`. Raises TimedOutError after `timeout_s`, FileNotFoundError without the folder.
     """
     from filelock import FileLock, Timeout  # 100 ms, which `./inv --list` need not spend
 
-    if not path.parent.is_dir():  # filelock would make it
+    if not path.parent.is_dir():  # filelock would create it
         raise FileNotFoundError(path.parent)
     lock = FileLock(path, mode=0o600, thread_local=False)
 

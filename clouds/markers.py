@@ -1,4 +1,4 @@
-"""The markers by which a guest tells of itself on its console, read from whatever else is printed there.
+"""Parse the markers with which a guest reports progress on its console, among all other output.
 
 A marker is one line of the journal that journald forwards to the console:
 
@@ -7,9 +7,9 @@ A marker is one line of the journal that journald forwards to the console:
     [   17.123456] bakehouse[412]: NONCE log E: Unable to locate package nosuch ;
     [   17.123456] bakehouse[412]: NONCE fact host-key ssh-ed25519 AAAAC3... ;
 
-The nonce is drawn for each boot that is watched; the guest joins its two halves only when it writes a marker, so
-neither a script's text, nor `set -x`, nor a package's output, nor an older boot holds one. The closing `;` tells a
-whole marker from one that a kernel message has cut; a cut or lost one is made good by the numbers of the next.
+Each watched boot has a new nonce; the guest joins its two halves only when it writes a marker, so neither a script's text,
+nor `set -x`, nor a package's output, nor an older boot contains one. The closing `;` distinguishes a complete marker from
+one that a kernel message has cut; the number of the next marker makes up for a cut or lost one.
 Pure functions of text: nothing here waits or reads a console.
 """
 
@@ -24,7 +24,7 @@ TAG = "bakehouse"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A step has ended: `seq` of `total`, well or with the line and exit status of the command that failed."""
+    """A step has ended, number `seq` of `total`: successfully, or with the line and exit status of the command that failed."""
 
     seq: int
     total: int
@@ -34,20 +34,20 @@ class Checkpoint:
 
     @property
     def ok(self) -> bool:
-        """Return whether the step has ended well."""
+        """Whether the step has succeeded."""
         return self.exit_status is None
 
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """A line of the log of a failed step."""
+    """A line from the log of a failed step."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something that a machine tells of its identity, such as a host key."""
+    """A part of a machine's identity, such as its host key."""
 
     key: str
     value: str
@@ -60,11 +60,11 @@ _LOG = re.compile(r"log (.*) ;")
 _FACT = re.compile(r"fact (\S+) (.+) ;")
 _PANIC = re.compile(r"\[ *\d+\.\d+\] (?:---\[ end )?(?:Kernel panic - not syncing|PANIC): (.*)")
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
-"""journald (systemd 257, src/journal/journald-console.c) colors what it forwards, by its priority."""
+"""journald (systemd 257, src/journal/journald-console.c) colors forwarded lines by priority."""
 
 
 def split_lines(tail: str, text: str) -> tuple[list[str], str]:
-    """Join what the last read left over with a new piece of console; return the whole lines and the new left-over."""
+    """Join the incomplete line of the last read with a new piece of console; return complete lines and the new incomplete one."""
     *lines, tail = (tail + text).replace("\r", "").split("\n")
     return lines, tail
 
@@ -86,7 +86,7 @@ def parse(line: str, nonce: str) -> Marker | None:
 
 
 def panic(line: str) -> str:
-    """Return the reason when a line is the kernel's own word that it panicked, else '' (so when a program quotes one)."""
+    """Return the reason if a line is the kernel's own panic message, else '' (also if a program quotes one)."""
     match = _PANIC.search(line)
     if not match or "]: " in line[: match.start()]:
         return ""
@@ -95,7 +95,7 @@ def panic(line: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a script has come: the names of its checkpoints in order, how many are reached, and the failure if any."""
+    """The progress of a script: the names of its checkpoints in order, how many are reached, and the failure if any."""
 
     names: tuple[str, ...]
     reached: int = 0
@@ -104,17 +104,17 @@ class Progress:
 
     @property
     def done(self) -> bool:
-        """Return whether the last checkpoint is reached."""
+        """Whether the last checkpoint is reached."""
         return self.reached == len(self.names)
 
     @property
     def current(self) -> str:
-        """The name of the step that runs now, or ran last."""
+        """The name of the current step, or of the last one."""
         return self.names[min(self.reached, len(self.names) - 1)]
 
 
 def advance(progress: Progress, markers: Sequence[Marker]) -> Progress:
-    """Take markers in the order of the console; ones that do not fit the expected names, or repeat, change nothing."""
+    """Apply markers in console order; ones with unexpected names, and repeated ones, change nothing."""
     for marker in markers:
         if isinstance(marker, LogLine) and progress.failure is None:
             progress = replace(progress, log=(*progress.log, marker.text))

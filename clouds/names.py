@@ -1,4 +1,4 @@
-"""Names, versions and labels. One place decides how each is written on each cloud."""
+"""Names, versions and labels, and how they are written."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ LABEL_LENGTH_MAX = 63
 CANDIDATE = "candidate"
 STABLE = "stable"
 DEPRECATED = "deprecated"
-"""The states of an image, in its label `state`; the last is what a cloud says of one that its owner has put out of use there."""
+"""The states of an image, in its label `state`; a cloud reports the last one if the owner has deprecated the image there."""
 
 
 _MACHINE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _NUMBER = re.compile(r"[0-9]{1,12}", re.ASCII)
 SIZES = ("cpus", "memory-mb", "disk-gb")
-"""The labels of an image that hold the size of its machines."""
+"""The labels of an image with the size of its machines."""
 _RESERVED = ("bake-", "test-")
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 @dataclass(frozen=True, slots=True, order=False)
 class ImageVersion:
-    """The version of an image: the release of Bakehouse that baked it, and a build number. Written `1.4.0-7`."""
+    """The version of an image: the release of Bakehouse that baked it, and a build number, written as `1.4.0-7`."""
 
     release: str
     build: int
@@ -47,7 +47,7 @@ class ImageVersion:
 
     @property
     def key(self) -> Version:
-        """Sort by this. packaging reads `1.4.0-7` as a post-release; never print its str()."""
+        """The sort key. packaging reads `1.4.0-7` as a post-release; never print its str()."""
         return Version(str(self))
 
 
@@ -59,18 +59,18 @@ def parse_version(text: str) -> ImageVersion:
             raise InvalidVersion(text)
     except InvalidVersion:
         raise UsageError(
-            f"version {text!r}: not a version of an image", next_step="Write it as `images` shows it, such as 1.4.0-7."
+            f"invalid image version {text!r}", next_step="Write it as in the output of ./inv images, such as 1.4.0-7."
         ) from None
     return ImageVersion(release, int(build))
 
 
 def release() -> str:
-    """Return the version of Bakehouse, which is also the release of the images that it bakes (the file VERSION)."""
+    """Return the version of Bakehouse (file VERSION), which is also the release of the images that it bakes."""
     return (Path(__file__).parents[1] / "VERSION").read_text(encoding="utf-8").strip()
 
 
 def next_version(of_release: str, taken: Iterable[ImageVersion]) -> ImageVersion:
-    """Return the first free build of a release: one past the highest that is taken."""
+    """Return the next build of a release: one more than the highest that is taken."""
     return ImageVersion(of_release, 1 + max((version.build for version in taken if version.release == of_release), default=0))
 
 
@@ -80,12 +80,12 @@ def image_name(recipe: str, version: ImageVersion) -> str:
 
 
 def new_bake_id() -> str:
-    """Return a fresh id for a bake, such as `bake-k7m2px9a`; no machine may be called so."""
+    """Return a new id for a bake, such as `bake-k7m2px9a`; machine names cannot have this form."""
     return f"bake-{_random(8)}"
 
 
 def new_machine_name(recipe: str) -> str:
-    """Return a fresh name for a machine of a recipe, such as `jupyter-k7m2`."""
+    """Return a new name for a machine of a recipe, such as `jupyter-k7m2`."""
     return f"{recipe[:34].rstrip('-')}-{_random(4)}"
 
 
@@ -95,40 +95,42 @@ def test_machine_name(bake_id: str) -> str:
 
 
 def memory_machine_name(bake_id: str) -> str:
-    """Return the name of the machine whose memory is frozen into the image of a bake."""
+    """Return the name of the machine whose memory is saved with the image of a bake."""
     return f"{test_machine_name(bake_id)}-memory"
 
 
 def is_bake_id(text: str) -> bool:
-    """Tell the id of a bake from the name of a machine."""
+    """Return whether a text is the id of a bake, not the name of a machine."""
     return text.startswith("bake-")
 
 
 def new_nonce() -> str:
-    """Return 128 random bits in hexadecimal: what a true marker carries."""
+    """Return 128 random bits in hexadecimal, for the markers of one boot."""
     return secrets.token_hex(16)
 
 
 def check_machine_name(name: str) -> str:
-    """Return a name given by a user. Raises UsageError when no cloud would take it."""
+    """Return a user's name for a machine if it is valid on every cloud, else raise UsageError."""
     if not _MACHINE_NAME.fullmatch(name):
         raise UsageError(
-            f"name {name!r}: not a name for a machine",
-            next_step="Use 1 to 40 of a-z, 0-9 and '-', beginning with a letter and not ending with '-'.",
+            f"invalid machine name {name!r}",
+            next_step="Use 1 to 40 of a-z, 0-9 and '-', starting with a letter and not ending with '-'.",
         )
     if name.startswith(_RESERVED):
-        raise UsageError(f"name {name!r}: 'bake-' and 'test-' are kept for machines that bake", next_step="Choose another name.")
+        raise UsageError(
+            f"invalid machine name {name!r}: the prefixes 'bake-' and 'test-' are reserved", next_step="Choose another name."
+        )
     return name
 
 
 def number(labels: Mapping[str, str], key: str) -> int:
-    """Return the whole number that a label holds, or 0: anybody may have changed it, with the cloud's own tools for one."""
+    """Return a label's value as a whole number; 0 if it is not one: labels may have been changed with the cloud's own tools."""
     value = labels.get(key, "")
     return int(value) if _NUMBER.fullmatch(value) else 0
 
 
 def version_of(labels: Mapping[str, str]) -> ImageVersion | None:
-    """Return the version of an image, or None where its label is missing or damaged."""
+    """Return the version of an image, or None if its label is missing or damaged."""
     try:
         return parse_version(labels.get("version", ""))
     except UsageError:
@@ -136,7 +138,7 @@ def version_of(labels: Mapping[str, str]) -> ImageVersion | None:
 
 
 def damaged(labels: Mapping[str, str]) -> str:
-    """Return the label of a finished image without which it is of no use, and which is missing or damaged; "" for none."""
+    """Return the first required label of a finished image that is missing or damaged; "" for none."""
     sizes = (key for key in SIZES if not number(labels, key))
     return next(sizes, "") if version_of(labels) else "version"
 
@@ -145,22 +147,22 @@ _BASE_ID_LENGTH = 32
 
 
 def label_value(text: str) -> str:
-    """Return text as a label's value that every cloud takes: lower case, digits, '-' and '_', at most 63 of them."""
+    """Convert text to a label value that is valid on every cloud: at most 63 lower-case letters, digits, '-' and '_'."""
     return re.sub(r"[^a-z0-9_-]", "-", text.lower())[:LABEL_LENGTH_MAX]
 
 
 def base_label(base: str) -> str:
-    """Return the label that stands for the id of a base: the id where it is short, else a digest of it."""
+    """Return the label value for the id of a base: the id if it is short, else a digest of it."""
     return label_value(base) if len(base) <= _BASE_ID_LENGTH else hashlib.sha256(base.encode()).hexdigest()[:_BASE_ID_LENGTH]
 
 
 def is_base(label: str, base: str) -> bool:
-    """Return whether a label may stand for the id of a base; earlier releases cut a long id, and what they cut off is unknown."""
+    """Return whether a label value matches the id of a base; earlier releases truncated long ids instead of hashing them."""
     return label in (base_label(base), label_value(base[:_BASE_ID_LENGTH]))
 
 
 def client_labels() -> dict[str, str]:
-    """Return the labels that every resource made by this process carries: whose it is, and which process made it."""
+    """Return the labels of every resource that this process creates: its owner, and the process itself."""
     client = this_client()
     return {
         "project": PROJECT,
@@ -174,9 +176,9 @@ def client_labels() -> dict[str, str]:
 
 
 def client_fate(labels: Mapping[str, str]) -> Fate:
-    """Return whether the process that made a resource is alive, as far as this computer can tell.
+    """Return whether the process that created a resource is alive, as far as this computer can see.
 
-    Older labels name no computer, only its host name, which another one may have too.
+    Labels of older releases have only a host name, which other computers may have too, so the result is UNKNOWN.
     """
     pid, start = labels.get("client-pid", ""), labels.get("client-start", "")
     if not (pid.isdecimal() and start.isdecimal()):
@@ -187,7 +189,7 @@ def client_fate(labels: Mapping[str, str]) -> Fate:
 
 
 def client_is_dead(labels: Mapping[str, str]) -> bool:
-    """Return whether the process that made a resource is known to have ended; of one elsewhere nothing is known."""
+    """Return whether the process that created a resource is known to be dead; that of one elsewhere is unknown."""
     return client_fate(labels) is Fate.DEAD
 
 

@@ -1,4 +1,4 @@
-"""What somebody may have meant by a name that does not exist."""
+"""Suggestions for a mistyped name."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 def near(name: str, others: Iterable[str]) -> list[str]:
-    """Return the names that come near, the nearest first: three at most."""
+    """Return at most three similar names, the most similar first."""
     return difflib.get_close_matches(name, others, n=3)
 
 
 def did_you_mean(name: str, others: Iterable[str], *, otherwise: str) -> str:
-    """Return the question for an error's next step, or `otherwise` when nothing comes near."""
+    """Return a suggestion for an error's next step, or `otherwise` if no name is similar."""
     found = near(name, others)
     return f"Did you mean {' or '.join(found)}?" if found else otherwise

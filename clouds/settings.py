@@ -1,14 +1,14 @@
-"""Settings: what a user writes once, so as not to say it each time. One TOML file, with a table for each cloud.
+"""Settings: one TOML file with a table for each cloud.
 
-    cloud = "gcp"          # the cloud to work in
-    [gcp]                  # what each cloud knows stands in SETTINGS of its package
+    cloud = "gcp"          # the default cloud
+    [gcp]                  # SETTINGS of each cloud's package declares its keys
     project = "my-project"
-    [gcp.research]         # another account of that cloud, chosen by `--cloud gcp.research` or `cloud = "gcp.research"`
+    [gcp.research]         # another account of that cloud, selected by `--cloud gcp.research` or `cloud = "gcp.research"`
     project = "research-123"
 
-A flag holds before an environment variable, that before the file, and that before the default. The table of an account holds before
-the environment, since it was asked for by name, and lacks what stands in the table of its cloud. Of two settings that contradict
-each other (a zone and a region) the one from the stronger source holds, and the other one is dropped.
+A flag overrides an environment variable, which overrides the file, which overrides the default. The table of an account overrides
+the environment, since it is selected by name, and inherits from the table of its cloud. If two settings contradict each other (a
+zone and a region), the one from the stronger source is used, and the other one is dropped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from clouds.errors import UsageError, not_supported
 from clouds.near import near
 
 _DEFAULT = "cloud"
-"""The key at the top of the file that names the cloud to work in; every other one is a cloud's table."""
+"""The top-level key with the default cloud; all other top-level keys are tables of clouds."""
 _ENVIRONMENT = "BAKEHOUSE_CLOUD"
 _ACCOUNT = re.compile(r"[a-z][a-z0-9-]*")
 
@@ -37,10 +37,10 @@ Check = Callable[[str], object]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Something that a cloud wants to know: what it is, the environment variables that tell it, and what holds without.
+    """A setting of a cloud: its help text, the environment variables that can set it, and its default.
 
-    `check` raises ValueError for a value that is wrong, with `is WHAT IS WRONG (WHAT TO WRITE INSTEAD)`.
-    `contradicts` maps the key of another setting to a function of both values, this one's first.
+    `check` raises ValueError for an invalid value, with `is WHAT IS WRONG (WHAT TO WRITE INSTEAD)`.
+    `contradicts` maps the key of another setting to a predicate of both values, this one's first.
     """
 
     help: str
@@ -62,7 +62,7 @@ class _Source(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """A value, its source, and the name of what gives it: a flag, a variable, a key of the file."""
+    """A value, its source, and the name of the flag, variable or key that it is from."""
 
     source: _Source
     where: str
@@ -70,7 +70,7 @@ class _Told:
 
 
 def load(cloud: str, flags: Mapping[str, str]) -> dict[str, str]:
-    """Return the value of every setting of a cloud or account, "" where nobody gives one. UsageError lists all that is wrong."""
+    """Return the value of every setting of a cloud or account, "" if it is not set. UsageError lists all problems."""
     known = _declared(cloud_of(cloud))
     if unknown := [f"--{key.replace('_', '-')}" for key in flags if key not in known]:
         raise UsageError("\n".join(not_supported(flag, cloud) for flag in unknown))
@@ -84,19 +84,19 @@ def load(cloud: str, flags: Mapping[str, str]) -> dict[str, str]:
 
 
 def accounts(cloud: str) -> list[str]:
-    """Return the accounts of a cloud that the file names, such as `gcp.research`."""
+    """Return the accounts of a cloud in the file, such as `gcp.research`."""
     return [f"{cloud}.{name}" for name in _accounts(_read(), cloud)]
 
 
 def chosen_cloud() -> str:
-    """Return the cloud that the environment or the file chooses, or "". UsageError: either is wrong."""
+    """Return the default cloud from the environment or the file, or "". UsageError: either is wrong."""
     if (chosen := os.environ.get(_ENVIRONMENT)) and cloud_of(chosen) not in DRIVERS:
-        raise UsageError(f"{_ENVIRONMENT}: {chosen!r} is no cloud ({_instead(chosen, DRIVERS)})")
+        raise UsageError(f"{_ENVIRONMENT}: unknown cloud {chosen!r} ({_instead(chosen, DRIVERS)})")
     return chosen or str(_read().get(_DEFAULT, ""))
 
 
 def number(lowest: float, highest: float) -> Check:
-    """Return the check of a number in a range, written in plain decimals."""
+    """Return a check for a decimal number in a range."""
 
     def check(value: str) -> None:
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", value, re.ASCII) or not lowest <= float(value) <= highest:
@@ -106,17 +106,17 @@ def number(lowest: float, highest: float) -> Check:
 
 
 def one_of(*choices: str) -> Check:
-    """Return the check of a word of a few."""
+    """Return a check for one of several words."""
 
     def check(value: str) -> None:
         if value not in choices:
-            raise ValueError(f"is none of the choices (write {' or '.join(choices)})")
+            raise ValueError(f"is not one of the choices (write {' or '.join(choices)})")
 
     return check
 
 
 def shaped(pattern: str, problem: str) -> Check:
-    """Return the check of a text that has to match a regular expression as a whole; `problem` says what is wrong if not."""
+    """Return a check for a text that matches a regular expression completely; `problem` is the error otherwise."""
 
     def check(value: str) -> None:
         if not re.fullmatch(pattern, value, re.ASCII):
@@ -136,13 +136,13 @@ def address_range(value: str) -> None:
 
 
 def is_configured(cloud: str) -> bool:
-    """Return whether a user has told anything of a cloud, in the file or the environment; accounts of it do not count."""
+    """Return whether a cloud has settings in the file or the environment, not counting those of its accounts."""
     variables = [name for setting in _declared(cloud).values() for name in setting.environment]
     return bool(_table(_read(), cloud)) or any(os.environ.get(name) for name in variables)
 
 
 def config_file() -> Path:
-    """Return where the settings are written: the file that BAKEHOUSE_CONFIG names, else one in the user's config folder."""
+    """Return the path of the settings file: BAKEHOUSE_CONFIG, else one in the user's config folder."""
     if named := os.environ.get("BAKEHOUSE_CONFIG"):
         return Path(named).absolute()
     from platformdirs import user_config_path
@@ -151,7 +151,7 @@ def config_file() -> Path:
 
 
 def problems(written: Mapping[str, object], file: str) -> list[str]:
-    """Return what is wrong with the content of a file, one `file: key.path: what is wrong (what to write instead)` each."""
+    """Return the problems in the content of a file, each as `file: key.path: what is wrong (what to write instead)`."""
     return [f"{file}: {problem}" for key, value in written.items() for problem in _problems_of(key, value, written)]
 
 
@@ -159,9 +159,9 @@ def _problems_of(key: str, value: object, written: Mapping[str, object]) -> Iter
     if key == _DEFAULT:
         yield from _problems_of_default(value, written)
     elif key not in DRIVERS:
-        yield f"{key}: there is no such cloud or setting ({_instead(key, (_DEFAULT, *DRIVERS))})"
+        yield f"{key}: unknown cloud or setting ({_instead(key, (_DEFAULT, *DRIVERS))})"
     elif not isinstance(value, dict):
-        yield f"{key}: {value!r} is no table (write [{key}], and its settings in the lines below)"
+        yield f"{key}: {value!r} is not a table (write [{key}], and its settings in the lines below)"
     else:
         known = _declared(key)
         for name, one in value.items():
@@ -173,7 +173,7 @@ def _problems_of(key: str, value: object, written: Mapping[str, object]) -> Iter
 
 def _problems_of_account(where: str, name: str, table: Mapping[str, object], known: Mapping[str, Setting]) -> Iterator[str]:
     if not _ACCOUNT.fullmatch(name):
-        yield f"{where}: no name for an account (write a to z, 0 to 9 and '-', starting with a letter)"
+        yield f"{where}: invalid account name (write a to z, 0 to 9 and '-', starting with a letter)"
     for key, value in table.items():
         yield from _problems_of_setting(f"{where}.{key}", key, value, known)
 
@@ -181,14 +181,14 @@ def _problems_of_account(where: str, name: str, table: Mapping[str, object], kno
 def _problems_of_default(value: object, written: Mapping[str, object]) -> Iterator[str]:
     choices = (*DRIVERS, *(f"{cloud}.{name}" for cloud in DRIVERS for name in _accounts(written, cloud)))
     if value not in choices:
-        yield f"{_DEFAULT}: {value!r} is no cloud ({_instead(str(value), choices)})"
+        yield f"{_DEFAULT}: unknown cloud {value!r} ({_instead(str(value), choices)})"
 
 
 def _problems_of_setting(where: str, name: str, value: object, known: Mapping[str, Setting]) -> Iterator[str]:
     if name not in known:
-        yield f"{where}: there is no such setting ({_instead(name, known)})"
+        yield f"{where}: unknown setting ({_instead(name, known)})"
     elif not isinstance(value, str):
-        yield f"{where}: {value!r} is no text (write it in quotes)"
+        yield f"{where}: {value!r} is not a string (write it in quotes)"
     elif not value.strip():
         yield f"{where}: is empty (write a value, or leave the line out)"
     elif found := _problem(value, known[name]):
@@ -196,13 +196,13 @@ def _problems_of_setting(where: str, name: str, value: object, known: Mapping[st
 
 
 def _instead(name: str, others: Mapping[str, object] | tuple[str, ...]) -> str:
-    """Return what to write instead of a name that does not exist."""
+    """Return a suggestion for an unknown name."""
     choice = near(name, others) or list(others)
     return f"write {' or '.join(choice)}" if choice else "leave it out"
 
 
 def _declared(cloud: str) -> Mapping[str, Setting]:
-    """Return what a cloud's package says that it knows; the package loads none of the cloud's libraries for that."""
+    """Return the settings that a cloud's package declares; importing it loads none of the cloud's libraries."""
     known: Mapping[str, Setting] = import_module(DRIVERS[cloud]).SETTINGS
     return known
 
@@ -222,7 +222,7 @@ def _told(key: str, setting: Setting, flags: Mapping[str, str], account: Mapping
 
 
 def _overruled(told: Mapping[str, _Told], known: Mapping[str, Setting]) -> Iterator[str]:
-    """Yield the keys whose value contradicts one from a stronger source; those of equal strength are left to the cloud."""
+    """Yield the keys whose value contradicts one from a stronger source; the cloud handles those of equal strength."""
     for key, setting in known.items():
         for other, contradicts in setting.contradicts.items():
             one, rival = told[key], told[other]
@@ -231,7 +231,7 @@ def _overruled(told: Mapping[str, _Told], known: Mapping[str, Setting]) -> Itera
 
 
 def _problem(value: str, setting: Setting) -> str:
-    """Return what is wrong with the value of a setting, or ""; "" stands for none."""
+    """Return what is wrong with the value of a setting, or ""; the value "" means not set."""
     try:
         if value:
             setting.check(value)
@@ -241,7 +241,7 @@ def _problem(value: str, setting: Setting) -> str:
 
 
 def _table(written: Mapping[str, object], cloud: str) -> Mapping[str, str]:
-    """Return the settings of a cloud as a whole."""
+    """Return the settings of a cloud, without the tables of its accounts."""
     return {key: value for key, value in _whole_table(written, cloud).items() if not isinstance(value, dict)}
 
 
@@ -250,7 +250,7 @@ def _accounts(written: Mapping[str, object], cloud: str) -> list[str]:
 
 
 def _account(written: Mapping[str, object], name: str) -> Mapping[str, str]:
-    """Return the settings of an account. UsageError: the file names none such."""
+    """Return the settings of an account. UsageError: the file has no such account."""
     cloud, account = cloud_of(name), account_of(name)
     if not account:
         return {}
@@ -258,7 +258,7 @@ def _account(written: Mapping[str, object], name: str) -> Mapping[str, str]:
         others = ", ".join([cloud, *(f"{cloud}.{one}" for one in known)])
         raise UsageError(
             f"unknown account {account!r} of {cloud}",
-            next_step=f"Choose one of: {others}. Or write [{name}] and its settings into {config_file()}.",
+            next_step=f"Choose one of: {others}. Or add [{name}] and its settings to {config_file()}.",
         )
     table: Mapping[str, str] = _whole_table(written, cloud)[account]
     return table
@@ -270,7 +270,7 @@ def _whole_table(written: Mapping[str, object], cloud: str) -> Mapping[str, Any]
 
 
 def _read() -> Mapping[str, object]:
-    """Return the content of the file, in which nothing is wrong; nothing without a file. UsageError lists all problems."""
+    """Return the valid content of the file; empty without a file. UsageError lists all problems."""
     import tomllib
 
     file = config_file()
@@ -279,9 +279,9 @@ def _read() -> Mapping[str, object]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}", next_step="Let it be a file that you can read, or remove it.") from error
+        raise UsageError(f"{file}: {error.strerror}", next_step="Make it a readable file, or remove it.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: {error}", next_step="Write it as TOML: toml.io explains it.") from error
+        raise UsageError(f"{file}: {error}", next_step="Fix the TOML syntax: toml.io explains it.") from error
     if found := problems(written, str(file)):
         raise UsageError("\n".join(found), next_step="Each setting is explained in the README, under Settings.")
     return written

@@ -1,4 +1,4 @@
-"""Undo, registered before do: whatever happens, each undo runs, and what could not be undone is told."""
+"""Undo, registered before do: every undo runs, even after errors, and failures of undos are reported."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from clouds.errors import BakehouseError, LeftoverError, UnreachableError, Unsee
 
 
 class Undo:
-    """A stack of undos for a `with` block, run last first when the block ends, well or not.
+    """A stack of undos for a `with` block, run in reverse order when the block ends, with or without an error.
 
-    The error that ended the block stays on top; failures of undoing are added to it as notes (shown to the
-    user), or raised as LeftoverError when there was no other. While undoing, Ctrl-C, SIGTERM and SIGHUP wait; afterwards
-    they take effect, unless an interrupt was what ended the block.
+    The error that ended the block is raised; failures of undos are added to it as notes (printed for the user), or
+    raised as LeftoverError if there was no error. While undos run, Ctrl-C, SIGTERM and SIGHUP are held back; afterwards they take
+    effect, unless an interrupt has ended the block.
     """
 
     def __init__(self) -> None:
         self._undos: list[tuple[str, str, Callable[[], object]]] = []
 
     def add(self, what: str, undo: Callable[[], object], *, by_hand: str) -> None:
-        """Register an undo before its do; `what` is what would be left, `by_hand` the command that removes it."""
+        """Register an undo before the action; `what` would be left if it failed, `by_hand` is the command that removes that."""
         self._undos.append((what, by_hand, undo))
 
     def release(self) -> None:
-        """Forget all undos: the work is to stay."""
+        """Discard all undos: the result is kept."""
         self._undos.clear()
 
     def __enter__(self) -> Undo:
@@ -48,17 +48,17 @@ class Undo:
             what, by_hand, undo = self._undos.pop()
             try:
                 undo()
-            except (UnreachableError, UnseenError) as failure:  # a thing of that name may be another's, which gc would not remove
+            except (UnreachableError, UnseenError) as failure:  # a resource of that name may be someone else's: gc checks
                 yield what, "./inv gc", failure.message
             except BakehouseError as failure:
                 yield what, by_hand, failure.message
-            except Exception as failure:  # an undo must never keep the others from running
+            except Exception as failure:  # a failing undo must not prevent the others from running
                 yield what, by_hand, f"{type(failure).__name__}: {failure}"
 
 
 @contextmanager
 def _signals_wait() -> Iterator[list[int]]:
-    """Hold back the signals that end a command until the block is over; list them (only the main thread may do so)."""
+    """Hold back the signals that end a command until the block ends, and list them (possible only in the main thread)."""
     held: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield held
@@ -76,7 +76,7 @@ def _signals_wait() -> Iterator[list[int]]:
 
 
 def _deliver(signals: Sequence[int], left: Sequence[str]) -> None:
-    """Let signals that were held back take effect; what they raise tells what is left."""
+    """Let signals that were held back take effect, and add the leftovers as notes to what they raise."""
     try:
         for number in signals:
             signal.raise_signal(number)

@@ -1,4 +1,4 @@
-"""The one place that waits."""
+"""The only polling loop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 _GROWTH = 1.5
 _THROTTLED_S = 5.0
 _RETRY_AFTER_MAX_S = 60.0
-"""How long a cloud may keep us waiting by its header Retry-After, in seconds."""
+"""The longest wait that a cloud's header Retry-After can cause, in seconds."""
 
 
 def until(
@@ -28,10 +28,10 @@ def until(
 ) -> T:
     """Call `probe` every `poll_s` seconds until it returns something true, and return that.
 
-    With a `poll_max_s` the calls grow apart up to that; while the cloud throttles us they are 5 s apart at least, and as far apart
-    as it asks for: a minute at most, and never past the deadline.
-    Raises TimedOutError after `timeout_s`, naming `what` was awaited and what was seen last; it deletes
-    nothing, since what is slow may still finish. Whatever else `probe` raises passes through at once.
+    With a `poll_max_s` the interval grows up to that. While the cloud throttles requests, the interval is at least 5 s, or as long
+    as the cloud requests, up to a minute and never past the deadline.
+    Raises TimedOutError after `timeout_s` with `what` and the last state seen; it deletes nothing, since a slow operation may still
+    finish. Other errors of `probe` are raised at once.
     """
     deadline = clock() + timeout_s
     while True:
@@ -45,6 +45,7 @@ def until(
             return found
         if clock() >= deadline:
             seen = throttled.message if throttled else last_seen()
-            raise TimedOutError(f"{what}: not within {timeout_s:.0f} s" + (f"; last seen: {seen}" if seen else ""), last_seen=seen)
+            last = f"; last seen: {seen}" if seen else ""
+            raise TimedOutError(f"{what}: timed out after {timeout_s:.0f} s{last}", last_seen=seen)
         sleep(wait_s)
         poll_s = max(poll_s, min(poll_s * _GROWTH, poll_max_s))

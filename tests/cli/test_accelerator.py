@@ -33,7 +33,7 @@ def test_plan_says_which_one_a_flag_chooses(monkeypatch: pytest.MonkeyPatch, wan
 def test_plan_refuses_one_that_is_not_known() -> None:
     code, _, stderr = run("plan", recipe="minimal", accelerator="xen")
     assert code == 2
-    assert stderr.startswith("error: --accelerator: 'xen' is none of the choices (write kvm or tcg)\n")
+    assert stderr.startswith("error: --accelerator: 'xen' is not one of the choices (write kvm or tcg)\n")
 
 
 def test_start_hands_it_to_its_cloud(fake: FakeCloud, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
     [
         (("launch", "--cpus", "two"), "error: --cpus: 'two' is not a whole number (write a number such as 2)"),
         (("launch", "--version", "1.4.0-7", "--lifetime-h", "-1"), "error: --lifetime-h: '-1' is not a number of hours"),
-        (("launch", "--cloud", "nimbus"), "error: cloud 'nimbus': not known"),
+        (("launch", "--cloud", "nimbus"), "error: unknown cloud 'nimbus'"),
         (
             ("launch", "--cloud", "local", "--zone", "z"),
             "error: --zone: not supported by cloud 'local' (leave it out, or choose another",

@@ -8,7 +8,7 @@ from clouds.errors import UsageError
 
 
 def test_unknown_cloud_is_a_usage_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="'nimbus': not known") as refused:
+    with pytest.raises(UsageError, match="unknown cloud 'nimbus'") as refused:
         clouds.connect("nimbus")
     assert "local" in refused.value.next_step
 

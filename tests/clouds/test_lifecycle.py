@@ -125,7 +125,7 @@ def test_ledger_remembers_what_could_not_be_removed(fake: FakeCloud, ledger: Led
     with pytest.raises(CapacityError) as raised, Undo() as undo:
         create_machine(fake, ledger, undo, SPEC)
         raise CapacityError("full")
-    assert raised.value.__notes__ == ["left behind: machine a (not allowed); to remove it: ./inv delete a --yes"]
+    assert raised.value.__notes__ == ["left behind: machine 'a' (not allowed); to remove it: ./inv delete a --yes"]
     assert entries(ledger) == ["a"]
 
 
@@ -216,7 +216,7 @@ def test_only_what_may_have_been_created_is_waited_for(late: Late, ledger: Ledge
 
 def test_machine_that_is_never_listed_is_told_and_its_removal_tried(late: Late, ledger: Ledger) -> None:
     late[0].world.unseen = 10_000
-    with pytest.raises(TimedOutError, match="machine a: created, and not listed within 60 s"), Undo() as undo:
+    with pytest.raises(TimedOutError, match="machine 'a' was created, but the cloud did not list it within 60 s"), Undo() as undo:
         create_machine(late[0], ledger, undo, SPEC)
     assert "delete a" in late[0].calls
 

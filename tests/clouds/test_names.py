@@ -46,7 +46,7 @@ def test_key_orders_by_release_then_build(a: ImageVersion, b: ImageVersion) -> N
     "text", ["", "1.4.0", "1.4.0-", "-7", "1.4.0-x", "1.4.0-7-8", "v1.4.0-7", "01.4-1", "1.4.0-\u0667", "latest", "1.4.0 -7"]
 )
 def test_what_is_no_version_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(UsageError, match="not a version") as refused:
+    with pytest.raises(UsageError, match="invalid image version") as refused:
         names.parse_version(text)
     assert "1.4.0-7" in refused.value.next_step
 
@@ -80,13 +80,13 @@ def test_good_machine_name_is_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "A", "1a", "a-", "-a", "a" * 41, "a b", "a.b", "ü", "a\n", "../a", "a/b"])
 def test_bad_machine_name_is_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="not a name for a machine"):
+    with pytest.raises(UsageError, match="invalid machine name"):
         names.check_machine_name(name)
 
 
 @pytest.mark.parametrize("name", ["bake-k7m2px9a", "test-k7m2px9a"])
 def test_names_of_the_bakery_are_kept_from_users(name: str) -> None:
-    with pytest.raises(UsageError, match="are kept"):
+    with pytest.raises(UsageError, match="are reserved"):
         names.check_machine_name(name)
 
 

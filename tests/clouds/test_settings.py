@@ -78,20 +78,20 @@ def test_all_that_is_wrong_with_the_file_is_told_at_once_with_what_to_write_inst
     assert refused(
         'cloud = "nimbos"\nnimbu = 1\nlocal = 3\n[nimbus]\nzonne = "a"\nproject = 7\nmachine_size = ""\n[local]\n'[:-8]
     ) == [
-        "cloud: 'nimbos' is no cloud (write nimbus)",
-        "nimbu: there is no such cloud or setting (write nimbus)",
-        "local: 3 is no table (write [local], and its settings in the lines below)",
-        "nimbus.zonne: there is no such setting (write zone)",
-        "nimbus.project: 7 is no text (write it in quotes)",
+        "cloud: unknown cloud 'nimbos' (write nimbus)",
+        "nimbu: unknown cloud or setting (write nimbus)",
+        "local: 3 is not a table (write [local], and its settings in the lines below)",
+        "nimbus.zonne: unknown setting (write zone)",
+        "nimbus.project: 7 is not a string (write it in quotes)",
         "nimbus.machine_size: is empty (write a value, or leave the line out)",
     ]
 
 
 def test_a_setting_that_is_like_no_other_lists_those_there_are() -> None:
     assert refused('[nimbus]\nxyzzy = "a"\n') == [
-        "nimbus.xyzzy: there is no such setting (write project or zone or machine_size or patience)"
+        "nimbus.xyzzy: unknown setting (write project or zone or machine_size or patience)"
     ]
-    assert refused('[local]\nzone = "a"\n') == ["local.zone: there is no such setting (write accelerator)"]
+    assert refused('[local]\nzone = "a"\n') == ["local.zone: unknown setting (write accelerator)"]
 
 
 PATIENCE = "is not a number from 0.5 to 100 (write one such as 1)"
@@ -115,7 +115,7 @@ def test_all_values_that_are_wrong_are_named_at_once(monkeypatch: pytest.MonkeyP
     with pytest.raises(UsageError) as raised:
         settings.load("nimbus", {"machine_size": "huge"})
     assert raised.value.message.splitlines() == [
-        "--machine-size: 'huge' is none of the choices (write small or large)",
+        "--machine-size: 'huge' is not one of the choices (write small or large)",
         f"NIMBUS_PATIENCE: 'long' {PATIENCE}",
     ]
 
@@ -124,13 +124,13 @@ def test_value_of_another_type_is_one_line_in_the_file() -> None:
     for value in ("3", "true", "[1]", "{ a = 1 }", "1979-05-27", "nan"):
         (problem,) = refused(f"[nimbus]\npatience = {value}\n")
         assert problem.startswith("nimbus.patience: ")
-        assert problem.endswith(" is no text (write it in quotes)")
+        assert problem.endswith(" is not a string (write it in quotes)")
 
 
 def test_variable_that_names_no_cloud_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAKEHOUSE_CLOUD", "nimbos")
     for ask in (clouds.default, clouds.configured, clouds.connect):
-        with pytest.raises(UsageError, match=r"^BAKEHOUSE_CLOUD: 'nimbos' is no cloud \(write nimbus\)$"):
+        with pytest.raises(UsageError, match=r"^BAKEHOUSE_CLOUD: unknown cloud 'nimbos' \(write nimbus\)$"):
             ask()
 
 
@@ -258,7 +258,7 @@ def test_account_has_its_own_settings_and_lacks_those_of_its_cloud(monkeypatch: 
 def test_account_can_be_the_default_one() -> None:
     write(f'cloud = "nimbus.research"\n{TWO}')
     assert clouds.default() == "nimbus.research"
-    assert refused(f'cloud = "nimbus.reserach"\n{TWO}') == ["cloud: 'nimbus.reserach' is no cloud (write nimbus.research)"]
+    assert refused(f'cloud = "nimbus.reserach"\n{TWO}') == ["cloud: unknown cloud 'nimbus.reserach' (write nimbus.research)"]
 
 
 def test_account_that_the_file_does_not_name_is_refused_with_those_it_does() -> None:
@@ -272,10 +272,10 @@ def test_account_that_the_file_does_not_name_is_refused_with_those_it_does() -> 
 
 def test_what_is_wrong_with_an_account_is_told_with_its_place() -> None:
     assert refused('[nimbus.research]\nzonne = "a"\nproject = 7\n[nimbus."My Lab"]\n[nimbus.zone]\n') == [
-        "nimbus.research.zonne: there is no such setting (write zone)",
-        "nimbus.research.project: 7 is no text (write it in quotes)",
-        "nimbus.My Lab: no name for an account (write a to z, 0 to 9 and '-', starting with a letter)",
-        "nimbus.zone: {} is no text (write it in quotes)",
+        "nimbus.research.zonne: unknown setting (write zone)",
+        "nimbus.research.project: 7 is not a string (write it in quotes)",
+        "nimbus.My Lab: invalid account name (write a to z, 0 to 9 and '-', starting with a letter)",
+        "nimbus.zone: {} is not a string (write it in quotes)",
     ]
 
 

@@ -33,7 +33,7 @@ def test_probe_is_asked_every_poll_until_it_is_true() -> None:
 
 def test_deadline_is_an_error_that_tells_what_was_seen_last() -> None:
     clock = Clock()
-    with pytest.raises(TimedOutError, match="boot machine a: not within 5 s; last seen: state starting") as late:
+    with pytest.raises(TimedOutError, match="boot machine a: timed out after 5 s; last seen: state starting") as late:
         until(
             lambda: None,
             what="boot machine a",

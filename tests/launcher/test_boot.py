@@ -85,7 +85,7 @@ def test_machine_that_goes_off_is_told_at_once_with_what_it_printed_last(quiet: 
 def test_silent_machine_is_waited_for_no_longer_than_the_deadline(quiet: FakeCloud) -> None:
     quiet.slowness = 0.001
     printed(quiet, "[    3.0] waiting for\x1b[31m a disk\r\n")
-    with pytest.raises(TimedOutError, match=r"its SSH host key: not within 0 s; last seen: .* waiting for a disk"):
+    with pytest.raises(TimedOutError, match=r"its SSH host key: timed out after 0 s; last seen: .* waiting for a disk"):
         Boot(quiet, "one", NONCE).await_identity()
 
 

@@ -68,7 +68,7 @@ def test_stopped_machine_has_no_url_and_no_time_left(fake: FakeCloud, jupyter: s
 
 def test_guest_that_does_not_obey_is_told_with_what_to_do(fake: FakeCloud, jupyter: str) -> None:
     launch_one(fake, "one")
-    fake.fault("check", error=TimedOutError("stop machine one: not within 60 s"))
+    fake.fault("check", error=TimedOutError("stop machine 'one': timed out after 60 s"))
     with pytest.raises(TimedOutError) as raised:
         stop(fake, "one")
     assert "stop it again" in raised.value.next_step

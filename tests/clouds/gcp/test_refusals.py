@@ -88,7 +88,7 @@ def test_network_that_another_command_is_making_is_waited_for(tmp_path: Path) ->
 
 def test_network_that_never_comes_to_a_region_is_told_with_where_to_look(tmp_path: Path) -> None:
     service = stub(**{"GET global/networks/bakehouse": {**NETWORK, "subnetworks": []}})
-    with pytest.raises(TimedOutError, match="subnet of network 'bakehouse' in us-central1: not within 180 s") as late:
+    with pytest.raises(TimedOutError, match="subnet of network 'bakehouse' in us-central1: timed out after 180 s") as late:
         service.cloud(tmp_path).boot(BUILDER)
     assert "gcloud compute networks subnets list --network bakehouse" in late.value.next_step
 

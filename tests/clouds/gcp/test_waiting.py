@@ -59,7 +59,7 @@ def test_every_verb_is_given_longer_than_a_guest_may_take(verb: str) -> None:
 
 def test_operation_that_does_not_end_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service = Stub({WAIT: operation("go", LAB, status="RUNNING")})
-    with pytest.raises(TimedOutError, match="delete machine lab: not within 300 s") as late:
+    with pytest.raises(TimedOutError, match="delete machine 'lab': timed out after 300 s") as late:
         settled(service, tmp_path, monkeypatch, "delete")
     assert "./inv gc" in late.value.next_step
 
