@@ -1,1 +1,1 @@
-"""Recipe in, image out: what a bake is made of. Knows no cloud by name."""
+"""Bake: turn a recipe into an image. Independent of particular clouds."""

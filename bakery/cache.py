@@ -1,7 +1,7 @@
-"""What a bake reuses: where its builder starts, and what is kept of it on the way. Which of it is right: `bakery.layers`.
+"""The cache of a bake: where its builder starts, and which layers to keep. `bakery.layers` decides which layers are valid.
 
-A cloud that keeps layers freezes the builder's disk at each checkpoint. On any other cloud the images of the recipe are all
-that is kept, and each holds its steps whole: a builder starts from the newest that holds the most.
+A cloud that supports layers saves the builder's disk at each checkpoint. On other clouds only the images of the recipe are reused:
+a builder starts from the newest of those that contain the most steps.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from clouds.lifecycle import settle
 from launcher.cached_layers import prune
 
 KEEP_S = 120
-"""How long it may take to keep a layer, and to go on from it; multiplied by the cloud's slowness."""
+"""How long it may take to save a layer, and to continue after it; multiplied by the cloud's slowness."""
 
 
 class _Layering(Cloud, KeepsLayers, Protocol):
-    """A cloud that keeps layers."""
+    """A cloud that supports layers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Where a builder starts: a base, a layer or an image, in words `what`, with `reached` checkpoints behind it."""
+    """Where a builder starts: a base, a layer or an image, described by `what`, with `reached` checkpoints done."""
 
     source: str
     what: str = "the base"
@@ -40,11 +40,11 @@ class Start:
 
 
 def find_start(cloud: Cloud, order: Order) -> tuple[Start, list[Outlook]]:
-    """Return where the builder of a bake would start, and the outlook of each step."""
+    """Return where the builder of a bake would start, and for each step whether it would be reused."""
     if not isinstance(cloud, KeepsLayers):
         start = _start_from_image(cloud, order)
         what = f"in image {start.source}"
-        absent = "no image that passed its tests ends with it"
+        absent = "no tested image ends with it"
         return start, explain(order.chain, (), order.reuse, start=start.reached, what=what, absent=absent)
     layers = cloud.layers()
     layer = choose(order.chain, layers, order.reuse, order.shape)
@@ -53,7 +53,7 @@ def find_start(cloud: Cloud, order: Order) -> tuple[Start, list[Outlook]]:
 
 
 def starts(cloud: Cloud, order: Order, tell: Tell) -> list[Start]:
-    """Return where to start the builder: once, once more when that comes to nothing, and at last from the base."""
+    """Return where to start the builder, in order of attempts: twice from the best start, then from the base."""
     if isinstance(cloud, KeepsLayers) and order.reuse.why:
         _forget(cloud, order, tell)
     start, outlooks = find_start(cloud, order)
@@ -61,16 +61,16 @@ def starts(cloud: Cloud, order: Order, tell: Tell) -> list[Start]:
         return [start, start]
     reused = ", ".join(one.step for one in outlooks if one.reused)
     first = next(one for one in outlooks if not one.reused)
-    tell(f"{order.id}: reused from {start.what}: {reused}; begins with {first.step}: {first.why}")
+    tell(f"{order.id}: reusing {start.what}: {reused}; starting at step {first.step!r}: {first.why}")
     return [start, start, Start(order.base.id)]
 
 
 def keeper(
     cloud: Cloud, order: Order, script: Callable[[int], str], seconds: MutableMapping[str, float], tell: Tell
 ) -> Callable[[int], None] | None:
-    """Return what is to be done at each checkpoint that the builder reaches; None on a cloud where it does not wait there.
+    """Return the function to call at each checkpoint; None on a cloud without layers, where the builder does not wait.
 
-    The layer is kept, and the builder goes on with the `script` for that many checkpoints. `seconds` learns how long all this took.
+    It saves the layer, and lets the builder continue with `script(number of checkpoints done)`. Adds the time taken to `seconds`.
     """
     if not isinstance(cloud, KeepsLayers):
         return None
@@ -88,9 +88,9 @@ def keeper(
 
 
 def _keep(cloud: _Layering, order: Order, link: Link, tell: Tell) -> None:
-    """Keep a layer, unless there is an equal one; one that was wanted anew has no equal, though it has the same key.
+    """Save a layer, unless there is one with the same key and shape; steps that the user wants to repeat are always saved.
 
-    One that cannot be kept costs the next bake some time, and this one nothing.
+    If it cannot be saved, this bake continues, and the next one takes longer.
     """
     is_anew = bool(order.reuse.why) and order.chain.index(link) >= order.reuse.count
     if not is_anew and any(layer.key == link.key and fits(layer, order.shape) for layer in cloud.layers()):
@@ -99,44 +99,44 @@ def _keep(cloud: _Layering, order: Order, link: Link, tell: Tell) -> None:
         ticket = cloud.keep_layer(order.id, key=link.key, parent=link.parent, step=link.step, own=link.own)
         settle(cloud, ticket, timeout_s=KEEP_S)
     except CloudError as error:
-        tell(f"{order.id}: the layer of {link.step} is not kept: {error.message}")
+        tell(f"{order.id}: could not save the layer of step {link.step!r}: {error.message}")
 
 
 def _stuck(order: Order, step: str, error: TimedOutError) -> BuilderSilentError:
     return BuilderSilentError(
-        f"the builder did not go on after step {step}: {error.message}",
+        f"the builder did not continue after step {step!r}: {error.message}",
         step=step,
-        next_step=f"Bake again; the whole console is kept: ./inv log {order.id}",
+        next_step=f"Bake again; for the whole console see: ./inv log {order.id}",
     )
 
 
 def discard(cloud: Cloud, start: Start) -> None:
-    """Remove a layer from which no builder has come up, so that no other bake tries; an image is its owner's."""
+    """Remove a layer from which no builder could start, so that no other bake tries it; images are kept."""
     if isinstance(cloud, KeepsLayers):
         cloud.remove_layer(start.source)
 
 
 def tidy(cloud: Cloud, limit_bytes: int, tell: Tell) -> None:
-    """Remove the layers that were used longest ago, down to a size, and what dead processes left; failures are reported only."""
+    """Remove least recently used layers, down to a size, and leftovers of dead processes; failures are only reported."""
     try:
         if isinstance(cloud, PreparesHere):
             cloud.sweep()
         if isinstance(cloud, KeepsLayers):
             prune(cloud, limit_bytes)
     except CloudError as error:
-        tell(f"layers that were used long ago are still there: {error.message} (to remove them: ./inv gc --layers)")
+        tell(f"could not remove old layers: {error.message} (to remove them: ./inv gc --layers)")
 
 
 def _forget(cloud: KeepsLayers, order: Order, tell: Tell) -> None:
     left = to_forget(order.chain, cloud.layers(), order.reuse)
-    while gone := [layer for layer in left if cloud.remove_layer(layer.id)]:  # each time those on which nothing lies any more
+    while gone := [layer for layer in left if cloud.remove_layer(layer.id)]:  # each pass removes those without dependents
         left = [layer for layer in left if layer not in gone]
     for layer in left:
-        tell(f"{order.id}: the layer of {layer.step} stays: another bake uses it")
+        tell(f"{order.id}: the layer of step {layer.step!r} is kept: another bake uses it")
 
 
 def _start_from_image(cloud: Cloud, order: Order) -> Start:
-    """Return the image of the recipe that holds the most steps, the newest of those; the base when none fits."""
+    """Return the newest of the recipe's images that contain the most steps; the base if none fits."""
     images, keys = catalogue.finished(images_of(cloud, order.recipe.name)), [link.key for link in order.chain[: order.reuse.count]]
     found = catalogue.start(images, order.recipe.name, keys, owner=order.labels["owner"], disk_gb=order.disk_gb)
     if found is None:

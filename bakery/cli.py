@@ -1,6 +1,6 @@
-"""The bakery's verbs: from their flags to a call, and from its result to what the user reads. One table, `VERBS`.
+"""The bakery's verbs, in one table, `VERBS`: parse flags, call, print the result.
 
-What a verb needs is loaded when it runs: `./inv --list` reads this table and nothing else.
+Imports happen when a verb runs: `./inv --list` only reads this table.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _bake(values: Values, terminal: Terminal) -> int:
         keys = ("image", "recipe", "version", "cloud", "seconds", "reused")
         terminal.out_json({key: getattr(baked, key) for key in keys})
     elif baked.reused:
-        terminal.out(f"{baked.image} is there already: nothing has changed ({baked.seconds:.1f} s; to bake anyway: --force)")
+        terminal.out(f"{baked.image} is up to date ({baked.seconds:.1f} s; to bake anyway: --force)")
     else:
         log = terminal.hint(f"./inv log {baked.id}")
         terminal.out(f"{baked.image} is baked and tested ({baked.seconds:.1f} s; its log: {log})")
@@ -88,19 +88,19 @@ def _plan(values: Values, terminal: Terminal) -> int:
 VERBS = (
     Verb(
         "bake",
-        "Bake the image of a recipe (--recipe NAME), test it and publish it; nothing to do when nothing has changed.",
+        "Bake, test and publish the image of a recipe (--recipe NAME), unless it is up to date.",
         _bake,
         flags=(
             RECIPE,
-            Flag("force", "bake although nothing has changed", parse=None),
-            Flag("refresh", "resolve the base and the packages anew", parse=None),
-            Flag("no-cache", "repeat every step, also where a layer of it is kept", parse=None),
-            Flag("from", "repeat every step from this one on"),
-            Flag("keep", "keep the builder of a bake that fails, for a look", parse=None),
+            Flag("force", "bake even if nothing has changed", parse=None),
+            Flag("refresh", "look up the newest base and packages", parse=None),
+            Flag("no-cache", "run every step, even if there is a cached layer", parse=None),
+            Flag("from", "run every step from this one on"),
+            Flag("keep", "keep the builder of a failed bake for inspection", parse=None),
             Flag("verbose", "show the log of the current step", parse=None),
-            Flag("json", "write events as JSON lines; the last line is the result", parse=None),
-            Flag("cpus", "processors of the builder (default: as the recipe says)", positive),
-            Flag("memory-mb", "memory of the builder (default: as the recipe says)", positive),
+            Flag("json", "print events as JSON lines; the last line is the result", parse=None),
+            Flag("cpus", "processors of the builder (default: from the recipe)", positive),
+            Flag("memory-mb", "memory of the builder, in MB (default: from the recipe)", positive),
             TYPE,
             NO_PUBLIC_IP,
             *PLACE_FLAGS,
@@ -110,10 +110,10 @@ VERBS = (
         ),
     ),
     Verb("recipes", "List the recipes.", _recipes, flags=(JSON,)),
-    Verb("render", "Print the script that a bake of a recipe (--recipe NAME) would run in its builder.", _render, flags=(RECIPE,)),
+    Verb("render", "Print the script that a bake of a recipe (--recipe NAME) would run.", _render, flags=(RECIPE,)),
     Verb(
         "plan",
-        "Say what a bake and a launch of a recipe (--recipe NAME) would do, and why; do nothing.",
+        "Print what a bake and a launch of a recipe (--recipe NAME) would do, and why, without doing it.",
         _plan,
         flags=(RECIPE, ACCELERATOR, CLOUD),
     ),

@@ -1,13 +1,13 @@
-"""The errors of recipes and bakes. They extend the tree of `clouds.errors`, by which the front ends report them all.
+"""The errors of recipes and bakes. They extend the tree of `clouds.errors`, which the front ends report.
 
 UsageError
-└── RecipeError                exit 2: a recipe is wrong; `problems` lists all of it at once
+└── RecipeError                exit 2: a recipe is wrong; `problems` lists all problems
 BakeError
-├── StepFailedError            a step ended with an error: step, line, exit status, last lines
+├── StepFailedError            a step failed: step, line, exit status, last lines
 │   └── GuestFullError         the builder's disk is full
-├── BuilderDiedError           the builder ended before it was told to
-├── BuilderSilentError         no sign of life until the deadline
-├── NotSealedError             the finished disk still holds secrets or traces: `log` lists them
+├── BuilderDiedError           the builder stopped unexpectedly
+├── BuilderSilentError         no output until the deadline
+├── NotSealedError             the finished disk still contains secrets or traces: `log` lists them
 └── TestsFailedError           the image failed its tests on a fresh boot
 """
 
@@ -19,15 +19,15 @@ from clouds.errors import BakeError, UsageError
 
 
 class RecipeError(UsageError):
-    """A recipe is wrong; `problems` holds one `file: key.path: what (what instead)` per problem."""
+    """A recipe is wrong; `problems` has one `file: key.path: what is wrong (what to write instead)` per problem."""
 
     def __init__(self, problems: Sequence[str], *, next_step: str = "") -> None:
-        super().__init__("\n".join(problems), next_step=next_step or "Each key is explained in docs/recipes.md.")
+        super().__init__("\n".join(problems), next_step=next_step or "For the meaning of each key see docs/recipes.md.")
         self.problems = tuple(problems)
 
 
 class StepFailedError(BakeError):
-    """A step ended with an error."""
+    """A step failed."""
 
 
 class GuestFullError(StepFailedError):
@@ -35,18 +35,18 @@ class GuestFullError(StepFailedError):
 
 
 class BuilderDiedError(BakeError):
-    """The builder ended before it was told to."""
+    """The builder stopped unexpectedly."""
 
 
 class BuilderSilentError(BakeError):
-    """The builder gave no sign of life until the deadline."""
+    """The builder printed nothing until the deadline."""
 
 
 class NotSealedError(BakeError):
-    """The finished disk still holds secrets or traces; `log` lists them."""
+    """The finished disk still contains secrets or traces; `log` lists them."""
 
 
 class TestsFailedError(BakeError):
-    """The image failed its own tests on a fresh boot; it stays as a candidate."""
+    """The image failed its tests on a fresh boot; it is kept as a candidate."""
 
     __test__ = False  # not a pytest class

@@ -1,7 +1,7 @@
-"""What a bake tells while it runs: a few frozen records, which a view shows (bakery.view) or a test collects.
+"""The progress events of a bake, as frozen records: a view (bakery.view) shows them, a test collects them.
 
-The pipeline tells of a step in this order: StepStarted, any number of LogText, StepEnded. What a user would call a
-stage around the recipe's steps (base, boot, seal, test, publish) is told as a step too; notes may come at any time.
+The events of a step are StepStarted, any number of LogText, StepEnded, in this order. Stages around the recipe's steps (stop,
+snapshot, inspect, test) are reported as steps, too; notes may come at any time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class StepStarted:
-    """A step begins: the `seq`-th of `total`, counted from 1 (0 of 0 for a stage that is not counted)."""
+    """A step starts: number `seq` of `total`, counted from 1 (0 of 0 for a stage, which is not counted)."""
 
     name: str
     seq: int
@@ -21,7 +21,7 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """A step has ended after `seconds`, well or not."""
+    """A step has ended after `seconds`, successfully if `ok`."""
 
     name: str
     seconds: float
@@ -30,7 +30,7 @@ class StepEnded:
 
 @dataclass(frozen=True, slots=True)
 class LogText:
-    """A piece of a step's output, as it came: any number of lines, the last one perhaps not whole."""
+    """A piece of a step's output, as received: any number of lines, the last one possibly incomplete."""
 
     step: str
     text: str
@@ -38,7 +38,7 @@ class LogText:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A line of news that belongs to no step, such as that a builder was started once more."""
+    """A message that belongs to no step, such as that a builder is started again."""
 
     text: str
 

@@ -1,8 +1,8 @@
-"""Which kept layer a bake may begin with: digests of all that has made a builder's disk, checkpoint by checkpoint. Pure.
+"""Decide which cached layer a bake may start from, with digests of everything that went into a builder's disk. Pure functions.
 
-A disk that was kept is right for a bake when everything that went into it is what the bake would do itself up to there:
-base, steps in their order, names, users, texts with the files and versions in them, and the frame that runs them. A layer's
-key is a digest of all that, so nothing has to be compared, and nothing that was forgotten can be reused by mistake.
+A layer is valid for a bake if the bake would do exactly the same up to that checkpoint: base, steps in order, names, users, texts
+including files and versions, and the frame of the script. A layer's key is a digest of all that, so there is no separate
+comparison that could miss something.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from clouds.errors import UsageError
 from clouds.near import did_you_mean
 
 BOOTED = 1
-"""How many checkpoints a builder has reached that has booted, and done nothing else."""
+"""The number of checkpoints reached after booting alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A checkpoint that can be kept: `own` is the digest of that step alone, `key` of everything up to it.
+    """A checkpoint that can be cached: `own` is the digest of this step alone, `key` that of everything up to it.
 
-    `parent` is the key of the checkpoint before, "" for the first.
+    `parent` is the key of the previous checkpoint, "" for the first.
     """
 
     step: str
@@ -38,7 +38,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """How many of a bake's checkpoints may be reused, and `why` not all of them ("" when all)."""
+    """How many of a bake's checkpoints may be reused, and `why` not all of them ("" if all)."""
 
     count: int
     why: str = ""
@@ -46,7 +46,7 @@ class Reuse:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What would become of a step in a bake: `reused` or run, and why."""
+    """Whether a bake would reuse or run a step, and why."""
 
     step: str
     reused: bool
@@ -54,7 +54,7 @@ class Outlook:
 
 
 def chain(script: Script, base: BaseImage) -> tuple[Link, ...]:
-    """Return a link for each checkpoint of a bake but the last, whose disk becomes the image."""
+    """Return a link for each checkpoint of a bake except the last, whose disk becomes the image."""
     links: list[Link] = []
     key = _digest(base.owner, base.id)
     for seq, (step, own) in enumerate(_owns(script.parts[:-1]), 1):
@@ -64,7 +64,7 @@ def chain(script: Script, base: BaseImage) -> tuple[Link, ...]:
 
 
 def _owns(parts: Sequence[Part]) -> Iterable[tuple[str, str]]:
-    """Yield each checkpoint with the digest of it alone; a builder that has booted holds the frame, and nothing of the recipe."""
+    """Yield each checkpoint with its own digest; that of `boot` covers the frame, and nothing of the recipe."""
     yield "boot", _digest("boot", frame("", [Part("step", "", user="somebody")], is_bake=True).text)
     for part in parts:
         yield part.name, _digest(part.name, part.user, part.text, part.as_of)
@@ -75,11 +75,11 @@ def _digest(*parts: str | int) -> str:
 
 
 def reuse(steps: Sequence[str], *, no_cache: bool = False, from_step: str = "") -> Reuse:
-    """Return how much of a bake with these checkpoints its user lets us reuse. UsageError: there is no such step."""
+    """Return how many of these checkpoints the user permits to reuse. UsageError: no such step."""
     if from_step and from_step not in steps:
         raise UsageError(
-            f"--from: {from_step!r} is no step (there are: {', '.join(steps)})",
-            next_step=did_you_mean(from_step, steps, otherwise="Name one of them."),
+            f"--from: unknown step {from_step!r} (known: {', '.join(steps)})",
+            next_step=did_you_mean(from_step, steps, otherwise="Choose one of them."),
         )
     if from_step and not (no_cache and steps.index(from_step) > BOOTED):
         return Reuse(steps.index(from_step), f"--from {from_step}")
@@ -88,7 +88,7 @@ def reuse(steps: Sequence[str], *, no_cache: bool = False, from_step: str = "") 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A builder's hardware. No layer on a larger disk can be used; the memory of one with other hardware cannot, its disk can."""
+    """A builder's hardware. Layers with a larger disk cannot be used; of layers with other processors or memory only the disk."""
 
     disk_gb: int
     cpus: int
@@ -96,26 +96,26 @@ class Shape:
 
 
 def fits(layer: Layer, shape: Shape) -> bool:
-    """Say whether a builder can go on from a layer, memory and all."""
+    """Return whether a builder can be restored from a layer, including its memory."""
     return layer.disk_gb <= shape.disk_gb and (layer.cpus, layer.memory_mb) == (shape.cpus, shape.memory_mb)
 
 
 def choose(chain: Sequence[Link], layers: Iterable[Layer], reuse: Reuse, shape: Shape) -> Layer | None:
-    """Return the layer to start from: that of the longest way that is done already; of equal ones that whose memory fits."""
+    """Return the layer with the most steps done; of several, one whose memory fits."""
     usable = sorted((layer for layer in layers if layer.disk_gb <= shape.disk_gb), key=lambda layer: fits(layer, shape))
     fitting = {layer.key: layer for layer in usable}
     return next((fitting[link.key] for link in reversed(chain[: reuse.count]) if link.key in fitting), None)
 
 
 def reached(chain: Sequence[Link], key: str) -> int:
-    """Return how many checkpoints a disk with this key has behind it: 0 for none of this chain."""
+    """Return how many checkpoints a disk with this key has reached: 0 if it is not from this chain."""
     return next((seq for seq, link in enumerate(chain, 1) if link.key == key), 0)
 
 
 def to_forget(chain: Sequence[Link], layers: Sequence[Layer], reuse: Reuse) -> list[Layer]:
-    """Return the layers that a bake makes anew because its user says so, and all that follow from them.
+    """Return the layers of steps that the user wants to repeat, and all layers on top of them.
 
-    They would be found again by the next bake, which was told nothing, and bring back what its user wanted to be rid of.
+    Otherwise the next bake would reuse what the user wanted to replace.
     """
     anew = {link.key for link in chain[reuse.count :]} if reuse.why else set()
     while more := {layer.key for layer in layers if layer.parent in anew} - anew:
@@ -124,18 +124,18 @@ def to_forget(chain: Sequence[Link], layers: Sequence[Layer], reuse: Reuse) -> l
 
 
 def explain(
-    chain: Sequence[Link], layers: Sequence[Layer], reuse: Reuse, *, start: int, what: str, absent: str = "no layer is kept of it"
+    chain: Sequence[Link], layers: Sequence[Layer], reuse: Reuse, *, start: int, what: str, absent: str = "no cached layer"
 ) -> list[Outlook]:
-    """Return the outlook of each step of a bake that starts from `what`, in which `start` checkpoints are reached."""
+    """Return the outlook of each step of a bake that starts from `what`, with `start` checkpoints reached."""
     kept = {layer.key: _shown(layer) for layer in layers}
     done = [Outlook(link.step, True, kept.get(link.key, what)) for link in chain[:start]]
     first = [Outlook(chain[start].step, False, _why_not(chain, layers, reuse, start) or absent)] if start < len(chain) else []
-    rest = [Outlook(link.step, False, "a step before it runs") for link in chain[start + 1 :]]
-    return [*done, *first, *rest, Outlook("seal", False, "it ends each bake")]
+    rest = [Outlook(link.step, False, "an earlier step runs") for link in chain[start + 1 :]]
+    return [*done, *first, *rest, Outlook("seal", False, "last step of every bake")]
 
 
 def _why_not(chain: Sequence[Link], layers: Sequence[Layer], reuse: Reuse, at: int) -> str:
-    """Return why the first step that runs is not reused, or "" when there is nothing of it."""
+    """Return why the first step that runs is not reused, or "" if there is no layer of it."""
     if at >= reuse.count:
         return reuse.why
     link, before = chain[at], chain[at - 1].key if at else ""
@@ -150,5 +150,5 @@ def _shown(layer: Layer) -> str:
 
 
 def used_at(layer: Layer) -> str:
-    """Return when a layer was used last, as people are told."""
+    """Return the local time of a layer's last use, as text."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(layer.used_at))

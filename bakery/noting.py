@@ -1,4 +1,4 @@
-"""A bake in the ledger while it is under way, so that another process knows of it when this one is killed."""
+"""Record a running bake in the ledger, so that another process knows about it if this one is killed."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from clouds.ledger import Ledger
 
 @contextmanager
 def noted(cloud: Cloud, ledger: Ledger, order: Order) -> Iterator[None]:
-    """Note a bake before anything is asked for, and drop the note when it ends, well or not."""
+    """Record a bake before its first request, and remove the record when it ends, successfully or not."""
     account = account_key(cloud)
     ledger.note_bake(account, order.id, order.to_json())
     try:
         yield
     finally:
-        with suppress(BakehouseError):  # how the bake ended is what counts; gc drops the note
+        with suppress(BakehouseError):  # do not hide how the bake ended; gc removes the record
             ledger.forget_bake(account, order.id)
 
 
 def positions(cloud: Cloud, ledger: Ledger, order: Order) -> Callable[[Position, str, Position, int], None]:
-    """Return what notes how far the builder of a bake was read (see `Watch.on_position`)."""
+    """Return the function that records how far a builder's output was read (see `Watch.on_position`)."""
     account = account_key(cloud)
 
     def note(console_at: Position, console_rest: str, log_at: Position, reached: int) -> None:

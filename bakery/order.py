@@ -1,4 +1,4 @@
-"""What one bake is to make, decided before anything is created: script, base, digest, names, labels, deadlines."""
+"""The order of a bake, decided before anything is created: script, base, digest, names, labels, deadlines."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, Tell
 from clouds.errors import InvalidError
 
 OWN_CONNECTION = 8.0
-"""How many times longer a download may take over the connection of this computer than in a data center."""
+"""By what factor downloads may be slower over this computer's connection than in a data center."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BakeOptions:
-    """What a user may ask of a bake; sizes of the builder override the recipe's, and a `machine_type` stands for both.
+    """The options of a bake. `cpus` and `memory_mb` override the recipe's builder, `machine_type` overrides both.
 
-    With `no_public_ip` neither the builder nor the machine that tests the image has a public address. With `no_cache`, and from
-    the step `from_step` on, everything is done anew, also when nothing has changed.
+    `no_public_ip`: neither the builder nor the test machine gets a public address. `no_cache`, or `from_step` from that step on:
+    run all steps even if nothing has changed.
     """
 
     force: bool = False
@@ -45,11 +45,10 @@ class BakeOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """One bake, fully decided. `deadline_s` and `silence_s` are scaled by `patience` already.
+    """One bake, fully decided. `deadline_s` and `silence_s` are already multiplied by `patience`.
 
-    `sent_bytes` is how much is sent to the builder over SSH at once, since the cloud does not take it at a boot; 0: nothing.
-
-    `chain` has a link for each checkpoint but the last; as many of them may be reused as `reuse` says.
+    `sent_bytes` is what is sent to the builder over SSH, since the cloud does not take it at a boot; 0: nothing.
+    `chain` has a link for each checkpoint except the last; `reuse` says how many of them may be reused.
     """
 
     id: str
@@ -71,9 +70,9 @@ class Order:
     sent_bytes: int = 0
 
     def to_json(self) -> dict[str, object]:
-        """Return what another process needs to go on with this bake, as plain data.
+        """Return what another process needs to continue this bake, as plain data.
 
-        It renders the recipe anew, and may go on only if `digest` is the same then: it covers script, tests, base and versions.
+        That process renders the recipe again, and may continue only if `digest` (script, tests, base, versions) is the same.
         """
         plain = ("id", "nonce", "digest", "cpus", "memory_mb", "disk_gb", "deadline_s", "silence_s", "no_public_ip")
         return {key: getattr(self, key) for key in plain} | {
@@ -92,10 +91,10 @@ class Order:
 
 
 def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, tell: Tell, *, keep_versions: bool = True) -> Order:
-    """Resolve and render a recipe for a cloud. Creates nothing in the cloud but, where it has to be built, the base.
+    """Resolve and render a recipe for a cloud. Creates nothing in the cloud except the base, if it must be built.
 
-    Newly resolved versions of packages are kept for the next order if `keep_versions` says so.
-    Raises MissingToolError, before anything is resolved, where the machines of that cloud cannot run on this computer.
+    `keep_versions`: store newly resolved package versions for the next order.
+    Raises MissingToolError, before anything is resolved, if machines of that cloud cannot run on this computer.
     """
     if isinstance(cloud, ChecksComputer):
         cloud.check_computer()
@@ -151,26 +150,26 @@ def _check_limits(cloud: Cloud, recipe: Recipe, tests: Script | None, size_bytes
 
 
 def patience(cloud: Cloud) -> float:
-    """Return by what the limits of a script are multiplied: its steps compute and download, and either may be slow.
+    """Return the factor for a script's time limits: its steps compute and download, and both may be slow.
 
-    A guest on KVM computes as fast as hardware, but downloads no faster than an emulated one.
+    A guest on KVM is as fast as hardware, but its downloads are not faster than those of an emulated guest.
     """
     return max(cloud.slowness, OWN_CONNECTION) if isinstance(cloud, RunsHere) else cloud.slowness
 
 
 def images_of(cloud: Cloud, recipe: str) -> list[Resource]:
-    """Return everything that a cloud lists as an image of a recipe, half-made ones too; `clouds.catalogue` reads it."""
+    """Return everything that a cloud lists as an image of a recipe, including unfinished ones; see `clouds.catalogue`."""
     return cloud.owned({"project": names.PROJECT, "recipe": recipe}, {Kind.IMAGE})
 
 
 def find_equal(cloud: Cloud, order: Order) -> Image | None:
-    """Return the newest stable image with the digest of this order, or None: then there is something to bake."""
+    """Return the newest stable image with the digest of this order, or None."""
     return catalogue.equal(catalogue.finished(images_of(cloud, order.recipe.name)), order.recipe.name, order.digest)
 
 
 @cache
 def _git_commit() -> str:
-    """Return the commit of the recipes in use, or 'none' outside of a git checkout."""
+    """Return the commit of the recipes in use, or 'none' outside a git checkout."""
     command = ["git", "-C", str(Path(__file__).parents[1]), "rev-parse", "--short=12", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,4 +1,4 @@
-"""Say what a bake and a launch of a recipe would do, and why; nothing is done, built or kept."""
+"""Describe what a bake and a launch of a recipe would do, and why, without changing anything."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from clouds.driver import Base, BaseImage, Cloud
 
 
 def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
-    """Return lines that say what a bake would create in a cloud, or why it would not run, and what a launch would.
+    """Return lines about what a bake would create in a cloud, or why it would not run, and what a launch would create.
 
-    Raises MissingToolError where the machines of that cloud cannot run on this computer.
+    Raises MissingToolError if machines of that cloud cannot run on this computer.
     """
     if isinstance(cloud, ChecksComputer):
         cloud.check_computer()
     listed = images_of(cloud, recipe.name)
     images = catalogue.usable(catalogue.finished(listed))
-    reason = "it would run: there is no image yet"
+    reason = "would run: no image yet"
     equal, steps = None, []
     if images and not _has_base(cloud, recipe):
-        reason = "it would run: the base that it starts from now is not built yet"
+        reason = "would run: its current base is not built yet"
     elif images or (isinstance(cloud, KeepsLayers) and cloud.layers() and _has_base(cloud, recipe)):
         order = place_order(cloud, recipe, BakeOptions(), home, lambda _line: None, keep_versions=False)
         equal = catalogue.equal(images, recipe.name, order.digest)
@@ -39,12 +39,12 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     baked = [] if equal else describe_bake(recipe, cloud.name, version, steps, keeps_memory=isinstance(cloud, KeepsMemory))
     launched = describe_launch(recipe, equal or newest, version, is_baked=equal is not None)
     if equal and (misfitting := misfit(cloud, equal)):
-        reason = f"it would save the memory of {equal.name} anew: {misfitting}"
+        reason = f"would save the memory of {equal.name} again: {misfitting}"
     return [f"bake: {reason}", *baked, *launched, *describe_start(cloud, equal or newest), *describe_computer(cloud)]
 
 
 def _has_base(cloud: Cloud, recipe: Recipe) -> bool:
-    """Say whether the base of a recipe can be named without building it, which a plan must not do."""
+    """Return whether the base of a recipe is known without building it, which a plan must not do."""
     base = Base(recipe.base.suite, recipe.base.architecture)
     return not isinstance(cloud, BuildsBases) or cloud.kept_base(base) is not None
 
@@ -56,52 +56,52 @@ def _shown(step: Outlook) -> str:
 def why(images: Sequence[Image], recipe: str, wanted: str, base: BaseImage) -> str:
     """Return why a bake would run, or would not; `images` are the usable ones of the recipe."""
     if equal := catalogue.equal(images, recipe, wanted):
-        return f"nothing to do: {equal.name} is made of the same recipe, packages, files and base (--force bakes anyway)"
+        return f"nothing to do: {equal.name} has the same recipe, packages, files and base (to bake anyway: --force)"
     if any(image.labels.get("script") == wanted for image in images):
-        return "it would run: the image that is made of the same failed its tests"
+        return "would run: an image of the same content failed its tests"
     newest = catalogue.newest_stable(images, recipe)
     if newest is None:
-        return "it would run: there are candidates, but none that has passed its tests"
+        return "would run: no image has passed its tests, there are only candidates"
     if not names.is_base(newest.labels.get("base", ""), base.id):
-        return f"it would run: the base is another one than that of {newest.name}"
-    return f"it would run: the recipe, its files, packages or tests, or Bakehouse itself, are not those of {newest.name}"
+        return f"would run: the base has changed since {newest.name}"
+    return f"would run: the recipe, its files, packages or tests, or Bakehouse itself, have changed since {newest.name}"
 
 
 def describe_bake(recipe: Recipe, cloud: str, version: str, steps: Sequence[str] = (), *, keeps_memory: bool = False) -> list[str]:
-    """Return what a bake would create, in order; `steps` are lines that say what would become of each step."""
+    """Return what a bake would create, in order; `steps`: a line per step, whether it is reused or run."""
     builder = recipe.builder
     names_of_steps = ", ".join(["prepare", *(step.name for step in recipe.steps), "seal"])
     tests = ", ".join([*(test.name for test in recipe.tests), *(["log in to the notebook"] if recipe.has_notebook else [])])
     return [
-        f"  builder on {cloud}: {_shape(builder.cpus, builder.memory_mb, builder.disk_gb)}; removed at the end",
+        f"  builder on {cloud}: {_shape(builder.cpus, builder.memory_mb, builder.disk_gb)}; deleted at the end",
         *(steps or [f"  steps: {names_of_steps}"]),
         f"  image {recipe.name}-{version}, a candidate at first",
-        *(["  machine that boots from it, whose memory it carries from then on; removed at the end"] if keeps_memory else []),
-        f"  machine that tests it: {tests or 'that it boots'}; removed at the end",
+        *(["  machine booted from it, whose memory is saved with the image; deleted at the end"] if keeps_memory else []),
+        f"  machine that tests it: {tests or 'that it boots'}; deleted at the end",
         f"  then {recipe.name}-{version} is stable",
     ]
 
 
 def describe_launch(recipe: Recipe, image: Image | None, version: str, *, is_baked: bool) -> list[str]:
-    """Return what a launch would create: from an image that is there, or, after a bake, from the new one."""
+    """Return what a launch would create, from the existing image or, after a bake, from the new one."""
     if image is None:
-        return [f"launch: not possible before a bake; then from {recipe.name}-{version}"]
+        return [f"launch: needs a bake first; then from {recipe.name}-{version}"]
     machine = recipe.machine
     later = "" if is_baked else f" (after a bake: {recipe.name}-{version})"
-    way_in = "a notebook behind a password, and SSH" if recipe.has_notebook else "SSH"
-    return [f"launch: a machine from {image.name}{later}: {_shape(machine.cpus, machine.memory_mb, machine.disk_gb)}; {way_in}"]
+    access = "a notebook with a password, and SSH" if recipe.has_notebook else "SSH"
+    return [f"launch: a machine from {image.name}{later}: {_shape(machine.cpus, machine.memory_mb, machine.disk_gb)}; {access}"]
 
 
 def describe_start(cloud: Cloud, image: Image | None) -> list[str]:
-    """Return whether the machine would go on from the memory of its image or boot, and why, where a cloud keeps memory."""
+    """Return whether the machine would be restored from saved memory or boot, and why; nothing on a cloud without saved memory."""
     if image is None or not isinstance(cloud, KeepsMemory):
         return []
     reason = misfit(cloud, image)
-    return [f"  it boots from its disk: {reason}" if reason else "  at once: it goes on from the memory that the image carries"]
+    return [f"  boots from its disk: {reason}" if reason else "  restored from the image's saved memory: no boot"]
 
 
 def describe_computer(cloud: Cloud) -> list[str]:
-    """Return what machines of this computer run on, and why it is not KVM."""
+    """Return the accelerator of machines on this computer, and why it is not KVM."""
     if not isinstance(cloud, RunsHere):
         return []
     return [f"accelerator: {cloud.accelerator_name}", *(f"  {line}" for line in cloud.notices())]

@@ -1,4 +1,4 @@
-"""What is kept of a bake: its console, its steps' log and its result, in BAKEHOUSE_HOME/bakes/ID."""
+"""The files of a bake in BAKEHOUSE_HOME/bakes/ID: console, log of the steps, result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Record:
 
     @property
     def console(self) -> Path:
-        """Everything that the builder's console printed."""
+        """The output of the builder's console."""
         return self.folder / "console.log"
 
     @property
@@ -28,7 +28,7 @@ class Record:
 
     @property
     def tests(self) -> Path:
-        """Everything that the console of the machine printed on which the image was tested."""
+        """The console output of the machine that tested the image."""
         return self.folder / "tests.log"
 
     @property
@@ -38,20 +38,20 @@ class Record:
 
     @property
     def result(self) -> Path:
-        """How the bake ended, as JSON."""
+        """The result of the bake, as JSON."""
         return self.folder / "result.json"
 
     def finish(self, result: Mapping[str, object]) -> None:
-        """Write down how the bake ended."""
+        """Write the result of the bake."""
         write_private(self.result, json.dumps(result, indent=2) + "\n")
 
     def files(self) -> dict[str, Path]:
-        """Return the files that there are, by name."""
+        """Return the existing files by name."""
         return {path.name: path for path in sorted(self.folder.iterdir()) if path.is_file()}
 
 
 def open_record(home: Path, bake_id: str) -> Record:
-    """Make the folder of a bake (0700)."""
+    """Create the folder of a bake (0700)."""
     folder = home / "bakes" / bake_id
     folder.mkdir(mode=0o700, parents=True)
     return Record(folder)

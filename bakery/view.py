@@ -1,7 +1,6 @@
-"""What a bake looks like while it runs: live on a terminal, plain lines elsewhere, JSON lines for programs.
+"""Show the progress of a bake: live on a terminal, as plain lines elsewhere, as JSON lines for programs.
 
-A view is a context manager that takes events (`bakery.events`) and writes to one stream. How the bake ends is told
-by whoever asked for it.
+A view is a context manager that takes events (`bakery.events`) and writes to one stream. The caller reports the result.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class View(Protocol):
 
 
 def choose_view(stream: TextIO, *, as_json: bool = False, verbose: bool = False, environ: Mapping[str, str] = os.environ) -> View:
-    """Return the view that fits a stream: live where lines can be written over, plain lines elsewhere, or JSON."""
+    """Return the view for a stream: live on a terminal that can overwrite lines, otherwise plain lines, or JSON."""
     if as_json:
         return JsonView(stream)
     if stream.isatty() and environ.get("TERM", "dumb") not in ("dumb", "unknown"):
@@ -44,25 +43,25 @@ def choose_view(stream: TextIO, *, as_json: bool = False, verbose: bool = False,
 
 @dataclass(slots=True)
 class Steps:
-    """The steps that are under way, the outermost first, and the whole lines of their log."""
+    """The steps in progress, outermost first, and the complete lines of their log."""
 
     under_way: list[StepStarted] = field(default_factory=list)
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
     _rest: str = ""
 
     def begin(self, step: StepStarted) -> None:
-        """Take a step that begins, perhaps once more: then in the place of itself and of all within."""
+        """Add a step; one of the same name, and all inside it, are replaced."""
         self._drop(step.name)
         self.under_way.append(step)
         self.tail.clear()
         self._rest = ""
 
     def end(self, name: str) -> StepStarted:
-        """Drop a step that has ended, and all within; return it as it began."""
+        """Remove a step that has ended, and all inside it; return its start event."""
         return self._drop(name) or StepStarted(name, 0, 0)
 
     def log(self, text: str) -> list[str]:
-        """Return the lines that a piece of log has made whole, as a terminal shows them."""
+        """Return the lines completed by a piece of log, as a terminal shows them."""
         *whole, self._rest = (self._rest + text).split("\n")
         lines = [clean(line.rstrip("\r").rpartition("\r")[2]).expandtabs() for line in whole]
         self.tail.extend(lines)
@@ -84,7 +83,7 @@ class JsonView(AbstractContextManager["JsonView"]):
         self._stream = stream
 
     def __exit__(self, *exc: object) -> None:
-        """Leave the stream as it is."""
+        """Leave the stream open."""
 
     def show(self, event: Event) -> None:
         """Write an event."""
@@ -94,7 +93,7 @@ class JsonView(AbstractContextManager["JsonView"]):
 
 
 class PlainView(AbstractContextManager["PlainView"]):
-    """A line when a step begins and one when it ends; with `verbose` its log between them."""
+    """A line at the start and the end of each step; with `verbose` its log in between."""
 
     def __init__(self, stream: TextIO, *, verbose: bool = False) -> None:
         self._stream = stream
@@ -102,7 +101,7 @@ class PlainView(AbstractContextManager["PlainView"]):
         self._steps = Steps()
 
     def __exit__(self, *exc: object) -> None:
-        """Leave the stream as it is."""
+        """Leave the stream open."""
 
     def show(self, event: Event) -> None:
         """Write an event."""
@@ -124,7 +123,7 @@ class PlainView(AbstractContextManager["PlainView"]):
 
 
 class LiveView(AbstractContextManager["LiveView"]):
-    """What has ended stands above; below, each step under way turns, with `verbose` over the tail of its log."""
+    """Finished steps above, a spinner for each step in progress below; with `verbose` the tail of its log."""
 
     def __init__(self, stream: TextIO, *, verbose: bool = False, width: int | None = None) -> None:
         from rich.console import Console
@@ -142,7 +141,7 @@ class LiveView(AbstractContextManager["LiveView"]):
         return self
 
     def __exit__(self, *exc: object) -> None:
-        """Take away what moves."""
+        """Remove the moving part."""
         self._live.stop()
 
     def show(self, event: Event) -> None:
@@ -182,7 +181,7 @@ class LiveView(AbstractContextManager["LiveView"]):
 
 
 def _turning(console: Any) -> Any:
-    """Return rich's progress display: a line per step under way with its name and time, never wider than the terminal."""
+    """Return rich's progress display: a line per step in progress with name and time, never wider than the terminal."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.table import Column
 

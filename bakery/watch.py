@@ -1,7 +1,7 @@
-"""Watch a guest run a script: read its console, follow the markers, and tell at once why it stopped.
+"""Watch a guest run a script: read its console, follow the markers, and report at once why it stopped.
 
-Every end has its own error, and none waits for a deadline when there is a signal: a failed step says so by a marker,
-a full disk by its log, a panic by the kernel's own line, a death by the machine's state; only silence is a deadline.
+Each cause has its own error and its own signal: a failed step sends a marker, a full disk is in its log, a panic is a line of the
+kernel, a stopped machine has a state. Only silence is detected by a deadline.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from clouds.lifecycle import is_running
 from clouds.waiter import until
 
 DISK_FULL = "bakehouse: disk full"
-"""The line by which a failed step's log says that the guest's disk was full (templates/frame/failure.sh.j2)."""
-GAP = "\n[bakehouse: what was printed here was lost: more than the cloud keeps, before it was read]\n"
-"""What stands in a console that is kept where a part is missing."""
+"""The line in a failed step's log that means that the guest's disk was full (templates/frame/failure.sh.j2)."""
+GAP = "\n[bakehouse: output is missing here: the cloud had discarded it before it was read]\n"
+"""Marks a missing part in a stored console."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """What to watch: the machine, the nonce and names of the checkpoints it will write, and how long to be patient.
+    """What to watch: the machine, the nonce and names of its checkpoints, and the time limits.
 
-    The first `reached` of the checkpoints are behind it already.
+    The first `reached` of the checkpoints are already done.
     """
 
     machine: str
@@ -48,12 +48,12 @@ class Watched:
 
 @dataclass(slots=True)
 class Watch:
-    """One watch under way. `seconds` holds how long each finished step took, in order.
+    """The state of watching one machine. `seconds` holds the duration of each finished step, in order.
 
-    `on_position` is called at each checkpoint with: how far the console was read, the begin of a line that was read there
-    without its end, how far the log was read, and how many checkpoints were reached.
-    `on_fact` is called with each fact that the machine tells (key and value) and how many checkpoints are reached.
-    `at_checkpoint` is called with the number of each checkpoint that the machine reaches but the last, where it waits there.
+    `on_position` is called at each checkpoint with the position in the console, the incomplete line read before it, the position
+    in the log, and the number of checkpoints reached.
+    `on_fact` is called with each fact that the machine reports (key and value) and the number of checkpoints reached.
+    `at_checkpoint`, if the machine waits at checkpoints, is called with the number of each one reached, except the last.
     """
 
     cloud: Cloud
@@ -76,35 +76,35 @@ class Watch:
         self._step_began = self._last_sign = time.monotonic()
 
     def run(self) -> dict[str, float]:
-        """Return the seconds of each step when the last checkpoint is reached.
+        """Wait for the last checkpoint, and return the seconds of each step.
 
         Raises StepFailedError, GuestFullError, BuilderDiedError, KernelPanicError or BuilderSilentError, each with the
-        step that ran and the last lines of its log.
+        current step and the last lines of its log.
         """
         self._tell_start(self.watched.reached)
         try:
             until(
                 self._look,
-                what=f"machine {self.watched.machine}",
+                what=f"machine {self.watched.machine!r}",
                 timeout_s=self.watched.deadline_s,
                 poll_max_s=self.cloud.limits.poll_max_s,
                 last_seen=lambda: self._progress.current,
             )
         except TimedOutError:
-            self._fail(BuilderSilentError, f"not finished within {self.watched.deadline_s:.0f} s, the deadline of the bake")
+            self._fail(BuilderSilentError, f"the script did not finish within its deadline of {self.watched.deadline_s:.0f} s")
         return self.seconds
 
     def _look(self) -> bool:
-        """Say whether all is done, or why it never will be."""
+        """Return whether the script is done; raise the error if it has failed."""
         if time.monotonic() - self._last_sign > self.watched.silence_s:
-            self._fail(BuilderSilentError, f"no sign of life for {self.watched.silence_s:.0f} s")
+            self._fail(BuilderSilentError, f"no output for {self.watched.silence_s:.0f} s")
         try:
             return self._follow()
         except NotFoundError:
-            self._fail(BuilderDiedError, "the machine is gone: it was deleted meanwhile")
+            self._fail(BuilderDiedError, "the machine was deleted")
 
     def _follow(self) -> bool:
-        """Read on. Only a machine that is silent is asked whether it lives: each question counts on a cloud."""
+        """Read new output. Ask for the machine's state only if there is none, since each request counts on a cloud."""
         before = self._progress.reached
         has_news = self._read()
         if self.on_position and before < self._progress.reached:
@@ -112,15 +112,15 @@ class Watch:
         if self.at_checkpoint and before < self._progress.reached and not self._progress.done:
             self.at_checkpoint(self._progress.reached)
             self._step_began = self._last_sign = time.monotonic()
-            return self._follow()  # what comes next may be done already
+            return self._follow()  # the next step may be done already
         if not has_news and not self._progress.done:
             alive = is_running(self.cloud, self.watched.machine)
-            if not alive and not self._read() and not self._progress.done:  # what it wrote before it died counts
-                self._fail(BuilderDiedError, "the machine ended before it was told to")
+            if not alive and not self._read() and not self._progress.done:  # read its last output first
+                self._fail(BuilderDiedError, "the machine stopped unexpectedly")
         return self._progress.done
 
     def _read(self) -> bool:
-        """Read on, and say whether there was anything; raises why a step failed."""
+        """Read new output and return whether there was any; raise the error of a failed step."""
         before = self._console_at, self._log_at
         self._read_log()
         self._read_console()
@@ -182,25 +182,25 @@ class Watch:
         log = self._progress.log
         if any(DISK_FULL in line for line in log):
             raise GuestFullError(
-                f"step {failure.name}: the builder's disk is full",
+                f"step {failure.name!r} failed: the builder's disk is full",
                 step=failure.name,
                 log=log,
-                next_step="Give the recipe a larger disk: [builder] disk_gb.",
+                next_step="Set a larger disk in the recipe: [builder] disk_gb.",
             )
-        goes_on = ", which goes on from this step" if self.at_checkpoint else ""
+        reused = "; finished steps are reused" if self.at_checkpoint else ""
         raise StepFailedError(
-            f"step {failure.name}: line {failure.failed_line} of it ended with exit status {failure.exit_status}",
+            f"step {failure.name!r} failed: line {failure.failed_line} returned exit status {failure.exit_status}",
             step=failure.name,
             log=log,
-            next_step=f"Mend the step in the recipe and bake again{goes_on}; the whole log: ./inv log {self.watched.bake_id}",
+            next_step=f"Fix the step and bake again{reused}; for the whole log see: ./inv log {self.watched.bake_id}",
         )
 
     def _fail(self, kind: type[BuilderDiedError] | type[KernelPanicError] | type[BuilderSilentError], message: str) -> NoReturn:
         step = self._progress.current if self._has_told else self._progress.names[0]
         last = self.watched.console_file.read_text(encoding="utf-8", errors="replace") if self.watched.console_file.exists() else ""
         raise kind(
-            f"{message}; it was in step {step}",
+            f"{message}; current step: {step!r}",
             step=step,
             log=last.splitlines()[-20:],
-            next_step=f"The whole console is kept: ./inv log {self.watched.bake_id}",
+            next_step=f"For the whole console see: ./inv log {self.watched.bake_id}",
         )

@@ -81,8 +81,8 @@ def test_only_what_has_changed_and_what_is_behind_it_runs_again(baker: Baker) ->
     baker.bake("a=1", "b=1", "c=1")
     baker.bake("a=1", "b=2", "c=1")
     assert baker.run == ["b", "c", "seal"]
-    assert "reused from the layer of 20" in baker.told
-    assert ": boot, prepare, a; begins with b: it has changed since the layer of 20" in baker.told
+    assert "reusing the layer of 20" in baker.told
+    assert ": boot, prepare, a; starting at step 'b': it has changed since the layer of 20" in baker.told
 
 
 def test_an_image_of_layers_holds_what_one_without_holds(baker: Baker, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_step_that_failed_is_where_the_next_bake_goes_on(baker: Baker, world: 
     baker.cloud.guest("bake-*", fake_guest.fails_at("b"), OK)
     with pytest.raises(StepFailedError) as raised:
         baker.bake("a=1", "b=1")
-    assert "bake again, which goes on from this step" in raised.value.next_step
+    assert "Fix the step and bake again; finished steps are reused; " in raised.value.next_step
     assert world.inventory() == []
     baker.bake("a=1", "b=2")
     assert baker.run == ["b", "seal"]
@@ -155,7 +155,7 @@ def test_what_was_done_anew_is_reused_although_a_kept_builder_holds_the_old_laye
         baker.bake("a=apt x", "b=1", "c=1", keep=True)
     world.archive += 1
     baker.bake("a=apt x", "b=1", "c=1", from_step="a")
-    assert "the layer of a stays: another bake uses it" in baker.told
+    assert "the layer of step 'a' is kept: another bake uses it" in baker.told
     after = baker.content(baker.bake("a=apt x", "b=1", "c=2"))
     assert after[1].endswith("with packages 2")
 
@@ -170,7 +170,7 @@ def test_what_follows_from_a_step_that_could_not_be_kept_is_forgotten_with_it(ba
 
 
 def test_a_step_that_there_is_not_is_told_before_anything_is_done(baker: Baker) -> None:
-    with pytest.raises(UsageError, match="--from: 'c' is no step"):
+    with pytest.raises(UsageError, match="--from: unknown step 'c'"):
         baker.bake("a=1", "b=1", from_step="c")
     assert baker.cloud.calls == []
 
@@ -198,7 +198,7 @@ def test_a_layer_from_which_nothing_comes_up_is_removed_and_the_base_taken(baker
 def test_a_builder_that_dies_in_a_step_behind_a_layer_is_not_started_again(baker: Baker) -> None:
     baker.bake("a=1", "b=1")
     baker.cloud.guest("bake-*", fake_guest.panics_at("b"))
-    with pytest.raises(KernelPanicError, match="it was in step b"):
+    with pytest.raises(KernelPanicError, match="current step: 'b'"):
         baker.bake("a=1", "b=2")
 
 
@@ -226,13 +226,13 @@ def test_a_base_that_is_gone_is_told_at_once(baker: Baker) -> None:
 def test_a_layer_that_cannot_be_kept_is_told_and_the_bake_goes_on(baker: Baker, world: World) -> None:
     baker.cloud.fault("keep_layer", error=CloudError("no room"), nth=3)
     baker.bake("a=1", "b=1")
-    assert "the layer of a is not kept: no room" in baker.told
+    assert "could not save the layer of step 'a': no room" in baker.told
     assert kept(world) == ["boot", "prepare", "b"]
 
 
 def test_a_builder_that_does_not_go_on_is_told_as_such(baker: Baker, world: World) -> None:
     baker.cloud.fault("go_on", error=TimedOutError("no answer"))
-    with pytest.raises(BuilderSilentError, match="did not go on after step boot: no answer"):
+    with pytest.raises(BuilderSilentError, match="did not continue after step 'boot': no answer"):
         baker.bake("a=1")
     assert world.inventory() == []
 
@@ -280,7 +280,7 @@ def test_an_image_is_there_although_old_layers_cannot_be_removed(baker: Baker, m
     monkeypatch.setenv("BAKEHOUSE_LAYERS_GB", "0")
     baker.cloud.fault("remove_layer", error=CloudError("busy"))
     assert baker.bake("a=1").version
-    assert "still there: busy" in baker.told
+    assert "could not remove old layers: busy" in baker.told
 
 
 def test_a_limit_that_is_no_size_is_told_before_anything_is_done(baker: Baker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,9 +298,9 @@ def test_a_plan_explains_each_step_and_does_nothing(baker: Baker, world: World) 
     lines = [line.strip() for line in plan(baker.cloud, baker.recipe("a=1", "b=2", "c=1"), home=baker.home)]
     found = dict(line.removeprefix("step ").split(": ", 1) for line in lines if line.startswith("step "))
     assert found["a"].startswith("reused: layer of 20")
-    assert found["b"] == "runs: no layer is kept of it"
-    assert found["c"] == "runs: a step before it runs"
-    assert found["seal"] == "runs: it ends each bake"
+    assert found["b"] == "runs: no cached layer"
+    assert found["c"] == "runs: an earlier step runs"
+    assert found["seal"] == "runs: last step of every bake"
     assert (list(world.layers), world.inventory()) == (before, [])
 
 
@@ -329,7 +329,7 @@ def test_a_recipe_that_has_grown_starts_from_its_image(imager: Baker, world: Wor
     grown = imager.bake("a=1", "b=1", "c=1")
     assert found[0] == first.image
     assert imager.run == ["b", "c", "seal"]
-    assert f"reused from image {first.image}: boot, prepare, a; begins with b" in imager.told
+    assert f"reusing image {first.image}: boot, prepare, a; starting at step 'b'" in imager.told
     assert [line.split()[0] for line in imager.content(grown)] == ["prepare", "a", "b", "c"]
 
 
@@ -381,4 +381,4 @@ def test_a_plan_names_the_image(imager: Baker) -> None:
     first = imager.bake("a=1")
     lines = plan(imager.cloud, imager.recipe("a=1", "b=1"), home=imager.home)
     assert f"  step a: reused: in image {first.image}" in lines
-    assert "  step b: runs: no image that passed its tests ends with it" in lines
+    assert "  step b: runs: no tested image ends with it" in lines

@@ -168,7 +168,7 @@ def test_its_user_says_from_where_on_steps_are_repeated(asked: dict[str, bool | 
 
 
 def test_a_step_that_there_is_not_is_told_with_those_there_are() -> None:
-    with pytest.raises(UsageError, match=r"--from: 'prepar' is no step \(there are: boot, prepare, one, two, seal\)") as raised:
+    with pytest.raises(UsageError, match=r"--from: unknown step 'prepar' \(known: boot, prepare, one, two, seal\)") as raised:
         reuse(STEPS, from_step="prepar")
     assert raised.value.next_step == "Did you mean prepare?"
 
@@ -204,9 +204,9 @@ def test_each_step_is_explained() -> None:
     assert list(found) == list(STEPS)
     assert found["prepare"].startswith("reused: layer of 19")
     assert found["prepare"].endswith(", 5 MB")
-    assert found["one"] == "runs: no layer is kept of it"
-    assert found["two"] == "runs: a step before it runs"
-    assert found["seal"] == "runs: it ends each bake"
+    assert found["one"] == "runs: no cached layer"
+    assert found["two"] == "runs: an earlier step runs"
+    assert found["seal"] == "runs: last step of every bake"
 
 
 def test_a_step_without_a_layer_of_its_own_is_in_that_of_a_later_one() -> None:
@@ -217,7 +217,7 @@ def test_a_step_that_has_changed_is_told_from_one_that_is_new() -> None:
     old = layer("one", parent="key of prepare", own="another", key="another")
     assert outlook([*kept("boot", "prepare"), old], 2)["one"].startswith("runs: it has changed since the layer of 19")
     elsewhere = replace(old, parent="key of something else")
-    assert outlook([*kept("boot", "prepare"), elsewhere], 2)["one"] == "runs: no layer is kept of it"
+    assert outlook([*kept("boot", "prepare"), elsewhere], 2)["one"] == "runs: no cached layer"
 
 
 def test_a_layer_that_does_not_fit_and_a_wish_are_reasons_too() -> None:

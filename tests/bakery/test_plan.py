@@ -34,11 +34,17 @@ def image(version: str, *, digest: str = "d", base: str = "base-1", state: str =
 @pytest.mark.parametrize(
     ("images", "told"),
     [
-        ([image("0.1.0-1")], "nothing to do: minimal-0.1.0-1 is made of the same"),
-        ([image("0.1.0-1", digest="e")], "it would run: the recipe, its files, packages or tests, or Bakehouse itself"),
-        ([image("0.1.0-1", digest="e", base="base-0")], "it would run: the base is another one than that of minimal-0.1.0-1"),
-        ([image("0.1.0-1", state=names.CANDIDATE)], "it would run: the image that is made of the same failed its tests"),
-        ([image("0.1.0-1", digest="e", state=names.CANDIDATE)], "it would run: there are candidates"),
+        ([image("0.1.0-1")], "nothing to do: minimal-0.1.0-1 has the same"),
+        (
+            [image("0.1.0-1", digest="e")],
+            "would run: the recipe, its files, packages or tests, or Bakehouse itself, have changed since minimal-0.1.0-1",
+        ),
+        ([image("0.1.0-1", digest="e", base="base-0")], "would run: the base has changed since minimal-0.1.0-1"),
+        ([image("0.1.0-1", state=names.CANDIDATE)], "would run: an image of the same content failed its tests"),
+        (
+            [image("0.1.0-1", digest="e", state=names.CANDIDATE)],
+            "would run: no image has passed its tests, there are only candidates",
+        ),
         ([image("0.1.0-1"), image("0.1.0-2", digest="e")], "nothing to do: minimal-0.1.0-1"),
     ],
 )
@@ -60,7 +66,7 @@ LONG = "projects/debian-cloud/global/images/debian-13-trixie-v2026"
 )
 def test_newer_base_is_told_from_an_older_one_also_where_their_ids_are_long(label: str, *, is_other: bool) -> None:
     told = why([image("0.1.0-1", digest="e", base=label)], "minimal", "d", replace(BASE, id=f"{LONG}1111"))
-    assert ("the base is another one" in told) == is_other
+    assert ("the base has changed" in told) == is_other
 
 
 def test_label_of_a_short_base_id_is_that_of_earlier_releases() -> None:
@@ -73,15 +79,15 @@ def test_it_names_what_a_bake_would_create(recipe: Recipe) -> None:
     assert "steps: prepare, seal" in lines
     assert "image minimal-0.1.0-1, a candidate at first" in lines
     assert "1024 MB of memory" in lines
-    assert "whose memory it carries" not in lines
-    assert "whose memory it carries" in "\n".join(describe_bake(recipe, "fake", "0.1.0-1", keeps_memory=True))
+    assert "whose memory is saved" not in lines
+    assert "whose memory is saved with the image" in "\n".join(describe_bake(recipe, "fake", "0.1.0-1", keeps_memory=True))
 
 
 def test_before_the_first_bake_there_is_nothing_to_launch(recipe: Recipe, tmp_path: Path) -> None:
     world = World(tmp_path)
     lines = plan(FakeCloud(world), recipe, home=tmp_path)
-    assert lines[0] == "bake: it would run: there is no image yet"
-    assert lines[-1] == f"launch: not possible before a bake; then from minimal-{names.release()}-1"
+    assert lines[0] == "bake: would run: no image yet"
+    assert lines[-1] == f"launch: needs a bake first; then from minimal-{names.release()}-1"
     assert world.inventory() == []
 
 
@@ -100,7 +106,7 @@ def test_when_nothing_has_changed_only_a_launch_is_left(recipe: Recipe, tmp_path
     put_equal(cloud, recipe)
     lines = plan(cloud, recipe, home=tmp_path)
     assert lines == [
-        "bake: nothing to do: minimal-0.1.0-3 is made of the same recipe, packages, files and base (--force bakes anyway)",
+        "bake: nothing to do: minimal-0.1.0-3 has the same recipe, packages, files and base (to bake anyway: --force)",
         "launch: a machine from minimal-0.1.0-3: 2 processors, 1024 MB of memory, 4 GB of disk; SSH",
     ]
 
@@ -117,7 +123,7 @@ def test_plan_builds_no_base(recipe: Recipe, tmp_path: Path) -> None:
     put_equal(cloud, recipe)
     cloud.calls.clear()
     lines = plan(cloud, recipe, home=tmp_path)
-    assert lines[0] == "bake: it would run: the base that it starts from now is not built yet"
+    assert lines[0] == "bake: would run: its current base is not built yet"
     assert not any(call.startswith("resolve_base") for call in cloud.calls)
 
 
@@ -131,9 +137,9 @@ def test_plan_keeps_no_versions(recipe: Recipe, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("frozen_with", "told"),
     [
-        (None, "  it boots from its disk: its image has no memory"),
-        (1, "  it boots from its disk: 2 processors, and its memory was frozen with 1"),
-        (2, "  at once: it goes on from the memory that the image carries"),
+        (None, "  boots from its disk: its image has no memory"),
+        (1, "  boots from its disk: 2 processors, and its memory was frozen with 1"),
+        (2, "  restored from the image's saved memory: no boot"),
     ],
 )
 def test_it_says_whether_a_launch_boots_and_why(

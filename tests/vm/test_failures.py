@@ -32,13 +32,13 @@ def failed(bakehouse: Bakehouse) -> Callable[[str], Finished]:
 
 BakeUntil = Callable[[str], subprocess.Popen[str]]
 FAILURES = {
-    "exits-3": ("trouble", r"step trouble: line 3 of it ended with exit status 3"),
-    "no-such-package": ("trouble", r"step trouble: line \d+ of it ended with exit status 100"),
+    "exits-3": ("trouble", r"step 'trouble' failed: line 3 returned exit status 3"),
+    "no-such-package": ("trouble", r"step 'trouble' failed: line \d+ returned exit status 100"),
     "disk-full": ("trouble", r"the builder's disk is full"),
-    "powers-off": ("trouble", r"ended before it was told to"),
-    "sleeps": ("trouble", r"no sign of life for \d+ s"),
+    "powers-off": ("trouble", r"the machine stopped unexpectedly"),
+    "sleeps": ("trouble", r"no output for \d+ s"),
     "panics": ("trouble", r"kernel panicked: sysrq triggered crash"),
-    "fails-its-test": ("never", r"step never: line 2 of it ended with exit status 1"),
+    "fails-its-test": ("never", r"step 'never' failed: line 2 returned exit status 1"),
     "keeps-a-secret": ("seal", r"/srv/app/server\.conf: private key"),
 }
 
@@ -113,7 +113,7 @@ def test_a_killed_builder_is_told_at_once(bakehouse: Bakehouse, bake_until: Bake
         if "qemu-system" in command and "timeout" not in command.split()[0]:
             os.kill(pid, signal.SIGKILL)
     stdout, _ = bake.communicate(timeout=30)
-    assert "ended before it was told to" in json.loads(stdout.splitlines()[-1])["error"]
+    assert "the machine stopped unexpectedly" in json.loads(stdout.splitlines()[-1])["error"]
     assert bakehouse.left_overs() == []
 
 

@@ -166,19 +166,19 @@ def test_the_memory_in_a_layer_holds_nothing_of_what_its_builder_was_told(author
 def test_a_change_of_the_last_step_runs_that_step_alone(first: Finished, changed: Finished) -> None:
     assert ran(first)[-5:] == ["first", "files", "middle", "last", "seal"]
     assert ran(changed) == ["last", "seal"]
-    assert "boot, prepare, first, files, middle; begins with last: it has changed since" in told(changed)
+    assert "boot, prepare, first, files, middle; starting at step 'last': it has changed since" in told(changed)
 
 
 def test_a_step_that_fails_is_the_only_one_that_has_run(bakehouse: Bakehouse, failed: Finished) -> None:
     assert (failed.status, failed.result["step"]) == (1, "middle")
-    assert "goes on from this step" in failed.result["next"]
+    assert "finished steps are reused" in failed.result["next"]
     assert ran(failed) == ["middle"]
     assert bakehouse.left_overs() == []
 
 
 def test_a_bake_goes_on_from_the_last_good_layer_when_the_step_is_mended(mended: Finished) -> None:
     assert ran(mended) == ["middle", "last", "seal"]
-    assert "boot, prepare, first, files; begins with middle" in told(mended)
+    assert "boot, prepare, first, files; starting at step 'middle'" in told(mended)
 
 
 @pytest.mark.matrix(sample=1, edges=["as its memory is written"])

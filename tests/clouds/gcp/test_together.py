@@ -195,4 +195,4 @@ def test_plan_says_that_the_base_is_newer_than_that_of_the_image(new_stage: NewS
     kept = stage.home / "gcp" / "bases.json"
     kept.write_text(kept.read_text(encoding="utf-8").replace("trixie-v20261111", "trixie-v20261125"), encoding="utf-8")
     told = plan(stage.connect(), tiny(stage.home), home=stage.home)
-    assert told[0].startswith("bake: it would run: the base is another one than that of tiny-")
+    assert told[0].startswith("bake: would run: the base has changed since tiny-")
