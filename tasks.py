@@ -70,7 +70,7 @@ def _matrices(values: Values) -> tuple[str, ...]:
 def _run(terminal: Terminal, command: Sequence[str]) -> int:
     """Run a command in the project's folder; return 0 or 1.
 
-    It may keep bytecode, also if PYTHONDONTWRITEBYTECODE is set: the tests start Python a hundred times, and each would compile anew.
+    It may keep bytecode even with PYTHONDONTWRITEBYTECODE: the tests start Python a hundred times, and each would compile again.
     """
     _tell_command(terminal, command)
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

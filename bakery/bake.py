@@ -1,4 +1,4 @@
-"""Bake: recipe in, image out. The story is `_bake`; everything else here is one of its sentences."""
+"""Bake a recipe into an image. `_bake` is the sequence of stages; the functions below implement them."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from launcher.command.machine_options import check_granted
 from launcher.images import users
 
 GRACE_S = 300
-"""How long after the guest's own deadline the cloud ends a builder, times the cloud's slowness."""
+"""How long after the guest's own deadline the cloud stops a builder; multiplied by the cloud's slowness."""
 VERSION_TRIES = 20
-"""How many bakes of one recipe may take a version from under us before we give up."""
+"""How many times to retry with the next version if other bakes of the recipe take it first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Baked:
-    """The image that a bake has made, or found (`reused`); `seconds` is how long that took."""
+    """The result of a bake: a new image, or an existing one (`reused`); `seconds` is the duration."""
 
     id: str
     image: str
@@ -55,7 +55,7 @@ class Baked:
 
 @dataclass(slots=True)
 class _Run:
-    """What the sentences of one bake share."""
+    """The state that the stages of one bake share."""
 
     cloud: Cloud
     ledger: Ledger
@@ -67,12 +67,12 @@ class _Run:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def tell(self, line: str) -> None:
-        """Tell a line of news."""
+        """Report a line of progress."""
         self.on_event(Note(line))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Tell of a part of the bake that is no step of the script, and how long it took."""
+        """Report and time a stage of the bake, which is not a step of the script."""
         self.on_event(StepStarted(name, 0, 0))
         began, ok = time.monotonic(), False
         try:
@@ -84,14 +84,14 @@ class _Run:
 
 
 def _ignore(_event: Event) -> None:
-    """Take an event that nobody wants to see."""
+    """Ignore an event."""
 
 
 def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_event: OnEvent = _ignore) -> Baked:
-    """Return the image of a recipe on a cloud: the one that is there when nothing has changed, else a new one.
+    """Return the image of a recipe on a cloud: the existing one if nothing has changed, otherwise a new one.
 
-    Raises BakeError (which step, why, its last lines) or CloudError; then nothing is left in the cloud but a
-    candidate that failed its tests, or the builder when `options.keep` asks for it.
+    Raises BakeError (step, cause, last lines) or CloudError; then nothing is left in the cloud except a candidate that
+    failed its tests, or the builder if `options.keep` is set.
     """
     began, layers_bytes = time.monotonic(), limit_bytes()
     wishes = Wishes(machine_type=options.machine_type, no_public_ip=options.no_public_ip)
@@ -115,8 +115,8 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
         failed = {"id": order.id, "recipe": recipe.name, "cloud": cloud.name, "error": str(error) or type(error).__name__}
         with suppress(OSError):  # a full disk may be why it failed
             run.record.finish(failed)
-        if isinstance(error, Exception):  # whoever interrupts a bake wants it to end
-            with suppress(Exception):  # why it failed is what is told, whatever becomes of old layers
+        if isinstance(error, Exception):  # after Ctrl-C, exit without delay
+            with suppress(Exception):  # do not hide why the bake failed
                 tidy(cloud, layers_bytes, run.tell)
         raise
     tidy(cloud, layers_bytes, run.tell)
@@ -131,12 +131,12 @@ def _open_run(
 
 
 def _renew_memory(cloud: Cloud, order: Order, image: str, why: str, home: Path, on_event: OnEvent) -> None:
-    """Save the memory of an image once more: since it was saved, QEMU, the processor or Bakehouse has changed."""
+    """Save the memory of an image again, since QEMU, the processor or Bakehouse has changed."""
     if machines := users(cloud, image):
-        line = f"image {image}: {why}; to save it anew, delete {', '.join(machines)} and bake again, or bake with --force"
+        line = f"image {image!r}: {why}; to save it again, delete {', '.join(machines)} and bake again, or bake with --force"
         on_event(Note(line))
         return
-    on_event(Note(f"image {image}: {why}; saving it anew"))
+    on_event(Note(f"image {image!r}: {why}; saving it again"))
     run = _open_run(cloud, order, home, on_event)
     with run.stage("memory"):
         keep_memory(cloud, run.ledger, order, image, run.record, on_event)
@@ -144,7 +144,7 @@ def _renew_memory(cloud: Cloud, order: Order, image: str, why: str, home: Path, 
 
 
 def _bake(run: _Run) -> names.ImageVersion:
-    """Boot, watch, stop, snapshot, inspect, freeze, test, publish; undo is registered before each do."""
+    """Boot, watch, stop, snapshot, inspect, freeze, test, publish; each undo is registered in advance."""
     with Undo() as undo:
         _build(run, undo)
         with run.stage("stop"):
@@ -167,7 +167,7 @@ def _bake(run: _Run) -> names.ImageVersion:
 
 
 def _build(run: _Run, undo: Undo) -> None:
-    """Run the script in a builder; one that dies before its first marker is started once more (some kernels under TCG)."""
+    """Run the script in a builder; restart it if it dies before its first marker (some kernels crash under TCG)."""
     tries = starts(run.cloud, run.order, run.tell)
     for number, start in enumerate(tries, 1):
         try:
@@ -184,10 +184,10 @@ def _build(run: _Run, undo: Undo) -> None:
 
 
 def _came_to_nothing(run: _Run, start: Start, error: BakehouseError) -> bool:
-    """Say whether a builder has ended before its first marker, so that it may be started once more."""
+    """Return whether a builder ended before its first marker, so that it may be started again."""
     if isinstance(error, BuilderDiedError | KernelPanicError):
         return error.step == run.order.script.checkpoints[0]
-    return start.reached > 0 and isinstance(error, RestoreError | NotFoundError)  # a layer may be damaged, or gone since
+    return start.reached > 0 and isinstance(error, RestoreError | NotFoundError)  # the layer may be damaged, or removed since
 
 
 def _build_once(run: _Run, undo: Undo, start: Start, *, token: str) -> None:
@@ -238,14 +238,14 @@ def _builder(run: _Run, start: Start, token: str, script: str) -> BootSpec:
 
 
 def _keep_builder(run: _Run) -> str:
-    """Return how to get into the builder that is kept, and how to be rid of it."""
-    shell = f"A shell in it: ./inv ssh {run.order.id}\n" if isinstance(run.cloud, OpensShell) else ""
+    """Return how to log in to the kept builder, and how to delete it."""
+    shell = f"Open a shell: ./inv ssh {run.order.id}\n" if isinstance(run.cloud, OpensShell) else ""
     ends = time.strftime("%Y-%m-%d %H:%M", time.localtime(int(run.order.labels["expires"])))
-    return f"The builder is kept until {ends}. {shell}Remove it: ./inv delete {run.order.id} --yes"
+    return f"The builder is kept until {ends}. {shell}Delete it: ./inv delete {run.order.id} --yes"
 
 
 def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
-    """Take the next free version; when another bake takes it first, the one after."""
+    """Create the image with the next free version, or the one after if another bake takes it first."""
     recipe, tried = run.order.recipe, list[names.ImageVersion]()
     for _ in range(VERSION_TRIES):
         version = catalogue.next_version(images_of(run.cloud, recipe.name), recipe.name, besides=tried)
@@ -263,15 +263,15 @@ def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
         try:
             create_image(run.cloud, run.ledger, undo, run.order.id, names.image_name(recipe.name, version), labels)
             return version
-        except ConflictError:  # by another bake, or an image whose labels do not say its version
+        except ConflictError:  # taken by another bake, or by an image without a version label
             tried.append(version)
-    raise ConflictError(f"recipe {recipe.name}: {VERSION_TRIES} versions in a row were taken by others", next_step="Bake again.")
+    raise ConflictError(f"recipe {recipe.name!r}: other bakes took {VERSION_TRIES} versions in a row", next_step="Bake again.")
 
 
 def _inspect(run: _Run, image: str) -> None:
-    """Prove from outside that the disk is sealed, where the cloud lets us look; elsewhere the machine that tests it looks."""
+    """Check from outside that the disk is sealed, if the cloud supports it; otherwise the test machine checks it."""
     if isinstance(run.cloud, ReadsDisks):
-        scratch = partial_folder(run.record.folder, "inspect")  # of a bake that is killed here, gc removes it
+        scratch = partial_folder(run.record.folder, "inspect")  # if the bake is killed, gc removes it
         try:
             search(run.cloud.files(image, scratch), run.order, run.record)
         finally:
@@ -280,7 +280,7 @@ def _inspect(run: _Run, image: str) -> None:
 
 @contextmanager
 def _on_trial(run: _Run, image: str, undo: Undo) -> Iterator[None]:
-    """Keep an image that fails on a fresh boot as a candidate, for a look."""
+    """Keep an image that fails on a fresh boot as a candidate for inspection."""
     try:
         yield
     except TestsFailedError as error:
@@ -289,12 +289,12 @@ def _on_trial(run: _Run, image: str, undo: Undo) -> Iterator[None]:
         recipe = run.order.recipe.name
         version = image.removeprefix(f"{recipe}-")
         launch = f"./inv launch --recipe {recipe} --version {version}"
-        error.next_step = f"The image stays as a candidate: {launch}; the log: ./inv log {run.order.id}"
+        error.next_step = f"The image is kept as a candidate: {launch}; for the log see: ./inv log {run.order.id}"
         raise
 
 
 def _keep_files(run: _Run, image: str, version: names.ImageVersion) -> None:
-    """Write down how the bake went, and keep it and the logs beside the image where the cloud keeps files."""
+    """Write the result of the bake; store it and the logs with the image if the cloud supports files."""
     seconds = {name: round(value, 2) for name, value in run.seconds.items()}
     run.record.finish({"id": run.order.id, "image": image, "version": str(version), "cloud": run.cloud.name, "seconds": seconds})
     if isinstance(run.cloud, KeepsFiles):

@@ -1,1 +1,1 @@
-"""Why an image may be called stable: its disk is searched for secrets, its memory is saved, its tests run in a fresh machine."""
+"""The checks before an image is stable: search its disk for secrets, save its memory, run its tests in a fresh machine."""

@@ -45,11 +45,11 @@ NOT_THE_IMAGE = (
     ThrottledError,
     UnreachableError,
 )
-"""What says nothing about the image that was to be tested."""
+"""Errors that are not the image's fault."""
 
 
 def try_image(cloud: Cloud, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent) -> dict[str, float]:
-    """Return the seconds of each test. Raises TestsFailedError: a test, the start or the log-in failed; no machine is left."""
+    """Run the tests and return the seconds of each. TestsFailedError: a test, the start or the login failed. Leaves no machine."""
     options = _options(order, image)
     what = "does not start as a machine"
     with Undo() as undo, blaming(cloud, image, names.test_machine_name(order.id), record, step="test", what=what):
@@ -63,9 +63,9 @@ def try_image(cloud: Cloud, ledger: Ledger, order: Order, image: str, record: Re
 
 @contextmanager
 def blaming(cloud: Cloud, image: str, machine: str, record: Record, *, step: str, what: str) -> Iterator[None]:
-    """Tell of what goes wrong with a machine as a fault of its image, unless it is none; keep the machine's console then.
+    """Turn errors of a machine into a TestsFailedError of its image, except NOT_THE_IMAGE, and store the machine's console.
 
-    `what` is what the fault is called where it has no name of its own. Raises TestsFailedError.
+    `what` describes the failure if the error is not a BakeError.
     """
     try:
         yield
@@ -73,15 +73,15 @@ def blaming(cloud: Cloud, image: str, machine: str, record: Record, *, step: str
         raise
     except BakeError as error:
         _keep_console(cloud, machine, record)
-        raise TestsFailedError(f"image {image}: {error.message}", step=error.step, log=error.log) from error
+        raise TestsFailedError(f"image {image!r}: {error.message}", step=error.step, log=error.log) from error
     except BakehouseError as error:
         _keep_console(cloud, machine, record)
-        raise TestsFailedError(f"image {image}: {what}: {error.message}", step=step) from error
+        raise TestsFailedError(f"image {image!r} {what}: {error.message}", step=step) from error
 
 
 def _keep_console(cloud: Cloud, machine: str, record: Record) -> None:
-    """Keep the console of a machine that is about to go, also when its tests were never begun."""
-    with suppress(BakehouseError, OSError):  # why the image failed is worth more
+    """Store the console of a machine before it is deleted, even if its tests never started."""
+    with suppress(BakehouseError, OSError):  # do not hide why the image failed
         record.tests.write_text(newest(cloud, machine), encoding="utf-8")
 
 

@@ -1,6 +1,6 @@
-"""The files that an image had, read from inside a machine that was launched from it: for clouds whose disks nobody else can read.
+"""Read an image's files from inside a machine launched from it, for clouds whose disks cannot be read from outside.
 
-What the machine has made or changed since it was switched on, its identity above all, is not the image's and is left out.
+Files that the machine has created or changed since it was started, such as its identity, are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SCRIPTS = Path(__file__).parents[2] / "templates" / "inside"
 
 @dataclass(frozen=True)
 class MachineFiles:
-    """The files of a running machine that were on its disk before it was switched on (a `clouds.capabilities.DiskFiles`)."""
+    """The files of a running machine that were on its disk before it was started (a `clouds.capabilities.DiskFiles`)."""
 
     cloud: Cloud
     machine: str
@@ -33,7 +33,7 @@ class MachineFiles:
         return self._listed
 
     def read(self, paths: Iterable[str], limit_bytes: int = 65536) -> Mapping[str, bytes]:
-        """Return the start of each of these files, by path, in one pass; a path without a file is left out."""
+        """Return up to `limit_bytes` of each of these files, by path, in one pass; paths that do not exist are left out."""
         wanted = "\0".join(path for path in paths if path in self._listed)
         if not wanted:
             return {}
@@ -52,5 +52,5 @@ class MachineFiles:
         text = (_SCRIPTS / script).read_text(encoding="utf-8")
         done = ssh.run(self.cloud, self.machine, ["sudo", "--non-interactive", "sh", "-c", text], stdin=stdin, timeout_s=_READ_S)
         if done.returncode:
-            raise CloudError(f"machine {self.machine}: its files could not be read: {done.stderr.strip()}", next_step="Bake again.")
+            raise CloudError(f"cannot read the files of machine {self.machine!r}: {done.stderr.strip()}", next_step="Bake again.")
         return base64.b64decode(done.stdout)

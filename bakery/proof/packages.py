@@ -1,4 +1,4 @@
-"""What a finished disk holds, for the manifest of its image: Debian packages and Python packages with their versions."""
+"""List the Debian and Python packages of a finished disk with their versions, for the manifest of its image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PACKAGE = re.compile(r"^Package: (\S+)\nStatus: install ok installed$.*?^Versio
 
 
 def packages(files: DiskFiles) -> dict[str, Mapping[str, str]]:
-    """Return `debian` and `python`, each a mapping of package to version, sorted by name."""
+    """Return `debian` and `python`, each a mapping from package to version, sorted by name."""
     status = files.read([_STATUS], _STATUS_BYTES_MAX).get(_STATUS, b"").decode(errors="replace")
     stanzas = (_PACKAGE.search(stanza) for stanza in status.split("\n\n"))
     dist_infos = (_DIST_INFO.fullmatch(path) for path in files.list())

@@ -1,4 +1,4 @@
-"""The memory of an image: a machine boots from it once, takes no identity, and is frozen; each launch goes on from there."""
+"""Save the memory of an image: a machine boots from it once, without identity, and is frozen; launches are restored from that."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from launcher.boot import Boot, boot_machine
 from launcher.images import find_image
 
 FREEZE_S = 60
-"""How long a cloud may take to write a memory away; multiplied by its slowness."""
+"""How long a cloud may take to save memory; multiplied by its slowness."""
 
 
 def keep_memory(cloud: Cloud, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent) -> None:
-    """Give an image its memory, if the cloud can freeze it. TestsFailedError: no machine of it came up; none is left."""
+    """Save the memory of an image, if the cloud can freeze it. TestsFailedError: no machine of it booted. Leaves no machine."""
     assert isinstance(cloud, KeepsMemory)
     spec = _spec(cloud, order, image)
-    with Undo() as undo, blaming(cloud, image, spec.name, record, step="memory", what="its memory cannot be kept"):
+    with Undo() as undo, blaming(cloud, image, spec.name, record, step="memory", what="cannot be booted to save its memory"):
         boot_machine(cloud, ledger, undo, spec, lambda line: on_event(Note(line)), come_up=Boot.await_memory)
         try:
             settle(cloud, cloud.freeze(spec.name, image), timeout_s=FREEZE_S)
         except NOT_THE_IMAGE:
             raise
-        except (CloudError, TimedOutError) as error:  # the machine has come up: that is what the image owes
-            on_event(Note(f"image {image}: its memory is not kept, so that its machines boot: {error.message}"))
+        except (CloudError, TimedOutError) as error:  # not the image's fault: its machine has booted
+            on_event(Note(f"image {image!r}: could not save its memory, so its machines will boot: {error.message}"))
 
 
 def misfit(cloud: Cloud, image: Image) -> str:
-    """Return why machines of an image, in the shape of its recipe, cannot be restored from its saved memory; "" when they can."""
+    """Return why machines of an image, in the shape of its recipe, cannot be restored from its saved memory; "" if they can."""
     if not isinstance(cloud, KeepsMemory):
         return ""
     cpus, memory_mb, disk_gb = (names.number(image.labels, label) for label in names.SIZES)
@@ -54,7 +54,7 @@ def misfit(cloud: Cloud, image: Image) -> str:
 
 
 def _spec(cloud: Cloud, order: Order, image: str) -> BootSpec:
-    """Order a machine as a launch would, but one that is nobody: all that it is told is how to say that it waits."""
+    """Return the spec of a machine as for a launch, but unassigned: its facts only let it report that it waits."""
     name, found = names.memory_machine_name(order.id), find_image(cloud, recipe=order.recipe.name, name=image)
     return BootSpec(
         name=name,

@@ -1,8 +1,8 @@
-"""Look into a finished disk from outside, and name every secret and every trace of its making that is still there.
+"""Search a finished disk from outside for secrets and for traces of the bake.
 
-The guest cleans itself in its last step (templates/steps/seal.sh.j2); this is the proof, by other means: what a file is
-called, or what it holds. The rules follow what leaked from the images of others (hashicorp/packer#4045,
-AndrewGuenther/fck-nat#87, scylladb/scylla-machine-image#934) and cloud-init's own clean-up list.
+The guest cleans itself in its last step (templates/steps/seal.sh.j2); this is an independent check, by file names and contents.
+The rules follow leaks in other projects' images (hashicorp/packer#4045, AndrewGuenther/fck-nat#87,
+scylladb/scylla-machine-image#934) and cloud-init's own clean-up list.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from clouds.capabilities import DiskFiles
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Files that no image may hold: by the path (a regular expression), unless they are empty when `empty_is_fine`."""
+    """Files that no image may contain, by path (a regular expression); `empty_is_fine`: unless they are empty."""
 
     what: str
     path: re.Pattern[str]
@@ -79,7 +79,7 @@ CONTENTS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     ("password of a Unix account", re.compile(rb"(?m)^[^:\n]+:\$[0-9a-z]+\$")),
     ("credentials in a URL", re.compile(rb"(?im)^[^#\n]*\bhttps?://[^/\s:@\"']+:[^/\s@\"']+@")),
 )
-"""What no small file may hold in the places that people write to; packages' own files hold test keys and are left out."""
+"""Patterns that no small file may contain in user-writable places; packages are left out, since their files contain test keys."""
 
 _SEARCHED = re.compile(r"/(etc|root|home|srv|opt|usr/local|var/lib/(bakehouse|jupyter|cloud))/.*")
 _NOT_SEARCHED = re.compile(
@@ -90,9 +90,9 @@ _TOLD_MAX = 20
 
 
 def find_leaks(files: DiskFiles, *, literals: Sequence[str] = ()) -> list[str]:
-    """Return one line `path: what it is` for each file that must not be in an image, in order of the paths.
+    """Return one line `path: what it is` for each file that must not be in an image, sorted by path.
 
-    `literals` are secrets of this very bake, such as its nonce, looked for in every small file of the searched places.
+    `literals` are secrets of this bake, such as its nonce, searched for in every small file.
     """
     sizes = files.list()
     named = {path: rule.what for path in sizes for rule in RULES if _breaks(rule, path, sizes[path])}
@@ -104,15 +104,15 @@ def find_leaks(files: DiskFiles, *, literals: Sequence[str] = ()) -> list[str]:
 
 
 def search(files: DiskFiles, order: Order, record: Record) -> None:
-    """Search the files of a finished disk, and write down its packages. Raises NotSealedError: something must not be there."""
+    """Search a finished disk for leaks, and record its packages. NotSealedError: something was found."""
     if leaks := find_leaks(files, literals=(order.nonce,)):
-        next_step = "Remove these files in the step that makes them; the image was deleted."
+        next_step = "Remove these files in the step that creates them; the image was deleted."
         raise NotSealedError(summary(leaks), step="seal", log=leaks, next_step=next_step)
     record.packages.write_text(json.dumps(packages(files), indent=2) + "\n", encoding="utf-8")
 
 
 def summary(leaks: Sequence[str]) -> str:
-    """Return a message of bounded length that names the leaks."""
+    """Return a message of limited length that lists the leaks."""
     more = len(leaks) - _TOLD_MAX
     return "the finished disk is not sealed:\n" + "\n".join(leaks[:_TOLD_MAX]) + (f"\nand {more} more" if more > 0 else "")
 

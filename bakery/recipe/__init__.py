@@ -1,1 +1,1 @@
-"""What a user writes: recipes, the types and rules of their values, their variables and the files beside them."""
+"""Recipes: the types and rules of their values, variables, and the files next to them."""

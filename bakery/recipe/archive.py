@@ -1,6 +1,6 @@
-"""The files beside a recipe: found, never outside of its folder, and packed for their way to the builder.
+"""Find the files next to a recipe, only inside its folder, and pack them into archives for the builder.
 
-A file is read piece by piece, twice: for the digest of its archive when a script is rendered, and when the archive is sent.
+A file is read in pieces, twice: for the digest of its archive when a script is rendered, and when the archive is sent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HOME = PurePosixPath("/home/notebook")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file or folder: where it lies, and its path below the one that was asked for ('.' for that itself)."""
+    """A file or folder: its path, and its path relative to the requested one ('.' for that itself)."""
 
     path: Path
     below: PurePosixPath
@@ -33,9 +33,9 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """Something found, and where it goes in the guest.
+    """Files or folders, and their destination in the guest.
 
-    Without a mode, what is executable stays so; without an owner it is root's, or, in the home of the user notebook, theirs.
+    Default mode: executable files stay executable. Default owner: root, or notebook in its home folder.
     """
 
     found: Sequence[Found]
@@ -45,19 +45,19 @@ class Placed:
 
 
 def find(folder: Path, source: str) -> list[Found] | str:
-    """Return a file, or a folder and all in it, sorted; or the reason why it cannot be copied, as `what (what instead)`."""
+    """Return a file, or a folder with its content, sorted; or why it cannot be copied, as `what (what to write instead)`."""
     try:
         top = folder / source
         if not top.resolve().is_relative_to(folder.resolve()):
-            return "lies outside of the recipe's folder (copy it there)"
+            return "is outside the recipe's folder (copy it there)"
         if not top.exists():
-            return "is not there (write the path of a file or folder beside the recipe)"
+            return "does not exist (write the path of a file or folder next to the recipe)"
         paths = [top, *sorted(top.rglob("*"))] if top.is_dir() else [top]
     except (OSError, ValueError, RuntimeError) as error:
         return f"cannot be read: {getattr(error, 'strerror', '') or type(error).__name__} (write another path)"
     for path in paths:
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            return f"holds {path.name!r}, neither file nor folder (put the file itself there)"
+            return f"contains {path.name!r}, which is neither a file nor a folder (put the file itself there)"
     return [Found(path, PurePosixPath(path.relative_to(top).as_posix())) for path in paths]
 
 

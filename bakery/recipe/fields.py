@@ -1,4 +1,4 @@
-"""The types of a recipe's values: what each may be, and what to write instead."""
+"""The types of a recipe's values, with error messages that say what to write instead."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pydantic_core import PydanticCustomError
 
 
 def wrong(what: str, instead: str) -> PydanticCustomError:
-    """Return the error of a validator, in the two parts that every message has."""
+    """Return the error of a validator, as `WHAT (INSTEAD)`."""
     return PydanticCustomError("recipe", "{what} ({instead})", {"what": what, "instead": instead})
 
 
 def _matching(pattern: str, what: str, instead: str) -> AfterValidator:
-    """Return a validator of whole texts; its error reads `is not WHAT (write INSTEAD)`."""
+    """Return a validator that matches the whole text; its error reads `is not WHAT (write INSTEAD)`."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -30,7 +30,7 @@ def _matching(pattern: str, what: str, instead: str) -> AfterValidator:
 
 def _script(text: str) -> str:
     if "\0" in text:
-        raise wrong("holds a NUL character, which no shell can take", "leave it out")
+        raise wrong("contains a NUL character, which shells do not support", "remove it")
     if not text.strip():
         raise wrong("is empty", "write at least one command")
     return text
@@ -40,9 +40,9 @@ def _requirement(text: str) -> str:
     try:
         parsed = Requirement(text)
     except InvalidRequirement:
-        raise wrong("is not a requirement of Python packages", 'write such as "numpy" or "pandas>=2"') from None
+        raise wrong("is not a Python package requirement", 'write one such as "numpy" or "pandas>=2"') from None
     if not text.isprintable() or (parsed.url and "@" in parsed.url):
-        raise wrong("is more than one plain requirement", 'write such as "numpy" or "pandas>=2"')
+        raise wrong("is more than one plain requirement", 'write one such as "numpy" or "pandas>=2"')
     return text
 
 
@@ -53,9 +53,9 @@ def _web_address(text: str) -> str:
     except ValueError:
         is_good = False
     if not is_good:
-        raise wrong("is not a web address", 'write such as "https://example.org/data.csv"')
+        raise wrong("is not a URL", 'write one such as "https://example.org/data.csv"')
     if parts.username is not None:
-        raise wrong("holds a user name, which would stay in the image's log", "write an address that needs none")
+        raise wrong("contains a user name, which would stay in the image's log", "write a URL that needs none")
     return text
 
 
@@ -66,36 +66,38 @@ Minutes = Annotated[float, Strict(), Field(ge=0.05, le=1440)]
 
 Line = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*", "a single line of text", "it on one line")]
 Script = Annotated[str, AfterValidator(_script)]
-Name = Annotated[str, _matching(r"[a-z][a-z0-9-]{0,39}", "a name", "at most 40 of a-z, 0-9 and '-', beginning with a letter")]
-User = Annotated[str, _matching(r"[a-z_][a-z0-9_-]{0,31}", "the name of a user", '"notebook" or "root"')]
+Name = Annotated[str, _matching(r"[a-z][a-z0-9-]{0,39}", "a name", "at most 40 of a-z, 0-9 and '-', starting with a letter")]
+User = Annotated[str, _matching(r"[a-z_][a-z0-9_-]{0,31}", "a user name", '"notebook" or "root"')]
 Owner = Annotated[
     str,
     _matching(
         r"[a-z_][a-z0-9_-]{0,31}(:[a-z_][a-z0-9_-]{0,31})?", "an owner", 'a user, "notebook", or user and group, "root:users"'
     ),
 ]
-Mode = Annotated[str, _matching(r"0?[0-7]{3}", "a file's mode", 'it in octal, such as "0644"')]
-Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", "a SHA-256", "its 64 digits as sha256sum prints them")]
+Mode = Annotated[str, _matching(r"0?[0-7]{3}", "a file mode", 'it in octal, such as "0644"')]
+Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", "a SHA-256", "the 64 digits that sha256sum prints")]
 Url = Annotated[str, AfterValidator(_web_address)]
 GuestPath = Annotated[
-    str, _matching(r"(?!.*/\.\.?(/|$))(/[^/\x00-\x1f\x7f]+)+/?", "an absolute path", 'such as "/opt/data/file.csv"')
+    str, _matching(r"(?!.*/\.\.?(/|$))(/[^/\x00-\x1f\x7f]+)+/?", "an absolute path", 'one such as "/opt/data/file.csv"')
 ]
 Source = Annotated[
     str,
     _matching(
-        r"(?!/)(?!(.*/)?\.\.(/|$))[^\x00-\x1f\x7f]+", "a path beside the recipe", "it relative to the recipe's folder, without '..'"
+        r"(?!/)(?!(.*/)?\.\.(/|$))[^\x00-\x1f\x7f]+", "a path in the recipe's folder", "it relative to that folder, without '..'"
     ),
 ]
 DebianPackage = Annotated[
     str,
     _matching(
-        r"[a-z0-9][a-z0-9+.-]*(?<!-)(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+|/[a-z-]+)?", "the name of a Debian package", 'such as "git"'
+        r"[a-z0-9][a-z0-9+.-]*(?<!-)(:[a-z0-9]+)?(=[A-Za-z0-9.+:~-]+|/[a-z-]+)?",
+        "the name of a Debian package",
+        'one such as "git"',
     ),
 ]
-UrlPath = Annotated[str, _matching(r"/[^\x00-\x20\x7f]*", "a path of the notebook's site", 'such as "/lab"')]
+UrlPath = Annotated[str, _matching(r"/[^\x00-\x20\x7f]*", "a path of the notebook server", 'one such as "/lab"')]
 PythonPackage = Annotated[str, AfterValidator(_requirement)]
-Module = Annotated[str, _matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a Python module", 'such as "matplotlib.pyplot"')]
+Module = Annotated[str, _matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a Python module", 'one such as "matplotlib.pyplot"')]
 CondaPackage = Annotated[
-    str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.:=<>!,*|-]*", "a conda package", 'such as "r-base" or "numpy>=2"')
+    str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.:=<>!,*|-]*", "a conda package", 'one such as "r-base" or "numpy>=2"')
 ]
-Channel = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9_.:/-]*", "a conda channel", 'such as "conda-forge"')]
+Channel = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9_.:/-]*", "a conda channel", 'one such as "conda-forge"')]

@@ -1,4 +1,4 @@
-"""What can be wrong with a recipe, each as `key.path: what is wrong (what to write instead)`."""
+"""Problems of a recipe, each as `key.path: what is wrong (what to write instead)`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Key = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, at the key where it is."""
+    """One problem, and the key that it is about."""
 
     key: Key
     text: str
@@ -26,7 +26,7 @@ class Problem:
 
 
 def key_path(key: Key) -> str:
-    """Return a key as TOML's readers write it, such as `steps[2].copy[0].from`."""
+    """Return a key as text, such as `steps[2].copy[0].from`."""
     parts = [f"[{part}]" if isinstance(part, int) else f".{part if _BARE.fullmatch(part) else show(part)}" for part in key]
     return "".join(parts).removeprefix(".")
 
@@ -35,7 +35,7 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def show(value: object) -> str:
-    """Return a value as a message shows it: on one line, and not too long."""
+    """Return a value for a message: on one line, at most 60 characters."""
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list | tuple):
@@ -46,27 +46,27 @@ def show(value: object) -> str:
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """Return problems in the order of their keys, each once."""
+    """Return problems sorted by key, without duplicates."""
     return sorted(
         set(problems), key=lambda problem: [(str(part), 0) if isinstance(part, str) else ("", part) for part in problem.key]
     )
 
 
 def syntax(error: ValueError, content: bytes) -> str:
-    """Return the message for a file that is not TOML, the line first."""
+    """Return the message for a file that is not valid TOML, starting with the line."""
     if isinstance(error, UnicodeDecodeError):
         line_number = content.count(b"\n", 0, error.start) + 1
-        return f"line {line_number}: is not text in UTF-8 (save the file as UTF-8)"
+        return f"line {line_number}: is not UTF-8 text (save the file as UTF-8)"
     match = re.fullmatch(r"(?s)(.*?) \(at (?:line (\d+), column \d+|end of document)\)", str(error))
     if match is None:
-        return f"{str(error).partition(';')[0]} (see toml.io for how TOML is written)"
+        return f"{str(error).partition(';')[0]} (for the syntax of TOML see toml.io)"
     line = match[2] or str(len(content.rstrip().splitlines()))
-    return f"line {line}: {match[1] if match[1].isprintable() else show(match[1])} (see toml.io for how TOML is written)"
+    return f"line {line}: {match[1] if match[1].isprintable() else show(match[1])} (for the syntax of TOML see toml.io)"
 
 
 def invalid(errors: Sequence[Mapping[str, Any]], record: type) -> list[Problem]:
-    """Put the findings of pydantic into our words; `record` is what was read."""
-    # pydantic calls a list too short also when all that is in it is wrong, which is told for each already.
+    """Translate pydantic's errors into our messages; `record` is the type that was read."""
+    # pydantic also calls a list too short if all its items are wrong, which is already reported for each.
     told = [error for error in errors if error["type"] != "too_short" or not error["input"]]
     return [Problem(error["loc"], _word(error, record)) for error in told]
 
@@ -75,10 +75,10 @@ def _word(error: Mapping[str, Any], record: type) -> str:
     value, context, key = error["input"], error.get("ctx", {}), error["loc"]
     words: dict[str, Callable[[], str]] = {
         "recipe": lambda: f"{show(value)} {error['msg']}",
-        "unexpected_keyword_argument": lambda: f"is no key of a recipe here ({_nearest(str(key[-1]), _keys(record, key[:-1]))})",
+        "unexpected_keyword_argument": lambda: f"is not a known key here ({_nearest(str(key[-1]), _keys(record, key[:-1]))})",
         "missing": lambda: f"is missing (write {key[-1]} = ...)",
-        "int_type": lambda: f"is {show(value)}, not a whole number (write such as 4, without quotes)",
-        "float_type": lambda: f"is {show(value)}, not a number (write such as 0.5, without quotes)",
+        "int_type": lambda: f"is {show(value)}, not a whole number (write one such as 4, without quotes)",
+        "float_type": lambda: f"is {show(value)}, not a number (write one such as 0.5, without quotes)",
         "finite_number": lambda: f"is {show(value)} (write a number such as 30)",
         "string_type": lambda: f"is {show(value)}, not text (write it in quotes)",
         "tuple_type": lambda: f"is {show(value)}, not a list (write it in [ ])",
@@ -86,7 +86,7 @@ def _word(error: Mapping[str, Any], record: type) -> str:
         "greater_than_equal": lambda: f"is {show(value)} (write {context['ge']} or more)",
         "less_than_equal": lambda: f"is {show(value)} (write {context['le']} or less)",
         "literal_error": lambda: f"is {show(value)} (write {context['expected'].replace(chr(39), chr(34))})",
-        "too_short": lambda: "is empty (write at least one, or leave it out)",
+        "too_short": lambda: "is empty (write at least one item, or remove the key)",
     }
     return words.get(error["type"], lambda: f"is {show(value)} ({error['msg']})")()
 
@@ -97,11 +97,11 @@ def _nearest(key: str, known: Sequence[str]) -> str:
 
 
 def _keys_told(known: Sequence[str]) -> str:
-    return f"its keys are: {', '.join(known)}"
+    return f"known keys: {', '.join(known)}"
 
 
 def _keys(record: type, key: Key) -> list[str]:
-    """Return the keys that the record has which a key leads to."""
+    """Return the keys of the nested record at `key`."""
     for part in key:
         if isinstance(part, str):
             field = next(field for name, field in _fields(record) if name == part)

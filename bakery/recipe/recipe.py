@@ -1,4 +1,4 @@
-"""Recipes: what a user writes (TOML in images/), as frozen records. All that is wrong is told at once, by RecipeError."""
+"""Recipes: read a TOML file (in images/) into frozen records. RecipeError reports all problems at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bakery.recipe import fields, problems, rules, variables
 
 IMAGES = Path(__file__).parents[2] / "images"
 KINDS = ("apt", "python", "conda", "copy", "fetch", "run", "script", "notebook")
-"""The kinds of steps: each step has exactly one of these keys."""
+"""The kinds of steps; each step has exactly one of these keys."""
 USER = "notebook"
 """The user of every image."""
 
@@ -27,7 +27,7 @@ _CONFIG = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Base:
-    """The system that a recipe starts from."""
+    """The operating system that a recipe starts from."""
 
     suite: Literal["trixie", "noble"] = "trixie"
     architecture: Literal["amd64"] = "amd64"
@@ -35,7 +35,7 @@ class Base:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Builder:
-    """The machine that bakes. The two limits are for hardware of its own speed; a slower cloud multiplies them."""
+    """The builder. The two time limits are for native speed; a slower cloud multiplies them."""
 
     cpus: fields.Cpus = 2
     memory_mb: fields.MemoryMb = 4096
@@ -46,7 +46,7 @@ class Builder:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Machine:
-    """What a machine launched from the image has, unless its user asks for something else."""
+    """The default hardware of machines launched from the image."""
 
     cpus: fields.Cpus = 2
     memory_mb: fields.MemoryMb = 4096
@@ -55,7 +55,7 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Python:
-    """Python packages, in the one environment of an image, /opt/notebook; `imports` are compiled in the bake."""
+    """Python packages in the environment of an image, /opt/notebook; `imports` are compiled during the bake."""
 
     packages: Annotated[tuple[fields.PythonPackage, ...], Field(min_length=1)]
     imports: tuple[fields.Module, ...] = ()
@@ -63,7 +63,7 @@ class Python:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Conda:
-    """Conda packages, in /opt/conda, which the Miniforge installer at `installer` makes."""
+    """Conda packages in /opt/conda, which the Miniforge installer at `installer` creates."""
 
     packages: Annotated[tuple[fields.CondaPackage, ...], Field(min_length=1)]
     installer: fields.Url
@@ -73,7 +73,7 @@ class Conda:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Copy:
-    """A file or folder beside the recipe that is copied into the image; None: see docs/recipes.md."""
+    """A file or folder in the recipe's folder that is copied into the image; for the defaults see docs/recipes.md."""
 
     from_: fields.Source = Field(alias="from")
     to: fields.GuestPath
@@ -83,7 +83,7 @@ class Copy:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Fetch:
-    """A file that is fetched from the web and must have this SHA-256."""
+    """A file to download, with its SHA-256."""
 
     url: fields.Url
     sha256: fields.Sha256
@@ -93,7 +93,7 @@ class Fetch:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Notebook:
-    """JupyterLab as a service behind the machine's password."""
+    """JupyterLab as a service, protected by the machine's password."""
 
     root_dir: fields.GuestPath = f"/home/{USER}"
     default_url: fields.UrlPath = "/lab"
@@ -115,18 +115,18 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """The one of KINDS that this step is."""
+        """The kind of this step, one of KINDS."""
         return next(kind for kind in KINDS if getattr(self, kind) is not None)
 
     @property
     def is_unlocked(self) -> bool:
-        """Say whether it takes packages that no lock file knows: what they are depends on when that is."""
+        """Whether it installs packages without a lock file, whose versions depend on the time of the bake."""
         return self.kind in ("apt", "conda", "notebook")
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Test:
-    """A script that must end well on a machine freshly launched from the image."""
+    """A script that must succeed on a machine freshly launched from the image."""
 
     __test__ = False  # not a pytest class
 
@@ -137,7 +137,7 @@ class Test:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Recipe:
-    """A recipe; `folder` is where the files lie that it copies."""
+    """A recipe; `folder` contains the files that it copies."""
 
     name: fields.Name
     folder: Path
@@ -151,12 +151,12 @@ class Recipe:
 
     @property
     def has_notebook(self) -> bool:
-        """Say whether machines of this recipe answer over HTTP."""
+        """Whether machines of this recipe have a notebook."""
         return any(step.notebook for step in self.steps)
 
 
 def load(name_or_path: str | Path, folder: Path = IMAGES) -> Recipe:
-    """Read a recipe, by its name in `folder` or by the path of its file. Raises RecipeError with all that is wrong."""
+    """Read a recipe by its name in `folder` or by its file's path. Raises RecipeError with all problems."""
     path = _find(str(name_or_path), folder)
     shown = _shown(path)
     raw, variable_problems = variables.expand(_parse(path, shown))
@@ -186,7 +186,7 @@ def _find(name_or_path: str, folder: Path) -> Path:
     instead = f'write "{nearest[0]}"; ' if nearest else ""
     listed = ", ".join(names) or "none"
     raise RecipeError(
-        [f"recipe {problems.show(name_or_path)}: there is none of that name ({instead}there are: {listed})"],
+        [f"recipe {name_or_path!r} not found ({instead}known recipes: {listed})"],
         next_step=f"Choose one of them, or write {_shown(folder)}/NAME.toml.",
     )
 
@@ -196,10 +196,10 @@ def _parse(path: Path, shown: str) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(_BYTES_MAX + 1)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", "") or "is no path"
+        reason = getattr(error, "strerror", "") or "is not a path"
         raise RecipeError([f"{shown}: {reason} (give the name or the path of a recipe)"]) from None
     if len(content) > _BYTES_MAX:
-        raise RecipeError([f"{shown}: is larger than 1 MiB (keep data in files of their own, for `copy` or `fetch`)"])
+        raise RecipeError([f"{shown}: is larger than 1 MiB (put data into separate files, for `copy` or `fetch`)"])
     try:
         return tomllib.loads(content.decode())
     except RecursionError:
@@ -209,14 +209,14 @@ def _parse(path: Path, shown: str) -> dict[str, Any]:
 
 
 def _follow_disk(raw: dict[str, Any]) -> None:
-    """Let the disk of machines be as large as the builder's where the recipe gives that alone."""
+    """Set the default disk size of machines to the builder's, if the recipe sets only that."""
     builder, machine = raw.get("builder", {}), raw.setdefault("machine", {})
     if isinstance(builder, dict) and isinstance(machine, dict) and "disk_gb" in builder:
         machine.setdefault("disk_gb", builder["disk_gb"])
 
 
 def _shown(path: Path) -> str:
-    """Return a path as a message shows it: relative where that is shorter, and on one line."""
+    """Return a path for a message: relative to the current folder if possible, and on one line."""
     here = Path.cwd()
     text = str(path.relative_to(here) if path.is_absolute() and path.is_relative_to(here) else path)
     return text if text.isprintable() else problems.show(text)

@@ -1,4 +1,4 @@
-"""The rules of a recipe that concern several keys at once, or the files beside it."""
+"""The rules of a recipe that involve several keys, or the files next to it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bakery.recipe.archive import FILE_MAX_BYTES, MIB, TOTAL_MAX_BYTES, find, si
 from bakery.recipe.problems import Problem, show
 
 RESERVED = ("boot", "prepare", "seal")
-"""The checkpoints that every script has of its own."""
+"""The checkpoints that every script has in addition to its steps."""
 
 Tables = list[tuple[int, Mapping[str, Any]]]
 
 
 def broken(raw: Mapping[str, Any], path: Path, kinds: Sequence[str]) -> list[Problem]:
-    """Return which rules a raw recipe breaks, however wrong its values are in themselves."""
+    """Return which rules a raw recipe breaks; its values may be invalid."""
     steps, tests = _tables(raw, "steps"), _tables(raw, "tests")
     return [
         *_misnamed(raw, path),
@@ -41,7 +41,7 @@ def _tables(raw: Mapping[str, Any], key: str) -> Tables:
 
 def _misnamed(raw: Mapping[str, Any], path: Path) -> Iterator[Problem]:
     if "folder" in raw:
-        yield Problem(("folder",), "is no key of a recipe here (leave it out: it is where the file lies)")
+        yield Problem(("folder",), "is not a known key here (remove it: the folder of the file is used)")
     name = raw.get("name")
     if isinstance(name, str) and name != path.stem:
         yield Problem(
@@ -53,7 +53,7 @@ def _not_one_kind(steps: Tables, kinds: Sequence[str]) -> Iterator[Problem]:
     for at, step in steps:
         present = [kind for kind in kinds if kind in step]
         if len(present) > 1:
-            yield Problem(("steps", at), f"has {' and '.join(present)} at once (write a step for each)")
+            yield Problem(("steps", at), f"has {' and '.join(present)} (write a separate step for each)")
         elif not present and set(step) <= {"name"}:
             yield Problem(("steps", at), f"does nothing (write one of {', '.join(kinds)})")
 
@@ -65,9 +65,9 @@ def _taken_names(tables: Tables, key: str, reserved: Sequence[str]) -> Iterator[
         if not isinstance(name, str):
             continue
         if name in reserved:
-            yield Problem((key, at, "name"), f"{show(name)} is a checkpoint that every script has (write another name)")
+            yield Problem((key, at, "name"), f"{show(name)} is a reserved name (write another name)")
         elif name in first:
-            yield Problem((key, at, "name"), f"{show(name)} is the name of {key}[{first[name]}] already (write another name)")
+            yield Problem((key, at, "name"), f"{show(name)} is already the name of {key}[{first[name]}] (write another name)")
         first.setdefault(name, at)
 
 
@@ -106,14 +106,14 @@ def _bad_scripts(steps: Tables, folder: Path, values: object) -> Iterator[Proble
             continue
         text = found[0].path.read_bytes()
         if b"\0" in text or not _is_text(text):
-            yield Problem(("steps", at, "script"), f"{show(source)} is not text in UTF-8 (write a shell script)")
+            yield Problem(("steps", at, "script"), f"{show(source)} is not UTF-8 text (write a shell script)")
         elif isinstance(values, dict):
             for name in variables.unknown(text.decode(), values):
                 yield Problem(("steps", at, "script"), f"{show(source)}: {variables.told(name, values)}")
 
 
 def _is_source(value: object) -> TypeGuard[str]:
-    """Say whether a value is worth looking for; what a path must not be is told by its type."""
+    """Return whether a value is a valid path to look for; its type reports an invalid one."""
     return isinstance(value, str) and value.isprintable() and not value.startswith("/") and ".." not in value.split("/")
 
 
@@ -133,10 +133,10 @@ def _bad_notebooks(steps: Tables) -> Iterator[Problem]:
         if "notebook" not in step:
             continue
         if first is not None:
-            yield Problem(("steps", at, "notebook"), f"is the second one, after steps[{first}] (write one)")
+            yield Problem(("steps", at, "notebook"), f"is the second notebook step, after steps[{first}] (write only one)")
         elif not has_jupyterlab:
             yield Problem(
-                ("steps", at, "notebook"), 'needs JupyterLab (write "jupyterlab" into the packages of a python step before it)'
+                ("steps", at, "notebook"), 'needs JupyterLab (add "jupyterlab" to the packages of an earlier python step)'
             )
         first = at if first is None else first
 
@@ -156,4 +156,4 @@ def _small_disk(raw: Mapping[str, Any]) -> Iterator[Problem]:
         return
     built, wanted = builder.get("disk_gb", 10), machine.get("disk_gb", 10)
     if isinstance(built, int) and isinstance(wanted, int) and wanted < built:
-        yield Problem(("machine", "disk_gb"), f"is {wanted}, less than the {built} of the image (write {built} or more)")
+        yield Problem(("machine", "disk_gb"), f"is {wanted}, smaller than the image's {built} GB (write {built} or more)")

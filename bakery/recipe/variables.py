@@ -1,4 +1,4 @@
-"""A recipe's variables: `{{ name }}` in the texts of its steps and tests."""
+"""Substitute a recipe's variables: `{{ name }}` in the texts of its steps and tests."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from bakery.recipe.problems import Problem, show
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _USE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*(\|\s*quote\s*)?\}\}")
-"""Jinja's spelling of a variable and of the filter `quote`; any other braces are the shell's, or of some other program."""
+"""Jinja's syntax for a variable and the filter `quote`; other braces belong to the shell or another program."""
 
 
 def expand(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the raw recipe with the variables put in, and what is wrong with them.
+    """Return the raw recipe with its variables substituted, and their problems.
 
-    A recipe without [variables] is taken as it stands, whatever braces are in it.
+    A recipe without [variables] is unchanged, whatever braces it contains.
     """
     values = raw.get("variables", {})
     problems = _problems(values)
@@ -29,21 +29,25 @@ def expand(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 
 
 def put_in(text: str, values: Mapping[str, str]) -> str:
-    """Return a text with the variables put in, for the content of a script's file; unknown ones stay as they are."""
+    """Return a text with its variables substituted, for the content of a script file; unknown ones stay."""
     return _USE.sub(lambda use: _value(use, values), text) if values else text
 
 
 def unknown(text: str, values: Mapping[str, str]) -> list[str]:
-    """Return the names that a text uses and that no variable has."""
+    """Return the names in a text that are not variables."""
     return sorted({use[1] for use in _USE.finditer(text)} - set(values)) if values else []
 
 
 def _problems(values: object) -> list[Problem]:
-    """Say what is wrong with the table itself, in the words that the rest of the recipe's problems have."""
+    """Return the problems of the table [variables] itself."""
     if not isinstance(values, dict):
-        return [Problem(("variables",), f'is {show(values)}, not a table (write [variables] and below it such as version = "1.2")')]
+        return [
+            Problem(
+                ("variables",), f'is {show(values)}, not a table (write [variables], and below it lines such as version = "1.2")'
+            )
+        ]
     return [
-        Problem(("variables", key), f"{show(key)} is not a name for a variable (write a-z, 0-9 and '_', beginning with a letter)")
+        Problem(("variables", key), f"{show(key)} is not a variable name (write a-z, 0-9 and '_', starting with a letter)")
         for key in values
         if not _NAME.fullmatch(key)
     ] + [
@@ -65,10 +69,10 @@ def _put_in(raw: Any, values: Mapping[str, str], at: tuple[str | int, ...], prob
 
 
 def told(name: str, values: Mapping[str, str]) -> str:
-    """Return the message about a variable that there is not."""
+    """Return the message for an unknown variable."""
     nearest = get_close_matches(name, values, n=1)
-    instead = f"write {{{{ {nearest[0]} }}}}" if nearest else f"add {name} to [variables]; there are: {', '.join(values)}"
-    return f"{{{{ {name} }}}} is no variable of this recipe ({instead})"
+    instead = f"write {{{{ {nearest[0]} }}}}" if nearest else f"add {name} to [variables]; known: {', '.join(values)}"
+    return f"{{{{ {name} }}}} is not a variable of this recipe ({instead})"
 
 
 def _value(use: re.Match[str], values: Mapping[str, str]) -> str:

@@ -1,1 +1,1 @@
-"""What runs in a builder: the script rendered from a recipe, and the versions of packages that it installs."""
+"""The script of a builder: render it from a recipe, with resolved package versions."""

@@ -1,7 +1,7 @@
-"""What uv has resolved: exact packages, each with the hashes of the files that may be installed for it.
+"""The result of uv's resolution: exact packages with the hashes of the files that may be installed.
 
-uv writes it as pylock.toml (packaging.python.org/en/latest/specifications/pylock-toml/), which no option of a user's uv.toml
-reshapes as many do with requirements.txt: annotations, index URLs, markers. It lists only the wheels that fit the builder.
+uv writes pylock.toml (packaging.python.org/en/latest/specifications/pylock-toml/), whose format does not depend on a user's
+uv.toml, unlike requirements.txt (annotations, index URLs, markers). It lists only the wheels that fit the builder.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _HEAD = 'lock-version = "1.0"\ncreated-by = "bakehouse"\n'
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One package as pip takes it, such as `numpy==2.4.0` or `name @ URL`, and the hashes of its files (`sha256:...`).
+    """One requirement in pip's syntax, such as `numpy==2.4.0` or `name @ URL`, and the hashes of its files (`sha256:...`).
 
-    One from a repository has no hashes: it names its commit. `path` is where it is when that is on this computer alone.
+    A package from a repository has a commit instead of hashes. `path` is set if the package is a file on this computer.
     """
 
     requirement: str
@@ -28,12 +28,12 @@ class Pin:
 
 
 def read_lock(text: str) -> list[Pin]:
-    """Return the packages of a pylock.toml, in its order. ValueError, KeyError or TypeError: it is none."""
+    """Return the packages of a pylock.toml, in its order. ValueError, KeyError or TypeError: not a valid file."""
     return [_pin(package) for package in tomllib.loads(text).get("packages", ())]
 
 
 def write_lock(requirements: Iterable[str]) -> str:
-    """Return a pylock.toml that makes uv prefer these versions (`name==version`; others have none to prefer)."""
+    """Return a pylock.toml that makes uv prefer these versions; requirements other than `name==version` are left out."""
     pairs = (requirement.split("==") for requirement in requirements if "==" in requirement and "@" not in requirement)
     tables = [f"\n[[packages]]\nname = {json.dumps(name)}\nversion = {json.dumps(version)}\n" for name, version in pairs]
     return _HEAD + ("".join(tables) or "packages = []\n")

@@ -1,4 +1,4 @@
-"""Render a recipe into the one bash text that a builder runs, and its tests into the one that a machine runs."""
+"""Render a recipe into the bash script that a builder runs, and its tests into the one that a test machine runs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from clouds.driver import BaseImage, Limits
 from clouds.errors import InvalidError
 
 NOTEBOOK_PORT = 8888
-"""The port in the guest at which the notebook's front listens."""
+"""The port of the notebook's reverse proxy in the guest."""
 DIGEST_LENGTH = 32
-"""Hexadecimal digits of a digest that are kept, so that it fits a label."""
+"""Number of hexadecimal digits of a digest, so that it fits into a label."""
 
 _TEMPLATES = Path(__file__).parents[2] / "templates"
 
@@ -37,9 +37,9 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One step of a script as the frame takes it; a step whose packages have no lock takes them `as_of` some time.
+    """One step of a script; `as_of` is the time of the last refresh for a step whose packages have no lock file.
 
-    The text of a step that copies files names their archive by its digest alone: how it gets to the builder changes no image.
+    The text of a step that copies files names their archive by digest only: how it is sent to the builder changes no image.
     """
 
     name: str
@@ -50,43 +50,43 @@ class Part:
 
     @property
     def end(self) -> str:
-        """The line that closes the part's here-document, and that its text cannot hold."""
+        """The delimiter of the part's here-document, which its text cannot contain."""
         return "END_" + hashlib.sha256(self.text.encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
 class Script:
-    """A script with its parts in order, each of which is a checkpoint; what one boot adds is put in by `for_boot`."""
+    """A script with its parts in order, each of them a checkpoint; `for_boot` fills in the values of one boot."""
 
     text: str
     parts: tuple[Part, ...]
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
-        """The names of what the script's markers will tell of."""
+        """The names of the checkpoints that the script's markers report."""
         return ("boot", *(part.name for part in self.parts))
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of the text without what a boot adds."""
+        """Digest of the text without the values of a boot."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def archives(self, first: int, last: int | None = None) -> tuple[Archive, ...]:
-        """Return the archives of the steps from one checkpoint on (0: boot) to another, which is left out (None: to the end)."""
+        """Return the archives of the steps from checkpoint `first` (0: boot) up to, but not including, `last` (None: the end)."""
         parts = (None, *self.parts)[first:last]
         return tuple({part.archive.sha256: part.archive for part in parts if part and part.archive}.values())
 
     def for_boot(
         self, nonce: str, *, deadline_s: int, keep: bool = False, done: int = 0, carried: Mapping[str, str] = _NONE
     ) -> str:
-        """Return the script for one boot: its markers will carry `nonce`; 0 s stands for no deadline.
+        """Return the script for one boot: its markers contain `nonce`; 0 s means no deadline.
 
-        With `keep` the machine stays on after a failure, until the deadline. The image it starts from holds what the
-        first `done` checkpoints stand for (`boot` is one of them): those steps are left out. `carried` are the archives that
-        travel in it, by digest: gzip in base64.
+        With `keep` the machine stays on after a failure, until the deadline. The first `done` checkpoints (including `boot`)
+        are already part of its disk, so their steps are skipped. `carried` are the archives embedded in it, by digest, as
+        gzip in base64.
         """
         half = len(nonce) // 2
-        # In the head alone: what a recipe writes below must never learn a half of the nonce.
+        # Only in the head: the steps of a recipe must not get a half of the nonce.
         head, below, rest = self.text.partition("\ntotal=")
         values = {"NONCE_A": nonce[:half], "NONCE_B": nonce[half:], "KEEP": int(keep), "DONE": done, "DEADLINE_S": deadline_s}
         for name, value in values.items():
@@ -118,7 +118,7 @@ def _part(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int
 
 
 def _title(recipe: Recipe, resolution: Resolution) -> str:
-    """Return what else an image is made of, which tells it from others although no step shows it."""
+    """Return the title of the script, with the properties of an image that no step contains but that change its digest."""
     machine = recipe.machine
     shape = f"{machine.cpus} processors, {machine.memory_mb} MB, {machine.disk_gb} GB"
     refreshed = f"; packages without a lock as of {resolution.refreshed}" if resolution.refreshed else ""
@@ -126,13 +126,13 @@ def _title(recipe: Recipe, resolution: Resolution) -> str:
 
 
 def render_tests(recipe: Recipe) -> Script | None:
-    """Return the script that runs a recipe's tests, or None when it has none."""
+    """Return the script that runs a recipe's tests, or None if it has none."""
     tests = [Part(test.name, _ended(test.run), test.user) for test in recipe.tests]
     return frame(f"Tests of recipe {recipe.name}", tests, is_bake=False) if tests else None
 
 
 def digest(script: Script, tests: Script | None, base: BaseImage) -> str:
-    """Return what tells one image from another: the script (with files and versions in it), its tests, and its base."""
+    """Return the digest of an image: of the script (including files and versions), its tests, and its base."""
     parts = (script.sha256, tests.sha256 if tests else "", base.owner, base.id)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGEST_LENGTH]
 
@@ -155,7 +155,7 @@ def check_size(cloud: str, what: str, text: str, limits: Limits) -> None:
 
 
 def frame(title: str, parts: Sequence[Part], *, is_bake: bool) -> Script:
-    """Return a script that runs the parts in turn; one that bakes looks after the machine that it has for itself."""
+    """Return a script that runs the parts in order; for a bake it also configures the builder (journal, timers, deadline)."""
     checkpoints = ["boot", *(part.name for part in parts)]
     template = _environment().get_template("script.sh.j2")
     return Script(template.render(title=title, steps=parts, checkpoints=checkpoints, is_bake=is_bake), tuple(parts))
@@ -198,7 +198,7 @@ def _render_step(recipe: Recipe, step: Step, resolution: Resolution, notebook_po
 
 @dataclass(frozen=True, slots=True)
 class _Pinned:
-    """An exact package, and the hashes of its files (`sha256:...`)."""
+    """An exact requirement, and the hashes of its files (`sha256:...`)."""
 
     requirement: str
     hashes: tuple[str, ...]
@@ -206,7 +206,7 @@ class _Pinned:
 
 @cache
 def _uv() -> _Pinned:
-    """Return uv, of the version that resolves here, with the hashes that our own lock file has of it."""
+    """Return the requirement for uv in the version used here, with its hashes from our lock file."""
     requirement = f"uv=={version('uv')}"
     lock = (Path(__file__).parents[2] / "requirements.lock").read_text(encoding="utf-8")
     _, _, rest = lock.partition(f"\n{requirement} \\\n")
@@ -218,7 +218,7 @@ def _placed(recipe: Recipe, step: Step) -> Iterator[Placed]:
     for copy in step.copy or ():
         found = find(recipe.folder, copy.from_)
         if isinstance(found, str):
-            raise RecipeError([f"recipe {recipe.name}: step {step.name}: {copy.from_} {found}"])
+            raise RecipeError([f"recipe {recipe.name!r}: step {step.name!r}: {copy.from_} {found}"])
         yield Placed(found=found, to=copy.to, mode=copy.mode, owner=copy.owner)
 
 
@@ -226,7 +226,7 @@ def _read(recipe: Recipe, source: str) -> str:
     try:
         return (recipe.folder / source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError([f"recipe {recipe.name}: {source} cannot be read any more: {error} (put it back)"]) from error
+        raise RecipeError([f"recipe {recipe.name!r}: {source} can no longer be read: {error} (restore it)"]) from error
 
 
 def _ended(text: str) -> str:
@@ -242,7 +242,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         undefined=StrictUndefined,
-        comment_start_string="{##",  # `{#` is the shell's, in the length of an array
+        comment_start_string="{##",  # since `{#` is shell syntax (length of an array)
         comment_end_string="##}",
         autoescape=False,  # noqa: S701 - shell, not HTML: every value goes through `quote`
         trim_blocks=True,

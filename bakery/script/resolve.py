@@ -1,10 +1,8 @@
-"""Which versions a recipe's packages have: resolved on this computer, before any machine is booted, and kept.
+"""Resolve the versions of a recipe's packages on this computer, before any machine boots, and store them.
 
-With the version of a package come the hashes of its files (`bakery.script.pins`), so that a bake installs what was
-resolved, or fails.
-Kept resolutions (one JSON file for each recipe in BAKEHOUSE_HOME/resolved) make an equal digest knowable without a
-network. They are used until `refresh` asks anew, or until the recipe asks for other packages; then what still fits
-stays as it was.
+Each version includes the hashes of its files (`bakery.script.pins`), so that a bake installs exactly what was resolved, or fails.
+With stored resolutions (a JSON file per recipe in BAKEHOUSE_HOME/resolved) the digest can be computed without a network. They are
+used until `refresh`, or until the recipe's packages change; then versions that still fit are kept.
 """
 
 from __future__ import annotations
@@ -36,14 +34,14 @@ PYTHON_OF = {"trixie": "3.13", "noble": "3.12"}
 
 _TIMEOUT_S = 600
 _UV_UNSATISFIABLE = 1
-"""uv's exit status when no set of versions fits; 2 stands for anything else, such as no network."""
+"""uv's exit status if no set of versions fits; 2 means any other failure, such as no network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """The exact Python packages of each python step, and when what has no lock file (apt, conda) was last refreshed.
+    """The exact Python packages of each python step, and the time of the last refresh of packages without a lock file.
 
-    `hashes` holds those of the files of each package (`sha256:...`); none of one that is named by its commit.
+    `hashes` maps a requirement to the hashes of its files (`sha256:...`); none for a package from a repository.
     """
 
     pins: Mapping[str, tuple[str, ...]]
@@ -52,21 +50,21 @@ class Resolution:
 
 
 def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -> Resolution:
-    """Return the versions of a recipe's packages, from `folder` where they are kept; new ones are kept there if `keep` says so.
+    """Return the versions of a recipe's packages, from `folder` if stored there; with `keep`, store new ones.
 
-    Raises RecipeError, which names step and package, when there is no such package or no versions fit together, and
-    BakehouseError when a network is needed and there is none.
+    Raises RecipeError, with step and package, if a package does not exist or no set of versions fits, and BakehouseError if the
+    package index cannot be reached.
     """
     kept_at = folder / f"{recipe.name}.json"
     wanted = {step.name: step.python.packages for step in recipe.steps if step.python}
     needs = {"python": PYTHON_OF[recipe.base.suite], "packages": [[name, list(wanted[name])] for name in wanted]}
     kept = _read(kept_at)
-    if not refresh and kept and kept["needs"] == needs and "hashes" in kept:  # those of an older release have none
+    if not refresh and kept and kept["needs"] == needs and "hashes" in kept:  # older releases stored none
         return _resolution(recipe, kept)
     preferred = [] if refresh or not kept else [pin for pins in kept["pins"].values() for pin in pins]
     pins = _pin(recipe, wanted, preferred, folder / "cache") if wanted else {}
     found = {
-        **(kept or {}),  # what another release has added
+        **(kept or {}),  # keep fields of other releases
         "needs": needs,
         "pins": {name: [pin.requirement for pin in ours] for name, ours in pins.items()},
         "hashes": {pin.requirement: list(pin.hashes) for ours in pins.values() for pin in ours},
@@ -86,7 +84,7 @@ def _resolution(recipe: Recipe, kept: Mapping[str, Any]) -> Resolution:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return what was kept, or None; a file that an older release or a crash left is as good as none."""
+    """Return the stored resolution, or None; also None if it is from an older release or damaged."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         return kept if isinstance(kept, dict) and {"needs", "pins", "refreshed"} <= set(kept) else None
@@ -95,9 +93,9 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _check_settings(environ: Mapping[str, str]) -> None:
-    """Raise UsageError where the user's uv.toml leaves packages out of what is resolved: no option of uv brings them back.
+    """Raise UsageError if the user's uv.toml omits packages from the result, which no option of uv can override.
 
-    Where uv looks for it: docs.astral.sh/uv/concepts/configuration-files
+    Locations of uv.toml: docs.astral.sh/uv/concepts/configuration-files
     """
     if environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes", "on"):
         return
@@ -109,16 +107,16 @@ def _check_settings(environ: Mapping[str, str]) -> None:
         try:
             hidden = tomllib.loads(file.read_text(encoding="utf-8")).get("pip", {}).get("no-emit-package")
         except (OSError, ValueError, AttributeError):
-            continue  # absent, or uv itself says what is wrong with it
+            continue  # missing, or invalid, which uv itself reports
         if hidden:
             raise UsageError(
-                f"{file}: pip.no-emit-package: leaves {', '.join(map(str, hidden))} out of every image (remove it)",
-                next_step="Or resolve without your settings of uv: UV_NO_CONFIG=1",
+                f"{file}: pip.no-emit-package: omits {', '.join(map(str, hidden))} from every image (remove it)",
+                next_step="Or resolve without your uv settings: UV_NO_CONFIG=1",
             )
 
 
 def _pin(recipe: Recipe, wanted: Mapping[str, Sequence[str]], preferred: Sequence[str], cache: Path) -> dict[str, list[Pin]]:
-    """Return the pins of each step: all steps are resolved together, and each gets what those before it lack."""
+    """Return the pins of each step: all steps are resolved together, and each gets what earlier steps do not install."""
     _check_settings(os.environ)
     compiler = _Compiler(recipe, wanted, cache)
     everything = compiler.compile([package for packages in wanted.values() for package in packages], preferred=preferred)
@@ -140,8 +138,8 @@ def _of_this_computer(recipe: Recipe, wanted: Mapping[str, Sequence[str]], pin: 
     asks = (
         step for step, packages in wanted.items() if name in {str(canonicalize_name(Requirement(one).name)) for one in packages}
     )
-    where = f"recipe {recipe.name}: step {next(asks, ', '.join(wanted))}: package {name}"
-    return f"{where}: {pin.path} is on this computer, where no builder can read it (write a version, or a web address)"
+    where = f"recipe {recipe.name!r}: step {next(asks, ', '.join(wanted))!r}: package {name!r}"
+    return f"{where}: {pin.path} is on this computer, where the builder cannot read it (write a version or a URL)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +151,7 @@ class _Compiler:
     cache: Path
 
     def compile(self, packages: Sequence[str], *, preferred: Sequence[str] = (), constraints: Sequence[str] = ()) -> list[Pin]:
-        """Return a pin for each package that these need."""
+        """Resolve these packages with their dependencies and return the pins."""
         with tempfile.TemporaryDirectory(prefix="bakehouse-") as folder:
             for name, lines in (("wanted.in", packages), ("constraints.txt", constraints)):
                 Path(folder, name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -163,15 +161,15 @@ class _Compiler:
                 *(find_uv_bin(), "pip", "compile", "wanted.in", "--output-file", lock.name, "--constraints", "constraints.txt"),
                 *("--python-version", PYTHON_OF[self.recipe.base.suite], "--python-platform", "x86_64-unknown-linux-gnu"),
                 *("--python", sys.executable, "--quiet", "--cache-dir", str(self.cache), "--format", "pylock.toml"),
-                *("--no-universal", "--deps"),  # whatever the user's uv.toml says
+                *("--no-universal", "--deps"),  # override the user's uv.toml
             ]
             self._run(command, folder)
             try:
                 return read_lock(lock.read_text(encoding="utf-8"))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise BakehouseError(
-                    f"recipe {self.recipe.name}: what uv has resolved cannot be read: {type(error).__name__}: {error}",
-                    next_step="Look into uv's settings (uv.toml, UV_ variables) for one that changes its output, and remove it.",
+                    f"recipe {self.recipe.name!r}: cannot read the output of uv: {type(error).__name__}: {error}",
+                    next_step="Remove the uv setting (uv.toml, UV_ variables) that changes its output.",
                 ) from error
 
     def _run(self, command: Sequence[str], folder: str) -> None:
@@ -185,10 +183,10 @@ class _Compiler:
                 timeout=_TIMEOUT_S,
             )
         except FileNotFoundError as error:
-            raise MissingToolError("uv is not installed", next_step="Remove .venv, and make it anew: ./inv --list") from error
+            raise MissingToolError("uv is not installed", next_step="Delete .venv, and create it again: ./inv --list") from error
         except subprocess.TimeoutExpired as error:
             raise BakehouseError(
-                f"recipe {self.recipe.name}: the package index did not answer within {_TIMEOUT_S} s", next_step="Try again."
+                f"recipe {self.recipe.name!r}: no answer from the package index within {_TIMEOUT_S} s", next_step="Try again."
             ) from error
         if done.returncode:
             raise self._error(done.returncode, done.stderr.strip())
@@ -198,15 +196,15 @@ class _Compiler:
         if status == _UV_UNSATISFIABLE and not is_offline:
             reason = said.partition("cause: ")[2].partition("\n")[0] or said
             return RecipeError(
-                [f"recipe {self.recipe.name}: step {self._blamed(said)}: {reason} (write a package and versions that exist)"]
+                [f"recipe {self.recipe.name!r}: step {self._blamed(said)}: {reason} (write a package and versions that exist)"]
             )
         return BakehouseError(
-            f"recipe {self.recipe.name}: the versions of its Python packages could not be looked up:\n{said}",
-            next_step="Check the network and uv's settings (UV_DEFAULT_INDEX, proxies). What is resolved once needs no network.",
+            f"recipe {self.recipe.name!r}: cannot look up the versions of its Python packages:\n{said}",
+            next_step="Check the network and uv's settings (UV_DEFAULT_INDEX, proxies). Resolved packages need no network.",
         )
 
     def _blamed(self, said: str) -> str:
-        """Return the step whose package the message names, else all python steps."""
+        """Return the step and package that the message is about, or all python steps."""
         words = set(said.replace(",", " ").split())
         for step, packages in self.wanted.items():
             for package in packages:
@@ -214,5 +212,5 @@ class _Compiler:
                 if any(
                     word == name or word.startswith((f"{name}=", f"{name}<", f"{name}>", f"{name}!", f"{name}~")) for word in words
                 ):
-                    return f"{step}: package {name}"
-        return ", ".join(self.wanted)
+                    return f"{step!r}: package {name!r}"
+        return ", ".join(map(repr, self.wanted))

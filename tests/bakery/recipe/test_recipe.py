@@ -114,65 +114,65 @@ def test_without_variables_braces_are_left_alone(folder: Path) -> None:
     [
         ("", "name: is missing (write name = ...)"),
         ('name = "other"', 'name: is "other", but the file is called mine.toml (write name = "mine", or rename the file)'),
-        ('name = "mine"\nnmae = 1', 'nmae: is no key of a recipe here (write "name")'),
-        ('name = "mine"\nfolder = "/etc"', "folder: is no key of a recipe here"),
-        ('name = "mine"\n[builder]\ncpus = "4"', 'builder.cpus: is "4", not a whole number (write such as 4, without quotes)'),
+        ('name = "mine"\nnmae = 1', 'nmae: is not a known key here (write "name")'),
+        ('name = "mine"\nfolder = "/etc"', "folder: is not a known key here"),
+        ('name = "mine"\n[builder]\ncpus = "4"', 'builder.cpus: is "4", not a whole number (write one such as 4, without quotes)'),
         ('name = "mine"\n[builder]\ncpus = true', "builder.cpus: is true, not a whole number"),
         ('name = "mine"\n[builder]\ncpus = 0', "builder.cpus: is 0 (write 1 or more)"),
         ('name = "mine"\n[builder]\nmemory_mb = 9999999', "builder.memory_mb: is 9999999 (write 4194304 or less)"),
-        ('name = "mine"\n[builder]\nmemory = 9', 'builder.memory: is no key of a recipe here (write "memory_mb")'),
+        ('name = "mine"\n[builder]\nmemory = 9', 'builder.memory: is not a known key here (write "memory_mb")'),
         ('name = "mine"\n[base]\nsuite = "sid"', 'base.suite: is "sid" (write "trixie" or "noble")'),
         (
             'name = "mine"\nbase = "trixie"',
-            'base: is "trixie", not a table (write { key = value }; its keys are: suite, architecture)',
+            'base: is "trixie", not a table (write { key = value }; known keys: suite, architecture)',
         ),
-        ('name = "mine"\n[machine]\ndisk_gb = 5', "machine.disk_gb: is 5, less than the 10 of the image (write 10 or more)"),
-        ('name = "mine"\n[variables]\nX = "a"', "variables.X: \"X\" is not a name for a variable (write a-z, 0-9 and '_'"),
+        ('name = "mine"\n[machine]\ndisk_gb = 5', "machine.disk_gb: is 5, smaller than the image's 10 GB (write 10 or more)"),
+        ('name = "mine"\n[variables]\nX = "a"', "variables.X: \"X\" is not a variable name (write a-z, 0-9 and '_'"),
         ('name = "mine"\n[variables]\nx = 3', "variables.x: is 3, not text (write it in quotes)"),
         ('name = "mine"\nvariables = 3', "variables: is 3, not a table"),
         ('name = "mine"\nsteps = 3', "steps: is 3, not a list (write it in [ ])"),
         ('name = "mine"\n[[steps]]\nname = "one"', "steps[0]: does nothing (write one of apt, python, conda,"),
-        (step('apt = ["git"]\nrun = "true"'), "steps[0]: has apt and run at once (write a step for each)"),
-        (step('pyton = { packages = ["numpy"] }'), 'steps[0].pyton: is no key of a recipe here (write "python")'),
-        (step("apt = []"), "steps[0].apt: is empty (write at least one, or leave it out)"),
-        (step('apt = ["Git Hub"]'), 'steps[0].apt[0]: "Git Hub" is not the name of a Debian package (write such as "git")'),
+        (step('apt = ["git"]\nrun = "true"'), "steps[0]: has apt and run (write a separate step for each)"),
+        (step('pyton = { packages = ["numpy"] }'), 'steps[0].pyton: is not a known key here (write "python")'),
+        (step("apt = []"), "steps[0].apt: is empty (write at least one item, or remove the key)"),
+        (step('apt = ["Git Hub"]'), 'steps[0].apt[0]: "Git Hub" is not the name of a Debian package (write one such as "git")'),
         (step('apt = ["git-"]'), 'steps[0].apt[0]: "git-" is not the name of a Debian package'),
         (step('apt = ["--force"]'), 'steps[0].apt[0]: "--force" is not the name'),
         (
             step('python = { packages = ["-r file"] }'),
-            'steps[0].python.packages[0]: "-r file" is not a requirement of Python packages',
+            'steps[0].python.packages[0]: "-r file" is not a Python package requirement',
         ),
         (
             step('python = { packages = ["x"], imports = ["os; evil()"] }'),
             'steps[0].python.imports[0]: "os; evil()" is not a Python module',
         ),
         (step('run = " "'), 'steps[0].run: " " is empty (write at least one command)'),
-        (step('run = "a\\u0000b"'), 'steps[0].run: "a\\u0000b" holds a NUL character'),
+        (step('run = "a\\u0000b"'), 'steps[0].run: "a\\u0000b" contains a NUL character'),
         (
             step('script = "nosuch.sh"'),
-            'steps[0].script: "nosuch.sh" is not there (write the path of a file or folder beside the recipe)',
+            'steps[0].script: "nosuch.sh" does not exist (write the path of a file or folder next to the recipe)',
         ),
         (step('script = "data"'), 'steps[0].script: "data" is a folder (write the path of a script)'),
-        (step('copy = [{ from = "../x", to = "/x" }]'), 'steps[0].copy[0].from: "../x" is not a path beside the recipe'),
-        (step('copy = [{ from = "/etc/shadow", to = "/x" }]'), 'steps[0].copy[0].from: "/etc/shadow" is not a path beside'),
-        (step('copy = [{ from = "nosuch", to = "/x" }]'), 'steps[0].copy[0].from: "nosuch" is not there'),
+        (step('copy = [{ from = "../x", to = "/x" }]'), 'steps[0].copy[0].from: "../x" is not a path in the recipe\'s folder'),
+        (step('copy = [{ from = "/etc/shadow", to = "/x" }]'), 'steps[0].copy[0].from: "/etc/shadow" is not a path in'),
+        (step('copy = [{ from = "nosuch", to = "/x" }]'), 'steps[0].copy[0].from: "nosuch" does not exist'),
         (step('copy = [{ from = "data", to = "x" }]'), 'steps[0].copy[0].to: "x" is not an absolute path'),
         (step('copy = [{ from = "data", to = "/x/../y" }]'), 'steps[0].copy[0].to: "/x/../y" is not an absolute path'),
-        (step('copy = [{ from = "data", to = "/x", mode = "rwx" }]'), 'steps[0].copy[0].mode: "rwx" is not a file\'s mode'),
+        (step('copy = [{ from = "data", to = "/x", mode = "rwx" }]'), 'steps[0].copy[0].mode: "rwx" is not a file mode'),
         (step('fetch = [{ url = "ftp://x/y", sha256 = "ab", to = "/x" }]'), 'steps[0].fetch[0].sha256: "ab" is not a SHA-256'),
-        (step('fetch = [{ url = "http://u:p@x/y", sha256 = "%s", to = "/x" }]' % ("0" * 64)), "holds a user name"),
+        (step('fetch = [{ url = "http://u:p@x/y", sha256 = "%s", to = "/x" }]' % ("0" * 64)), "contains a user name"),
         (
             step("notebook = {}"),
-            'steps[0].notebook: needs JupyterLab (write "jupyterlab" into the packages of a python step before it)',
+            'steps[0].notebook: needs JupyterLab (add "jupyterlab" to the packages of an earlier python step)',
         ),
-        (step('run = "true"\n[[steps]]\nname = "one"\nrun = "true"'), 'steps[1].name: "one" is the name of steps[0] already'),
-        ('name = "mine"\n[[steps]]\nname = "seal"\nrun = "true"', 'steps[0].name: "seal" is a checkpoint that every script has'),
-        ('name = "mine"\n[[tests]]\nname = "boot"\nrun = "true"', 'tests[0].name: "boot" is a checkpoint that every script has'),
-        ('name = "mine"\n[[tests]]\nname = "a"\nrun = "true"\nuser = "a b"', 'tests[0].user: "a b" is not the name of a user'),
-        ('name = "mine"\nname = "mine"', "line 2: Cannot overwrite a value (see toml.io for how TOML is written)"),
+        (step('run = "true"\n[[steps]]\nname = "one"\nrun = "true"'), 'steps[1].name: "one" is already the name of steps[0]'),
+        ('name = "mine"\n[[steps]]\nname = "seal"\nrun = "true"', 'steps[0].name: "seal" is a reserved name'),
+        ('name = "mine"\n[[tests]]\nname = "boot"\nrun = "true"', 'tests[0].name: "boot" is a reserved name'),
+        ('name = "mine"\n[[tests]]\nname = "a"\nrun = "true"\nuser = "a b"', 'tests[0].user: "a b" is not a user name'),
+        ('name = "mine"\nname = "mine"', "line 2: Cannot overwrite a value (for the syntax of TOML see toml.io)"),
         ('name = "mine', "Unterminated string"),
         ("a = " + "[" * 5000, "is nested too deeply"),
-        ("a = " + "9" * 5000, "(see toml.io for how TOML is written)"),
+        ("a = " + "9" * 5000, "(for the syntax of TOML see toml.io)"),
     ],
 )
 def test_what_is_wrong_is_told_with_what_to_write_instead(folder: Path, text: str, told: str) -> None:
@@ -202,18 +202,18 @@ def test_each_problem_begins_with_the_file_and_is_one_line(folder: Path) -> None
 
 def test_a_variable_that_there_is_not_is_told_with_the_nearest(folder: Path) -> None:
     text = 'name = "mine"\n[variables]\nversion = "1"\n' + step('run = "echo {{ verson }}"').partition("\n")[2]
-    assert problems(folder, text) == ["steps[0].run: {{ verson }} is no variable of this recipe (write {{ version }})"]
+    assert problems(folder, text) == ["steps[0].run: {{ verson }} is not a variable of this recipe (write {{ version }})"]
 
 
 def test_a_variable_in_a_script_of_its_own_is_checked_too(folder: Path) -> None:
     (folder / "hello.sh").write_text("echo {{ nosuch }}\n")
     text = 'name = "mine"\n[variables]\nversion = "1"\n' + step('script = "hello.sh"').partition("\n")[2]
-    assert "{{ nosuch }} is no variable of this recipe (add nosuch to [variables]; there are: version)" in problems(folder, text)[0]
+    assert "{{ nosuch }} is not a variable of this recipe (add nosuch to [variables]; known: version)" in problems(folder, text)[0]
 
 
 def test_a_link_out_of_the_folder_is_not_followed(folder: Path) -> None:
     (folder / "out").symlink_to("/etc/hostname")
-    assert "lies outside of the recipe's folder" in problems(folder, step('copy = [{ from = "out", to = "/x" }]'))[0]
+    assert "is outside the recipe's folder" in problems(folder, step('copy = [{ from = "out", to = "/x" }]'))[0]
 
 
 def test_a_file_that_is_too_large_is_refused_by_name_with_its_size_and_the_limit(folder: Path) -> None:
@@ -235,9 +235,7 @@ def test_files_that_are_too_large_together_are_refused(folder: Path) -> None:
 
 
 def test_a_name_that_is_no_recipe_is_told_with_the_nearest() -> None:
-    with pytest.raises(
-        RecipeError, match=r'recipe "jupiter": there is none of that name \(write "jupyter"; there are: jupyter, minimal'
-    ):
+    with pytest.raises(RecipeError, match=r"""recipe 'jupiter' not found \(write "jupyter"; known recipes: jupyter, minimal"""):
         load("jupiter")
 
 
