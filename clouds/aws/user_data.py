@@ -58,11 +58,12 @@ def _head(facts: Mapping[str, str]) -> str:
 
 def _body(script: str) -> str:
     """Return the part that writes a script where it lasts until the power goes, and starts it."""
-    if f"\n{_END}\n" in script:
+    if _END in script.splitlines():
         raise InvalidError(f"the script holds the line {_END}", next_step="Rename that line in the recipe.")
+    whole = script if script.endswith("\n") else f"{script}\n"
     return (
         f"umask 077\nmkdir --parents {_RUN}\nchmod 0755 {_RUN}\n"
-        f"cat >{_RUN}/script <<'{_END}'\n{script.rstrip(chr(10))}\n{_END}\n"
+        f"cat >{_RUN}/script <<'{_END}'\n{whole}{_END}\n"
         "systemd-run --no-block --quiet --unit=bakehouse-script --property=After=cloud-final.service"
         f" --property=After=bakehouse-identity.service bash {_RUN}/script\n"
     )
