@@ -78,7 +78,7 @@ class Console:
     def _has_gap(self, number: int, at: int) -> bool:
         """Say whether output is missing behind a place in a boot: a gap in that boot, or another boot, whose begin is unseen."""
         pieces = self.boots[number].pieces
-        return any(len(boot.text) for boot in self.boots[number + 1 :]) or at < sum(map(len, pieces[:-1]))
+        return any(boot.text for boot in self.boots[number + 1 :]) or (len(pieces) > 1 and at <= sum(map(len, pieces[:-1])))
 
     def _forget(self) -> None:
         """Drop the oldest boots when too much is kept."""
