@@ -96,14 +96,14 @@ def test_an_ssh_server_that_is_not_up_yet_is_waited_for(store: fake_sftp.Store, 
 
 def test_another_host_key_is_an_error_at_once(store: fake_sftp.Store, client: Client) -> None:
     store.listen("one", [], host_key="ssh-ed25519 AAAAother")
-    with pytest.raises(CloudError, match="machine one: this computer does not know its host key"):
+    with pytest.raises(CloudError, match="machine 'one': its host key is not pinned on this computer"):
         client.send()
     assert store.files("one")["a.tar"] == b""
 
 
 def test_a_key_that_is_rejected_is_an_error_at_once(store: fake_sftp.Store, client: Client) -> None:
     (client.folder / KEY).chmod(0o644)
-    with pytest.raises(CloudError, match="refuses this computer's key"):
+    with pytest.raises(CloudError, match="rejected this computer's key"):
         client.send()
 
 

@@ -157,7 +157,7 @@ def test_machine_that_could_not_be_looked_at_is_not_told_to_be_deleted_by_its_na
     stage.server.fault(INSERT, when="before", error=not_compatible("pd-balanced", "e2-small"))
     stage.server.fault("compute.instances.aggregatedList", nth=2, error=forbidden("compute.instances.list", "projects/demo"))
     stage.play(launch_tiny)
-    assert "left behind: machine mine" in stage.told
+    assert "left behind: machine 'mine'" in stage.told
     assert "to remove it: ./inv gc" in stage.told
     assert "./inv delete mine" not in stage.told
 
