@@ -194,7 +194,7 @@ def _task(verb: Verb) -> Task[Callable[..., None]]:
     """
 
     def body(_context: Context, **typed: str | bool | None) -> None:
-        code = runner.run(verb, typed, _command(), Terminal(sys.stdin, sys.stdout, sys.stderr))
+        code = runner.run(verb, typed, _command(), Terminal(sys.stdin, sys.stdout, sys.stderr), ends_process=True)
         if code:
             raise Exit(code=code)
 

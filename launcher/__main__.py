@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     cut = words.index("--") if "--" in words else len(words)
     with runner.prints_help():
         typed = vars(parser().parse_args(words[:cut]))
-    return runner.run(typed["verb"], typed, words[cut + 1 :], Terminal(sys.stdin, sys.stdout, sys.stderr))
+    return runner.run(typed["verb"], typed, words[cut + 1 :], Terminal(sys.stdin, sys.stdout, sys.stderr), ends_process=True)
 
 
 if __name__ == "__main__":

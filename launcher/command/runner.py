@@ -15,13 +15,15 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Any, Self
 
 from clouds.errors import BakeError, BakehouseError
 from clouds.home import home, write_private
 from clouds.locks import reporting
 from launcher.command import multi_cloud
 from launcher.command.flags import Verb, read
+from launcher.command.outcome import STOPPING
 from launcher.command.output import BROKEN_PIPE, Output, guarded
 from launcher.command.terminal import Terminal
 
@@ -37,8 +39,6 @@ _REFUSED = {
     errno.EIO: _SOUND,
 }
 """The next step for each errno that is a problem of this computer, not of Bakehouse."""
-DEAF_S = 1.0
-"""How long further signals are ignored after one that stops a command; by then the undos run, which hold signals back."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -49,22 +49,33 @@ class Stopped(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
-def run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal) -> int:
-    """Run a verb and return the exit code. With `--json` a failure is the last line on stdout, as JSON."""
+def run(
+    verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal, *, ends_process: bool = False
+) -> int:
+    """Run a verb and return the exit code. With `--json` a failure is the last line on stdout, as JSON.
+
+    `ends_process`: unless the code is 0, the process exits with it at once. Signals are ignored until then, which keeps the code.
+    """
     named = typed.get("cloud")
     result, stdout = guarded(terminal.stdout)
     progress, stderr = guarded(terminal.stderr)
     cloud = named if isinstance(named, str) and named != multi_cloud.ALL else ""
     terminal = replace(terminal, stdout=stdout, stderr=stderr, cloud=cloud)
-    with _signals_stop():
-        return _run(verb, typed, command, terminal) or _unwritten(result, progress)
+    with _Signals() as signals:
+        code = _run(verb, typed, command, terminal, signals) or _unwritten(result, progress)
+        if ends_process and code:
+            signals.ignore()
+    return code
 
 
-def _run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal) -> int:
+def _run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal, signals: _Signals) -> int:
     try:
         with reporting(terminal.tell):
-            return verb.run(read(verb, typed, command), terminal)
+            code = verb.run(read(verb, typed, command), terminal)
+            signals.stop_nothing()
+            return code
     except BaseException as error:  # the top level: every error ends here
+        signals.stop_nothing()
         code, shown = _shown(error)
         if typed.get("json"):
             terminal.out_json(as_json(shown, terminal.hint))
@@ -160,24 +171,48 @@ def _report(error: BaseException) -> str:
     return f"This is a bug in Bakehouse; please report it with {path}"
 
 
-@contextmanager
-def _signals_stop() -> Iterator[None]:
-    """Make Ctrl-C, SIGTERM and SIGHUP unwind the current work; a signal that was ignored stays ignored.
+class _Signals:
+    """For a `with` block: Ctrl-C, SIGTERM and SIGHUP stop what runs in it; a signal that was ignored stays ignored.
 
-    A second one right after the first has no effect: it could prevent an undo from starting.
+    Another signal has no effect while the first one unwinds the block: it could interrupt an undo, or come before one begins.
     """
-    deaf_until = 0.0
 
-    def stop(number: int, _frame: FrameType | None) -> None:
-        nonlocal deaf_until
-        if time.monotonic() >= deaf_until:
-            deaf_until = time.monotonic() + DEAF_S
+    def __init__(self) -> None:
+        self._is_over = False
+        self._afterwards: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Self:
+        wanted = [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
+        self._afterwards = {number: signal.signal(number, self._stop) for number in wanted}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._afterwards.items():
+            signal.signal(number, handler)
+
+    def stop_nothing(self) -> None:
+        """Let signals have no effect in the rest of the block: its work is done."""
+        self._is_over = True
+
+    def ignore(self) -> None:
+        """Let signals have no effect after the block either."""
+        self._afterwards = dict.fromkeys(self._afterwards, signal.SIG_IGN)
+
+    def _stop(self, number: int, _frame: FrameType | None) -> None:
+        if not (self._is_over or _is_unwinding(sys.exception())):
             raise Stopped(number)
 
-    wanted = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in wanted}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+
+def _is_unwinding(handled: BaseException | None) -> bool:
+    """Return whether the exception that is handled now is an interrupt, or was raised while one was handled.
+
+    What runs while an interrupt unwinds is in an `except` or `finally` clause or an `__exit__`. Once something has handled the
+    interrupt and continues, the next signal stops that.
+    """
+    seen = set[int]()
+    while handled is not None and id(handled) not in seen:
+        if isinstance(handled, KeyboardInterrupt):
+            return True
+        seen.add(id(handled))
+        handled = handled.__context__
+    return False

@@ -40,7 +40,7 @@ def bake_padded(cloud: Cloud, home: Path, size_bytes: int) -> Baked:
     """Bake `tiny` with a script of exactly so many bytes."""
     recipe, name = tiny(home, silence_min=2), "first"
     deadline_s = int(recipe.builder.deadline_min * 60 * cloud.slowness)
-    unpadded = render(replace(recipe, steps=(Step(name=name, run="# "),)), Resolution({}, ""))
+    unpadded = render(replace(recipe, steps=(Step(name=name, run="# "),)), Resolution({}, ""), cloud=cloud.name)
     missing = size_bytes - len(unpadded.for_boot("0" * 32, deadline_s=deadline_s).encode())
     padded = replace(recipe, steps=(Step(name=name, run="# " + "x" * missing),))
     return bake(cloud, padded, BakeOptions(), home=home)

@@ -154,9 +154,8 @@ def test_a_signal_unwinds_and_decides_the_exit_code(number: signal.Signals, code
     assert unwound == [number]
 
 
-def test_signals_that_come_while_one_unwinds_keep_no_undo_from_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signals_that_come_while_one_unwinds_keep_no_undo_from_its_work() -> None:
     """Ctrl-C is pressed as fast as can be: what the second one hits is another moment each time."""
-    monkeypatch.setattr(runner, "DEAF_S", 60.0)
     press = ["bash", "-c", "read -r && while kill -INT $1; do :; done", "press", str(os.getpid())]
     undone: list[int] = []
     before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
@@ -172,9 +171,8 @@ def test_signals_that_come_while_one_unwinds_keep_no_undo_from_its_work(monkeypa
     assert undone == list(range(30))
 
 
-def test_a_signal_that_comes_later_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_that_comes_later_is_heard_again() -> None:
     """Where something has swallowed the first, the next one must still get through."""
-    monkeypatch.setattr(runner, "DEAF_S", 0.0)
 
     def action() -> None:
         with suppress(KeyboardInterrupt):
