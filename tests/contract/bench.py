@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clouds import markers, names
 from clouds.driver import START, Base, BootSpec, Cloud, Kind, Position
-from clouds.lifecycle import is_running, settle
+from clouds.lifecycle import await_seen, is_running, settle
 from clouds.waiter import until
 
 CHECKPOINTS = ("boot", "written")
@@ -41,9 +41,19 @@ class Bench:
             ports=(22,),
         )
 
+    def boot(self, spec: BootSpec) -> None:
+        """Boot a machine and wait until its cloud finds it."""
+        settle(self.cloud, self.cloud.boot(spec))
+        assert await_seen(self.cloud, Kind.MACHINE, spec.name)
+
+    def snapshot(self, machine: str, image: str, *, version: str) -> None:
+        """Make an image of a stopped machine and wait until its cloud finds it."""
+        settle(self.cloud, self.cloud.snapshot(machine, image, {**self.labels, "version": version}), timeout_s=300)
+        assert await_seen(self.cloud, Kind.IMAGE, image)
+
     def run(self, spec: BootSpec, nonce: str) -> None:
         """Boot a machine and wait until its script has told so."""
-        settle(self.cloud, self.cloud.boot(spec))
+        self.boot(spec)
         self.await_script(spec.name, nonce)
 
     def await_script(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from clouds import names
-from clouds.driver import BootSpec, Cloud, Ticket
+from clouds.driver import BootSpec, Cloud, Limits, Ticket
 from clouds.lifecycle import settle, stop_machine
 from tests.contract.bench import Bench
 from tests.fake_cloud import FakeCloud
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from tests.servers.ec2.server import Ec2
     from tests.servers.gce.server import Gce
 
+LATE_CALLS = 3
 
-@pytest.fixture(scope="session", params=["fake", "faraway", "gcp", "aws", pytest.param("local", marks=pytest.mark.vm)])
+
+@pytest.fixture(scope="session", params=["fake", "late", "faraway", "gcp", "aws", pytest.param("local", marks=pytest.mark.vm)])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Give each cloud in turn, the same to all files of the contract, and leave nothing on it."""
     with ExitStack() as stack:
@@ -41,6 +43,13 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def _fake(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Cloud:
     return FakeCloud(World(folder))
+
+
+def _late(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Cloud:
+    """Return a cloud whose lists lag: the first look-ups of what it has created do not find it."""
+    cloud = FakeCloud(World(folder, unseen=LATE_CALLS))
+    cloud.limits = Limits(unseen_s=60)
+    return cloud
 
 
 def _local(request: pytest.FixtureRequest, _stack: ExitStack, _folder: Path) -> Cloud:
@@ -97,7 +106,16 @@ def _layered(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -
     return LayeredCloud(World(folder))
 
 
-CLOUDS = {"fake": _fake, "faraway": _faraway, "keeping": _keeping, "layered": _layered, "local": _local, "gcp": _gcp, "aws": _aws}
+CLOUDS = {
+    "fake": _fake,
+    "late": _late,
+    "faraway": _faraway,
+    "keeping": _keeping,
+    "layered": _layered,
+    "local": _local,
+    "gcp": _gcp,
+    "aws": _aws,
+}
 
 
 def check_clean(server: Gce) -> None:
@@ -141,7 +159,7 @@ def stopped(bench: Bench) -> tuple[BootSpec, str]:
 def image(bench: Bench, stopped: tuple[BootSpec, str]) -> str:
     """Give an image of the machine that was stopped."""
     name = f"contract-1.0-{int(bench.labels['contract'][:6], 16)}"
-    settle(bench.cloud, bench.cloud.snapshot(stopped[0].name, name, {**bench.labels, "version": "1.0-1"}), timeout_s=300)
+    bench.snapshot(stopped[0].name, name, version="1.0-1")
     return name
 
 

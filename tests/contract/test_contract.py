@@ -266,7 +266,7 @@ def test_files_are_kept_beside_an_image(cloud: Cloud, image: str, tmp_path: Path
 
 def test_image_boots_and_deleting_it_harms_no_machine_of_it(bench: Bench, cloud: Cloud, stopped: tuple[BootSpec, str]) -> None:
     image, nonce = "contract-3.0-1", names.new_nonce()
-    settle(cloud, cloud.snapshot(stopped[0].name, image, {**bench.labels, "version": "3.0-1"}), timeout_s=300)
+    bench.snapshot(stopped[0].name, image, version="3.0-1")
     spec = bench.spec(image, nonce=nonce)
     spec = replace(spec, disk_gb=spec.disk_gb + 1)
     bench.run(spec, nonce)
@@ -292,11 +292,11 @@ def test_deleting_what_is_not_there_is_a_success(cloud: Cloud, kind: Kind) -> No
 
 def test_running_machine_is_deleted_at_once_and_its_name_is_free_again(bench: Bench, cloud: Cloud) -> None:
     spec = bench.spec()
-    settle(cloud, cloud.boot(spec))
+    bench.boot(spec)
     settle(cloud, cloud.delete(Kind.MACHINE, spec.name))
     assert cloud.find(Kind.MACHINE, spec.name) is None
     again = replace(spec, token=names.new_nonce())
-    settle(cloud, cloud.boot(again))
+    bench.boot(again)
     assert is_running(cloud, spec.name)
     settle(cloud, cloud.delete(Kind.MACHINE, spec.name))
 
@@ -304,10 +304,10 @@ def test_running_machine_is_deleted_at_once_and_its_name_is_free_again(bench: Be
 def test_deleted_image_is_gone_with_its_files_and_its_name_is_free_again(
     bench: Bench, cloud: Cloud, stopped: tuple[BootSpec, str], tmp_path: Path
 ) -> None:
-    name, labels = "contract-2.0-1", {**bench.labels, "version": "2.0-1"}
+    name = "contract-2.0-1"
     (tmp_path / "a.log").write_text("text")
     for _ in range(2):
-        settle(cloud, cloud.snapshot(stopped[0].name, name, labels), timeout_s=300)
+        bench.snapshot(stopped[0].name, name, version="2.0-1")
         if isinstance(cloud, KeepsFiles):
             assert cloud.attached(name, "a.log") is None
             cloud.attach(name, {"a.log": tmp_path / "a.log"})
