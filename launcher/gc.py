@@ -106,11 +106,17 @@ def forget_absent(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead =
                 ledger.forget(account, entry.kind, entry.name)
 
 
-def forget_bakes(cloud: Cloud, ledger: Ledger, *, is_dead: IsDead = names.client_is_dead) -> None:
-    """Remove bakes of dead clients from the ledger if their builder does not exist any more."""
+def forget_bakes(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> None:
+    """Remove from the ledger the bakes of dead clients that have no builder, unless their cloud may not list it yet.
+
+    `now` is in seconds since the epoch.
+    """
     account = account_key(cloud)
+    requested = {entry.name: entry.asked_at for entry in ledger.entries(account) if entry.kind is Kind.MACHINE}
     for note in ledger.bakes(account):
-        is_over = is_dead(note.labels) or time.time() - note.asked_at > KEEP_NOTES_S
+        if now - max(note.asked_at, requested.get(note.id, 0.0)) < cloud.limits.unseen_s:
+            continue
+        is_over = is_dead(note.labels) or now - note.asked_at > KEEP_NOTES_S
         with suppress(UnreachableError):
             if is_over and cloud.find(Kind.MACHINE, note.id) is None:
                 ledger.forget_bake(account, note.id)

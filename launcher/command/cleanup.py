@@ -110,7 +110,8 @@ def _remove(cloud: Cloud, ledger: Ledger, garbage: list[Garbage], keep_gb: float
     tunnel.sweep(cloud)
     if isinstance(cloud, PreparesHere):
         cloud.sweep()
-    forget_absent(cloud, ledger, now=time.time())
-    forget_bakes(cloud, ledger)
+    now = time.time()
+    forget_absent(cloud, ledger, now=now)
+    forget_bakes(cloud, ledger, now=now)
     layers = prune(cloud, int(keep_gb * GB)) if keep_gb is not None and isinstance(cloud, KeepsLayers) else []
     return _Done(cloud.name, changed, layers)

@@ -1,8 +1,10 @@
 """What the ledger knows of a bake under way: enough for another process to go on with it, from before the first request."""
 
 import json
+import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from bakery.bake import bake
 from bakery.order import BakeOptions
 from bakery.recipe.recipe import Recipe, load
 from clouds.client import Fate
-from clouds.driver import START, BootSpec, Kind
+from clouds.driver import START, BootSpec, Kind, Limits
 from clouds.errors import CloudError
 from clouds.ledger import BakeNote, Ledger
 from clouds.markers import Checkpoint, Marker, parse, split_lines
@@ -116,10 +118,28 @@ def test_bake_that_is_killed_is_known_to_others_until_gc_finds_no_builder(fake: 
     ledger = Ledger(tmp_path / "ledger.sqlite3")
     builder = BootSpec(name=note.id, token="t", source="base-x", cpus=1, memory_mb=1, disk_gb=1, labels={}, deadline_s=0)
     fake.boot(builder)
-    gc.forget_bakes(fake, ledger)
+    gc.forget_bakes(fake, ledger, now=time.time())
     assert notes(tmp_path) == [note]
     fake.delete(Kind.MACHINE, note.id)
-    gc.forget_bakes(fake, ledger)
+    gc.forget_bakes(fake, ledger, now=time.time())
+    assert notes(tmp_path) == []
+
+
+def test_bake_whose_builder_its_cloud_may_not_list_yet_is_kept(fake: FakeCloud, tmp_path: Path) -> None:
+    """The builder of a bake may be requested long after the bake was noted, such as one that is started once more."""
+    fake.limits = Limits(unseen_s=60)
+    ledger = Ledger(tmp_path / "ledger.sqlite3")
+    ledger.note_bake(fake.name, "bake-1", {})
+    noted_at = notes(tmp_path)[0].asked_at
+    gc.forget_bakes(fake, ledger, now=noted_at + 59, is_dead=lambda _labels: True)
+    assert [note.id for note in notes(tmp_path)] == ["bake-1"]
+    ledger.ask(fake.name, Kind.MACHINE, "bake-1", {})
+    requested_at = ledger.entries(fake.name)[0].asked_at
+    with sqlite3.connect(tmp_path / "ledger.sqlite3") as connection:
+        connection.execute("UPDATE bake SET asked_at = asked_at - 600")
+    gc.forget_bakes(fake, ledger, now=requested_at + 59, is_dead=lambda _labels: True)
+    assert [note.id for note in notes(tmp_path)] == ["bake-1"]
+    gc.forget_bakes(fake, ledger, now=requested_at + 61, is_dead=lambda _labels: True)
     assert notes(tmp_path) == []
 
 

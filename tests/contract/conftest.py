@@ -13,7 +13,7 @@ import pytest
 
 from clouds import names
 from clouds.driver import BootSpec, Cloud, Limits, Ticket
-from clouds.lifecycle import settle, stop_machine
+from clouds.lifecycle import stop_machine
 from tests.contract.bench import Bench
 from tests.fake_cloud import FakeCloud
 from tests.fake_layers import LayeredCloud
