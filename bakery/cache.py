@@ -137,7 +137,8 @@ def _forget(cloud: KeepsLayers, order: Order, tell: Tell) -> None:
 
 def _start_from_image(cloud: Cloud, order: Order) -> Start:
     """Return the newest of the recipe's images that contain the most steps; the base if none fits."""
-    images, keys = catalogue.finished(images_of(cloud, order.recipe.name)), [link.key for link in order.chain[: order.reuse.count]]
+    images = catalogue.startable(cloud, catalogue.finished(images_of(cloud, order.recipe.name)))
+    keys = [link.key for link in order.chain[: order.reuse.count]]
     found = catalogue.start(images, order.recipe.name, keys, owner=order.labels["owner"], disk_gb=order.disk_gb)
     if found is None:
         return Start(order.base.id)

@@ -164,7 +164,8 @@ def images_of(cloud: Cloud, recipe: str) -> list[Resource]:
 
 def find_equal(cloud: Cloud, order: Order) -> Image | None:
     """Return the newest stable image with the digest of this order, or None."""
-    return catalogue.equal(catalogue.finished(images_of(cloud, order.recipe.name)), order.recipe.name, order.digest)
+    images = catalogue.startable(cloud, catalogue.finished(images_of(cloud, order.recipe.name)))
+    return catalogue.equal(images, order.recipe.name, order.digest)
 
 
 @cache

@@ -24,7 +24,7 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     if isinstance(cloud, ChecksComputer):
         cloud.check_computer()
     listed = images_of(cloud, recipe.name)
-    images = catalogue.usable(catalogue.finished(listed))
+    images = catalogue.usable(catalogue.startable(cloud, catalogue.finished(listed)))
     reason = "would run: no image yet"
     equal, steps = None, []
     if images and not _has_base(cloud, recipe):

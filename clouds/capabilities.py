@@ -211,6 +211,17 @@ class ReadsDisks(Protocol):
 
 
 @runtime_checkable
+class KeepsImagesByRegion(Protocol):
+    """A cloud that keeps an image in one region, and starts machines from it there only. A name may exist in several regions.
+
+    `find`, `label` and `delete` mean the image of that name in `image_region`, and so does `BootSpec.source`. `owned` may list
+    those of other regions too; `Resource.zone` names the region of each.
+    """
+
+    image_region: str
+
+
+@runtime_checkable
 class KeepsFiles(Protocol):
     """A cloud that stores files (logs, manifest) with an image."""
 

@@ -1,7 +1,7 @@
 """The catalogue of images: find the finished, stable and newest ones, one for a builder to start from, and their users.
 
-Pure functions of the resources that a cloud lists. An image that a cloud stores in several places (regions, accounts) is
-listed once for each; `Image.location` distinguishes the copies.
+Pure functions of the resources that a cloud lists. An image that a cloud stores in several regions is listed once for each:
+`Image.location` distinguishes the copies, and `startable` omits those of other regions.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from clouds import names
-from clouds.driver import Kind, Resource, State
+from clouds.capabilities import KeepsImagesByRegion
+from clouds.driver import Cloud, Kind, Resource, State
 
 _OLDEST = Version("0.dev0")
 """Sorts before every version of an image; stands for a label that is not a version."""
@@ -87,6 +88,13 @@ def finished(resources: Iterable[Resource]) -> list[Image]:
     """
     images = (one for one in resources if one.kind is Kind.IMAGE and one.labels.get("role") == "image")
     return sorted((Image(one) for one in images if one.state in _LISTED), key=Image.sort_key)
+
+
+def startable(cloud: Cloud, images: Iterable[Image]) -> list[Image]:
+    """Return the images from which a cloud can start machines: where it keeps them by region, those of its own."""
+    if not isinstance(cloud, KeepsImagesByRegion):
+        return list(images)
+    return [image for image in images if image.location == cloud.image_region]
 
 
 def usable(images: Iterable[Image]) -> list[Image]:

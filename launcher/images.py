@@ -25,7 +25,8 @@ class ImageView:
 
     `state` is candidate or stable; or broken: its record cannot be read; or damaged: a label that a launch needs is missing.
 
-    `memory_bytes` is the size of its saved memory on disk; 0: it has none, and each machine boots.
+    `memory_bytes` is the size of its saved memory on disk; 0: it has none, and each machine boots. `location` is its region, ""
+    on a cloud without regions.
     """
 
     name: str
@@ -37,6 +38,7 @@ class ImageView:
     created: float
     labels: Mapping[str, str]
     memory_bytes: int = 0
+    location: str = ""
 
     @property
     def cpus(self) -> int:
@@ -81,13 +83,22 @@ def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: s
     if name:
         return _by_name(cloud, name)
     wanted = str(names.parse_version(version)) if version else ""
-    readable = [image for image in catalogue.of_recipe(_finished(cloud), recipe) if not image.is_broken]
+    known = [image for image in catalogue.of_recipe(_finished(cloud), recipe) if not image.is_broken]
+    readable = catalogue.startable(cloud, known)
     found = catalogue.of_version(readable, recipe, wanted) if wanted else catalogue.newest_stable(readable, recipe)
     if found:
         return _view(cloud, found)
     if wanted:
-        raise _no_version(cloud.name, recipe, wanted, [image.version for image in readable])
-    raise _no_image(cloud.name, recipe, [image.version for image in readable if image.state == names.CANDIDATE])
+        error: NoImageError = _no_version(cloud.name, recipe, wanted, [image.version for image in readable])
+        elsewhere = catalogue.of_version([image for image in known if image not in readable], recipe, wanted)
+    else:
+        error = _no_image(cloud.name, recipe, [image.version for image in readable if image.state == names.CANDIDATE])
+        elsewhere = catalogue.newest_stable([image for image in known if image not in readable], recipe)
+    if elsewhere:
+        error.next_step += (
+            f"\n{elsewhere.name} is in the region {elsewhere.location}: launch it there with --region {elsewhere.location}"
+        )
+    raise error
 
 
 def users(cloud: Cloud, image: str) -> list[str]:
@@ -132,6 +143,7 @@ def _view(cloud: Cloud, image: Image) -> ImageView:
         created=image.resource.created_at,
         labels=image.labels,
         memory_bytes=cloud.memory_bytes(image.name) if isinstance(cloud, KeepsMemory) else 0,
+        location=image.location,
     )
 
 
