@@ -1,4 +1,4 @@
-"""The tasks of `./inv`: one per verb in bakery/cli.py and launcher/command/verbs.py, and those that test Bakehouse itself."""
+"""The tasks of `./inv`: one for each verb of bakery/cli.py and launcher/command/verbs.py, and those that test Bakehouse."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from launcher.command.terminal import Terminal
 
 ROOT = Path(__file__).parent
 SLOW = "vm or install or server"
-"""The tests (by pytest's markers) that start virtual machines or fill environments."""
-# Fast tests mostly wait, for a file, a socket or a process: three at a time keep two cores busy. Virtual machines do not wait.
+"""The tests (by pytest marker) that start virtual machines or install environments."""
+# Fast tests mostly wait for files, sockets and processes: three at a time keep two cores busy. Virtual machines do not wait.
 _BY_FILE = ("--dist=loadfile", "--no-loadscope-reorder")
 BROWSERS = ("google-chrome-stable", "google-chrome", "chromium", "chromium-browser")
-"""The programs by which Chrome and Chromium are called, the first that is found is taken; the last is Ubuntu's name of old."""
+"""The names of Chrome and Chromium's programs, in order of preference; the last one is Ubuntu's old name."""
 _SCRIPT_BYTES = 8192
 _SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")
 
@@ -55,7 +55,7 @@ def _check(values: Values, terminal: Terminal) -> int:
 def _test(values: Values, terminal: Terminal) -> int:
     if values["fast"]:
         return _check(values, terminal)
-    clouds.prepare_local(terminal.tell)  # first: some of the fast tests run its programs, and are skipped where they are not
+    clouds.prepare_local(terminal.tell)  # first: some fast tests run its programs, and are skipped without them
     _need_browser(terminal)
     _need(terminal, {"ss": "iproute2", "ps": "procps", "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf"})
     slow = ("--numprocesses=2", *_BY_FILE, *_matrices(values), "--by-file", "--timeout=3600", "-m", SLOW)
@@ -63,12 +63,12 @@ def _test(values: Values, terminal: Terminal) -> int:
 
 
 def _matrices(values: Values) -> tuple[str, ...]:
-    """Return the option that makes pytest run every case of every matrix (tests/matrix.py), where `--all` asks for it."""
+    """Return pytest's option to run every case of every matrix (tests/matrix.py), if `--all` is given."""
     return ("--all",) if values.get("all") else ()
 
 
 def _run(terminal: Terminal, command: Sequence[str]) -> int:
-    """Run a command in the project's folder; return 0 or 1.
+    """Run a command in the project's folder; return 0 for success, else 1.
 
     It may keep bytecode even with PYTHONDONTWRITEBYTECODE: the tests start Python a hundred times, and each would compile again.
     """
@@ -78,9 +78,9 @@ def _run(terminal: Terminal, command: Sequence[str]) -> int:
 
 
 def _run_beside(terminal: Terminal, slow: Sequence[str], commands: Sequence[Sequence[str]]) -> int:
-    """Run commands one after the other, also past one that fails, and a slow one beside them, whose output follows theirs.
+    """Run all commands in turn, even if one fails, and a slow one in parallel, whose output is printed last.
 
-    Returns 0 or 1. The slow one ends with the others if they are interrupted.
+    Return 0 for success, else 1. If the others are interrupted, the slow one is terminated.
     """
     with tempfile.TemporaryFile() as output, subprocess.Popen(slow, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT) as beside:
         try:
@@ -99,26 +99,26 @@ def _tell_command(terminal: Terminal, command: Sequence[str]) -> None:
 
 
 def _need(terminal: Terminal, packages: Mapping[str, str]) -> None:
-    """Install the Debian packages of the programs or files (program: package) that the tests need, unless they are there."""
+    """Install the Debian packages of the programs or files (program: package) that the tests need and that are missing."""
     absent = [package for program, package in packages.items() if not (shutil.which(program) or Path("/", program).is_file())]
     if not absent:
         return
     as_root = () if os.getuid() == 0 else ("sudo",)
     install = (*as_root, "apt-get", "install", "--yes", "--no-install-recommends", *absent)
-    failed = MissingToolError(f"the tests need: {', '.join(absent)}", next_step=f"Install it, as with: {shlex.join(install)}")
+    failed = MissingToolError(f"not installed: {', '.join(absent)}", next_step=f"Install it, for example: {shlex.join(install)}")
     if not all(shutil.which(program) for program in (*as_root, "apt-get")):
         raise failed
     for command in ((*as_root, "apt-get", "-qq", "update"), install):
-        terminal.tell(f"the tests need {', '.join(absent)}: {shlex.join(command)}")
+        terminal.tell(f"installing {', '.join(absent)} for the tests: {shlex.join(command)}")
         environ = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         if subprocess.run(command, check=False, stdout=sys.stderr, env=environ).returncode:
             raise failed
 
 
 def find_browser(path: str | None = None, own: Path | None = None) -> str | None:
-    """Return the full path of a Chrome or Chromium that the tests can drive, or None. `own`: Playwright's, where it is installed.
+    """Return the full path of a Chrome or Chromium that the tests can control, or None. `own`: Playwright's, if it is installed.
 
-    A snap is passed over: it has a /tmp of its own and cannot read the profile that Playwright makes there
+    Snaps are skipped: they have their own /tmp and cannot read the profile that Playwright creates there
     (https://github.com/SeleniumHQ/selenium/issues/7788).
     """
     found = [Path(program) for name in BROWSERS if (program := shutil.which(name, path=path))]
@@ -128,7 +128,7 @@ def find_browser(path: str | None = None, own: Path | None = None) -> str | None
 
 
 def own_browser() -> Path | None:
-    """Return where Playwright would install its own Chromium; None without Playwright."""
+    """Return the path at which Playwright installs its own Chromium; None without Playwright."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -138,9 +138,9 @@ def own_browser() -> Path | None:
 
 
 def no_browser() -> MissingToolError:
-    """Return the error for a computer without a browser, with what to install on each distribution."""
+    """Return the error for a computer without a browser, with the command for each distribution."""
     return MissingToolError(
-        "the tests need Chrome or Chromium (not a snap)",
+        "no Chrome or Chromium found for the tests (snaps do not work)",
         next_step=(
             "Debian: apt-get install chromium; Fedora: dnf install chromium; Arch: pacman -S chromium; "
             "Ubuntu and others: .venv/bin/playwright install --with-deps chromium"
@@ -159,7 +159,7 @@ def _is_snap(program: Path) -> bool:
 
 
 def _need_browser(terminal: Terminal) -> None:
-    """Install Debian's Chromium where no browser is found; MissingToolError on another distribution."""
+    """Install Debian's Chromium if there is no browser; MissingToolError on other distributions."""
     if find_browser() or find_browser(own=own_browser()):
         return
     if platform.freedesktop_os_release().get("ID") != "debian":
@@ -168,7 +168,7 @@ def _need_browser(terminal: Terminal) -> None:
 
 
 def _shell_files() -> list[Path]:
-    """Return the shell scripts of the project, known by their first line; templates are checked as rendered, by tests."""
+    """Return the shell scripts of the project, recognized by their first line; tests check the templates once rendered."""
     found = (path for folder in ("images", "templates") for path in sorted((ROOT / folder).rglob("*")) if path.suffix != ".j2")
     return [path for path in (ROOT / "inv", ROOT / ".ci/run", *found) if path.is_file() and _SHELL.match(path.read_bytes())]
 
@@ -177,20 +177,20 @@ VERBS = (
     Verb("check", "Check format, lint, types and shell scripts, and run the fast tests.", _check),
     Verb(
         "test",
-        "Run every check and every test, those with real virtual machines too.",
+        "Run all checks and tests, including those with real virtual machines.",
         _test,
         flags=(
             Flag("fast", "only the checks of ./inv check", parse=None),
-            Flag("all", "every case of every matrix, not only a sample that changes with each commit", parse=None),
+            Flag("all", "all cases of each matrix, not only a sample that changes with each commit", parse=None),
         ),
     ),
 )
 
 
 def _task(verb: Verb) -> Task[Callable[..., None]]:
-    """Make the Invoke task of a verb: its signature is made up from the verb's, with strings and switches only.
+    """Make the Invoke task of a verb; its signature is built from the verb's flags, with only strings and switches.
 
-    A typed default would make Invoke raise a bare ValueError for a value that does not fit.
+    With a typed default, Invoke would raise a bare ValueError for a value of another type.
     """
 
     def body(_context: Context, **typed: str | bool | None) -> None:
@@ -210,20 +210,20 @@ def _task(verb: Verb) -> Task[Callable[..., None]]:
 
 
 def _command() -> list[str]:
-    """Return the words behind `--`, each as it was typed (Invoke's own `remainder` has joined them)."""
+    """Return the words after `--`, each as it was typed (Invoke's own `remainder` joins them)."""
     return program.argv[program.argv.index("--") + 1 :] if "--" in program.argv else []
 
 
 def _parse_tasks(parse: Callable[[], None]) -> None:
-    """Parse the tasks as Invoke does, but exit with 2 and advice for what it cannot read, and for what it would take too lightly.
+    """Parse the tasks as Invoke does, but exit with 2 and a next step for syntax errors, and for two misleading flags.
 
-    Invoke's `--dry` skips shell commands, of which our tasks have none, and it ignores `--version` behind a task: both would bake.
+    Invoke's `--dry` skips shell commands, of which our tasks have none, and it ignores `--version` after a task: both would bake.
     """
     try:
         parse()
         for flag in ("dry", "version"):
             if program.args[flag].value:
-                raise UsageError(f"--{flag}: not possible here", next_step="To see what a bake or a launch would do: ./inv plan")
+                raise UsageError(f"--{flag}: not supported here", next_step="To see what a bake or a launch would do: ./inv plan")
     except ParseError as error:
         raise Exit(_shown(UsageError(str(error), next_step=_advice(error))), code=2) from None
     except UsageError as error:
@@ -231,7 +231,7 @@ def _parse_tasks(parse: Callable[[], None]) -> None:
 
 
 def _print_help(clean_up: Callable[[], None]) -> None:
-    """Do what Invoke does after it has parsed, such as to print help or the list of tasks."""
+    """Run what Invoke does after parsing, such as printing help or the list of tasks."""
     with runner.prints_help():
         clean_up()
 
@@ -241,7 +241,7 @@ def _shown(error: UsageError) -> str:
 
 
 def _advice(error: ParseError) -> str:
-    """Return what may have been meant by a word that Invoke does not know."""
+    """Return a suggestion for a word that Invoke does not know."""
     found, context = re.fullmatch(r"No idea what '(.*)' is!", str(error)), error.context
     word = found[1] if found else ""
     if context is None or context.name is None:
