@@ -147,9 +147,9 @@ def test_the_scripts_of_every_kind_of_step_are_clean(recipe: Recipe) -> None:
 def test_the_shell_inside_a_script_is_found(recipe: Recipe) -> None:
     texts = shell_texts(render(recipe, RESOLUTION))
     for beginning in (
-        "# What every image has",
-        "#!/bin/bash\n# Give the notebook",
-        "# What steps share",
+        "# Every image has a user",
+        "#!/bin/bash\n# Set the notebook's password",
+        "# Helpers for steps",
     ):
         assert any(text.startswith(beginning) for text in texts)
 
