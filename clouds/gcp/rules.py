@@ -1,4 +1,4 @@
-"""Firewall rules as they are and as they should be: compared, corrected, removed."""
+"""Compare, correct and delete firewall rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clouds.gcp.operations import finish
 def correct(
     client: Client, what: str, found: sdk.compute.Firewall, wanted: sdk.compute.Firewall
 ) -> Iterator[sdk.compute.Operation]:
-    """Ask that a rule be as it should be, and yield the operation; none where it is. It is patched, else made anew."""
+    """Correct a rule, and yield the operation; none if it is correct. Patches the rule if possible, otherwise recreates it."""
     if is_same(found, wanted):
         return
     if _can_be_patched(found, wanted):
@@ -27,12 +27,12 @@ def correct(
 
 
 def is_same(found: sdk.compute.Firewall, wanted: sdk.compute.Firewall) -> bool:
-    """Say whether two rules let the same in: network, direction, order, sources, targets, protocols and ports."""
+    """Return whether two rules are equivalent: network, direction, priority, sources, targets, protocols and ports."""
     return _meaning(found) == _meaning(wanted)
 
 
 def is_admitted(rule: sdk.compute.Firewall, source: str) -> bool:
-    """Say whether a rule's ranges hold a whole range."""
+    """Return whether one of a rule's ranges contains a whole range."""
     return admits(rule.source_ranges, source)
 
 
@@ -60,25 +60,25 @@ def _protocols(items: Iterable[sdk.compute.Allowed | sdk.compute.Denied]) -> lis
 
 
 def _other_selectors(rule: sdk.compute.Firewall) -> list[str]:
-    """Return what else decides on whom a rule holds; none of ours has any."""
+    """Return other fields that select sources or targets; our rules have none."""
     return [*rule.source_tags, *rule.source_service_accounts, *rule.target_service_accounts, *rule.destination_ranges]
 
 
 def _can_be_patched(found: sdk.compute.Firewall, wanted: sdk.compute.Firewall) -> bool:
-    """Say whether a patch leads from one rule to another: it changes neither network nor direction, and clears no list.
+    """Return whether a patch can turn one rule into the other: it can change neither network nor direction, nor clear a list.
 
-    A message of the library says nothing of an empty list, and a JSON merge patch keeps what it does not name.
+    The library's messages omit empty lists, and a JSON merge patch keeps fields that it does not contain.
     """
     fixed = (network_of(found.network), found.direction) == (network_of(wanted.network), wanted.direction)
     return fixed and not _other_selectors(found) and bool(found.allowed) == bool(wanted.allowed)
 
 
 def delete_rules(client: Client, rule_names: Iterable[str]) -> list[sdk.compute.Operation]:
-    """Ask for the removal of rules and return the operations; what is gone is gone."""
+    """Request the deletion of rules and return the operations; rules that do not exist are skipped."""
     operations = []
     for name in rule_names:
         try:
-            operations.append(client.change(f"firewall rule {name}", client.services.firewalls.delete_unary, firewall=name))
+            operations.append(client.change(f"firewall rule {name!r}", client.services.firewalls.delete_unary, firewall=name))
         except NotFoundError:
             continue
     return operations

@@ -1,4 +1,4 @@
-"""What a machine that is off is given before it starts again: new facts, a new deadline."""
+"""Update a stopped machine before it starts again: new facts, a new deadline."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from clouds.gcp.operations import finish
 
 
 def tell(client: Client, instance: sdk.compute.Instance, facts: Mapping[str, str]) -> None:
-    """Lay facts over those that a machine was told."""
+    """Add or replace facts of a machine."""
     items = instances.metadata_of(instance)
     known = instances.read_facts(items.get(instances.FACTS, ""))
     if facts.items() <= known.items():
         return
     items[instances.FACTS] = instances.write_facts({**known, **facts})
     metadata = sdk.compute.Metadata(fingerprint=instance.metadata.fingerprint, items=instances.metadata_items(items))
-    what, send = f"machine {instance.name}", client.services.instances.set_metadata_unary
+    what, send = f"machine {instance.name!r}", client.services.instances.set_metadata_unary
     finish(client, what, client.change(what, send, **instances.place(instance), metadata_resource=metadata))
 
 
 def set_deadline(client: Client, instance: sdk.compute.Instance, deadline_s: int) -> None:
-    """Limit the run time of a machine that is off to `deadline_s` seconds from its start; 0: no limit."""
+    """Limit the run time of a stopped machine to `deadline_s` seconds from its start; 0: no limit."""
     before = instance.scheduling
     after = sdk.compute.Scheduling(before)
     del after.max_run_duration, after.termination_time
@@ -35,7 +35,7 @@ def set_deadline(client: Client, instance: sdk.compute.Instance, deadline_s: int
     if not deadline_s and after.provisioning_model != "SPOT":
         del after.instance_termination_action
     if changes := _changes(_json(before), _json(after)):
-        what, send = f"machine {instance.name}", partial(_set_scheduling, client.services.instances.transport)
+        what, send = f"machine {instance.name!r}", partial(_set_scheduling, client.services.instances.transport)
         finish(client, what, client.change(what, send, **instances.place(instance), body=changes))
 
 
@@ -45,16 +45,16 @@ def _json(schedule: sdk.compute.Scheduling) -> dict[str, object]:
 
 
 def _changes(before: Mapping[str, object], after: Mapping[str, object]) -> dict[str, object]:
-    """Return the fields to send: those that differ, and null for those that go.
+    """Return the fields to send: those that differ, and null for those to clear.
 
-    What is not sent stays as it is, also a field that this version of the library does not know: gcloud sends what its flags
-    name, and a null for each --clear flag (surface/compute/instances/set_scheduling.py of the Google Cloud SDK).
+    Other fields stay as they are, even those that this version of the library does not know. gcloud does the same: it sends the
+    fields of its flags, and null for each --clear flag (surface/compute/instances/set_scheduling.py of the Google Cloud SDK).
     """
     return {key: after.get(key) for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)}
 
 
 def _set_scheduling(transport: Any, fields: Mapping[str, Any], *, retry: None, timeout: float) -> sdk.compute.Operation:
-    """Send instances.setScheduling as JSON: a message of the library cannot hold the null that clears a field."""
+    """Send instances.setScheduling as JSON: the library's messages cannot represent a null that clears a field."""
     from google.api_core.exceptions import from_http_response
 
     path = "projects/{project}/zones/{zone}/instances/{instance}/setScheduling".format(**fields)
