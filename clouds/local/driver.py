@@ -152,7 +152,7 @@ class LocalCloud:
         return Ticket("stop", Kind.MACHINE, machine)
 
     def suspend(self, machine: str) -> Ticket:
-        """Keep a machine's memory beside its disk; QEMU ends then."""
+        """Save a machine's memory next to its disk, then end its QEMU."""
         with self._told():
             self._machines.suspend(machine, self.accelerator)
         return Ticket("suspend", Kind.MACHINE, machine)
@@ -162,15 +162,15 @@ class LocalCloud:
         return None
 
     def freeze(self, machine: str, image: str) -> Ticket:
-        """Wait for the guest to be at rest, which `check` does, and then keep its memory with the image."""
+        """Save the guest's memory with the image once it waits; `check` does the work."""
         return Ticket("freeze", Kind.MACHINE, machine, image)
 
     def unfit(self, spec: BootSpec) -> str:
-        """Return what is not as it was when the memory of the image was frozen."""
+        """Return why the saved memory of the image does not fit this machine, or ""."""
         return self._difference(spec, self._store.images / spec.source / MEMORY)
 
     def restore(self, spec: BootSpec) -> Ticket:
-        """Prepare a machine on the disk that was frozen with the memory, and let QEMU go on from it."""
+        """Prepare a machine on the disk that was saved with the memory, and restore it."""
         ensure_tools(self._store.folder, _say_nothing)
         with self._told():
             asleep = self._store.image(spec.source) / MEMORY
@@ -179,20 +179,20 @@ class LocalCloud:
         return Ticket("restore", Kind.MACHINE, spec.name)
 
     def memory_bytes(self, image: str) -> int:
-        """Return what the memory of an image occupies."""
+        """Return the size of an image's saved memory in bytes."""
         return trust.size_bytes(self._store.images / image / MEMORY)
 
     def layers(self) -> list[Layer]:
-        """Return the layers that are kept."""
+        """Return the cached layers."""
         with self._told():
             return self._layers.all()
 
     def keep_layer(self, machine: str, *, key: str, parent: str, step: str, own: str) -> Ticket:
-        """Wait for the guest to be at rest, which `check` does, and then keep its disk and memory."""
+        """Save the guest's disk and memory as a layer once it waits; `check` does the work."""
         return Ticket("keep-layer", Kind.MACHINE, machine, json.dumps({"key": key, "parent": parent, "step": step, "own": own}))
 
     def go_on(self, machine: str, script: str) -> Ticket:
-        """Give the guest its script once it waits."""
+        """Give the guest its next script once it waits; `check` does the work."""
         with self._told():
             self._machines.set_script(machine, script)
         return Ticket("go-on", Kind.MACHINE, machine)

@@ -48,19 +48,19 @@ def difference(folder: Path, wanted: Shape, *, any_qemu: bool = False) -> str:
     """
     kept = files.read_json(folder / RECORD)
     if kept is None:
-        return "no memory is kept of it"
+        return "no saved memory"
     try:
         frozen = Shape(**{one.name: kept["shape"][one.name] for one in fields(Shape)})
     except (KeyError, TypeError):
         return "its memory was saved by another release of Bakehouse"
     reasons = {
-        f"{wanted.cpus} processors, and its memory was frozen with {frozen.cpus}": wanted.cpus != frozen.cpus,
-        f"{wanted.memory_mb} MB, and its memory was frozen with {frozen.memory_mb} MB": wanted.memory_mb != frozen.memory_mb,
-        f"its memory was frozen under {frozen.accelerator}, and this is {wanted.accelerator}": wanted.accelerator
+        f"{wanted.cpus} processors, but its memory was saved with {frozen.cpus}": wanted.cpus != frozen.cpus,
+        f"{wanted.memory_mb} MB, but its memory was saved with {frozen.memory_mb} MB": wanted.memory_mb != frozen.memory_mb,
+        f"accelerator {wanted.accelerator}, but its memory was saved with {frozen.accelerator}": wanted.accelerator
         != frozen.accelerator,
-        "its memory was frozen by another QEMU": wanted.qemu != frozen.qemu and not any_qemu,
-        "its memory was frozen on another processor": wanted.processor != frozen.processor,
-        "its memory was frozen by another Bakehouse": wanted.devices != frozen.devices,
+        "its memory was saved by another QEMU": wanted.qemu != frozen.qemu and not any_qemu,
+        "its memory was saved on another processor": wanted.processor != frozen.processor,
+        "its memory was saved by another version of Bakehouse": wanted.devices != frozen.devices,
     }
     return next((reason for reason, is_so in reasons.items() if is_so), "")
 
@@ -94,7 +94,7 @@ def _qemu() -> str:
 
 
 def _processor() -> str:
-    """Return what guests see of this computer's processor (-cpu host)."""
+    """Return a digest of the processor features that guests see (-cpu host)."""
     lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()]
     wanted = ("model name", "flags", "microcode")
     return _digest("\n".join(sorted({f"{key.strip()} {value.strip()}" for key, _, value in lines if key.strip() in wanted})))

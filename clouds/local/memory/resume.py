@@ -38,7 +38,7 @@ def advice(record: MachineRecord) -> str:
     """Return what to do with a machine that could not be restored from its memory."""
     if record.memory != SUSPENDED:
         return "Launch it with --cold."
-    return f"Try once more: ./inv start {record.name}. {boot_anyway(record.name)}"
+    return f"Try again: ./inv start {record.name}. {boot_anyway(record.name)}"
 
 
 def set_clock(folder: Path) -> None:
@@ -48,7 +48,7 @@ def set_clock(folder: Path) -> None:
             agent.execute("date", "--set", f"@{time.time():.3f}")
     except (OSError, BakehouseError) as error:
         with (folder / qemu.CONSOLE).open("a", encoding="utf-8") as console:
-            console.write(f"\nbakehouse: it was suspended, and its clock could not be set: {error}\n")
+            console.write(f"\nbakehouse: could not set the clock after the suspension: {error}\n")
 
 
 def _take_identity(folder: Path, record: MachineRecord) -> dict[str, int]:
@@ -65,4 +65,6 @@ def _take_identity(folder: Path, record: MachineRecord) -> dict[str, int]:
         give_order(folder, order(folder, record, is_larger=is_larger))
         return open_ports(folder, record.forwards)
     except (OSError, CloudError) as error:
-        raise RestoreError(f"its guest did not come to itself: {error}", next_step="Launch it with --cold.") from error
+        raise RestoreError(
+            f"it did not respond after it was restored from memory: {error}", next_step="Launch it with --cold."
+        ) from error

@@ -52,9 +52,9 @@ def check_not_being_suspended(folder: Path) -> None:
     """Raise CloudError while a live command writes the memory of a machine, which would not fit one that continues meanwhile."""
     if is_under_way(folder, _SCRATCH):
         next_step = f"Wait until it is suspended, then start it: ./inv start {folder.name}"
-        raise CloudError(f"machine {folder.name}: another command is suspending it", next_step=next_step)
+        raise CloudError(f"another command is suspending machine {folder.name!r}", next_step=next_step)
 
 
 def boot_anyway(name: str) -> str:
-    """Return how to start a suspended machine without its memory."""
-    return f"To boot it from its disk, without what it had in memory: ./inv stop {name} && ./inv start {name}"
+    """Return how to start a suspended machine without its saved memory."""
+    return f"To boot it from its disk, without its saved memory: ./inv stop {name} && ./inv start {name}"

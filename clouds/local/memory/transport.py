@@ -16,20 +16,20 @@ from clouds.waiter import until
 
 STATE = "state"
 _SAVE_S = 1800
-"""How long the memory of a machine may take to be written: 4 GiB on a USB stick that writes 3 MB/s take 25 minutes."""
+"""How long writing the memory may take: 4 GiB on a USB stick with 3 MB/s take 25 minutes."""
 _LOAD_S = 60
-"""How long the devices of a machine, some MB, may take to be read. Where its RAM is read too: DISK_S."""
+"""How long reading the devices, some MB, may take; if the RAM is read too: DISK_S."""
 _POLL_S = 0.005
 _UNLIMITED_BYTES_PER_S = 2**40
 _FILE_SINCE = (8, 2)
-"""The first QEMU with the migration URI `file:` (commit 2a9e2e595f). QEMU 11.0 refuses a regular file behind `fd:` (f1fcc1c101):
+"""The first QEMU with the migration URI `file:` (commit 2a9e2e595f). QEMU 11.0 rejects regular files with `fd:` (f1fcc1c101):
 "fd: migration to a file is not supported. Use file: instead." """
 
 
 def save(machine: Path, target: Path, *, is_mapped: bool = False) -> str:
     """Write RAM and devices of a paused machine into a folder; `trust.seal` and the disk complete it.
 
-    Returns the machine type that QEMU emulates, such as pc-q35-7.2: only a machine of that type can load it.
+    Returns the machine type that QEMU emulates, such as pc-q35-7.2: only a machine of that type can load the memory.
     """
     with (target / STATE).open("wb") as file, Monitor(machine, timeout_s=_SAVE_S) as monitor:
         os.fchmod(file.fileno(), 0o600)
@@ -38,7 +38,7 @@ def save(machine: Path, target: Path, *, is_mapped: bool = False) -> str:
         _set_capability(monitor, is_mapped=is_mapped)
         with _passed(monitor, file) as uri:
             monitor.execute("migrate", {"uri": uri})
-            until(lambda: _is_saved(monitor), what="the memory of the machine", timeout_s=_SAVE_S, poll_s=_POLL_S)
+            until(lambda: _is_saved(monitor), what="saving the memory of the machine", timeout_s=_SAVE_S, poll_s=_POLL_S)
     if is_mapped:
         run(["cp", "--sparse=always", str(machine / qemu.RAM), str(target / qemu.RAM)], timeout_s=_SAVE_S)
         (target / qemu.RAM).chmod(0o600)
@@ -58,7 +58,7 @@ def load(machine: Path, folder: Path) -> None:
                 _read(monitor, folder, is_mapped=is_mapped, limit_s=limit_s)
     except OSError as error:
         words = qemu.death(machine) or error
-        raise RestoreError(f"QEMU does not go on from it: {words}", next_step="Launch it with --cold.") from error
+        raise RestoreError(f"QEMU could not restore the saved memory: {words}", next_step="Launch it with --cold.") from error
 
 
 def _read(monitor: Monitor, folder: Path, *, is_mapped: bool, limit_s: float) -> None:
@@ -66,7 +66,7 @@ def _read(monitor: Monitor, folder: Path, *, is_mapped: bool, limit_s: float) ->
         _set_capability(monitor, is_mapped=is_mapped)
         with _passed(monitor, file) as uri:
             monitor.execute("migrate-incoming", {"uri": uri})
-            until(lambda: _is_loaded(monitor), what="the memory of the machine", timeout_s=limit_s, poll_s=_POLL_S)
+            until(lambda: _is_loaded(monitor), what="loading the memory of the machine", timeout_s=limit_s, poll_s=_POLL_S)
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def _passed(monitor: Monitor, file: BinaryIO) -> Iterator[str]:
     try:
         yield f"file:/dev/fdset/{number}"
     finally:
-        with suppress(OSError):  # QEMU may have ended, and the file with it
+        with suppress(OSError):  # QEMU may have exited
             monitor.execute("remove-fd", {"fdset-id": number})
 
 
@@ -91,7 +91,7 @@ def _is_saved(monitor: Monitor) -> bool:
     found = monitor.execute("query-migrate")
     if found["status"] in ("failed", "cancelled"):
         said = found.get("error-desc", found["status"])
-        raise CloudError(f"QEMU could not write the memory of the machine: {said}", next_step="Is the disk full? Try again.")
+        raise CloudError(f"QEMU could not save the memory of the machine: {said}", next_step="Is the disk full? Try again.")
     return bool(found["status"] == "completed")
 
 

@@ -31,17 +31,17 @@ def check(folder: Path) -> None:
     """
     record = files.read_json(folder / RECORD)
     if record is None or not isinstance(record.get("files"), dict):
-        raise _damaged("its record is gone or cannot be read")
+        raise _damaged("its record is missing or unreadable")
     moved = False
     for name, known in record["files"].items():
         path = folder / name
         if not path.exists():
-            raise _damaged(f"{name} is gone")
+            raise _damaged(f"{name} is missing")
         if _stamp(path) != known["stamp"]:
             if not known["sha256"] or _sparse_sha256(path) != known["sha256"]:
                 raise _damaged(f"{name} has changed")
             known["stamp"], moved = _stamp(path), True
-    if moved:  # to another disk, say
+    if moved:  # for example to another disk
         files.write_json(folder / RECORD, record)
 
 
@@ -60,7 +60,7 @@ def size_bytes(folder: Path) -> int:
 
 
 def _damaged(what: str) -> RestoreError:
-    return RestoreError(f"its memory is damaged: {what}", next_step="Bake the image again: ./inv bake --force.")
+    return RestoreError(f"its saved memory is damaged: {what}", next_step="Bake the image again: ./inv bake --force.")
 
 
 def _stamp(path: Path) -> list[int]:

@@ -115,5 +115,5 @@ def test_memory_of_another_release_does_not_fit(tmp_path: Path) -> None:
     wanted = Shape("tcg", "p", "q", 1, 64, "d")
     assert difference(tmp_path, wanted) == "its memory was saved by another release of Bakehouse"
     (tmp_path / "memory.json").write_text("[]")
-    assert difference(tmp_path, wanted) == "no memory is kept of it"
+    assert difference(tmp_path, wanted) == "no saved memory"
     assert not trust.is_whole(tmp_path)

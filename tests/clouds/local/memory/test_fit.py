@@ -31,12 +31,12 @@ def test_machine_of_the_same_shape_can_go_on(kept: Path) -> None:
 @pytest.mark.parametrize(
     ("wanted", "reason"),
     [
-        (replace(SHAPE, cpus=4), "4 processors, and its memory was frozen with 1"),
-        (replace(SHAPE, memory_mb=128), "128 MB, and its memory was frozen with 64 MB"),
-        (shape(new_record(order("one"), created_at=0), KVM), "frozen under tcg, and this is kvm"),
+        (replace(SHAPE, cpus=4), "4 processors, but its memory was saved with 1"),
+        (replace(SHAPE, memory_mb=128), "128 MB, but its memory was saved with 64 MB"),
+        (shape(new_record(order("one"), created_at=0), KVM), "accelerator kvm, but its memory was saved with tcg"),
         (replace(SHAPE, qemu="8.0"), "another QEMU"),
         (replace(SHAPE, processor="x"), "another processor"),
-        (replace(SHAPE, devices="x"), "another Bakehouse"),
+        (replace(SHAPE, devices="x"), "another version of Bakehouse"),
     ],
 )
 def test_what_keeps_a_machine_from_going_on_is_told(kept: Path, wanted: Shape, reason: str) -> None:

@@ -97,7 +97,7 @@ def test_start_ends_the_writing_that_would_pause_it_once_more(machines: Machines
 def test_start_leaves_a_suspension_alone_that_is_under_way(machines: Machines) -> None:
     folder = machines.store.machine("one")
     scratch = partial_folder(folder, f"new-{SUSPENDED}")
-    told = pytest.raises(CloudError, match="another command is suspending it")
+    told = pytest.raises(CloudError, match="another command is suspending machine 'one'")
     with serving(folder, qemu.QMP, status("paused"), greeting=GREETING) as asked, told:
         machines.start("one", TCG, deadline_s=60, facts={})
     assert commands(asked) == []
@@ -133,7 +133,7 @@ def test_machine_without_an_agent_goes_on_and_its_console_tells_of_its_clock(wak
     with serving(folder, qemu.QMP, qemu_that_is("inmigrate"), greeting=GREETING):
         assert waking.is_up("one", TCG)
     assert qemu.is_alive(folder)
-    assert "its clock could not be set" in (folder / qemu.CONSOLE).read_text()
+    assert "could not set the clock after the suspension" in (folder / qemu.CONSOLE).read_text()
 
 
 @pytest.mark.parametrize("is_discarded", [False, True])
@@ -257,7 +257,7 @@ def test_memory_is_noted_as_that_of_the_accelerator_on_which_the_machine_runs(ma
     with serving(folder, qemu.QMP, qemu_of((10, 0)), greeting=greeting(10, 0)):
         machines.suspend("one", KVM)
     assert difference(folder / SUSPENDED, shape(record, TCG)) == ""
-    assert "frozen under tcg" in difference(folder / SUSPENDED, shape(record, KVM))
+    assert "memory was saved with tcg" in difference(folder / SUSPENDED, shape(record, KVM))
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ def test_file_that_has_changed_is_damage(kept: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["ram", "state", "disk.qcow2", RECORD])
 def test_file_that_is_gone_is_damage(kept: Path, name: str) -> None:
     (kept / name).unlink()
-    with pytest.raises(RestoreError, match="is gone"):
+    with pytest.raises(RestoreError, match="is missing"):
         trust.check(kept)
 
 
