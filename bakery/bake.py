@@ -97,8 +97,8 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
     wishes = Wishes(machine_type=options.machine_type, no_public_ip=options.no_public_ip)
     check_granted(cloud, wishes)
     order = place_order(cloud, recipe, options, home, lambda line: on_event(Note(line)))
-    is_anew = options.force or bool(order.reuse.why)
-    if not is_anew and (equal := find_equal(cloud, order)):
+    is_forced = options.force or bool(order.reuse.why)
+    if not is_forced and (equal := find_equal(cloud, order)):
         if why := misfit(cloud, equal):
             _renew_memory(cloud, order, equal.name, why, home, on_event)
         return _baked(cloud, equal.labels.get("bake", ""), recipe, equal.name, equal.version, began, reused=True)
@@ -156,9 +156,9 @@ def _bake(run: _Run) -> names.ImageVersion:
         with run.stage("inspect"):
             _inspect(run, image)
         if isinstance(run.cloud, KeepsMemory):
-            with run.stage("memory"), _on_trial(run, image, undo):
+            with run.stage("memory"), _keep_candidate(run, image, undo):
                 keep_memory(run.cloud, run.ledger, run.order, image, run.record, run.on_event)
-        with run.stage("test"), _on_trial(run, image, undo):
+        with run.stage("test"), _keep_candidate(run, image, undo):
             run.seconds |= try_image(run.cloud, run.ledger, run.order, image, run.record, run.on_event)
         _keep_files(run, image, version)
         run.cloud.label(Kind.IMAGE, image, {"role": "image", "state": names.STABLE})
@@ -174,7 +174,7 @@ def _build(run: _Run, undo: Undo) -> None:
             _build_once(run, undo, start, token=run.order.id if number == 1 else f"{run.order.id}-{number}")
             break
         except BakehouseError as error:
-            if number == len(tries) or not _came_to_nothing(run, start, error):
+            if number == len(tries) or not _may_restart(run, start, error):
                 raise
             falls_back = tries[number] != start
             run.tell(f"{error.message}; starting it once more" + (f", from {tries[number].what}" if falls_back else ""))
@@ -183,7 +183,7 @@ def _build(run: _Run, undo: Undo) -> None:
                 discard(run.cloud, start)
 
 
-def _came_to_nothing(run: _Run, start: Start, error: BakehouseError) -> bool:
+def _may_restart(run: _Run, start: Start, error: BakehouseError) -> bool:
     """Return whether a builder ended before its first marker, so that it may be started again."""
     if isinstance(error, BuilderDiedError | KernelPanicError):
         return error.step == run.order.script.checkpoints[0]
@@ -279,7 +279,7 @@ def _inspect(run: _Run, image: str) -> None:
 
 
 @contextmanager
-def _on_trial(run: _Run, image: str, undo: Undo) -> Iterator[None]:
+def _keep_candidate(run: _Run, image: str, undo: Undo) -> Iterator[None]:
     """Keep an image that fails on a fresh boot as a candidate for inspection."""
     try:
         yield

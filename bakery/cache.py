@@ -92,8 +92,8 @@ def _keep(cloud: _Layering, order: Order, link: Link, tell: Tell) -> None:
 
     If it cannot be saved, this bake continues, and the next one takes longer.
     """
-    is_anew = bool(order.reuse.why) and order.chain.index(link) >= order.reuse.count
-    if not is_anew and any(layer.key == link.key and fits(layer, order.shape) for layer in cloud.layers()):
+    is_repeated = bool(order.reuse.why) and order.chain.index(link) >= order.reuse.count
+    if not is_repeated and any(layer.key == link.key and fits(layer, order.shape) for layer in cloud.layers()):
         return
     try:
         ticket = cloud.keep_layer(order.id, key=link.key, parent=link.parent, step=link.step, own=link.own)

@@ -57,13 +57,13 @@ def chain(script: Script, base: BaseImage) -> tuple[Link, ...]:
     """Return a link for each checkpoint of a bake except the last, whose disk becomes the image."""
     links: list[Link] = []
     key = _digest(base.owner, base.id)
-    for seq, (step, own) in enumerate(_owns(script.parts[:-1]), 1):
+    for seq, (step, own) in enumerate(_own_digests(script.parts[:-1]), 1):
         key = _digest(key, seq, own)
         links.append(Link(step, own, key, links[-1].key if links else ""))
     return tuple(links)
 
 
-def _owns(parts: Sequence[Part]) -> Iterable[tuple[str, str]]:
+def _own_digests(parts: Sequence[Part]) -> Iterable[tuple[str, str]]:
     """Yield each checkpoint with its own digest; that of `boot` covers the frame, and nothing of the recipe."""
     yield "boot", _digest("boot", frame("", [Part("step", "", user="somebody")], is_bake=True).text)
     for part in parts:
@@ -117,10 +117,10 @@ def to_forget(chain: Sequence[Link], layers: Sequence[Layer], reuse: Reuse) -> l
 
     Otherwise the next bake would reuse what the user wanted to replace.
     """
-    anew = {link.key for link in chain[reuse.count :]} if reuse.why else set()
-    while more := {layer.key for layer in layers if layer.parent in anew} - anew:
-        anew |= more
-    return [layer for layer in layers if layer.key in anew]
+    repeated = {link.key for link in chain[reuse.count :]} if reuse.why else set()
+    while more := {layer.key for layer in layers if layer.parent in repeated} - repeated:
+        repeated |= more
+    return [layer for layer in layers if layer.key in repeated]
 
 
 def explain(

@@ -133,8 +133,8 @@ class LiveView(AbstractContextManager["LiveView"]):
         self._steps = Steps()
         self._console = Console(file=stream, highlight=False, width=width)
         self._marks = ("✓", "✗") if self._console.encoding.startswith("utf") else ("+", "!")
-        self._turning = _turning(self._console)
-        self._live = Live(self._moving(), console=self._console, refresh_per_second=8, transient=True)
+        self._spinners = _spinners(self._console)
+        self._live = Live(self._live_part(), console=self._console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> LiveView:
         self._live.start(refresh=True)
@@ -157,7 +157,7 @@ class LiveView(AbstractContextManager["LiveView"]):
                 self._steps.log(text)
             case Note(text):
                 above = "-", "dim", text
-        self._live.update(self._moving())
+        self._live.update(self._live_part())
         if above:
             self._print(*above)
 
@@ -166,21 +166,21 @@ class LiveView(AbstractContextManager["LiveView"]):
 
         self._console.print(Text.assemble((mark, style), " ", clean(line)), soft_wrap=True)
 
-    def _moving(self) -> Any:  # a renderable of rich, which is not loaded for the other views
+    def _live_part(self) -> Any:  # a renderable of rich, which is not loaded for the other views
         from rich.console import Group
         from rich.text import Text
 
-        shown = {task.fields["step"]: task.id for task in self._turning.tasks}
+        shown = {task.fields["step"]: task.id for task in self._spinners.tasks}
         for step in shown.keys() - set(self._steps.under_way):
-            self._turning.remove_task(shown[step])
+            self._spinners.remove_task(shown[step])
         for step in self._steps.under_way:
             if step not in shown:
-                self._turning.add_task(_label(step), total=None, step=step)
+                self._spinners.add_task(_label(step), total=None, step=step)
         tail = list(self._steps.tail) if self._verbose and self._steps.under_way else []
-        return Group(self._turning, *(Text(f"  | {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in tail))
+        return Group(self._spinners, *(Text(f"  | {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in tail))
 
 
-def _turning(console: Any) -> Any:
+def _spinners(console: Any) -> Any:
     """Return rich's progress display: a line per step in progress with name and time, never wider than the terminal."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.table import Column

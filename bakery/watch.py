@@ -67,7 +67,7 @@ class Watch:
     _console_at: Position = START
     _log_at: Position = START
     _tail: str = ""
-    _has_told: bool = False
+    _has_marker: bool = False
     _step_began: float = field(init=False)
     _last_sign: float = field(init=False)
 
@@ -81,7 +81,7 @@ class Watch:
         Raises StepFailedError, GuestFullError, BuilderDiedError, KernelPanicError or BuilderSilentError, each with the
         current step and the last lines of its log.
         """
-        self._tell_start(self.watched.reached)
+        self._report_start(self.watched.reached)
         try:
             until(
                 self._look,
@@ -137,7 +137,7 @@ class Watch:
             if reason := markers.panic(line):
                 self._fail(KernelPanicError, f"the guest's kernel panicked: {reason}")
             if marker := markers.parse(line, self.watched.nonce):
-                self._has_told = True
+                self._has_marker = True
                 self._advance(marker)
                 if isinstance(marker, markers.Fact) and self.on_fact:
                     self.on_fact(marker.key, marker.value, self._progress.reached)
@@ -163,11 +163,11 @@ class Watch:
         self._progress = markers.advance(before, [marker])
         for index in range(before.reached, self._progress.reached):
             self._end_step(before.names[index], ok=True)
-            self._tell_start(index + 1)
+            self._report_start(index + 1)
         if self._progress.failure and not before.failure:
             self._end_step(self._progress.failure.name, ok=False)
 
-    def _tell_start(self, index: int) -> None:
+    def _report_start(self, index: int) -> None:
         names = self.watched.checkpoints
         if index < len(names):
             self.on_event(StepStarted(names[index], index + 1, len(names)))
@@ -196,7 +196,7 @@ class Watch:
         )
 
     def _fail(self, kind: type[BuilderDiedError] | type[KernelPanicError] | type[BuilderSilentError], message: str) -> NoReturn:
-        step = self._progress.current if self._has_told else self._progress.names[0]
+        step = self._progress.current if self._has_marker else self._progress.names[0]
         last = self.watched.console_file.read_text(encoding="utf-8", errors="replace") if self.watched.console_file.exists() else ""
         raise kind(
             f"{message}; current step: {step!r}",

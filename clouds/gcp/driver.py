@@ -122,7 +122,7 @@ class GoogleCloud:
 
     def _is_gone(self, machine: str) -> bool:
         """Return whether a machine is gone for good; delete one that appears late, after a request without an answer."""
-        if not self._machines.may_still_come(machine):
+        if not self._machines.may_still_appear(machine):
             return True
         found = self._machines.find(machine)
         if found and self._machines.is_own(found):
@@ -218,7 +218,7 @@ class GoogleCloud:
 
     def address(self, machine: str, port: int) -> Endpoint:
         """Return the public address of a machine, or its internal one if it has none."""
-        instance = self._machines.glance(machine)
+        instance = self._machines.cached(machine)
         interfaces = instance.network_interfaces[:1]
         public = next((access.nat_i_p for interface in interfaces for access in interface.access_configs), "")
         host = public or next((interface.network_i_p for interface in interfaces), "")
@@ -228,11 +228,11 @@ class GoogleCloud:
 
     def admit(self, machine: str, source: str = "") -> str:
         """Admit `source`, by default the address of this computer, to a machine; return what changed."""
-        return admission.admit(self._client, self._machines.glance(machine), self._places, source)
+        return admission.admit(self._client, self._machines.cached(machine), self._places, source)
 
     def open_ssh(self, machine: str) -> Ticket:
         """Let the address of this computer, or the one in the settings, reach the SSH server of a builder."""
-        made = admission.open_ssh(self._client, self._machines.glance(machine), self._places)
+        made = admission.open_ssh(self._client, self._machines.cached(machine), self._places)
         return Ticket("open-ssh", Kind.MACHINE, machine, operations.refer(made))
 
     def close_ssh(self, machine: str) -> Ticket:

@@ -14,7 +14,7 @@ from clouds.errors import ConflictError, InvalidError, NotFoundError
 from clouds.gcp import naming, sdk
 from clouds.gcp.client import Client
 from clouds.gcp.instances import seconds
-from clouds.gcp.labelling import lay
+from clouds.gcp.labelling import merge_labels
 from clouds.gcp.operations import finish, refer
 from clouds.home import write_private
 
@@ -100,7 +100,7 @@ class Images:
             send = self.client.services.images.set_labels_unary
             return self.client.relabel(what, send, resource=resource, global_set_labels_request_resource=fields)
 
-        image, now = lay(self.client, what, set_labels, labels, read)
+        image, now = merge_labels(self.client, what, set_labels, labels, read)
         self._set_family(name, image, now)
 
     def _set_family(self, name: str, image: sdk.compute.Image, labels: Mapping[str, str]) -> None:

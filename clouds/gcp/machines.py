@@ -21,7 +21,7 @@ from clouds.errors import (
 )
 from clouds.gcp import instances, naming, network, refusals, rules, sdk, starting, stopping
 from clouds.gcp.client import Client
-from clouds.gcp.labelling import lay, lay_over_disks
+from clouds.gcp.labelling import label_disks, merge_labels
 from clouds.gcp.operations import refer
 from clouds.gcp.places import OWN_NETWORK, Places, is_ai_zone, region_of
 from clouds.gcp.scopes import everywhere
@@ -100,7 +100,7 @@ class Machines:
             send = self._service.insert_unary
             operation = self.client.change(what, send, request_id=request_id, zone=zone, instance_resource=body)
         except ConflictError:
-            return self._same(spec, zone)
+            return self._accept_existing(spec, zone)
         except (NotFoundError, InvalidError) as error:
             raise refusals.of_insert(self.client, spec, zone, self._asked[spec.name], error) from error
         except (CapacityError, QuotaError) as error:
@@ -114,7 +114,7 @@ class Machines:
         self._zones[spec.name] = zone
         return [operation]
 
-    def _same(self, spec: BootSpec, zone: str) -> list[sdk.compute.Operation]:
+    def _accept_existing(self, spec: BootSpec, zone: str) -> list[sdk.compute.Operation]:
         """Accept an existing machine if it is the requested one (same token). ConflictError: it is another one.
 
         It is read from the zone that reported the conflict: a list over all zones may omit that zone.
@@ -164,18 +164,18 @@ class Machines:
         if not found:
             whole(what, (), missing)
             raise NotFoundError(f"{what} not found on gcp", next_step="See: ./inv machines --cloud gcp")
-        return self._see(next(filter(instances.is_ours, found), found[0]))  # names are only unique per zone
+        return self._remember(next(filter(instances.is_ours, found), found[0]))  # names are only unique per zone
 
     def _read(self, name: str, zone: str) -> sdk.compute.Instance:
         """Return the current state of an instance. NotFoundError: not in this zone."""
-        return self._see(self.client.ask(f"machine {name!r}", self._service.get, zone=zone, instance=name))
+        return self._remember(self.client.ask(f"machine {name!r}", self._service.get, zone=zone, instance=name))
 
-    def glance(self, name: str) -> sdk.compute.Instance:
+    def cached(self, name: str) -> sdk.compute.Instance:
         """Return an instance from the cache (FRESH_S) or from the service. NotFoundError: not in any zone."""
         read_at, instance = self._seen.get(name, (0.0, None))
         return instance if instance and time.monotonic() - read_at < FRESH_S else self.get(name)
 
-    def _see(self, instance: sdk.compute.Instance) -> sdk.compute.Instance:
+    def _remember(self, instance: sdk.compute.Instance) -> sdk.compute.Instance:
         """Cache an instance and its zone."""
         self._zones[instance.name] = instances.zone_of(instance)
         self._seen[instance.name] = (time.monotonic(), instance)
@@ -208,7 +208,7 @@ class Machines:
 
     def _list(self, expression: str) -> list[sdk.compute.Instance]:
         found, missing = partly(lambda: everywhere(self.client, "instances", expression))
-        return whole("machines of gcp", map(self._see, found), missing)
+        return whole("machines of gcp", map(self._remember, found), missing)
 
     def start(self, name: str, *, deadline_s: int, facts: Mapping[str, str]) -> str:
         """Start a stopped machine, or resume a suspended one, and return the operation; "" if it is running.
@@ -253,18 +253,18 @@ class Machines:
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
         """Add or replace labels of a machine and of its disk."""
-        what, place = f"machine {name!r}", instances.place(self.glance(name))
+        what, place = f"machine {name!r}", instances.place(self.cached(name))
 
         def read() -> sdk.compute.Instance:
-            instance = self.glance(name)
+            instance = self.cached(name)
             self._seen.pop(name, None)
             return instance
 
         def set_labels(fields: dict[str, object]) -> sdk.compute.Operation:
             return self.client.relabel(what, self._service.set_labels_unary, **place, instances_set_labels_request_resource=fields)
 
-        instance, _ = lay(self.client, what, set_labels, labels, read)
-        lay_over_disks(self.client, instance, labels)
+        instance, _ = merge_labels(self.client, what, set_labels, labels, read)
+        label_disks(self.client, instance, labels)
 
     def delete(self, name: str) -> str:
         """Request the deletion of a machine and its firewall rules, and return the operations.
@@ -290,7 +290,7 @@ class Machines:
         instance = self.get(name)
         return instance, self._change(instance, self._service.delete_unary)
 
-    def may_still_come(self, name: str) -> bool:
+    def may_still_appear(self, name: str) -> bool:
         """Return whether an absent machine may still appear: it was requested recently, without an answer."""
         return time.monotonic() - self._unconfirmed.get(name, -GRACE_S) < GRACE_S
 

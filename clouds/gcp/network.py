@@ -85,7 +85,7 @@ def make_rules(
         try:
             yield _make_rule(client, token, rule, what, try_=try_)
         except ConflictError:
-            yield from _over_another(client, machine, token, rule, what, is_taken)
+            yield from _correct_or_replace(client, machine, token, rule, what, is_taken)
 
 
 def _make_rule(client: Client, token: str, rule: sdk.compute.Firewall, what: str, *, try_: str) -> sdk.compute.Operation:
@@ -94,7 +94,7 @@ def _make_rule(client: Client, token: str, rule: sdk.compute.Firewall, what: str
     return client.change(what, client.services.firewalls.insert_unary, request_id=request_id, firewall_resource=rule)
 
 
-def _over_another(
+def _correct_or_replace(
     client: Client, machine: str, token: str, rule: sdk.compute.Firewall, what: str, is_taken: Callable[[], bool]
 ) -> Iterator[sdk.compute.Operation]:
     """Request a rule whose name is taken: correct or replace the existing one. ConflictError: it belongs to another machine."""
@@ -153,8 +153,8 @@ def ensure_own_network(client: Client, region: str) -> None:
         found = client.ask(what, client.services.networks.get, network=OWN_NETWORK)
     except NotFoundError:
         return make_own_network(client, region)
-    if found.auto_create_subnetworks and not _has_part(found, region):
-        _await_part(client, what, region)
+    if found.auto_create_subnetworks and not _has_subnet(found, region):
+        _await_subnet(client, what, region)
     return None
 
 
@@ -170,14 +170,14 @@ def make_own_network(client: Client, region: str) -> None:
     try:
         finish(client, what, client.change(what, client.services.networks.insert_unary, network_resource=network))
     except ConflictError:
-        _await_part(client, what, region)
+        _await_subnet(client, what, region)
 
 
-def _await_part(client: Client, what: str, region: str) -> None:
+def _await_subnet(client: Client, what: str, region: str) -> None:
     """Wait until our own network, which another command is creating, has its subnet in a region."""
     try:
         until(
-            lambda: _has_part(client.ask(what, client.services.networks.get, network=OWN_NETWORK), region),
+            lambda: _has_subnet(client.ask(what, client.services.networks.get, network=OWN_NETWORK), region),
             what=f"subnet of {what} in {region}",
             timeout_s=_MADE_S,
             poll_max_s=5,
@@ -189,7 +189,7 @@ def _await_part(client: Client, what: str, region: str) -> None:
         raise
 
 
-def _has_part(network: sdk.compute.Network, region: str) -> bool:
+def _has_subnet(network: sdk.compute.Network, region: str) -> bool:
     return any(f"/regions/{region}/" in link for link in network.subnetworks)
 
 

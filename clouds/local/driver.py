@@ -229,13 +229,13 @@ class LocalCloud:
 
     def console(self, machine: str, since: Position = START) -> ConsoleText:
         """Return the output of the serial console. HostFullError: QEMU paused the machine because the disk is full."""
-        with self._there(machine) as folder:
+        with self._machine_folder(machine) as folder:
             console.check_space(folder)
             return console.read(folder / qemu.CONSOLE, since)
 
     def log(self, machine: str, since: Position = START) -> ConsoleText:
         """Return the output of the steps."""
-        with self._there(machine) as folder:
+        with self._machine_folder(machine) as folder:
             return console.read(folder / qemu.STEPS, since)
 
     def find(self, kind: Kind, name: str) -> Resource | None:
@@ -316,7 +316,7 @@ class LocalCloud:
         if ticket.verb == "freeze":
             freeze(self._store, record, self.accelerator)
         elif ticket.verb == "keep-layer":
-            note = partial(self._machines.put_on, ticket.name)
+            note = partial(self._machines.set_backing_file, ticket.name)
             self._layers.keep(record, self.accelerator, **json.loads(ticket.operation), note=note)
         else:
             give_order(folder, order(folder, record))
@@ -326,7 +326,7 @@ class LocalCloud:
         return difference(folder, shape(new_record(spec, created_at=0), self.accelerator))
 
     @contextmanager
-    def _there(self, machine: str) -> Iterator[Path]:
+    def _machine_folder(self, machine: str) -> Iterator[Path]:
         """Yield a machine's folder. NotFoundError: there is no such machine, or it is being removed."""
         try:
             yield self._store.machine(machine)

@@ -82,7 +82,7 @@ class Layers:
             # QEMU releases the disk after it has saved the memory, and opens it again on `cont`. The guest's root filesystem stays
             # frozen (FIFREEZE), so that the disk does not change until the guest gets an order.
             snapshot = {"device": qemu.DRIVE, "snapshot-file": overlay, "format": "qcow2", "mode": "existing"}
-            with _at_all_costs(record.name):
+            with _or_fail_bake(record.name):
                 qmp(machine, "blockdev-snapshot-sync", snapshot)
                 os.link(machine / record.disk, folder / qemu.DISK)
                 trust.seal(folder, shape(record, accelerator), machine_type)
@@ -122,7 +122,7 @@ class Layers:
 
 
 @contextmanager
-def _at_all_costs(builder: str) -> Iterator[None]:
+def _or_fail_bake(builder: str) -> Iterator[None]:
     """Turn every failure into a BakeError: QEMU may already write to its new disk, so the disk in the record may be outdated."""
     try:
         yield

@@ -91,7 +91,7 @@ class Machines:
 
     def start(self, name: str, accelerator: Accelerator, *, deadline_s: int, facts: Mapping[str, str]) -> None:
         """Start a stopped machine, or resume a paused one (after a full host disk or an interrupted suspension)."""
-        with self._alone(name) as (folder, record):
+        with self._exclusive(name) as (folder, record):
             if qemu.is_alive(folder):
                 check_not_being_suspended(folder)
                 sweep(folder)
@@ -131,7 +131,7 @@ class Machines:
 
     def is_up(self, name: str, accelerator: Accelerator) -> bool:
         """Return whether a started machine is running. Raises QEMU's own error if QEMU failed."""
-        with self._alone(name) as (folder, record):
+        with self._exclusive(name) as (folder, record):
             if qemu.is_alive(folder):
                 try:
                     qmp(folder, "query-status")
@@ -161,7 +161,7 @@ class Machines:
         except OSError:
             return False
 
-    def put_on(self, name: str, layer: str, disk: str) -> None:
+    def set_backing_file(self, name: str, layer: str, disk: str) -> None:
         """Record a machine's new disk, which overlays a layer."""
         folder, _ = self._known(name)
         self._change(folder, lambda record: replace(record, source=layer, disk=disk))
@@ -302,7 +302,7 @@ class Machines:
             (folder / _STOPPING).touch()
 
     @contextmanager
-    def _alone(self, name: str) -> Iterator[tuple[Path, MachineRecord]]:
+    def _exclusive(self, name: str) -> Iterator[tuple[Path, MachineRecord]]:
         """Hold the lock of a machine, so that two commands do not start it at the same time."""
         self._known(name)
         with locked(self.store.machine_lock(name), what=f"another command to start machine {name}", timeout_s=LOCK_S):

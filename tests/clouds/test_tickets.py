@@ -84,7 +84,7 @@ def test_operation_that_cannot_be_asked_about_has_not_ended(slow: SlowCloud) -> 
     assert has_ended(slow, TICKET)
 
 
-def test_gc_keeps_the_note_of_what_a_killed_command_asked_for_while_it_may_still_come(slow: SlowCloud, ledger: Ledger) -> None:
+def test_gc_keeps_the_note_of_what_a_killed_command_asked_for_while_it_may_still_appear(slow: SlowCloud, ledger: Ledger) -> None:
     ledger.ask(account_key(slow), Kind.MACHINE, "a", client_labels() | DEAD | {"role": "builder"})
     ledger.begin(account_key(slow), TICKET)
     slow.results[TICKET.operation] = False

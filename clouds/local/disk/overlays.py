@@ -67,7 +67,7 @@ def freeze(disk: Path, target: Path, source: Path, *, is_layered: bool) -> None:
     fresh.replace(disk)
 
 
-def put_on(disk: Path, backing: str) -> None:
+def set_backing_file(disk: Path, backing: str) -> None:
     """Rewrite the backing file path of a disk after a move."""
     run(
         ["qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", backing, disk.name],

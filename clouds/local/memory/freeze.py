@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clouds.errors import ConflictError
-from clouds.local.disk.overlays import put_on
+from clouds.local.disk.overlays import set_backing_file
 from clouds.local.host import files
 from clouds.local.memory import transport, trust
 from clouds.local.memory.fit import shape
@@ -35,7 +35,7 @@ def freeze(store: Store, record: MachineRecord, accelerator: Accelerator) -> Non
         qmp(machine, "quit")
         until(lambda: not qemu.is_alive(machine), what=f"the end of QEMU of {record.name}", timeout_s=DISK_S)
         (machine / record.disk).rename(folder / qemu.DISK)
-        put_on(folder / qemu.DISK, f"../{qemu.DISK}")
+        set_backing_file(folder / qemu.DISK, f"../{qemu.DISK}")
         (folder / qemu.DISK).chmod(0o444)
         trust.seal(folder, shape(record, accelerator), machine_type, is_hashed=True)
         files.keep(folder)
