@@ -158,7 +158,7 @@ class Aws:
 
     def address(self, machine: str, port: int) -> Endpoint:
         """Return the address of a machine: the public one, or the internal one of a machine without."""
-        instance = self._machines.cached(machine)
+        instance = self._machines.glance(machine)
         host = instances.address(instance)
         if not host or instances.state(instance) not in (State.RUNNING, State.STARTING):
             raise CloudError(f"machine {machine}: it has no address while it is off", next_step=f"Start it: ./inv start {machine}")
@@ -166,4 +166,4 @@ class Aws:
 
     def admit(self, machine: str, source: str = "") -> str:
         """Let `source`, else the address of this computer, reach a machine; return what is new."""
-        return admission.admit(self._client, self._machines.cached(machine), self._places, source)
+        return admission.admit(self._client, self._machines.glance(machine), self._places, source)

@@ -269,7 +269,7 @@ class Machines:
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
         """Lay labels over those of a machine, its disks and its security group."""
-        instance = self.cached(name)
+        instance = self.glance(name)
         self._seen.pop(name, None)
         things = [instances.id_of(instance), *instances.disks_of(instance), *instances.own_groups(instance)]
         self.client.ask_about_new(f"machine {name}", "create_tags", Resources=things, Tags=naming.to_tags(labels, name))

@@ -31,7 +31,7 @@ def machine(tmp_path: Path) -> Guest:
 
 @pytest.fixture
 def identity(machine: Guest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Return what gives the machine its identity; what it tells is on the console."""
+    """Return the program that gives the machine its identity; its markers are on the console."""
     for name, value in machine.environ().items():
         monkeypatch.setenv(name, value)
     return load_identity(machine, monkeypatch)

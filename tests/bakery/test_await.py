@@ -24,7 +24,7 @@ FACTS = {"MACHINE": "it's mine", "NONCE": NONCE, "PASSWORD_HASH": HASH, "EXPIRES
 
 
 class Kernel:
-    """Notes what it is asked for, and which files of the order are there when the disk is frozen."""
+    """Records its calls, and which files of the order exist when the disk is frozen."""
 
     def __init__(self, run: Path) -> None:
         self.asked: list[object] = []
@@ -185,7 +185,7 @@ def test_what_an_order_brings_is_gone_when_the_disk_is_frozen_again(host: Host) 
     assert host.order(script=script, build=base64.b64encode(packed.getvalue()).decode()) == "taken"
     assert host.ping(1) == "waiting 1"
     assert host.kernel.asked[-1] == ["frozen"]
-    assert (host.run / "kept").read_bytes() == bytes(6)  # what they held is not in memory either
+    assert (host.run / "kept").read_bytes() == bytes(6)  # their content is overwritten in memory, too
     assert (host.run / "kept-script").read_bytes() == bytes(len(script))
 
 
@@ -296,7 +296,7 @@ def test_what_ends_the_wait_thaws_the_disk(host: Host) -> None:
 
 
 def test_nothing_of_a_line_is_lost_when_the_kernel_says_late_that_another_host_has_gone(code: ModuleType, tmp_path: Path) -> None:
-    """At its end a file reads as a port does that nobody is connected to."""
+    """At its end a file reads like a port without a connection."""
     (tmp_path / "port").write_text("ping 1\npi")
 
     def more_comes(_seconds: float) -> None:
@@ -333,7 +333,7 @@ def test_a_bake_goes_on_step_by_step_and_nothing_is_done_twice(host: Host) -> No
     host.machine.write("run/bakehouse/script", text)
     host.power_on()
     waits: list[tuple[int, str]] = []
-    for number in range(3):  # after boot, one and two; the last step waits for nobody
+    for number in range(3):  # after boot, one and two; the last step does not wait
         assert host.ping(number) == f"waiting {number}"
         progress = host.machine.progress(script, host.machine.read("console"))
         waits.append((progress.reached, host.machine.read("run/bakehouse/bake.log")))

@@ -1,4 +1,4 @@
-"""A machine whose memory is frozen before it is anybody's, and who it is when it goes on."""
+"""An unassigned machine whose memory is frozen, and the identity that it gets when it is restored."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FACTS = {"MACHINE": "mine", "NONCE": NONCE, "AUTHORIZED_KEY": "ssh-ed25519 AAAA 
 
 @pytest.fixture
 def frozen(machine: Guest) -> Guest:
-    """Return a machine as it goes on from memory: it has booted as nobody's, and must start no program in its first second."""
+    """Return a machine as restored from memory: booted without identity, and not to start a program in its first second."""
     machine.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n")
     machine.write("etc/hosts", "127.0.0.1 localhost\n")
     machine.write("proc/sys/net/ipv4/conf/all/arp_notify", "0")
@@ -39,7 +39,7 @@ def frozen(machine: Guest) -> Guest:
 
 @pytest.fixture
 def memory() -> ModuleType:
-    """Return what is different in such a machine."""
+    """Return the guest program for machines restored from memory."""
     return load_code("memory", (LIBRARY / "memory").read_text())
 
 
@@ -51,7 +51,7 @@ def me(frozen: Guest, identity: ModuleType, memory: ModuleType) -> Any:
 
 @pytest.fixture(scope="module")
 def host_key(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Return the private half of a pair as the launcher tells it, and the public half as ssh-keygen writes it."""
+    """Return the private key of a pair as the launcher sends it, and the public key as ssh-keygen writes it."""
     path = tmp_path_factory.mktemp("keys") / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)], check=True)
     return base64.b64encode(path.read_bytes()).decode(), path.with_suffix(".pub").read_text().strip()
@@ -166,7 +166,7 @@ def test_what_takes_long_comes_later(frozen: Guest, me: Any) -> None:
 
 
 def test_a_machine_that_is_to_be_frozen_takes_no_identity(machine: Guest) -> None:
-    """As systemd starts it: a Python of its own, with nothing of this environment's."""
+    """As started by systemd: another Python process, without this environment."""
     tell_facts(machine, FREEZE="1", MACHINE="", PASSWORD_HASH="", AUTHORIZED_KEY="")
     machine.write("identity.py", identity_text(machine))
     before = {path for path in machine.root.rglob("*") if path.is_file()}

@@ -27,7 +27,7 @@ from tests.fake_world import World
 
 
 class Baker:
-    """A user who bakes recipes of a few steps, written `name=text`; what the last bake told is in `events`."""
+    """A user who bakes recipes of a few steps, written `name=text`; `events` holds the events of the last bake."""
 
     def __init__(self, cloud: FakeCloud) -> None:
         self.cloud = cloud

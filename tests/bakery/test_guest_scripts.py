@@ -1,4 +1,4 @@
-"""The frame of a script, run for real by bash: steps, their failures, restarts, and what is told of them."""
+"""The frame of a script, run by bash: steps, failures, restarts, and the markers about them."""
 
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def test_a_later_run_in_the_same_boot_has_a_deadline_of_its_own(guest: Guest) ->
     guest.run(bake(("one", "true")), deadline_s=90)
     assert "systemctl stop bakehouse-deadline.timer" not in guest.read("calls")
     guest.write("run/systemd/transient/bakehouse-deadline.timer", "")
-    guest.run(bake(("one", "true")), deadline_s=80)  # the same bake goes on
+    guest.run(bake(("one", "true")), deadline_s=80)  # the same bake continues
     guest.write("run/bakehouse/begun", "another bake\n")
     guest.run(bake(("one", "true")), deadline_s=70)
     stop, start = [line for line in guest.read("calls").splitlines() if "bakehouse-deadline" in line][1:]
@@ -245,7 +245,7 @@ def test_package_lists_of_long_ago_are_fetched_anew(guest: Guest) -> None:
 
 
 def test_package_lists_of_other_mirrors_are_fetched_anew(guest: Guest) -> None:
-    """A layer remembers that its lists were fetched; whoever goes on from it may have changed the mirrors meanwhile."""
+    """A layer records that its lists were fetched; the bake that continues from it may use other mirrors."""
     guest.write("bin/apt-get", '#!/bin/sh\nfor word; do [ "$word" != update ] || echo apt-get update >>"$CALLS"; done\n')
     (guest.root / "bin/apt-get").chmod(0o755)
     script = bake(("one", "apt_install a"), ("two", "apt_install b"))

@@ -38,7 +38,7 @@ def keys(recipe: Recipe, resolution: Resolution = RESOLUTION, base: BaseImage = 
 
 
 def equal_links(first: list[str], second: list[str]) -> int:
-    """Return how many keys are the same from the beginning on; there is none behind them that is."""
+    """Return how many leading keys are equal, and check that no later ones are."""
     same = [one == other for one, other in zip(first, second, strict=False)]
     assert same == sorted(same, reverse=True)
     return sum(same)

@@ -1,4 +1,4 @@
-"""Whatever is done to a recipe and to its layers, an image holds what a bake without any gives, and nothing is done in vain."""
+"""After any change of a recipe and its layers, an image equals that of a bake without layers, and no step runs needlessly."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def new_base(kitchen: Kitchen, _cloud: LayeredCloud) -> None:
 
 
 def refresh(kitchen: Kitchen, _cloud: LayeredCloud) -> None:
-    """Resolve anew, when there are newer packages; the base stays, or its digest alone would tell."""
+    """Resolve again after newer packages appeared; the base stays, since a new one would change every key."""
     kitchen.world.archive += 1
     resolve(kitchen.recipe, kitchen.home / "resolved", refresh=True)
 

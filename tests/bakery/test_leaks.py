@@ -94,7 +94,7 @@ class Stage:
 
     @property
     def told(self) -> str:
-        """All that the user is told."""
+        """The complete error output."""
         return f"{self.error}\n" + "\n".join(getattr(self.error, "__notes__", ()))
 
     def collect(self) -> None:
@@ -131,7 +131,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def new_stage(furnished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Stage]]:
-    """Give fresh worlds, each with a store of its own, in memory where there is such a place: a ledger waits for its disk."""
+    """Yield new worlds with separate stores, in memory if possible: a ledger waits for its disk."""
     memory = Path("/dev/shm")
     monkeypatch.setattr(identity, "make_host_key", lambda home, machine: ("private", "ssh-ed25519 AAAA"))
 
@@ -156,7 +156,7 @@ def bake_tiny(cloud: FakeCloud, home: Path, **options: bool | str) -> None:
 
 
 def bake_on_layers(cloud: FakeCloud, home: Path) -> None:
-    """Bake a step anew, on the layers of those before it."""
+    """Bake a changed step, on the layers of the steps before it."""
     if not cloud.world.images:
         bake_tiny(LayeredCloud(cloud.world), home)
     bake_tiny(cloud, home, from_step="second")
@@ -236,7 +236,7 @@ EDGES = [
     for operation in ("boot", "label")
     for failure in ("error-after", "Ctrl-C-after", "SIGKILL-after")
 ]
-"""Where most could be left: what was asked for is there, and nobody was told."""
+"""The worst case for leaks: a request has succeeded, but its answer was lost."""
 MATRIX = [(work, operation) for work, calls in CALLS.items() for operation in sorted(calls)]
 
 
@@ -275,7 +275,7 @@ def is_whole(kept: Kept) -> bool:
 
 
 def is_end_true(stage: Stage, work: Work) -> bool:
-    """Say whether what is there is what the end of the work promised."""
+    """Return whether the existing resources match the result of the work."""
     finished = stage.world.images if work in (bake_tiny, bake_with_memory, bake_on_layers) else stage.world.machines
     return bool(finished) or stage.error is not None
 
@@ -295,7 +295,7 @@ def test_nothing_leaks_when_ctrl_c_is_pressed_again_and_again(
 
 
 LATE_CALLS = 3
-"""How many calls do not find what was created, on a cloud that is slow to see it."""
+"""How many calls do not find a created resource, on a cloud whose lists lag."""
 LATE = [(work, operation) for work in WITHOUT_MEMORY for operation in sorted(CALLS[work] - {"layers"})]
 
 
@@ -321,7 +321,7 @@ def test_nothing_leaks_where_a_cloud_does_not_see_at_once_what_it_has_created(
         if not isinstance(stage.error, Killed):
             assert all(name in stage.told for name in stage.left()), (nth, stage.left(), stage.told)
             assert stage.left() == [] or operation in ("delete", "check", "find"), (nth, stage.left())
-        for _ in range(1 + LATE_CALLS):  # what is not seen by one gc is by a later one
+        for _ in range(1 + LATE_CALLS):  # a later gc sees what an earlier one did not
             with suppress(LeftoverError):  # an image whose machine is not seen yet
                 stage.collect()
         assert stage.left() == [], (nth, stage.told)

@@ -1,4 +1,4 @@
-"""What a machine runs of its own, run for real: how it takes its identity when it boots, and a new password."""
+"""The programs of a machine, run here: how it gets its identity at boot, and a new password."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.machine_code import HASH, TEMPLATES, facts_told, tell_facts
 
 
 def boot(machine: Guest, identity: ModuleType) -> dict[str, str]:
-    """Boot the machine; return the facts that it tells."""
+    """Boot the machine; return the facts that it reports."""
     machine.write("console", "")
     identity.main()
     return facts_told(machine.read("console"))

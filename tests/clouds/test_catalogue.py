@@ -54,7 +54,7 @@ many = st.lists(resources(), max_size=8)
 
 
 def place(version: str) -> tuple[int, ...]:
-    """Return where a version stands among others, told by numbers alone."""
+    """Return the sort key of a version, by numbers alone."""
     return tuple(int(part) for part in version.replace("-", ".").split(".")) if version[:1].isdigit() else (-1,)
 
 

@@ -151,11 +151,11 @@ def test_stopped_and_absent_machines_do_not_run(fake: FakeCloud) -> None:
     assert not is_running(fake, "b")
 
 
-# A cloud that does not see at once what it has created
+# A cloud whose lists lag
 
 
 class Clock:
-    """Time that passes only while somebody sleeps."""
+    """A clock that only advances while sleeping."""
 
     def __init__(self) -> None:
         self.now_s = 0.0

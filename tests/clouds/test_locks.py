@@ -1,4 +1,4 @@
-"""Commands take turns, wait no longer than they are told to, and say what they wait for."""
+"""Locks between commands: one at a time, with a time limit, and with a message about the wait."""
 
 import subprocess
 import sys

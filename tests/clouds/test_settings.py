@@ -34,7 +34,7 @@ def write(text: str) -> Path:
 
 
 def refused(text: str) -> list[str]:
-    """Write such a file; return what is wrong with it, without the name of the file."""
+    """Write a settings file; return its problems, without the file name."""
     path = write(text)
     with pytest.raises(UsageError) as raised:
         settings.load("nimbus", {})

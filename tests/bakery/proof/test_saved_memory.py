@@ -23,7 +23,7 @@ from tests.fake_memory import MemoryCloud
 
 
 def bake_tiny(cloud: FakeCloud, told: list[str] | None = None) -> Baked:
-    """Bake a small recipe with a notebook; what its user is told goes into `told`."""
+    """Bake a small recipe with a notebook; its notes are appended to `told`."""
 
     def hear(event: Event) -> None:
         if isinstance(event, Note) and told is not None:

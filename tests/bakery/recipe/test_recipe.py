@@ -1,4 +1,4 @@
-"""Recipes: what is right becomes records, and all that is wrong is told at once."""
+"""Recipes: valid ones become records; all problems of an invalid one are reported together."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def read(folder: Path, text: str) -> Recipe:
 
 
 def problems(folder: Path, text: str) -> list[str]:
-    """Return what is told of a text, without the file's name."""
+    """Return the problems of a recipe text, without the file name."""
     with pytest.raises(RecipeError) as raised:
         read(folder, text)
     return [problem.partition("mine.toml: ")[2] for problem in raised.value.problems]

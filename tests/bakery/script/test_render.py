@@ -120,7 +120,7 @@ def is_clean(texts: list[str]) -> str:
     said = ""
     for text in texts:
         command = ["shellcheck", "--shell=bash", "--severity=style", "-"]
-        # In what is sourced, the file is no constant; what a step calls is defined by the frame.
+        # Sourced files are not constant; the frame defines the functions that steps call.
         done = subprocess.run([*command, "--exclude=SC1090,SC1091"], input=text, capture_output=True, text=True, check=False)
         said += done.stdout
     return said

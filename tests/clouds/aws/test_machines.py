@@ -90,7 +90,7 @@ def test_a_machine_without_a_public_address_has_none(stage: Stage) -> None:
     cloud = stage.connect()
     found = stage.boot(cloud, wishes=Wishes(no_public_ip=True))
     assert not found.get("PublicIpAddress")
-    assert cloud._machines.cached("mine")["PrivateIpAddress"] == found["PrivateIpAddress"]
+    assert cloud._machines.glance("mine")["PrivateIpAddress"] == found["PrivateIpAddress"]
 
 
 def test_a_static_address_is_reserved_once_kept_between_machines_and_given_back(stage: Stage) -> None:

@@ -52,7 +52,7 @@ def baked(tmp_path_factory: pytest.TempPathFactory, furnished: Path) -> Stage:
 
 @pytest.fixture
 def new_stage(request: pytest.FixtureRequest, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[NewStage]:
-    """Give fresh clouds, each with a store of its own; for a launch there is an image."""
+    """Yield new clouds with separate stores; for a launch, one with an image."""
     running = []
 
     def make(work: str = "bake", store: type[fake_sftp.Store] = fake_sftp.Store, **settings: Any) -> Stage:

@@ -45,7 +45,7 @@ LONG_AFTER = 4_000_000_000.0
 
 
 class Wire(HTTPAdapter):
-    """What lies between the driver and the server: here answers are lost, keys are pressed and processes killed."""
+    """The connection between driver and server: here answers are lost, keys are pressed and processes killed."""
 
     def __init__(self, server: Gce, strikes: Callable[[str, int, str], None] = lambda method, nth, when: None) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ NewStage = Callable[..., "Stage"]
 
 @dataclass
 class Stage:
-    """A server, a store, what was told, and how the work ended (None: well); `store` holds what builders receive."""
+    """A server, a store, the notes, and how the work ended (None: success); `store` holds what builders receive."""
 
     server: Gce
     vms: ScriptedVms
@@ -119,7 +119,7 @@ class Stage:
             self.error = error
 
     def bake(self, wire: Wire | None = None, *, silence_min: float = 5) -> None:
-        """Bake, and note what is told."""
+        """Bake, and record the notes."""
         self.play(lambda cloud, home: bake_tiny(cloud, home, on_event=self.events.append, silence_min=silence_min), wire)
 
     @property
@@ -129,7 +129,7 @@ class Stage:
 
     @property
     def told(self) -> str:
-        """All that the user is told of the error."""
+        """The complete error output."""
         return "\n".join((str(self.error), getattr(self.error, "next_step", ""), *getattr(self.error, "__notes__", ())))
 
     def collect(self) -> None:
@@ -140,7 +140,7 @@ class Stage:
         gc.forget_absent(cloud, ledger, now=time.time(), is_dead=lambda labels: True)
 
     def there(self, kind: str) -> list[str]:
-        """Return what the server has of a kind (`instances`), as `us-central1-a/NAME STATE`."""
+        """Return the server's resources of a kind (`instances`), as `us-central1-a/NAME STATE`."""
         return [line.removeprefix(f"{kind} ") for line in self.server.inventory() if line.startswith(f"{kind} ")]
 
     def left(self) -> list[str]:

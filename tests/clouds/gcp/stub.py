@@ -61,7 +61,7 @@ def refusal(status: int, reason: str, message: str) -> Answer:
 
 
 def told(answer: Answer) -> CloudError:
-    """Return the error that an answer is told as."""
+    """Return the error for an answer."""
     client = Client("demo", "http://127.0.0.1:9", retry_s=0, adapter=Stub({"GET global/networks/any": answer}))
     with pytest.raises(CloudError) as raised:
         client.ask("machine m", client.services.networks.get, network="any")

@@ -1,4 +1,4 @@
-"""Who may reach a machine after its owner has moved, or after somebody has changed its firewall rules."""
+"""Who may reach a machine after its owner's address, or its firewall rules, have changed."""
 
 from __future__ import annotations
 

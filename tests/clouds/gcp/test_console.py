@@ -73,7 +73,7 @@ def bake(stage: Stage) -> NewBake:
 
 
 def steps_done(stage: Stage) -> list[str]:
-    """Return the steps of the builder that have ended well, in order; the test machine has steps of its own later."""
+    """Return the builder's successful steps, in order; the test machine later has its own steps."""
     ended = (event for event in stage.events if isinstance(event, StepEnded))
     return [event.name for event in takewhile(lambda event: event.name != "stop", ended) if event.ok]
 
@@ -84,7 +84,7 @@ def kept_console(stage: Stage) -> str:
 
 
 def check_good(stage: Stage) -> None:
-    """Check that the bake went well, and has told each step once."""
+    """Check that the bake succeeded, and reported each step once."""
     assert stage.error is None
     assert steps_done(stage) == STEPS
     assert stage.left() == []

@@ -82,7 +82,7 @@ CLEANING = {
     "instances.get",
     "zoneOperations.wait",
 }
-"""The requests without which nothing can be cleaned up: where they fail, what is left is told, and gc removes it."""
+"""The requests that cleaning up needs: if they fail, leftovers are reported, and gc removes them."""
 WORKS: dict[str, Work] = {"bake": bake_tiny, "large": bake_large, "launch": launch_tiny}
 
 
@@ -162,7 +162,7 @@ EDGES = [
     "large-firewalls.insert-SIGKILL-after",
     "launch-firewalls.insert-Ctrl-C-after",
 ]
-"""Where most could be left: what was asked for is there, and nobody was told; and where cleaning up is what fails."""
+"""Where most could be left: the request was carried out without an answer; and where cleaning up itself fails."""
 
 
 def good_run(stage: Stage, work: str) -> Counter[str]:

@@ -35,7 +35,7 @@ def meeting(stage: Stage, count: int, method: str) -> Iterator[Wire]:
 
 
 def bake_at_once(stage: Stage, wires: Iterable[Wire]) -> list[Baked]:
-    """Bake the same recipe on all wires at the same time, each in a thread and as a client of its own."""
+    """Bake the same recipe on all wires at the same time, each in its own thread and as its own client."""
     clouds = [stage.connect(wire) for wire in wires]
     with ThreadPoolExecutor(len(clouds)) as pool:
         return list(pool.map(lambda cloud: bake_tiny(cloud, stage.home), clouds))
@@ -91,7 +91,7 @@ def test_bake_that_meets_a_network_in_the_making_waits_for_it(new_stage: NewStag
 def test_fifty_bakes_in_one_process_keep_no_memory_and_no_files(new_stage: NewStage, capsys: pytest.CaptureFixture[str]) -> None:
     stage = new_stage()
     for service in sdk.Services.__annotations__:
-        sdk.client_class(service)  # what the library itself takes is no growth
+        sdk.client_class(service)  # do not count the memory of the library itself
     cloud, before_mb, before_files = stage.connect(), peak_mb(), open_files()
     for number in range(1, MANY + 1):
         assert bake_tiny(cloud, stage.home, options=BakeOptions(force=True)).version == f"0.1.0-{number}"

@@ -1,4 +1,4 @@
-"""What Compute Engine refuses a new machine for, by literal answers from public threads; and what the user is told to do."""
+"""Why Compute Engine rejects a new machine, by literal answers from public threads, and the next step for the user."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ PASSWORD = "Basic dXNlcjpzZWNyZXQ="
 
 
 class Recorder(ThreadingHTTPServer):
-    """A server, and a proxy, that notes what it is asked: `METHOD target`, headers, and from where."""
+    """A server and proxy that records requests: `METHOD target`, headers, and client address."""
 
     daemon_threads = True
 
@@ -199,7 +199,7 @@ def test_token_is_sent_and_no_password_from_netrc(recorder: Recorder, tmp_path: 
 
 
 def stale(token_uri: str) -> Any:
-    """Return credentials whose token must be had anew."""
+    """Return credentials whose token must be refreshed."""
     known: Any = {"refresh_token": "r", "token_uri": token_uri, "client_id": "c", "client_secret": "s"}
     return Credentials(None, **known)  # type: ignore[no-untyped-call]
 

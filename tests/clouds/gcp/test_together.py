@@ -179,7 +179,7 @@ def test_machine_that_bakehouse_did_not_make_is_not_deleted(stage: Stage) -> Non
 
 
 def _insert_foreign(stage: Stage, zone: str, name: str) -> None:
-    """Make an instance as somebody else would, by the API alone."""
+    """Create an instance with the API alone, as another user would."""
     body = {
         "name": name,
         "machineType": f"zones/{zone}/machineTypes/e2-small",

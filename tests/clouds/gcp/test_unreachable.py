@@ -1,4 +1,4 @@
-"""Zones that cannot be reached: what the others hold is told, and nothing is concluded about them."""
+"""Unreachable zones: the results of the others are reported, and nothing is concluded about the missing ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long is waited for Compute Engine, what is tried again, and what is not: with a clock that only the waiting moves."""
+"""Time limits and retries of requests to Compute Engine, with a clock that only advances while waiting."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def fill(stage: Stage, zone: str, *, nth: int | None = 1, available: str = "", i
 
 
 def launch_with(stage: Stage, wishes: Wishes = Wishes(), *, wire: Wire | None = None, lifetime_h: float = 1) -> list[str]:  # noqa: B008
-    """Launch a machine `mine` and return what was told on the way."""
+    """Launch a machine `mine` and return its progress lines."""
     told: list[str] = []
     options = LaunchOptions(recipe="tiny", name="mine", wishes=wishes, lifetime_h=lifetime_h)
     stage.play(lambda cloud, home: launch_tiny(cloud, home, options=options, told=told), wire)

@@ -29,7 +29,7 @@ def prepare(store: Store, spec: BootSpec) -> Path:
 
 
 def backing(disk: Path) -> str:
-    """Return what a disk overlays, as it is written in it."""
+    """Return the backing file in a disk's header."""
     argv = ["qemu-img", "info", "--output=json", str(disk)]
     described = json.loads(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
     return str(described.get("backing-filename", ""))

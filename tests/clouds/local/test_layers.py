@@ -132,7 +132,7 @@ def test_layer_stays_on_which_another_is_being_made(store: Store, cloud: LocalCl
 
 
 def test_builder_whose_disk_is_lost_on_the_way_to_a_layer_ends_its_bake(store: Store) -> None:
-    """QEMU says that it could not change the disk; whether it has, nobody knows."""
+    """QEMU reports that it could not change the disk, but it may have done so."""
     machines = Machines(store)
     machines.prepare(replace(order("builder"), build_settings=True))
     folder = store.machine("builder")

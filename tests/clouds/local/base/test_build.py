@@ -16,7 +16,7 @@ DEFINITION = Definition(Base("trixie", "amd64"), Path("/gone/uv"))
 
 @pytest.fixture
 def user(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Stand for a user without root who may make namespaces; give what the build has printed."""
+    """Simulate a user without root who may create namespaces; yield the output of the build."""
     monkeypatch.setattr(build, "is_root", lambda: False)
     monkeypatch.setattr(build, "check_namespaces", lambda: None)
     return []

@@ -1,4 +1,4 @@
-"""What this computer knows of its surroundings, as a builder is told of it."""
+"""The network settings of this computer, as passed to a builder."""
 
 import io
 import os

@@ -70,7 +70,7 @@ def qemu_that_is(state: str, *, refuses: str = "") -> Answer:
 
 
 def commands(asked: list[dict[str, Any]]) -> list[str]:
-    """Return what QEMU was asked to do, in order."""
+    """Return the commands that QEMU received, in order."""
     return [message["execute"] for message in asked if message["execute"] not in ("qmp_capabilities", "query-status")]
 
 

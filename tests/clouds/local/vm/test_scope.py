@@ -66,7 +66,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """Give a machine's folder; what runs there is killed afterwards."""
+    """Yield a machine's folder, and kill its processes afterwards."""
     folder = tmp_path / "machine"
     folder.mkdir()
     yield folder
