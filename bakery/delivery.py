@@ -58,7 +58,8 @@ class Delivery:
     def on_fact(self, key: str, value: str, reached: int) -> None:
         """Send the script and its files to a builder that has told its host key; `reached` checkpoints are behind it.
 
-        CloudError: that failed. Whatever happens, nobody is let into the builder afterwards.
+        CloudError: that failed. Whatever happens, nobody is let into the builder afterwards. Why a builder ends meanwhile is
+        for whoever reads its console.
         """
         if key != "host-key" or value in self._served or not isinstance(self.cloud, ReceivesFiles):
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bakery.cache import find_start
@@ -10,6 +11,9 @@ from bakery.layers import Outlook
 from bakery.order import BakeOptions, images_of, place_order
 from bakery.proof.saved_memory import misfit
 from bakery.recipe.recipe import Recipe
+from bakery.script.render import render
+from bakery.script.resolve import Resolution
+from bakery.shipment import described, sent_bytes
 from clouds import catalogue, names
 from clouds.capabilities import BuildsBases, ChecksComputer, KeepsLayers, KeepsMemory, RunsHere
 from clouds.catalogue import Image
@@ -27,16 +31,18 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     images = catalogue.usable(catalogue.startable(cloud, catalogue.finished(listed)))
     reason = "would run: no image yet"
     equal, steps = None, []
+    size_bytes = _least_bytes(cloud, recipe)
     if images and not _has_base(cloud, recipe):
         reason = "would run: its current base is not built yet"
     elif images or (isinstance(cloud, KeepsLayers) and cloud.layers() and _has_base(cloud, recipe)):
         order = place_order(cloud, recipe, BakeOptions(), home, lambda _line: None, keep_versions=False)
-        equal = catalogue.equal(images, recipe.name, order.digest)
+        equal, size_bytes = catalogue.equal(images, recipe.name, order.digest), order.sent_bytes
         reason = why(images, recipe.name, order.digest, order.base) if images else reason
         steps = [] if equal else [_shown(one) for one in find_start(cloud, order)[1]]
     newest = catalogue.newest_stable(images, recipe.name)
     version = str(catalogue.next_version(listed, recipe.name))
-    baked = [] if equal else describe_bake(recipe, cloud.name, version, steps, keeps_memory=isinstance(cloud, KeepsMemory))
+    way = described(cloud, size_bytes) if size_bytes else ""
+    baked = [] if equal else describe_bake(recipe, cloud.name, version, steps, way=way, keeps_memory=isinstance(cloud, KeepsMemory))
     launched = describe_launch(recipe, equal or newest, version, is_baked=equal is not None)
     if equal and (misfitting := misfit(cloud, equal)):
         reason = f"would save the memory of {equal.name} again: {misfitting}"
@@ -47,6 +53,13 @@ def _has_base(cloud: Cloud, recipe: Recipe) -> bool:
     """Return whether the base of a recipe is known without building it, which a plan must not do."""
     base = Base(recipe.base.suite, recipe.base.architecture)
     return not isinstance(cloud, BuildsBases) or cloud.kept_base(base) is not None
+
+
+def _least_bytes(cloud: Cloud, recipe: Recipe) -> int:
+    """Return how much a bake would send over SSH at least: what is known without resolving packages, which needs a network."""
+    known = tuple(step for step in recipe.steps if step.copy is not None)
+    script = render(replace(recipe, steps=known), Resolution({}, ""))
+    return sent_bytes(cloud, script, deadline_s=int(recipe.builder.deadline_min * 60))
 
 
 def _shown(step: Outlook) -> str:
@@ -67,13 +80,19 @@ def why(images: Sequence[Image], recipe: str, wanted: str, base: BaseImage) -> s
     return f"would run: the recipe, its files, packages or tests, or Bakehouse itself, have changed since {newest.name}"
 
 
-def describe_bake(recipe: Recipe, cloud: str, version: str, steps: Sequence[str] = (), *, keeps_memory: bool = False) -> list[str]:
-    """Return what a bake would create, in order; `steps`: a line per step, whether it is reused or run."""
+def describe_bake(
+    recipe: Recipe, cloud: str, version: str, steps: Sequence[str] = (), *, way: str = "", keeps_memory: bool = False
+) -> list[str]:
+    """Return what a bake would create, in order; `steps`: a line per step, whether it is reused or run.
+
+    `way` says that script and files are sent to the builder over SSH.
+    """
     builder = recipe.builder
     names_of_steps = ", ".join(["prepare", *(step.name for step in recipe.steps), "seal"])
     tests = ", ".join([*(test.name for test in recipe.tests), *(["log in to the notebook"] if recipe.has_notebook else [])])
     return [
         f"  builder on {cloud}: {_shape(builder.cpus, builder.memory_mb, builder.disk_gb)}; deleted at the end",
+        *([f"  {way}"] if way else []),
         *(steps or [f"  steps: {names_of_steps}"]),
         f"  image {recipe.name}-{version}, a candidate at first",
         *(["  machine booted from it, whose memory is saved with the image; deleted at the end"] if keeps_memory else []),

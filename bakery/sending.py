@@ -17,6 +17,7 @@ from pathlib import Path
 from bakery.shipment import MB
 from clouds.driver import Cloud, Endpoint, Tell
 from clouds.errors import CloudError, TimedOutError
+from clouds.lifecycle import is_running
 from clouds.waiter import until
 from launcher.access.identity import openssh
 from launcher.access.ssh_errors import explain
@@ -35,8 +36,6 @@ _LISTED = re.compile(r"-\S+ +\S+ +\S+ +\S+ +(\d+) .* (\S+)")
 """A file in the output of `ls -ln`."""
 _NEVER_WELL = re.compile(r"Permission denied|Host key verification failed|HOST IDENTIFICATION HAS CHANGED|Too many authentication")
 """What OpenSSH says when trying again does not help."""
-_NOT_UP = re.compile(r"^ssh: connect to host ", re.MULTILINE)
-"""What OpenSSH says when there was no connection: a firewall takes some seconds to let one through."""
 _OPTIONS = {
     "User": "root",
     "IdentityFile": KEY,
@@ -79,12 +78,15 @@ class Sending:
         return sum(self.sizes.values())
 
     def run(self, timeout_s: float) -> None:
-        """Send everything within that time. CloudError: it cannot be sent, or not in time."""
+        """Send everything within that time, unless the builder ends: whoever watches it learns why from its console.
+
+        CloudError: it cannot be sent, or not in time.
+        """
         self.tell(f"sending {self._total_bytes / MB:.1f} MB to the builder")
         deadline = time.monotonic() + timeout_s
         try:
             until(
-                lambda: self._attempt(deadline),
+                lambda: self._attempt(deadline) or not is_running(self.cloud, self.machine),
                 what=f"machine {self.machine}: sending {self._total_bytes / MB:.1f} MB over SSH",
                 timeout_s=timeout_s,
                 poll_s=_RETRY_S * min(1.0, self.cloud.slowness),
@@ -122,7 +124,7 @@ class Sending:
         (self.folder / "batch").write_text("".join(f"{command}\n" for command in commands), encoding="utf-8")
         options = [word for key, value in _OPTIONS.items() for word in ("-o", f"{key}={value}")]
         alias = ["-o", f"HostKeyAlias={self.machine}", "-P", str(self.endpoint.port)]
-        argv = ["sftp", "-q", "-F", "none", "-b", "batch", *options, *alias, self.endpoint.host]
+        argv = ["sftp", "-F", "none", "-b", "batch", *options, *alias, self.endpoint.host]
         with (self.folder / "listed").open("wb") as out, (self.folder / "said").open("wb") as said, openssh():
             process = subprocess.Popen(argv, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out, stderr=said)
             self._await(process, deadline)
@@ -162,7 +164,7 @@ class Sending:
         if status <= 0:  # else a signal has ended it: ours, at the deadline
             return not status
         if status == _FAILED and not _NEVER_WELL.search(self._said):
-            if not _NOT_UP.search(self._said):
+            if (self.folder / "listed").stat().st_size:  # it prints each command that it begins
                 self.tell(f"the connection to the builder broke ({self._said.rpartition(chr(10))[2]}); continuing")
             return False
         explained = explain(self._said, machine=self.machine, endpoint=self.endpoint, is_remote=self.cloud.is_remote)

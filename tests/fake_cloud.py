@@ -36,8 +36,8 @@ from clouds.driver import (
 from clouds.errors import ConflictError, InvalidError, NotFoundError
 from clouds.incomplete import whole
 from tests import fake_services
-from tests.fake_guest import Guest, Played, play
-from tests.fake_world import Image, Machine, World
+from tests.fake_guest import Guest, Played, marker, play, read_receiver
+from tests.fake_world import Image, Machine, Receiving, World
 
 OPERATIONS = (
     "resolve_base",
@@ -65,6 +65,8 @@ OPERATIONS = (
     "unfit",
     "restore",
     "memory_bytes",
+    "open_ssh",
+    "close_ssh",
 )
 
 SSH_PORT = 22
@@ -210,6 +212,7 @@ class FakeCloud:
 
     def console(self, machine: str, since: Position = START) -> ConsoleText:
         with self._operation("console", machine):
+            self._receive(machine)
             return _piece(self._machine(machine).console, since, self.console_bytes, self.piece_bytes)
 
     def find(self, kind: Kind, name: str) -> Resource | None:
@@ -234,6 +237,7 @@ class FakeCloud:
                 return Ticket("delete", kind, name)
             if kind is Kind.MACHINE:
                 self.world.machines.pop(name, None)
+                self.world.open_to_ssh.discard(name)
             elif kind is Kind.IMAGE:
                 if users := [user for user, machine in self.world.machines.items() if machine.spec.source == name]:
                     raise ConflictError(
@@ -244,6 +248,8 @@ class FakeCloud:
 
     def address(self, machine: str, port: int) -> Endpoint:
         with self._operation("address", machine):
+            if port == SSH_PORT and machine in self.world.open_to_ssh:
+                return fake_services.ssh()
             if port not in self._machine(machine).spec.ports:
                 raise InvalidError(f"machine {machine}: port {port} was not asked for")
             if port == SSH_PORT:
@@ -251,6 +257,17 @@ class FakeCloud:
             if (machine, port) not in self.world.addresses:
                 self.world.addresses[machine, port] = fake_services.notebook(lambda: self._machine(machine).facts["PASSWORD_HASH"])
             return self.world.addresses[machine, port]
+
+    def open_ssh(self, machine: str) -> Ticket:
+        with self._operation("open_ssh", machine):
+            assert self._machine(machine).spec.receives
+            self.world.open_to_ssh.add(machine)
+            return Ticket("open-ssh", Kind.MACHINE, machine)
+
+    def close_ssh(self, machine: str) -> Ticket:
+        with self._operation("close_ssh", machine):
+            self.world.open_to_ssh.discard(machine)
+            return Ticket("close-ssh", Kind.MACHINE, machine)
 
     def log(self, machine: str, since: Position = START) -> ConsoleText:
         with self._operation("log", machine):
@@ -345,16 +362,39 @@ class FakeCloud:
     def _run_guest(self, name: str) -> None:
         machine = self.world.machines[name]
         machine.guest = self.world.guest_of(name)
-        played = play(
-            machine.guest,
-            name=name,
-            script=machine.spec.script,
-            facts=machine.facts,
-            disk=machine.disk,
-            archive=self.world.archive,
-            waits=self.waits,
-        )
-        take(machine, played)
+
+        def boot(script: str) -> Played:
+            return play(
+                machine.guest,
+                name=name,
+                script=script,
+                facts=machine.facts,
+                disk=machine.disk,
+                archive=self.world.archive,
+                waits=self.waits,
+            )
+
+        self.run_script(name, machine.spec.script, boot)
+
+    def run_script(self, name: str, script: str, run: Callable[[str], Played]) -> None:
+        """Let a guest run a script, or wait for the one that it is to receive, of which it tells."""
+        machine = self.world.machines[name]
+        received = read_receiver(script)
+        if received is None:
+            take(machine, run(script))
+            return
+        host_key = f"ssh-ed25519 AAAAFake{next(_ticks):040}"
+        self.world.builders.listen(name, list(received.names), host_key)
+        machine.console += (marker(received.nonce, f"fact host-key {host_key}") + "\r\n").encode() * 2
+        machine.receiving = Receiving(received, run)
+        machine.state, machine.waits = State.RUNNING, False
+
+    def _receive(self, name: str) -> None:
+        """Go on where a guest has received everything."""
+        machine = self.world.machines.get(name)
+        if machine and machine.receiving and self.world.builders.has_everything(name):
+            received, machine.receiving = machine.receiving, None
+            take(machine, received.run(received.script.run(self.world.builders.close(name))))
 
 
 def take(machine: Machine, played: Played) -> None:

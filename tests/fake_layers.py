@@ -9,7 +9,7 @@ from clouds.capabilities import Layer
 from clouds.driver import BootSpec, Kind, Ticket
 from clouds.errors import InvalidError, NotFoundError
 from tests import fake_guest
-from tests.fake_cloud import FakeCloud, now, take
+from tests.fake_cloud import FakeCloud, now
 from tests.fake_world import Kept, Machine
 
 LAYER_BYTES = 10**9
@@ -49,7 +49,10 @@ class LayeredCloud(FakeCloud):
     def go_on(self, machine: str, script: str) -> Ticket:
         with self._operation("go_on", machine):
             found = self._waiting(machine)
-            take(found, fake_guest.run(found.guest, script, found.disk, archive=self.world.archive, waits=True))
+            archive = self.world.archive
+            self.run_script(
+                machine, script, lambda text: fake_guest.run(found.guest, text, found.disk, archive=archive, waits=True)
+            )
             return Ticket("go-on", Kind.MACHINE, machine)
 
     def remove_layer(self, layer: str) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from clouds.capabilities import Layer
 from clouds.driver import BootSpec, Endpoint, State
-from tests.fake_guest import OK, Guest
+from tests.fake_guest import OK, Guest, Played, Receiver
+from tests.fake_sftp import Store
 
 
 @dataclass(slots=True)
@@ -30,6 +31,15 @@ class Machine:
     guest: Guest = OK
     waits: bool = False
     unseen: int = 0
+    receiving: Receiving | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Receiving:
+    """What a guest that waits for a script knows of it, and what becomes of the machine once it runs that."""
+
+    script: Receiver
+    run: Callable[[str], Played]
 
 
 @dataclass(slots=True)
@@ -70,13 +80,21 @@ class World:
     archive: int = 1
     """Stands for the packages that there are for apt."""
     addresses: dict[tuple[str, int], Endpoint] = field(default_factory=dict)
+    open_to_ssh: set[str] = field(default_factory=set)
+    """The builders whose SSH server can be reached."""
     unseen: int = 0
     """How many calls do not find what is created from now on."""
 
     def inventory(self) -> list[str]:
         """Return everything that would be billed, as `kind name state` lines."""
         machines = [f"machine {name} {machine.state}" for name, machine in self.machines.items()]
-        return machines + [f"image {name} {image.state}" for name, image in self.images.items()]
+        rules = [f"rule {name}" for name in sorted(self.open_to_ssh)]
+        return machines + rules + [f"image {name} {image.state}" for name, image in self.images.items()]
+
+    @property
+    def builders(self) -> Store:
+        """What builders receive."""
+        return Store(self.folder / "builders")
 
     def guest_of(self, machine: str) -> Guest:
         """Return how the next boot of a machine is to go: the rule that was given last wins."""

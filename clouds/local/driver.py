@@ -45,6 +45,10 @@ from clouds.local.vm.record import new_record, read_record
 from clouds.local.vm.scope import logout_notices
 from clouds.local.vm.sockets import DISK_S
 
+_SCRIPT_BYTES = 24 * 2**20
+"""The largest script that goes through QEMU's fw_cfg, or in an order through a virtio port: there both are in memory several times.
+A choice of ours: 16 MiB of files as a script carries them."""
+_SSH_PORT = 22
 _LOOPBACK = "127.0.0.1"
 _SHELL_PORT = 2222
 _GUEST_SYNC_S = 300.0
@@ -82,8 +86,9 @@ class LocalCloud:
 
     @property
     def limits(self) -> Limits:
-        """Time limits of operations. Disk time does not depend on KVM, so the slowness is divided out."""
-        return Limits(operations_s={verb: limit_s / self.slowness for verb, limit_s in _DISK_DEADLINES_S.items()})
+        """Time limits of operations, and the limit of a script. Disk time does not depend on KVM: the slowness is divided out."""
+        operations_s = {verb: limit_s / self.slowness for verb, limit_s in _DISK_DEADLINES_S.items()}
+        return Limits(operations_s=operations_s, script_bytes=_SCRIPT_BYTES)
 
     @property
     def accelerator_name(self) -> str:
@@ -282,6 +287,18 @@ class LocalCloud:
         """Start an SSH server for this key in the guest, and forward a port to it."""
         with self._told():
             return Endpoint(_LOOPBACK, self._machines.open_shell(machine, public_key, _SHELL_PORT))
+
+    def open_ssh(self, machine: str) -> Ticket:
+        """Let a port of this computer lead to the SSH server of a builder."""
+        with self._told():
+            self._machines.open_port(machine, _SSH_PORT)
+        return Ticket("open-ssh", Kind.MACHINE, machine)
+
+    def close_ssh(self, machine: str) -> Ticket:
+        """Let no port lead there."""
+        with self._told():
+            self._machines.close_port(machine, _SSH_PORT)
+        return Ticket("close-ssh", Kind.MACHINE, machine)
 
     def files(self, image: str, scratch: Path) -> DiskContents:
         """Open an image's root filesystem for reading."""

@@ -21,7 +21,7 @@ from clouds.local.memory.suspend import SUSPENDED, boot_anyway, check_not_being_
 from clouds.local.store import LOCK_S, Store, visible
 from clouds.local.vm import qemu
 from clouds.local.vm.accelerator import KNOWN, Accelerator, word
-from clouds.local.vm.ports import open_ports
+from clouds.local.vm.ports import close_port, open_ports
 from clouds.local.vm.record import (
     MachineRecord,
     is_broken,
@@ -223,7 +223,7 @@ class Machines:
 
     def open_shell(self, name: str, public_key: str, guest_port: int) -> int:
         """Start an SSH server for root with this key in the guest, and return the port of this computer that leads to it."""
-        folder, record = self._known(name)
+        folder, _ = self._known(name)
         try:
             with Agent(folder, timeout_s=60) as agent:
                 agent.execute("/usr/lib/bakehouse/open-shell", stdin=public_key + "\n")
@@ -231,12 +231,28 @@ class Machines:
             raise CloudError(
                 f"the guest agent of machine {name!r} does not respond", next_step="Wait until it has started, then try again."
             ) from error
+        return self.open_port(name, guest_port)
+
+    def open_port(self, name: str, guest_port: int) -> int:
+        """Forward a port of this computer to a port of a running machine, unless one is forwarded already; return it."""
+        folder, record = self._known(name)
         if str(guest_port) in record.forwards:
             return record.forwards[str(guest_port)]
         (port,) = qemu.free_ports([0])
         opened = open_ports(folder, {str(guest_port): port})
         self._change(folder, lambda record: replace(record, forwards={**record.forwards, **opened}))
         return opened[str(guest_port)]
+
+    def close_port(self, name: str, guest_port: int) -> None:
+        """Stop forwarding to a port of a machine; one that is off or absent has no open ports."""
+        folder = self.store.machines / name
+        record = read_record(folder) if folder.is_dir() else None
+        if record is None or str(guest_port) not in record.forwards:
+            return
+        with suppress(OSError):  # it is off
+            close_port(folder, record.forwards[str(guest_port)])
+        left = {guest: ours for guest, ours in record.forwards.items() if guest != str(guest_port)}
+        self._change(folder, lambda record: replace(record, forwards=left))
 
     def _taken(self, spec: BootSpec) -> bool:
         """Return whether this machine (name and token) exists. ConflictError: another machine has its name."""

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from clouds.waiter import until
 from launcher import gc
 from launcher.access import identity
 from launcher.launch import LaunchOptions, launch
-from tests import fake_guest
+from tests import fake_guest, fake_sftp
 from tests.fake_cloud import FakeCloud, Killed, interrupt
 from tests.fake_guest import Guest
 from tests.fake_layers import LayeredCloud
@@ -44,6 +44,7 @@ BAKE_CALLS = {"resolve_base", "boot", "stop", "snapshot", "check", "console", "f
     "files",
     "attach",
 }
+SEND_CALLS = {"boot", "open_ssh", "close_ssh", "address", "console", "check"}
 LAYER_CALLS = {"layers", "keep_layer", "go_on", "remove_layer"}
 LAUNCH_CALLS = {"boot", "check", "console", "find", "owned", "label", "address"}
 MEMORY_CALLS = {"boot", "check", "delete", "freeze", "unfit", "restore"}
@@ -114,7 +115,8 @@ class Stage:
     def left(self) -> list[str]:
         """Return what is there that no good end leaves."""
         machines = [name for name, machine in self.world.machines.items() if machine.labels["role"] != "machine"]
-        return machines + [name for name, image in self.world.images.items() if not self._may_stay(image)]
+        rules = [f"rule of {name}" for name in self.world.open_to_ssh]
+        return machines + rules + [name for name, image in self.world.images.items() if not self._may_stay(image)]
 
     def _may_stay(self, image: Image) -> bool:
         is_finished = image.state is State.READY and image.labels["role"] == "image"
@@ -138,6 +140,8 @@ def new_stage(furnished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     def make() -> Stage:
         folder = Path(scratch) / names.new_nonce()
         shutil.copytree(furnished, folder / "home")
+        programs = fake_sftp.install(folder / "bin", folder / "world/builders")
+        monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setenv("BAKEHOUSE_HOME", str(folder / "home"))
         return Stage(World(folder / "world"), folder / "home")
 
@@ -153,6 +157,12 @@ def bake_tiny(cloud: FakeCloud, home: Path, **options: bool | str) -> None:
         tests=(Test(name="works", run="true"),),
     )
     bake(cloud, recipe, BakeOptions(**options), home=home)  # type: ignore[arg-type]
+
+
+def bake_over_ssh(cloud: FakeCloud, home: Path) -> None:
+    """Bake on a cloud that takes only the shortest scripts."""
+    cloud.limits = replace(cloud.limits, script_bytes=8192)
+    bake_tiny(cloud, home)
 
 
 def bake_on_layers(cloud: FakeCloud, home: Path) -> None:
@@ -185,7 +195,7 @@ def bake_with_memory(cloud: FakeCloud, home: Path) -> None:
     bake_tiny(cloud, home)
 
 
-WITHOUT_MEMORY = (bake_tiny, launch_tiny)
+WITHOUT_MEMORY = (bake_tiny, bake_over_ssh, launch_tiny)
 
 
 def new_cloud(work: Work, world: World) -> FakeCloud:
@@ -217,6 +227,7 @@ def good_calls(tmp_path_factory: pytest.TempPathFactory) -> dict[Work, Counter[s
         cloud = new_cloud(work, World(home / "world"))
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("BAKEHOUSE_HOME", str(home))
+            patch.setenv("PATH", f"{fake_sftp.install(home / 'bin', home / 'world/builders')}{os.pathsep}{os.environ['PATH']}")
             work(cloud, home)
         counts[work] = Counter(call.split()[0] for call in cloud.calls)
     return counts
@@ -224,6 +235,7 @@ def good_calls(tmp_path_factory: pytest.TempPathFactory) -> dict[Work, Counter[s
 
 CALLS: dict[Work, set[str]] = {
     bake_tiny: BAKE_CALLS,
+    bake_over_ssh: SEND_CALLS,
     bake_with_memory: MEMORY_CALLS,
     bake_on_layers: LAYER_CALLS,
     launch_tiny: LAUNCH_CALLS,
@@ -235,13 +247,14 @@ EDGES = [
     for work in ("bake_tiny", "launch_tiny")
     for operation in ("boot", "label")
     for failure in ("error-after", "Ctrl-C-after", "SIGKILL-after")
-]
+] + [f"bake_over_ssh-open_ssh-{failure}" for failure in ("error-after", "Ctrl-C-after", "SIGKILL-after")]
 """The worst case for leaks: a request has succeeded, but its answer was lost."""
 MATRIX = [(work, operation) for work, calls in CALLS.items() for operation in sorted(calls)]
 
 
 def test_matrix_holds_every_operation_that_is_used(good_calls: dict[Work, Counter[str]]) -> None:
     assert set(good_calls[bake_tiny]) == BAKE_CALLS
+    assert set(good_calls[bake_over_ssh]) == BAKE_CALLS | SEND_CALLS
     assert set(good_calls[bake_on_layers]) == BAKE_CALLS | LAYER_CALLS
     assert set(good_calls[launch_tiny]) == LAUNCH_CALLS
     assert set(good_calls[bake_with_memory]) == BAKE_CALLS | MEMORY_CALLS | RESTORE_CALLS
@@ -276,7 +289,7 @@ def is_whole(kept: Kept) -> bool:
 
 def is_end_true(stage: Stage, work: Work) -> bool:
     """Return whether the existing resources match the result of the work."""
-    finished = stage.world.images if work in (bake_tiny, bake_with_memory, bake_on_layers) else stage.world.machines
+    finished = stage.world.images if work in (bake_tiny, bake_over_ssh, bake_with_memory, bake_on_layers) else stage.world.machines
     return bool(finished) or stage.error is not None
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bakery.plan import describe_bake, plan, why
-from bakery.recipe.recipe import Recipe, load
+from bakery.recipe.recipe import Copy, Recipe, Step, load
 from bakery.script.render import digest, render, render_tests
 from bakery.script.resolve import Resolution
 from clouds import names
 from clouds.catalogue import Image as Listed
-from clouds.driver import Base, BaseImage, BootSpec, Kind, Resource, State
+from clouds.driver import Base, BaseImage, BootSpec, Kind, Limits, Resource, State
 from tests.fake_cloud import FakeCloud
 from tests.fake_memory import MemoryCloud
 from tests.fake_world import Image, World
@@ -89,6 +90,18 @@ def test_before_the_first_bake_there_is_nothing_to_launch(recipe: Recipe, tmp_pa
     assert lines[0] == "bake: would run: no image yet"
     assert lines[-1] == f"launch: needs a bake first; then from minimal-{names.release()}-1"
     assert world.inventory() == []
+
+
+def test_it_says_that_files_are_sent_over_ssh_and_why(tmp_path: Path) -> None:
+    (tmp_path / "data").write_bytes(random.Random(1).randbytes(2_000_000))
+    copy = Copy(**{"from": "data", "to": "/opt/data"})
+    recipe = Recipe(name="large", folder=tmp_path, steps=(Step(name="files", copy=(copy,)),))
+    cloud = FakeCloud(World(tmp_path))
+    assert "over SSH" not in "\n".join(plan(cloud, recipe, home=tmp_path))
+    cloud.limits = Limits(script_bytes=256 * 1024)
+    lines = plan(cloud, recipe, home=tmp_path)
+    assert lines.count("  script and files (2.0 MB) are sent to the builder over SSH: fake takes 0.262 MB at a boot") == 1
+    assert "open_ssh" not in " ".join(cloud.calls)
 
 
 def put_equal(cloud: FakeCloud, recipe: Recipe) -> Image:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bakery.sending import KEY, KNOWN_HOSTS, MANIFEST, Sending
-from clouds.driver import Endpoint
+from clouds.driver import Base, BootSpec, Endpoint
 from clouds.errors import CloudError
 from clouds.home import write_private
 from tests import fake_sftp
@@ -44,6 +44,9 @@ class Client:
         self.folder, self.told = folder, list[str]()
         self.cloud = FakeCloud(World(folder))
         self.cloud.slowness = 0.01
+        base = self.cloud.resolve_base(Base("trixie", "amd64")).id
+        sizes = {"cpus": 1, "memory_mb": 512, "disk_gb": 4}
+        self.cloud.boot(BootSpec(name="one", token="t", source=base, labels={}, deadline_s=0, **sizes))
 
     def send(self, endpoint: Endpoint = HERE, *, timeout_s: float = 60) -> None:
         sizes = {name: len(content) for name, content in FILES.items()}
@@ -92,6 +95,13 @@ def test_an_ssh_server_that_is_not_up_yet_is_waited_for(store: fake_sftp.Store, 
     client.send()
     assert store.close("one") == FILES
     assert not any("broke" in line for line in client.told)
+
+
+def test_a_builder_that_ends_meanwhile_ends_the_transfer(client: Client, store: fake_sftp.Store) -> None:
+    store.break_off(0)
+    client.cloud.stop("one")
+    client.send()
+    assert not store.has_everything("one")
 
 
 def test_another_host_key_is_an_error_at_once(store: fake_sftp.Store, client: Client) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clouds import names
-from clouds.capabilities import KeepsFiles, ReadsDisks
+from clouds.capabilities import KeepsFiles, ReadsDisks, ReceivesFiles
 from clouds.driver import START, Base, BootSpec, Cloud, ConsoleText, Kind, State
 from clouds.errors import ConflictError, InvalidError, NotFoundError
 from clouds.lifecycle import console_end, is_running, settle, stop_machine
@@ -153,6 +153,24 @@ def test_ssh_answers_on_loopback_or_where_a_remote_machine_is(cloud: Cloud, runn
 def test_address_of_a_machine_that_is_not_there_is_not_found(cloud: Cloud) -> None:
     with pytest.raises(NotFoundError, match=ABSENT):
         cloud.address(ABSENT, 22)
+
+
+def test_ssh_server_of_a_builder_can_be_reached_between_open_and_close_alone(bench: Bench, cloud: Cloud) -> None:
+    if not isinstance(cloud, ReceivesFiles):
+        pytest.skip("builders of this cloud receive nothing")
+    spec = replace(bench.spec(), ports=(), receives=True)
+    settle(cloud, cloud.boot(spec))
+    for _ in range(2):
+        settle(cloud, cloud.close_ssh(spec.name))
+        settle(cloud, cloud.open_ssh(spec.name))
+        settle(cloud, cloud.open_ssh(spec.name))
+        assert cloud.address(spec.name, 22).port > 0
+    settle(cloud, cloud.close_ssh(spec.name))
+    settle(cloud, cloud.open_ssh(spec.name))
+    settle(cloud, cloud.delete(Kind.MACHINE, spec.name))  # with what was opened: `bench` checks that nothing is left
+    settle(cloud, cloud.close_ssh(spec.name))
+    with pytest.raises(NotFoundError, match=spec.name):
+        cloud.open_ssh(spec.name)
 
 
 # Stop and start

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
+import os
 import re
 import socket
 import subprocess
@@ -141,6 +143,50 @@ def test_with_https_the_notebook_answers_with_the_pinned_certificate(cloud: Goog
             Session(launched["url"], 60, "00" * 32).get("/login")
     finally:
         cloud.must("delete", "open", "--yes")
+
+
+LARGE = """
+name = "large"
+[builder]
+memory_mb = 1024
+disk_gb = 4
+[machine]
+memory_mb = 1024
+[[steps]]
+name = "files"
+copy = [{{ from = "large.bin", to = "/opt/large/" }}]
+[[steps]]
+name = "restarts"
+run = "[[ -e /opt/restarted ]] || {{ touch /opt/restarted; systemctl reboot; sleep infinity; }}"
+[[steps]]
+name = "more-files"
+copy = [{{ from = "small.txt", to = "/opt/large/" }}]
+[[tests]]
+name = "content"
+run = "sha256sum --check <<<'{sha256}  /opt/large/large.bin' && grep --quiet small /opt/large/small.txt"
+"""
+
+
+def test_a_file_of_20_mib_is_sent_over_ssh_while_a_rule_is_there_and_leaves_no_trace(cloud: Google, tmp_path: Path) -> None:
+    content = os.urandom(20 * 2**20)
+    (tmp_path / "large.bin").write_bytes(content)
+    (tmp_path / "small.txt").write_text("small\n")
+    (tmp_path / "large.toml").write_text(LARGE.format(sha256=hashlib.sha256(content).hexdigest()))
+    began = len(cloud.server.calls)
+    done = cloud.must("bake", "--recipe", str(tmp_path / "large.toml"), "--json", timeout_s=3000)
+    assert "sending 21.0 MB to the builder" in done.stderr
+    made = [call for call in cloud.server.calls[began:] if call.method in ("compute.firewalls.insert", "compute.firewalls.delete")]
+    assert [call.method.rpartition(".")[2] for call in made] == [
+        "insert",
+        "delete",
+        "insert",
+        "delete",
+    ]
+    assert cloud.left() == []
+    files = DiskContents(cloud.image_disk(done.result["image"].replace(".", "-")), tmp_path)
+    assert find_leaks(files) == []
+    assert files.list()["/opt/large/large.bin"] == len(content)
+    assert [path for path in files.list() if "/received" in path] == []
 
 
 def test_deleting_leaves_nothing(cloud: Google, machine: dict[str, Any]) -> None:

@@ -19,6 +19,12 @@ def open_ports(folder: Path, forwards: dict[str, int]) -> dict[str, int]:
     return {guest: _open_port(folder, int(guest), ours) for guest, ours in forwards.items()}
 
 
+def close_port(folder: Path, ours: int) -> None:
+    """Stop forwarding a port of this computer to a machine; open connections through it stay."""
+    command = f"hostfwd_remove {qemu.NETWORK} {qemu.forward(ours, 0).partition('-')[0]}"
+    qmp(folder, "human-monitor-command", {"command-line": command})
+
+
 def _open_port(folder: Path, guest: int, ours: int) -> int:
     """Forward a port of this computer, this one if it is free, to a port of a machine; return it."""
     for _ in range(_TRIES):

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from bakery.bake import Baked, bake
 from bakery.events import Event, Note
 from bakery.order import BakeOptions
@@ -16,8 +18,9 @@ from bakery.script.resolve import Resolution
 from clouds.errors import CloudError, DeniedError
 from clouds.gcp.instances import SCRIPT
 from clouds.gcp.places import places
+from clouds.waiter import until
 from tests import fake_sftp
-from tests.clouds.gcp.stage import Cloud, NewStage, Stage, bake_large, tiny
+from tests.clouds.gcp.stage import Cloud, NewStage, Stage, Wire, bake_large, tiny
 from tests.servers.gce.errors import ApiError
 
 METADATA_BYTES = 256 * 1024
@@ -125,6 +128,21 @@ def test_ctrl_c_while_files_are_sent_removes_rule_and_builder(new_stage: NewStag
 
     stage.play(lambda cloud, home: bake_large(cloud, home, on_event=press))
     assert isinstance(stage.error, KeyboardInterrupt)
+    assert stage.left() == []
+
+
+def test_gc_removes_the_rule_of_a_killed_bake_whose_builder_is_gone(new_stage: NewStage) -> None:
+    stage = new_stage()
+    wire = Wire(stage.server)
+    wire.strikes = lambda method, nth, when: wire.die() if (method, nth, when) == ("firewalls.insert", 1, "after") else None
+    stage.play(bake_large, wire)
+    (builder,) = stage.there("instances")
+    path = f"zones/us-central1-a/instances/{builder.split()[0].rpartition('/')[2]}"
+    url = f"{stage.server.url}/compute/v1/projects/demo/{path}"
+    requests.delete(url, timeout=10).raise_for_status()  # as Google does at its deadline
+    until(lambda: not stage.there("instances"), what="deletion", timeout_s=10)
+    assert [line.partition("/")[2] or line for line in stage.left()] == [f"bakehouse-{path.rpartition('/')[2]}-ssh"]
+    stage.collect()
     assert stage.left() == []
 
 
