@@ -25,6 +25,21 @@ def admit(client: Client, instance: Instance, places: Places, source: str) -> st
     return "; ".join(dict.fromkeys(line for line in told if line))
 
 
+def open_ssh(client: Client, instance: Instance, places: Places) -> None:
+    """Let the caller reach the SSH server of a builder, whose security group admits nobody else."""
+    what = f"machine {instances.name_of(instance)}: security group"
+    for group in instances.own_groups(instance):
+        network.admit(client, what, group, network.SSH_PORT, [network.source_range(places, client)])
+
+
+def close_ssh(client: Client, instance: Instance) -> None:
+    """Let nobody reach the SSH server of a builder any more."""
+    what = f"machine {instances.name_of(instance)}: security group"
+    for group in instances.own_groups(instance):
+        found = client.ask_about_new(what, "describe_security_groups", GroupIds=[group])["SecurityGroups"]
+        network.shut(client, what, group, network.SSH_PORT, network.admitted(found[0]).get(network.SSH_PORT, []))
+
+
 def _present(client: Client, instance: Instance, places: Places, source: str) -> str:
     """Return the range that is to be admitted; "": the ranges stay as they are."""
     if source:

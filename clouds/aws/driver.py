@@ -8,10 +8,11 @@ for its memory on its disk, and a type that can (docs.aws.amazon.com/AWSEC2/late
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from itertools import chain
 from types import MappingProxyType
 
-from clouds.aws import addresses, admission, instances, leftovers, network
+from clouds.aws import addresses, admission, instances, leftovers, network, user_data
 from clouds.aws.client import Client
 from clouds.aws.console import Console
 from clouds.aws.images import Images
@@ -34,7 +35,7 @@ from clouds.driver import (
     Tell,
     Ticket,
 )
-from clouds.errors import CloudError, InvalidError
+from clouds.errors import CloudError, InvalidError, NotFoundError
 
 _OPERATIONS_S = MappingProxyType({"boot": 300, "start": 300, "stop": 600, "delete": 600, "snapshot": 5400})
 """A guess, but for the image: hashicorp/packer#8415 and #9705 have met images that took an hour."""
@@ -55,7 +56,13 @@ class Aws:
         self._machines = Machines(client, places, self._images, Subnets(client, places))
         self._consoles: dict[str, Console] = {}
         self.slowness = slowness
-        self.limits = Limits(poll_max_s=10.0, operations_s=_OPERATIONS_S, unseen_s=client.unseen_s)
+        self.limits = Limits(
+            poll_max_s=10.0,
+            operations_s=_OPERATIONS_S,
+            unseen_s=client.unseen_s,
+            script_bytes=user_data.SCRIPT_BYTES,
+            compresses_script=True,
+        )
 
     @property
     def account(self) -> str:
@@ -167,3 +174,14 @@ class Aws:
     def admit(self, machine: str, source: str = "") -> str:
         """Let `source`, else the address of this computer, reach a machine; return what is new."""
         return admission.admit(self._client, self._machines.glance(machine), self._places, source)
+
+    def open_ssh(self, machine: str) -> Ticket:
+        """Open port 22 of a builder to the caller's address."""
+        admission.open_ssh(self._client, self._machines.get(machine), self._places)
+        return Ticket("open-ssh", Kind.MACHINE, machine)
+
+    def close_ssh(self, machine: str) -> Ticket:
+        """Close port 22 of a builder."""
+        with suppress(NotFoundError):
+            admission.close_ssh(self._client, self._machines.get(machine))
+        return Ticket("close-ssh", Kind.MACHINE, machine)

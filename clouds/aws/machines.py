@@ -67,7 +67,8 @@ class Machines:
                 raise ConflictError(f"machine {spec.name}: the name is taken", next_step=_TAKEN)
 
     def _group(self, spec: BootSpec, subnet: Subnet) -> str:
-        sources = [network.source_range(self.places, self.client)] if network.ports(spec) else []
+        # A builder that receives files is opened later; whether that is possible is found out now.
+        sources = [network.source_range(self.places, self.client)] if network.ports(spec) or spec.receives else []
         return network.ensure_group(self.client, spec, subnet.network, sources)
 
     def _run(self, spec: BootSpec, site: Site, subnet: Subnet) -> str:

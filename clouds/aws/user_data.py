@@ -17,6 +17,8 @@ from clouds.errors import InvalidError
 
 LIMIT_BYTES = 16384
 """The most that EC2 takes, before base64 (docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-add-user-data.html)."""
+SCRIPT_BYTES = LIMIT_BYTES - 1384
+"""The most that a script may take, compressed: less what starts it, and the facts of the machine that tests an image."""
 _BEGIN = "#cloud-boothook\n#!/bin/bash\n"
 _FACT = "#fact "
 _END = "BAKEHOUSE_END_OF_SCRIPT"
@@ -74,7 +76,7 @@ def _packed(text: str) -> bytes:
     if len(data) > LIMIT_BYTES:
         raise InvalidError(
             f"the script takes {len(data)} bytes, compressed; EC2 passes {LIMIT_BYTES} bytes to a machine at the most",
-            next_step="Put large files of the recipe behind a URL ([[steps]] fetch), or bake in two recipes.",
+            next_step="Put long test scripts into files of the image (a `copy` step), and let the tests run those.",
         )
     return data
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from clouds import waiter
 from launcher.access import identity
+from tests import fake_sftp
 from tests.clouds.aws.stage import Stage
 from tests.servers.ec2 import serve
 from tests.servers.guests import played_on_ec2
@@ -29,7 +31,9 @@ def stage(tmp_path: Path, furnished: Path, monkeypatch: pytest.MonkeyPatch) -> I
     """Give an empty cloud and a store of its own, and look often."""
     monkeypatch.setitem(waiter.until.__kwdefaults__, "poll_s", 0.005)
     monkeypatch.setattr(waiter, "_THROTTLED_S", 0.05)
-    home, vms = tmp_path / "home", ScriptedVms(played_on_ec2([]))
+    home, builders = tmp_path / "home", fake_sftp.Store(tmp_path / "builders")
+    vms = ScriptedVms(played_on_ec2([], builders))
+    monkeypatch.setenv("PATH", f"{fake_sftp.install(tmp_path / 'bin', builders.folder)}{os.pathsep}{os.environ['PATH']}")
     shutil.copytree(furnished, home)
     monkeypatch.setenv("BAKEHOUSE_HOME", str(home))
     with serve(vms=vms, hang_s=0.1) as server:

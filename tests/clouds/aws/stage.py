@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +14,13 @@ from clouds import names
 from clouds.aws.client import Client
 from clouds.aws.driver import Aws
 from clouds.aws.places import places
-from clouds.driver import Base, BootSpec, Endpoint, Limits
+from clouds.driver import Base, BootSpec, Endpoint
 from clouds.errors import BakehouseError
 from clouds.ledger import Ledger
 from clouds.lifecycle import settle
 from launcher import gc
 from launcher.launch import LaunchOptions
-from tests import fake_services
+from tests import fake_services, fake_sftp
 from tests.clouds.gcp.stage import LONG_AFTER, SLOWNESS, bake_tiny, launch_tiny
 from tests.fake_cloud import FakeDisk
 from tests.servers.ec2_asking import client
@@ -35,11 +35,14 @@ class Cloud(Aws):
 
     def __init__(self, client: Client, settings: dict[str, str]) -> None:
         super().__init__(client, places(settings), slowness=SLOWNESS)
-        self.limits = Limits(poll_max_s=0.005, operations_s=dict.fromkeys(self.limits.operations_s, 30), unseen_s=client.unseen_s)
+        self.limits = replace(self.limits, poll_max_s=0.005, operations_s=dict.fromkeys(self.limits.operations_s, 30))
+
+    is_open: Callable[[str, int], bool] = staticmethod(lambda machine, port: True)
+    """Whether the firewall lets this computer reach a port of a machine."""
 
     def address(self, machine: str, port: int) -> Endpoint:
         super().address(machine, port)
-        return fake_services.ssh()
+        return fake_services.ssh() if self.is_open(machine, port) else Endpoint("127.0.0.1", fake_sftp.CLOSED_PORT)
 
     def files(self, image: str, scratch: Path) -> FakeDisk:
         return FakeDisk({})
@@ -60,7 +63,9 @@ class Stage:
         arguments = self.server.client_arguments()
         client = Client("us-east-1", "", self.home / "aws", arguments=arguments, unseen_s=0.5, sleep=sleep)
         _encode_twice(client)
-        return Cloud(client, settings)
+        cloud = Cloud(client, settings)
+        cloud.is_open = lambda machine, port: self.server.is_open(machine, port, "127.0.0.1")
+        return cloud
 
     def bake(self) -> None:
         """Bake, and note what is told."""

@@ -14,8 +14,19 @@ from clouds.lifecycle import remove
 from launcher.machines import delete
 from launcher.power import start, stop
 from tests.clouds.aws.stage import Stage
+from tests.clouds.gcp.stage import bake_large
 
 pytestmark = pytest.mark.server
+
+
+def test_a_script_that_user_data_cannot_hold_is_sent_over_ssh(stage: Stage) -> None:
+    stage.play(lambda: bake_large(stage.connect(), stage.home, on_event=stage.events.append))
+    assert stage.error is None, stage.told
+    made = ("RunInstances", "AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress", "StopInstances")
+    asked = [call.action for call in stage.server.calls if call.action in made]
+    assert asked[: asked.index("StopInstances") + 1] == list(made)
+    assert any("are sent to the builder over SSH: aws takes 0.015 MB compressed at a boot" in line for line in stage.notes)
+    assert [line.split()[0] for line in stage.left()] == ["images", "snapshots"]
 
 
 def test_a_bake_leaves_an_image_and_its_snapshot_and_a_launch_nothing_after_its_end(stage: Stage) -> None:
