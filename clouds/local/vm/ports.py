@@ -14,7 +14,7 @@ _TRIES = 5
 def open_ports(folder: Path, forwards: dict[str, int]) -> dict[str, int]:
     """Forward ports of this computer to a machine without forwarded ports; return them, since one may have been taken meanwhile.
 
-    CloudError: QEMU opens none, whichever it is.
+    CloudError: QEMU cannot forward any port.
     """
     return {guest: _open_port(folder, int(guest), ours) for guest, ours in forwards.items()}
 
@@ -26,19 +26,19 @@ def close_port(folder: Path, ours: int) -> None:
 
 
 def _open_port(folder: Path, guest: int, ours: int) -> int:
-    """Forward a port of this computer, this one if it is free, to a port of a machine; return it."""
+    """Forward a port of this computer, `ours` if it is free, to a port of the guest; return it."""
     for _ in range(_TRIES):
         said = _add_forward(folder, ours, guest)
         if not said:
             return ours
         (ours,) = qemu.free_ports([0])
     raise CloudError(
-        f"machine {folder.name}: no port of this computer could be led to its port {guest}: {said}",
-        next_step="Run the command again; if it fails alike, its words above say why.",
+        f"cannot forward a port of this computer to port {guest} of machine {folder.name!r}: {said}",
+        next_step="Run the command again; if the error repeats, its output above gives the cause.",
     )
 
 
 def _add_forward(folder: Path, ours: int, guest: int) -> str:
-    """Forward a port; return QEMU's reason for refusing it, "" when it is open."""
+    """Forward a port; return QEMU's error, or ""."""
     command = f"hostfwd_add {qemu.NETWORK} {qemu.forward(ours, guest)}"
     return str(qmp(folder, "human-monitor-command", {"command-line": command})).strip()
