@@ -36,6 +36,9 @@ _OPTIONS = "etc/apt/apt.conf.d/98bakehouse-build"
 _CERTIFICATE_OPTIONS = "etc/apt/apt.conf.d/99bakehouse-build"
 _CERTIFICATES = "etc/apt/bakehouse-build"
 _APT_FILES = ("etc/apt/apt.conf.d/50bakehouse", "etc/dpkg/dpkg.cfg.d/bakehouse")
+_OWN_MOUNTS = ["sh", "-c", 'unshare --mount true 2>/dev/null || exec "$@"; exec unshare --mount --propagation private "$@"', "sh"]
+"""Runs a command whose mounts nobody else sees, and which end with it. As root, mmdebstrap mounts /proc, /sys and more in the tree,
+and leaves them there if it is terminated while a child runs. Where a mount namespace is not permitted, nor is a mount."""
 _KEPT = {"PATH", "LC_ALL", *PROXIES, *(name.upper() for name in PROXIES)}
 # apt runs outside the tree, so it needs full paths of certificates; only a hook knows where the tree is.
 _NAME_CERTIFICATES = (
@@ -151,8 +154,11 @@ def variables(temporary: Path | None) -> dict[str, str]:
 
 
 def _follow(argv: Sequence[str], environ: Mapping[str, str], settings: HostSettings, say: Tell) -> None:
-    """Run mmdebstrap and report its progress; if this process dies, mmdebstrap cleans up and exits."""
-    guard = ["setpriv", "--pdeathsig", "TERM", "timeout", "--kill-after=30", str(_BUILD_S)]
+    """Run mmdebstrap and report its progress; if this process dies, mmdebstrap cleans up and exits.
+
+    If it is interrupted, all processes of the build have ended when this returns, so that its folder can be removed.
+    """
+    guard = ["setpriv", "--pdeathsig", "TERM", "timeout", "--kill-after=30", str(_BUILD_S), *(_OWN_MOUNTS if is_root() else ())]
     said: list[str] = []
     with subprocess.Popen(
         [*guard, *argv], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", env=environ, cwd="/"
@@ -164,6 +170,7 @@ def _follow(argv: Sequence[str], environ: Mapping[str, str], settings: HostSetti
                     say(line[3:].rstrip(" .\n"))
         except BaseException:
             process.terminate()
+            process.communicate()  # until the last process that writes to the pipe has ended; `timeout` kills it after 30 s
             raise
     if process.returncode:
         words = "".join(line for line in said if line.startswith(("E: ", "Err:"))) or "".join(said)

@@ -166,3 +166,44 @@ def test_variable_that_may_name_a_file_of_a_closed_home_is_not_handed_on(name: s
 def test_tree_is_built_where_the_variable_tells_mmdebstrap(folder: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", "/home/me")
     assert bootstrap.variables(folder).get("TMPDIR") == (str(folder) if folder else None)
+
+
+def put_mmdebstrap(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a program of this name first on PATH."""
+    program = folder / "bin/mmdebstrap"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ncd '{folder}'\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+def interrupt(said: str) -> None:
+    raise KeyboardInterrupt
+
+
+def test_interrupted_build_has_ended_when_its_folder_is_removed(
+    definition: Definition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cleaning = "trap 'trap : TERM; sleep 0.3; touch ended; exit 1' TERM"
+    put_mmdebstrap(tmp_path, f"{cleaning}\necho 'I: installing packages...' >&2\nsleep 60 & wait", monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        bootstrap.bootstrap(definition, tmp_path, tmp_path, HostSettings(), interrupt)
+    assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="without root, mmdebstrap mounts in a namespace of its own")
+def test_mounts_of_an_interrupted_build_do_not_stay(
+    definition: Definition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = 'mkdir tree\nmount -t tmpfs tmpfs tree\necho "I: $(stat --file-system --format=%T tree)..." >&2\nexec sleep 60'
+    put_mmdebstrap(tmp_path, script, monkeypatch)
+    seen: list[str] = []
+
+    def look(said: str) -> None:
+        seen.extend([said, Path("/proc/self/mountinfo").read_text(encoding="utf-8")])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bootstrap.bootstrap(definition, tmp_path, None, HostSettings(), look)
+    assert seen[0] == "tmpfs"
+    assert str(tmp_path) not in seen[1] + Path("/proc/self/mountinfo").read_text(encoding="utf-8")
