@@ -25,7 +25,7 @@ from bakery.watch import Watch, Watched
 from clouds import catalogue, names
 from clouds.capabilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks, RunsHere
 from clouds.driver import BootSpec, Cloud, End, Kind, Wishes
-from clouds.errors import BakeError, BakehouseError, ConflictError, KernelPanicError, NotFoundError, RestoreError
+from clouds.errors import BakehouseError, ConflictError, GuestError, KernelPanicError, NotFoundError, RestoreError
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
 from clouds.partial import partial_folder
@@ -90,7 +90,7 @@ def _ignore(_event: Event) -> None:
 def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_event: OnEvent = _ignore) -> Baked:
     """Return the image of a recipe on a cloud: the existing one if nothing has changed, otherwise a new one.
 
-    Raises BakeError (step, cause, last lines) or CloudError; then nothing is left in the cloud except a candidate that
+    Raises GuestError (step, cause, last lines) or CloudError; then nothing is left in the cloud except a candidate that
     failed its tests, or the builder if `options.keep` is set.
     """
     began, layers_bytes = time.monotonic(), limit_bytes()
@@ -209,7 +209,7 @@ def _build_once(run: _Run, undo: Undo, start: Start, *, token: str) -> None:
     try:
         on_position = positions(run.cloud, run.ledger, order)
         run.seconds |= Watch(run.cloud, watched, run.on_event, at_checkpoint, on_position, delivery.on_fact).run()
-    except BakeError as error:
+    except GuestError as error:
         if run.keep and error.step != order.script.checkpoints[0]:
             undo.release()
             error.next_step = _keep_builder(run)

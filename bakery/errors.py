@@ -2,20 +2,21 @@
 
 UsageError
 └── RecipeError                exit 2: a recipe is wrong; `problems` lists all problems
-BakeError
-├── StepFailedError            a step failed: step, line, exit status, last lines
-│   └── GuestFullError         the builder's disk is full
-├── BuilderDiedError           the builder stopped unexpectedly
-├── BuilderSilentError         no output until the deadline
-├── NotSealedError             the finished disk still contains secrets or traces: `log` lists them
-└── TestsFailedError           the image failed its tests on a fresh boot
+GuestError
+└── BakeError                  a bake failed
+    ├── StepFailedError            a step failed: step, line, exit status, last lines
+    │   └── GuestFullError         the builder's disk is full
+    ├── BuilderDiedError           the builder stopped unexpectedly
+    ├── BuilderSilentError         no output until the deadline
+    ├── NotSealedError             the finished disk still contains secrets or traces: `log` lists them
+    └── TestsFailedError           the image failed its tests on a fresh boot
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clouds.errors import BakeError, UsageError
+from clouds.errors import GuestError, UsageError
 
 
 class RecipeError(UsageError):
@@ -24,6 +25,10 @@ class RecipeError(UsageError):
     def __init__(self, problems: Sequence[str], *, next_step: str = "") -> None:
         super().__init__("\n".join(problems), next_step=next_step or "For the meaning of each key see docs/recipes.md.")
         self.problems = tuple(problems)
+
+
+class BakeError(GuestError):
+    """A bake failed."""
 
 
 class StepFailedError(BakeError):

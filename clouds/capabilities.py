@@ -119,7 +119,7 @@ class KeepsLayers(Protocol):
     def keep_layer(self, machine: str, *, key: str, parent: str, step: str, own: str) -> Ticket:
         """Save the disk of a waiting builder, which keeps waiting. CloudError: no layer was made, and the builder is unchanged.
 
-        BakeError: it failed while the builder's disk was being replaced, so the builder is unusable.
+        GuestError: it failed while the builder's disk was being replaced, so the builder is unusable.
         """
 
     def go_on(self, machine: str, script: str) -> Ticket:

@@ -18,7 +18,7 @@
     │   ├── RestoreError           a machine could not be restored from its image's saved memory
     │   └── MissingToolError       a program is not installed; next_step has the command
     ├── TimedOutError              a wait reached its deadline; `last_seen` is the last state seen
-    ├── BakeError                  a bake failed
+    ├── GuestError                 a guest, or a program in it, failed: step and last lines
     │   └── KernelPanicError       the guest's kernel panicked
     └── LeftoverError              cleanup failed in part; `left` names the leftovers
 
@@ -142,8 +142,8 @@ class TimedOutError(BakehouseError):
         self.last_seen = last_seen
 
 
-class BakeError(BakehouseError):
-    """A bake failed; `step` is the step that failed ("" outside of steps), `log` its last lines."""
+class GuestError(BakehouseError):
+    """A guest, or a program in it, failed; `step` is the step that failed ("" outside of steps), `log` its last lines."""
 
     def __init__(self, message: str, *, step: str = "", log: Sequence[str] = (), next_step: str = "") -> None:
         super().__init__(message, next_step=next_step)
@@ -151,7 +151,7 @@ class BakeError(BakehouseError):
         self.log = tuple(log)
 
 
-class KernelPanicError(BakeError):
+class KernelPanicError(GuestError):
     """The guest's kernel panicked."""
 
 

@@ -16,12 +16,12 @@ from clouds import names
 from clouds.capabilities import ReadsDisks
 from clouds.driver import Cloud, End, Wishes
 from clouds.errors import (
-    BakeError,
     BakehouseError,
     CapacityError,
     DeniedError,
     FailedError,
     ForeignError,
+    GuestError,
     HostFullError,
     MissingToolError,
     QuotaError,
@@ -71,7 +71,7 @@ def blaming(cloud: Cloud, image: str, machine: str, record: Record, *, step: str
         yield
     except (*NOT_THE_IMAGE, NotSealedError):
         raise
-    except BakeError as error:
+    except GuestError as error:
         _keep_console(cloud, machine, record)
         raise TestsFailedError(f"image {image!r}: {error.message}", step=error.step, log=error.log) from error
     except BakehouseError as error:

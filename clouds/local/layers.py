@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clouds.capabilities import Layer
-from clouds.errors import BakeError, CloudError
+from clouds.errors import CloudError, GuestError
 from clouds.local.base.esp import BOOT_FILES
 from clouds.local.disk.overlays import make_overlay, virtual_bytes
 from clouds.local.host import files
@@ -128,7 +128,7 @@ def _or_fail_bake(builder: str) -> Iterator[None]:
         yield
     except (OSError, CloudError) as error:
         why = error.message if isinstance(error, CloudError) else str(error)
-        raise BakeError(
+        raise GuestError(
             f"builder {builder!r}: its disk was lost while a layer was saved: {why}",
             next_step="Is the disk of this computer full? Bake again, which continues from the previous layer.",
         ) from error

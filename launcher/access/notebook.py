@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlencode, urlsplit
 
-from clouds.errors import BakeError, CloudError
+from clouds.errors import CloudError, GuestError
 
 NOTEBOOK_PORT = 8888
 """The port of the notebook in the guest."""
@@ -118,7 +118,7 @@ def login(url: str, password: str, *, timeout_s: float = 30.0) -> Session | None
 
 
 def check_login(url: str, password: str) -> None:
-    """Log in with the right password, a wrong one and none. BakeError: the notebook rejects the right one or accepts another."""
+    """Log in with the right password, a wrong one and none. GuestError: the notebook rejects the right one or accepts another."""
     try:
         if Session(url).get("/api/kernelspecs").status == http.client.OK:
             raise _failed("its notebook can be used without a password")
@@ -150,5 +150,5 @@ def _check_kernels(answer: Answer) -> None:
         raise _failed("its notebook has no kernel")
 
 
-def _failed(message: str) -> BakeError:
-    return BakeError(message, step="notebook", next_step="Check the notebook step of the recipe, and its log.")
+def _failed(message: str) -> GuestError:
+    return GuestError(message, step="notebook", next_step="Check the notebook step of the recipe, and its log.")

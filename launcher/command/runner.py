@@ -18,7 +18,7 @@ from dataclasses import replace
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from clouds.errors import BakeError, BakehouseError
+from clouds.errors import BakehouseError, GuestError
 from clouds.home import home, write_private
 from clouds.locks import reporting
 from launcher.command import multi_cloud
@@ -116,7 +116,7 @@ def lines(error: BakehouseError, hint: Callable[[str], str] = str) -> list[str]:
     `hint` adds `--cloud` to the commands of the last two; the log of a guest is quoted unchanged.
     """
     cause, *details = error.message.splitlines() or [type(error).__name__]
-    details += [f"| {line}" for line in (error.log if isinstance(error, BakeError) else ())]
+    details += [f"| {line}" for line in (error.log if isinstance(error, GuestError) else ())]
     details += [hint(line) for note in getattr(error, "__notes__", ()) for line in note.splitlines()]
     next_steps = "\n      ".join(hint(error.next_step).splitlines())
     return [f"error: {cause}", *(f"  {line}" for line in details), *([f"next: {next_steps}"] if next_steps else [])]
@@ -125,7 +125,7 @@ def lines(error: BakehouseError, hint: Callable[[str], str] = str) -> list[str]:
 def as_json(error: BakehouseError, hint: Callable[[str], str] = str) -> Mapping[str, object]:
     """Return an error for JSON; `hint` adds `--cloud` to its commands."""
     notes = getattr(error, "__notes__", ())
-    step, log = (error.step, list(error.log)) if isinstance(error, BakeError) else ("", [])
+    step, log = (error.step, list(error.log)) if isinstance(error, GuestError) else ("", [])
     return {"error": "\n".join([error.message, *map(hint, notes)]), "step": step, "log": log, "next": hint(error.next_step)}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clouds.errors import BakeError, CloudError
+from clouds.errors import CloudError, GuestError
 from clouds.local.base.esp import link_boot_files
 from clouds.local.disk.overlays import make_overlay
 from clouds.local.driver import LocalCloud
@@ -146,7 +146,7 @@ def test_builder_whose_disk_is_lost_on_the_way_to_a_layer_ends_its_bake(store: S
     assert record
     with (
         serving(folder, qemu.QMP, answer, greeting=GREETING),
-        pytest.raises(BakeError, match=r"builder 'builder': its disk was lost .*: no room"),
+        pytest.raises(GuestError, match=r"builder 'builder': its disk was lost .*: no room"),
     ):
         Layers(store).keep(record, TCG, key="k" * 32, parent="", step="boot", own="o", note=lambda _layer, _disk: None)
     assert list(store.layers.iterdir()) == []

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from clouds.errors import BakeError
+from clouds.errors import GuestError
 from launcher.access.notebook import answers, check_login, login, open_url
 from launcher.access.password import hash_password
 from tests import fake_services
@@ -95,12 +95,12 @@ def test_notebook_as_it_should_be_passes(jupyter: str) -> None:
 
 
 def test_notebook_that_refuses_its_password_fails(jupyter: str) -> None:
-    with pytest.raises(BakeError, match="rejects its own password"):
+    with pytest.raises(GuestError, match="rejects its own password"):
         check_login(jupyter, "wrong")
 
 
 def test_notebook_that_is_open_to_anybody_fails() -> None:
-    with server(lambda _method, _path: (200, {}, "{}")) as url, pytest.raises(BakeError, match="without a password"):
+    with server(lambda _method, _path: (200, {}, "{}")) as url, pytest.raises(GuestError, match="without a password"):
         check_login(url, "right")
 
 
@@ -108,7 +108,7 @@ def test_notebook_that_takes_any_password_fails() -> None:
     def reply(method: str, _path: str) -> Reply:
         return (302, {"Set-Cookie": "session=x"}, "") if method == "POST" else (403, {}, "")
 
-    with server(reply) as url, pytest.raises(BakeError, match="accepts a wrong password"):
+    with server(reply) as url, pytest.raises(GuestError, match="accepts a wrong password"):
         check_login(url, "right")
 
 
@@ -130,12 +130,12 @@ def test_notebook_without_a_kernel_fails(status: int, body: str, told: str) -> N
             return next(asked), {}, ""
         return next(specs) if path == "/api/kernelspecs" else (200, {}, "")
 
-    with server(reply) as url, pytest.raises(BakeError, match=told):
+    with server(reply) as url, pytest.raises(GuestError, match=told):
         check_login(url, "right")
 
 
 def test_notebook_that_is_gone_fails() -> None:
-    with pytest.raises(BakeError, match="stopped responding"):
+    with pytest.raises(GuestError, match="stopped responding"):
         check_login("http://127.0.0.1:9/", "right")
 
 
