@@ -108,7 +108,9 @@ def packer_template(recipe: Recipe, folder: Path) -> dict[str, object]:
     key = folder / "key"
     if not key.exists():
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
-    script = render(recipe, resolve(recipe, home() / "resolved", refresh=False)).for_boot(names.new_nonce(), deadline_s=7200)
+    script = render(recipe, resolve(recipe, home() / "resolved", refresh=False), cloud=cloud.name).for_boot(
+        names.new_nonce(), deadline_s=7200
+    )
     (folder / "provision.sh").write_text(script)
     (folder / "let-in.sh").write_text(_LET_IN.format(key=key.with_suffix(".pub").read_text().strip()))
     (folder / "build.tar.gz").write_bytes(build_archive(build_files(host_settings(), recipe.base.suite)))

@@ -190,7 +190,7 @@ def greet() -> None:
 def compare(bench: Bench, runs: int) -> dict[str, list[Run]]:
     """Bake and launch with both, in turn; the first run of each is not counted, since it makes what all later ones find."""
     recipe = load("minimal")
-    script, tests = render(recipe, resolve(recipe, bench.folder / "resolved", refresh=False)), render_tests(recipe)
+    script, tests = render(recipe, resolve(recipe, bench.folder / "resolved", refresh=False), cloud="gcp"), render_tests(recipe)
     assert tests is not None
     found: dict[str, list[Run]] = {"bake": [], "bake by gcloud": [], "launch": [], "launch by gcloud": []}
     for number in range(runs + 1):
