@@ -32,11 +32,11 @@ ZONES_MAX = 5
 _REFUSALS = (CapacityError, DeniedError, InvalidError, NotFoundError, QuotaError)
 """The errors after which a cloud has created nothing. After any other it may have: a response was lost, for example."""
 
-_LATE = "It may still finish. Check in a few minutes: ./inv machines, ./inv images; to remove orphaned resources: ./inv gc"
+_MAY_FINISH = "It may still finish. Check in a few minutes: ./inv machines, ./inv images; to remove orphaned resources: ./inv gc"
 
 
 @dataclass(slots=True)
-class _Asked:
+class _Request:
     """The state of a request to create a resource; after a refusal there is nothing to wait for."""
 
     is_refused: bool = False
@@ -58,7 +58,7 @@ def settle(cloud: Cloud, ticket: Ticket, *, timeout_s: float | None = None) -> N
             poll_max_s=limits.poll_max_s or POLL_S,
         )
     except TimedOutError as error:
-        error.next_step = error.next_step or _LATE
+        error.next_step = error.next_step or _MAY_FINISH
         raise
 
 
@@ -111,14 +111,14 @@ def create_machine(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, tel
 
     ConflictError: the name is taken. CapacityError: none of up to five zones has capacity.
     """
-    asked = _Asked()
-    _boot_somewhere(cloud, ledger, announce(cloud, ledger, undo, spec, asked), tell, asked)
+    request = _Request()
+    _boot_somewhere(cloud, ledger, announce(cloud, ledger, undo, spec, request), tell, request)
     _check_seen(cloud, Kind.MACHINE, spec.name)
 
 
-def announce(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, asked: _Asked | None = None) -> BootSpec:
+def announce(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, request: _Request | None = None) -> BootSpec:
     """Prepare the request for a machine: register its removal, record it in the ledger; return its spec with its token as label."""
-    removal = partial(_remove_own, cloud, ledger, Kind.MACHINE, spec.name, ("token", spec.token), asked)
+    removal = partial(_remove_own, cloud, ledger, Kind.MACHINE, spec.name, ("token", spec.token), request)
     undo.add(f"machine {spec.name!r}", removal, by_hand=f"./inv delete {spec.name} --yes")
     labels = {**spec.labels, "token": spec.token}
     ledger.ask(account_key(cloud), Kind.MACHINE, spec.name, labels)
@@ -134,15 +134,15 @@ def _check_seen(cloud: Cloud, kind: Kind, name: str) -> None:
     """Wait until a cloud finds a resource that it has created, since later requests look it up. TimedOutError: it does not."""
     if cloud.limits.unseen_s and await_seen(cloud, kind, name) is None:
         message = f"{kind} {name!r} was created, but the cloud did not list it within {cloud.limits.unseen_s:.0f} s"
-        raise TimedOutError(message, next_step=_LATE)
+        raise TimedOutError(message, next_step=_MAY_FINISH)
 
 
-def _boot_somewhere(cloud: Cloud, ledger: Ledger, spec: BootSpec, tell: Tell, asked: _Asked) -> None:
+def _boot_somewhere(cloud: Cloud, ledger: Ledger, spec: BootSpec, tell: Tell, request: _Request) -> None:
     """Boot a machine in the first zone with capacity."""
     tried: set[str] = set()
     while True:
         try:
-            with _noting_refusal(asked):
+            with _recording_refusal(request):
                 ticket = cloud.boot(spec)
             return perform(cloud, ledger, ticket)
         except CapacityError as error:
@@ -155,29 +155,29 @@ def _boot_somewhere(cloud: Cloud, ledger: Ledger, spec: BootSpec, tell: Tell, as
 
 
 @contextmanager
-def _noting_refusal(asked: _Asked) -> Iterator[None]:
+def _recording_refusal(request: _Request) -> Iterator[None]:
     """Record whether a request to create a resource was refused, so that the resource cannot appear later."""
-    asked.is_refused = False
+    request.is_refused = False
     try:
         yield
     except _REFUSALS:
-        asked.is_refused = True
+        request.is_refused = True
         raise
 
 
 def create_image(cloud: Cloud, ledger: Ledger, undo: Undo, machine: str, image: str, labels: Mapping[str, str]) -> None:
     """Create an image from a stopped machine, after registering its removal. ConflictError: the name is taken."""
-    asked = _Asked()
-    removal = partial(_remove_own, cloud, ledger, Kind.IMAGE, image, ("bake", labels["bake"]), asked)
+    request = _Request()
+    removal = partial(_remove_own, cloud, ledger, Kind.IMAGE, image, ("bake", labels["bake"]), request)
     undo.add(f"image {image!r}", removal, by_hand=f"./inv delete-image {image} --yes")
     ledger.ask(account_key(cloud), Kind.IMAGE, image, labels)
-    with _noting_refusal(asked):
+    with _recording_refusal(request):
         ticket = cloud.snapshot(machine, image, labels)
     perform(cloud, ledger, ticket)
     _check_seen(cloud, Kind.IMAGE, image)
 
 
-def _remove_own(cloud: Cloud, ledger: Ledger, kind: Kind, name: str, own: tuple[str, str], asked: _Asked | None = None) -> None:
+def _remove_own(cloud: Cloud, ledger: Ledger, kind: Kind, name: str, own: tuple[str, str], request: _Request | None = None) -> None:
     """Remove a resource if it has our own label; if the name was taken before our request, the resource is someone else's.
 
     The resource may exist before its cloud finds it, so this waits for it, unless the cloud has refused the request.
@@ -185,7 +185,7 @@ def _remove_own(cloud: Cloud, ledger: Ledger, kind: Kind, name: str, own: tuple[
     """
     key, value = own
     try:
-        found = cloud.find(kind, name) if asked and asked.is_refused else await_seen(cloud, kind, name)
+        found = cloud.find(kind, name) if request and request.is_refused else await_seen(cloud, kind, name)
     except CloudError as error:
         raise UnseenError(error.message, next_step=error.next_step) from error
     if found is None or found.labels.get(key) == value:

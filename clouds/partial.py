@@ -11,7 +11,7 @@ from pathlib import Path
 from clouds.client import Client, Fate, this_client
 
 PARTIAL = ".partial-"
-STRANGER_S = 24 * 3600
+UNKNOWN_CLIENT_S = 24 * 3600
 """How long after its last change the work folder of a process that this computer cannot see is kept, in seconds: the process may
 run in a container, or on another computer with the same home folder."""
 
@@ -69,4 +69,4 @@ def _may_be_in_use(folder: Path) -> bool:
         return False
     client = Client(owner["computer"] or "", int(owner["pid"]), int(owner["start"]))
     fate = client.fate(made_at=changed_at)
-    return fate is Fate.ALIVE or (fate is Fate.UNKNOWN and time.time() - changed_at < STRANGER_S)
+    return fate is Fate.ALIVE or (fate is Fate.UNKNOWN and time.time() - changed_at < UNKNOWN_CLIENT_S)

@@ -61,7 +61,7 @@ class _Source(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _Value:
     """A value, its source, and the name of the flag, variable or key that it is from."""
 
     source: _Source
@@ -76,11 +76,11 @@ def load(cloud: str, flags: Mapping[str, str]) -> dict[str, str]:
         raise UsageError("\n".join(not_supported(flag, cloud) for flag in unknown))
     written = _read()
     own, shared = _account(written, cloud), _table(written, cloud_of(cloud))
-    told = {key: _told(key, setting, flags, own, shared) for key, setting in known.items()}
-    if wrong := [f"{one.where}: {found}" for key, one in told.items() if (found := _problem(one.value, known[key]))]:
+    values = {key: _strongest(key, setting, flags, own, shared) for key, setting in known.items()}
+    if wrong := [f"{one.where}: {found}" for key, one in values.items() if (found := _problem(one.value, known[key]))]:
         raise UsageError("\n".join(wrong), next_step="Each setting is explained in the README, under Settings.")
-    dropped = set(_overruled(told, known))
-    return {key: known[key].default if key in dropped else one.value for key, one in told.items()}
+    dropped = set(_overruled(values, known))
+    return {key: known[key].default if key in dropped else one.value for key, one in values.items()}
 
 
 def accounts(cloud: str) -> list[str]:
@@ -207,25 +207,27 @@ def _declared(cloud: str) -> Mapping[str, Setting]:
     return known
 
 
-def _told(key: str, setting: Setting, flags: Mapping[str, str], account: Mapping[str, str], shared: Mapping[str, str]) -> _Told:
+def _strongest(
+    key: str, setting: Setting, flags: Mapping[str, str], account: Mapping[str, str], shared: Mapping[str, str]
+) -> _Value:
     """Return the value of a setting from its strongest source."""
     if value := flags.get(key):
-        return _Told(_Source.FLAG, f"--{key.replace('_', '-')}", value)
+        return _Value(_Source.FLAG, f"--{key.replace('_', '-')}", value)
     if value := account.get(key):
-        return _Told(_Source.ACCOUNT, key, value)
+        return _Value(_Source.ACCOUNT, key, value)
     for name in setting.environment:
         if value := os.environ.get(name):
-            return _Told(_Source.ENVIRONMENT, name, value)
+            return _Value(_Source.ENVIRONMENT, name, value)
     if value := shared.get(key):
-        return _Told(_Source.CLOUD, key, value)
-    return _Told(_Source.DEFAULT, key, setting.default)
+        return _Value(_Source.CLOUD, key, value)
+    return _Value(_Source.DEFAULT, key, setting.default)
 
 
-def _overruled(told: Mapping[str, _Told], known: Mapping[str, Setting]) -> Iterator[str]:
+def _overruled(values: Mapping[str, _Value], known: Mapping[str, Setting]) -> Iterator[str]:
     """Yield the keys whose value contradicts one from a stronger source; the cloud handles those of equal strength."""
     for key, setting in known.items():
         for other, contradicts in setting.contradicts.items():
-            one, rival = told[key], told[other]
+            one, rival = values[key], values[other]
             if one.value and rival.value and one.source != rival.source and contradicts(one.value, rival.value):
                 yield key if one.source > rival.source else other
 

@@ -53,7 +53,7 @@ class Boot:
         """The SHA-256 fingerprint of the certificate of its reverse proxy; "" until it is reported, and without TLS."""
         return self.facts.get("certificate", "")
 
-    def look(self) -> bool:
+    def poll(self) -> bool:
         """Read new console output, and return whether the machine has ended.
 
         If there is none, check whether the machine is running; if it is not, read what it wrote before it powered off.
@@ -85,19 +85,19 @@ class Boot:
 
     def await_identity(self) -> None:
         """Wait until the machine has reported its host key, or has ended."""
-        self._await(lambda: self.look() or bool(self.host_key), what="its SSH host key", timeout_s=IDENTITY_S)
+        self._await(lambda: self.poll() or bool(self.host_key), what="its SSH host key", timeout_s=IDENTITY_S)
 
     def await_memory(self) -> None:
         """Wait until the machine is ready to have its memory saved, or has ended."""
         self._await(
-            lambda: self.look() or self.facts.get("ready") == "memory",
+            lambda: self.poll() or self.facts.get("ready") == "memory",
             what="ready to save its memory",
             timeout_s=IDENTITY_S + ANSWER_S,
         )
 
     def await_answer(self, answers: Callable[[], bool], *, what: str) -> None:
         """Wait until a service of the machine responds, or raise an error if the machine has ended first."""
-        self._await(lambda: answers() or self.look(), what=what, timeout_s=self.answer_s)
+        self._await(lambda: answers() or self.poll(), what=what, timeout_s=self.answer_s)
         self.check()
 
     def check(self) -> None:

@@ -33,7 +33,7 @@ from clouds.ledger import Entry, Ledger
 from clouds.lifecycle import has_ended, remove, stop_machine
 from clouds.partial import sweep
 
-STRANGER_S = 24 * 3600
+UNKNOWN_CLIENT_S = 24 * 3600
 """How long after `expires`, in seconds, a client elsewhere counts as alive."""
 KEEP_LOGS_S = 30 * 24 * 3600
 """How long the logs of a bake are kept in BAKEHOUSE_HOME, in seconds; those of a finished image are stored with the image."""
@@ -74,7 +74,7 @@ def collect(cloud: Cloud, ledger: Ledger, garbage: Iterable[Garbage]) -> list[Ga
 
     LeftoverError names each resource that could not be removed, and the reason.
     """
-    _take_over(cloud, ledger)
+    _migrate_entries(cloud, ledger)
     left, changed = [], []
     for one in garbage:
         try:
@@ -95,7 +95,7 @@ def forget_absent(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead =
 
     Entries of resources that may be unreachable, or too new for the cloud to list them, are kept.
     """
-    _take_over(cloud, ledger)
+    _migrate_entries(cloud, ledger)
     account = account_key(cloud)
     under_way = _under_way(cloud, ledger)
     for entry in ledger.entries(account):
@@ -134,7 +134,7 @@ def _under_way(cloud: Cloud, ledger: Ledger) -> set[tuple[Kind, str]]:
     return left
 
 
-def _take_over(cloud: Cloud, ledger: Ledger) -> None:
+def _migrate_entries(cloud: Cloud, ledger: Ledger) -> None:
     """Move entries that an older release wrote per cloud to this account if it has the resource; others may belong elsewhere."""
     older, account = cloud_of(cloud.name), account_key(cloud)
     for entry in ledger.entries(older) if older != account else ():
@@ -196,28 +196,28 @@ def _ours(cloud: Cloud, ledger: Ledger) -> tuple[list[Resource], set[str]]:
 def _judge(resource: Resource, now: float, is_dead: IsDead) -> str:
     """Return why a resource is garbage, or ''."""
     labels = resource.labels
-    late_s = _late_s(labels, now)
+    expired_for_s = _expired_for_s(labels, now)
     if labels.get("keep") == "1":
-        return "kept for inspection, but expired" if late_s > 0 and not _lives(labels, is_dead) else ""
+        return "kept for inspection, but expired" if expired_for_s > 0 and not _is_known_alive(labels, is_dead) else ""
     if labels.get("role") in _UNFINISHED or resource.state is State.PENDING:
-        return _judge_unfinished(labels, late_s, is_dead)
-    if labels.get("role") == "machine" and resource.state is State.RUNNING and late_s > 0:
+        return _judge_unfinished(labels, expired_for_s, is_dead)
+    if labels.get("role") == "machine" and resource.state is State.RUNNING and expired_for_s > 0:
         return "running past its lifetime"
     return ""
 
 
-def _judge_unfinished(labels: Mapping[str, str], late_s: float, is_dead: IsDead) -> str:
+def _judge_unfinished(labels: Mapping[str, str], expired_for_s: float, is_dead: IsDead) -> str:
     if is_dead(labels):
         return f"the command that created it (process {labels.get('client-pid', '?')}) has exited"
-    return "expired more than a day ago" if late_s > STRANGER_S and not _lives(labels, is_dead) else ""
+    return "expired more than a day ago" if expired_for_s > UNKNOWN_CLIENT_S and not _is_known_alive(labels, is_dead) else ""
 
 
-def _lives(labels: Mapping[str, str], is_dead: IsDead) -> bool:
+def _is_known_alive(labels: Mapping[str, str], is_dead: IsDead) -> bool:
     """Return whether the client that created a resource is known to be alive: a process of this computer."""
     return not is_dead(labels) and names.client_fate(labels) is Fate.ALIVE
 
 
-def _late_s(labels: Mapping[str, str], now: float) -> float:
+def _expired_for_s(labels: Mapping[str, str], now: float) -> float:
     """Return how long ago a resource expired, in seconds; 0 if it has not expired or never does."""
     expires = names.number(labels, "expires")
     return max(0.0, now - expires) if expires else 0.0

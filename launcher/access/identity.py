@@ -58,12 +58,12 @@ def known_hosts(home: Path, account: str, machine: str) -> Path:
 
 def pin(home: Path, account: str, machine: str, host_key: str) -> None:
     """Pin the host key (`ssh-ed25519 AAAA...`) of a machine, reported on its console or generated for it: SSH accepts no other."""
-    _keep(home, home / "ssh" / _KNOWN_HOSTS / account / machine, f"{machine} {host_key}\n")
+    _write_pin(home, home / "ssh" / _KNOWN_HOSTS / account / machine, f"{machine} {host_key}\n")
 
 
 def pin_certificate(home: Path, account: str, machine: str, fingerprint: str) -> None:
     """Pin the fingerprint of the certificate that a machine reported on its console: no other one is accepted from it."""
-    _keep(home, home / "ssh" / _CERTIFICATES / account / machine, f"{fingerprint}\n")
+    _write_pin(home, home / "ssh" / _CERTIFICATES / account / machine, f"{fingerprint}\n")
 
 
 def certificate(home: Path, account: str, machine: str) -> str:
@@ -103,7 +103,7 @@ def sync(home: Path, cloud: Cloud) -> Path:
         fresh = {path.name for path in _stamps(home, account) - before}
         stays = {name: block for name, block in read_blocks(part).items() if name in fresh or (missing and name not in endpoints)}
         if not missing:
-            _forget_others(home, account, {*endpoints, *fresh})
+            _remove_others(home, account, {*endpoints, *fresh})
         blocks = {machine: block for machine, block in blocks.items() if block} | {
             machine: block for machine, block in stays.items() if not blocks.get(machine)
         }
@@ -148,7 +148,7 @@ def _pinned(home: Path, kind: str, account: str, machine: str) -> Path:
     return path
 
 
-def _keep(home: Path, path: Path, text: str) -> None:
+def _write_pin(home: Path, path: Path, text: str) -> None:
     """Write a pin file under the lock, since another command that removes old pins would remove a new one, too."""
     with locked(home / "ssh"):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -214,7 +214,7 @@ def _stamps(home: Path, account: str) -> set[_Stamp]:
     return found
 
 
-def _forget_others(home: Path, account: str, machines: set[str]) -> None:
+def _remove_others(home: Path, account: str, machines: set[str]) -> None:
     """Remove the pin files of all but these machines, and the files of an older release that they were copied from."""
     for kind in (_KNOWN_HOSTS, _CERTIFICATES):
         for path in (home / "ssh" / kind / account).glob("[!.]*"):

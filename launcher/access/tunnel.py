@@ -83,7 +83,7 @@ def open_tunnel(cloud: Cloud, machine: str, config: Path) -> Endpoint:
         with Undo() as undo:
             undo.add(f"tunnel to {machine}", lambda: close(cloud, machine), by_hand=f"./inv stop {machine}")
             with identity.locked(_folder(cloud)):
-                tunnel = _living(cloud, machine) or _start(cloud, machine, config)
+                tunnel = _alive_tunnel(cloud, machine) or _start(cloud, machine, config)
             try:
                 is_open = _await_open(cloud, machine, tunnel)
             except EndedError as error:
@@ -97,7 +97,7 @@ def open_tunnel(cloud: Cloud, machine: str, config: Path) -> Endpoint:
 
 def close(cloud: Cloud, machine: str) -> None:
     """Close a machine's tunnel; its record is kept, so that the next one uses the same port. No open tunnel is a success."""
-    tunnel = _living(cloud, machine)
+    tunnel = _alive_tunnel(cloud, machine)
     if tunnel is None:
         return
     try:
@@ -205,7 +205,7 @@ def _free_port(wanted: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _living(cloud: Cloud, machine: str) -> Tunnel | None:
+def _alive_tunnel(cloud: Cloud, machine: str) -> Tunnel | None:
     tunnel = _read(_record(cloud, machine))
     return tunnel if tunnel and tunnel.is_alive else None
 

@@ -56,7 +56,7 @@ class _Done:
 def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: float | None, yes: bool) -> int:
     """Remove orphaned resources, and cached layers down to `keep_gb` (None: keep all of them); return the exit code."""
     now = time.time()
-    found, well = visit(name, lambda cloud: _find(cloud, ledger, now), terminal.tell)
+    found, complete = visit(name, lambda cloud: _find(cloud, ledger, now), terminal.tell)
     for one in found:
         for line in one.lines(keep_gb):
             terminal.tell(f"{one.cloud}: {hints.write(line, one.cloud)}" if name == ALL else line)
@@ -82,7 +82,7 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
         if one.missing:
             terminal.tell(f"error: could not reach {', '.join(one.missing)} on {one.cloud}; nothing was cleaned up there")
             terminal.tell(hints.write("next: Try again in a few minutes: ./inv gc", one.cloud if name == ALL else ""))
-    return 0 if well and removed and is_whole else 1
+    return 0 if complete and removed and is_whole else 1
 
 
 def _find(cloud: Cloud, ledger: Ledger, now: float) -> _Found:

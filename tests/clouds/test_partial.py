@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clouds.client import this_client
-from clouds.partial import PARTIAL, STRANGER_S, is_under_way, partial_folder, partial_name, sweep
+from clouds.partial import PARTIAL, UNKNOWN_CLIENT_S, is_under_way, partial_folder, partial_name, sweep
 from tests.dead import NOBODY, dead_partial
 
 ELSEWHERE = "h" + 24 * "0"
@@ -29,7 +29,7 @@ def test_what_a_process_of_another_computer_prepares_stays_until_it_is_a_day_old
     sweep(tmp_path)
     assert is_under_way(tmp_path, "thing")
     assert len(list(tmp_path.iterdir())) == 2
-    long_ago = time.time() - STRANGER_S - 60
+    long_ago = time.time() - UNKNOWN_CLIENT_S - 60
     for folder in (elsewhere, older):
         os.utime(folder, (long_ago, long_ago))
     sweep(tmp_path)

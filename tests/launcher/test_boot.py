@@ -37,7 +37,7 @@ def test_host_key_is_read_although_it_comes_in_pieces(quiet: FakeCloud) -> None:
     for at in range(len(line)):
         assert boot.host_key == ""
         printed(quiet, line[at])
-        boot.look()
+        boot.poll()
     assert boot.host_key == "ssh-ed25519 AAAA"
 
 
@@ -45,21 +45,21 @@ def test_line_that_the_cloud_has_lost_a_part_of_is_not_joined_to_what_comes_afte
     line = said("fact host-key ssh-ed25519 AAAA")
     boot = Boot(quiet, "one", NONCE)
     printed(quiet, line[:-12])
-    boot.look()
+    boot.poll()
     quiet.console_bytes = 12
     printed(quiet, " lost" * 10 + line[-12:])
-    boot.look()
+    boot.poll()
     assert boot.host_key == ""
     printed(quiet, line)
     quiet.console_bytes = len(line)
-    boot.look()
+    boot.poll()
     assert boot.host_key == "ssh-ed25519 AAAA"
 
 
 def test_host_key_of_an_older_boot_or_of_an_imposter_is_not_believed(quiet: FakeCloud) -> None:
     printed(quiet, said("fact host-key ssh-ed25519 BAD", OTHER_NONCE) + f"{NONCE} fact host-key ssh-ed25519 BAD ;\n")
     boot = Boot(quiet, "one", NONCE)
-    boot.look()
+    boot.poll()
     assert (boot.host_key, boot.has_spoken) == ("", False)
 
 
