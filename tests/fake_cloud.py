@@ -197,9 +197,9 @@ class FakeCloud:
         with self._operation("snapshot", image):
             found = self._machine(machine)
             if image in self.world.images:
-                raise ConflictError(f"image {image}: the name is taken")
+                raise ConflictError(f"image {image!r} already exists")
             if found.state is not State.STOPPED:
-                raise InvalidError(f"machine {machine}: still on", next_step=f"Stop it first: ./inv stop {machine}")
+                raise InvalidError(f"machine {machine!r} is still running", next_step=f"Stop it first: ./inv stop {machine}")
             _check_labels(labels)
             self.world.images[image] = Image(dict(labels), dict(found.disk), now(), unseen=self.world.unseen)
             return Ticket("snapshot", Kind.IMAGE, image)
@@ -241,7 +241,7 @@ class FakeCloud:
             elif kind is Kind.IMAGE:
                 if users := [user for user, machine in self.world.machines.items() if machine.spec.source == name]:
                     raise ConflictError(
-                        f"image {name}: in use by machine {users[0]}", next_step=f"Delete it first: ./inv delete {users[0]}"
+                        f"image {name!r} is in use by machine {users[0]}", next_step=f"Delete it first: ./inv delete {users[0]}"
                     )
                 self.world.images.pop(name, None)
             return Ticket("delete", kind, name)
@@ -251,7 +251,7 @@ class FakeCloud:
             if port == SSH_PORT and machine in self.world.open_to_ssh:
                 return fake_services.ssh()
             if port not in self._machine(machine).spec.ports:
-                raise InvalidError(f"machine {machine}: port {port} was not asked for")
+                raise InvalidError(f"port {port} of machine {machine!r} is not forwarded")
             if port == SSH_PORT:
                 return fake_services.ssh()
             if (machine, port) not in self.world.addresses:
@@ -309,21 +309,21 @@ class FakeCloud:
                 fault.strike()
 
     def _is_there(self, spec: BootSpec) -> bool:
-        """Say whether this very machine exists. ConflictError: another one has its name. InvalidError: its labels are none."""
+        """Return whether this machine exists. ConflictError: another one has its name. InvalidError: its labels are not valid."""
         there = self.world.machines.get(spec.name)
         if there and there.spec.token != spec.token:
-            raise ConflictError(f"machine {spec.name}: the name is taken", next_step="Choose another name.")
+            raise ConflictError(f"machine {spec.name!r} already exists", next_step="Choose another name.")
         _check_labels(spec.labels)
         return there is not None
 
     def _machine(self, name: str) -> Machine:
         if not self._is_seen(self.world.machines.get(name)):
-            raise NotFoundError(f"machine {name}: there is none", next_step="See: ./inv machines")
+            raise NotFoundError(f"machine {name!r} not found on {self.name}", next_step="See: ./inv machines")
         return self.world.machines[name]
 
     def _image(self, name: str) -> Image:
         if not self._is_seen(self.world.images.get(name)):
-            raise NotFoundError(f"image {name}: there is none", next_step="See: ./inv images")
+            raise NotFoundError(f"image {name!r} not found on {self.name}", next_step="See: ./inv images")
         return self.world.images[name]
 
     def _thing(self, kind: Kind, name: str) -> Machine | Image:

@@ -26,9 +26,9 @@ class LayeredCloud(FakeCloud):
     def boot(self, spec: BootSpec) -> Ticket:
         if spec.source.startswith("layer-"):
             if spec.source not in self.world.layers:
-                raise NotFoundError(f"layer {spec.source}: there is none")
+                raise NotFoundError(f"layer {spec.source!r} not found on {self.name}")
             if self.world.layers[spec.source].layer.disk_gb > spec.disk_gb:
-                raise InvalidError(f"machine {spec.name}: its disk is smaller than that of {spec.source}")
+                raise InvalidError(f"the disk of machine {spec.name!r} is smaller than that of {spec.source!r}")
         return super().boot(spec)
 
     def layers(self) -> list[Layer]:
@@ -66,7 +66,7 @@ class LayeredCloud(FakeCloud):
     def _waiting(self, machine: str) -> Machine:
         found = self._machine(machine)
         if not found.waits:
-            raise InvalidError(f"machine {machine}: it does not wait")
+            raise InvalidError(f"machine {machine!r} does not wait")
         return found
 
     def _source_disk(self, source: str) -> dict[str, bytes]:

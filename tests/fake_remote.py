@@ -42,7 +42,7 @@ class SuspendingCloud(FakeCloud):
         with self._operation("suspend", machine):
             found = self._machine(machine)
             if found.state is not State.RUNNING:
-                raise InvalidError(f"machine {machine}: it is {found.state}", next_step=f"Start it first: ./inv start {machine}")
+                raise InvalidError(f"machine {machine!r} is {found.state}", next_step=f"Start it first: ./inv start {machine}")
             found.state = State.SUSPENDED
         return Ticket("suspend", Kind.MACHINE, machine)
 
@@ -80,7 +80,7 @@ class RemoteCloud(SuspendingCloud):
                 facts = self._machine(machine).facts
                 self.world.addresses[machine, port] = fake_services.notebook(lambda: facts["PASSWORD_HASH"], tls=True)
             return self.world.addresses[machine, port]
-        raise InvalidError(f"machine {machine}: port {port} is not open")
+        raise InvalidError(f"port {port} of machine {machine!r} is not open")
 
 
 def forwards(world: World) -> Path:

@@ -286,7 +286,7 @@ class Machines:
 
     def _end(self, folder: Path) -> None:
         killed = qemu.kill(folder)
-        until(lambda: qemu.are_gone(killed), what=f"the end of QEMU of {folder.name}", timeout_s=DISK_S)
+        until(lambda: qemu.are_gone(killed), what=f"exit of QEMU of machine {folder.name!r}", timeout_s=DISK_S)
 
     def _spawn(self, folder: Path, accelerator: Accelerator) -> None:
         def choose_ports(record: MachineRecord) -> MachineRecord:

@@ -202,7 +202,7 @@ def test_a_builder_that_dies_in_a_step_behind_a_layer_is_not_started_again(baker
         baker.bake("a=1", "b=2")
 
 
-@pytest.mark.parametrize("error", [RestoreError("it did not come to itself"), NotFoundError("layer: there is none")])
+@pytest.mark.parametrize("error", [RestoreError("it did not respond"), NotFoundError("layer not found")])
 def test_a_layer_that_cannot_be_restored_or_is_gone_falls_back_to_the_base(baker: Baker, error: CloudError) -> None:
     class Damaged(LayeredCloud):
         def boot(self, spec: BootSpec) -> Ticket:
@@ -218,7 +218,7 @@ def test_a_layer_that_cannot_be_restored_or_is_gone_falls_back_to_the_base(baker
 
 
 def test_a_base_that_is_gone_is_told_at_once(baker: Baker) -> None:
-    baker.cloud.fault("boot", error=NotFoundError("base: there is none"))
+    baker.cloud.fault("boot", error=NotFoundError("base not found"))
     with pytest.raises(NotFoundError):
         baker.bake("a=1")
 

@@ -33,7 +33,7 @@ def freeze(store: Store, record: MachineRecord, accelerator: Accelerator) -> Non
         qmp(machine, "stop")
         machine_type = transport.save(machine, folder, is_mapped=True)
         qmp(machine, "quit")
-        until(lambda: not qemu.is_alive(machine), what=f"the end of QEMU of {record.name}", timeout_s=DISK_S)
+        until(lambda: not qemu.is_alive(machine), what=f"exit of QEMU of machine {record.name!r}", timeout_s=DISK_S)
         (machine / record.disk).rename(folder / qemu.DISK)
         set_backing_file(folder / qemu.DISK, f"../{qemu.DISK}")
         (folder / qemu.DISK).chmod(0o444)
