@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from clouds.aws import failures
-from clouds.errors import NotFoundError, TimedOutError
+from clouds.errors import NotFoundError, ThrottledError, TimedOutError
 from clouds.home import write_private
 from clouds.waiter import until
 
@@ -55,20 +55,28 @@ class Client:
         return _sent(what, getattr(self._ec2, action), request)
 
     def ask_about_new(self, what: str, action: str, **request: Any) -> dict[str, Any]:
-        """Do the same about a thing that was created a moment ago: as long as EC2 does not find it, it is asked again."""
+        """Do the same about a thing that was created a moment ago: as long as EC2 does not find it, it is asked again.
+
+        What was throttled or not answered is not: botocore has sent it again already.
+        """
         unseen: list[NotFoundError] = []
 
-        def attempt() -> dict[str, Any]:
+        def attempt() -> tuple[dict[str, Any], ThrottledError | None] | None:
             try:
-                return self.ask(what, action, **request)
+                return self.ask(what, action, **request), None
+            except ThrottledError as error:
+                return {}, error
             except NotFoundError as error:
                 unseen.append(error)
-                return {}
+                return None
 
         try:
-            return self.until(attempt, what=what, timeout_s=self.unseen_s)
+            answer, failure = self.until(attempt, what=what, timeout_s=self.unseen_s)
         except TimedOutError:
             raise unseen[-1] from None
+        if failure:
+            raise failure
+        return answer
 
     def until(self, probe: Callable[[], T | None], *, what: str, timeout_s: float) -> T:
         """Ask until there is an answer, at growing intervals. TimedOutError: there was none in time."""
