@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clouds import names
+from clouds.client import Fate
 from clouds.driver import Cloud, Kind, Resource, State, Tell
 from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
 from clouds.home import home
@@ -19,6 +21,8 @@ from launcher.access import identity, tunnel, wait
 
 GRACE_S = 300
 """How long after a machine's own auto-stop the cloud stops it, in seconds; multiplied by the cloud's slowness."""
+_MACHINES_OF_A_BAKE = {"builder": "the builder", "test": "a test machine"}
+"""What the label `role` says about a machine that a bake uses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +82,20 @@ def find_machine(cloud: Cloud, name: str) -> MachineView:
     return _view(cloud, found)
 
 
+def spare_bakes(view: MachineView) -> MachineView:
+    """Return a machine that the user may stop, start or delete. ConflictError: another process uses it for a bake that is running.
+
+    The labels of a builder that `--keep` has kept name a process that has ended, so it is not refused.
+    """
+    what = _MACHINES_OF_A_BAKE.get(view.labels.get("role", ""))
+    process = view.labels.get("client-pid", "")
+    if what and process != str(os.getpid()) and names.client_fate(view.labels) is Fate.ALIVE:
+        raise ConflictError(
+            f"{view.name!r} is {what} of a running bake (process {process})", next_step="Press Ctrl-C in its terminal."
+        )
+    return view
+
+
 def running_machine(cloud: Cloud, name: str) -> MachineView:
     """Return a running machine. CloudError: it is not running; the next step starts it."""
     view = find_machine(cloud, name)
@@ -108,8 +126,11 @@ def notebook_url(cloud: Cloud, name: str, tell: Tell = lambda _line: None) -> st
 
 
 def delete(cloud: Cloud, ledger: Ledger, name: str) -> None:
-    """Delete a machine at once, even if it is running, with its disk and its SSH keys. NotFoundError: no such machine."""
-    find_machine(cloud, name)
+    """Delete a machine at once, even if it is running, with its disk and its SSH keys. NotFoundError: no such machine.
+
+    ConflictError: a running bake uses it.
+    """
+    spare_bakes(find_machine(cloud, name))
     remove(cloud, ledger, Kind.MACHINE, name)
     tunnel.forget(cloud, name)
     identity.sync(home(), cloud)

@@ -15,7 +15,7 @@ from clouds.undo import Undo
 from launcher.access import identity, tunnel, wait
 from launcher.access.ssh import run
 from launcher.boot import Boot, bring_up
-from launcher.machines import GRACE_S, MachineView, backstop_s, expiry, find_machine, running_machine
+from launcher.machines import GRACE_S, MachineView, backstop_s, expiry, find_machine, running_machine, spare_bakes
 
 LIFETIME_H = 24.0
 """The default lifetime of a machine that is started, in hours."""
@@ -31,9 +31,9 @@ _TIMER = "bakehouse-expiry"
 def stop(cloud: Cloud, name: str) -> bool:
     """Shut a machine down cleanly; its disk is kept. Return whether it was suspended: then its saved memory is discarded.
 
-    TimedOutError: it does not shut down in time.
+    TimedOutError: it does not shut down in time. ConflictError: a running bake uses it.
     """
-    was_suspended = find_machine(cloud, name).state == State.SUSPENDED
+    was_suspended = spare_bakes(find_machine(cloud, name)).state == State.SUSPENDED
     try:
         stop_machine(cloud, name)
     except TimedOutError as error:
@@ -48,13 +48,16 @@ def stop(cloud: Cloud, name: str) -> bool:
 
 
 def suspend(cloud: Cloud, name: str) -> None:
-    """Suspend a machine: save its memory. A suspended one is a success. UsageError: the cloud does not support it."""
+    """Suspend a machine: save its memory. A suspended one is a success.
+
+    UsageError: the cloud does not support it. ConflictError: a running bake uses the machine.
+    """
     if not isinstance(cloud, Suspends):
         raise UsageError(
             f"--suspend: not supported by cloud {cloud.name!r}",
             next_step=f"Stop it without its memory; its disk is kept: ./inv stop {name}",
         )
-    if find_machine(cloud, name).state == State.SUSPENDED:
+    if spare_bakes(find_machine(cloud, name)).state == State.SUSPENDED:
         return
     view = running_machine(cloud, name)
     with Undo() as undo:
@@ -72,11 +75,12 @@ def start(
 
     `lifetime_h` is LIFETIME_H by default. A running machine is not changed, nor is its lifetime; one that its cloud has paused
     resumes. From now on its firewall allows `source` (CIDR), by default this computer. UsageError: a lifetime was given for a
-    running machine. If the machine does not start, the error is raised, and the machine is kept.
+    running machine. ConflictError: a running bake uses it. If the machine does not start, the error is raised, and the machine
+    is kept.
     """
     given, lifetime_h = lifetime_h, LIFETIME_H if lifetime_h is None else lifetime_h
     nonce, expires = names.new_nonce(), expiry(lifetime_h)
-    view = find_machine(cloud, name)
+    view = spare_bakes(find_machine(cloud, name))
     if view.state in (State.STARTING, State.RUNNING):
         if given is not None:
             raise _keeps_its_lifetime(name, given)

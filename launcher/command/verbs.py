@@ -185,10 +185,10 @@ def _start(values: Values, terminal: Terminal) -> int:
 
 
 def _delete(values: Values, terminal: Terminal) -> int:
-    from launcher.machines import delete, find_machine
+    from launcher.machines import delete, find_machine, spare_bakes
 
     cloud, name = clouds.connect(values["cloud"]), values["name"]
-    find_machine(cloud, name)
+    spare_bakes(find_machine(cloud, name))
     terminal.confirm(f"Delete machine {name!r} and everything on its disk?", yes=values["yes"])
     delete(cloud, _ledger(terminal), name)
     terminal.tell(f"machine {name!r} deleted")
