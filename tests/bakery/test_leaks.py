@@ -161,7 +161,7 @@ def bake_tiny(cloud: FakeCloud, home: Path, **options: bool | str) -> None:
 
 def bake_over_ssh(cloud: FakeCloud, home: Path) -> None:
     """Bake on a cloud that takes only the shortest scripts."""
-    cloud.limits = replace(cloud.limits, script_bytes=8192)
+    cloud.limits = replace(cloud.limits, script_bytes=12288)
     bake_tiny(cloud, home)
 
 

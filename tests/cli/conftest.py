@@ -1,4 +1,4 @@
-"""Clouds in which the verbs work."""
+"""Clouds for the verbs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.launcher.given import launch_one, put_image
 
 @pytest.fixture
 def cloud(fake: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> FakeCloud:
-    """Let verbs work in the fake cloud."""
+    """Let verbs use the fake cloud."""
     monkeypatch.setattr(clouds, "connect", lambda _name=None, _given=None: fake)
     return fake
 
 
 @pytest.fixture
 def far(remote: RemoteCloud, far_ssh: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> RemoteCloud:
-    """Let verbs work in a cloud far away, where a machine `one` runs."""
+    """Let verbs use a remote cloud with a running machine `one`."""
     monkeypatch.setattr(clouds, "connect", lambda _name, _given=None: remote)
     put_image(world, "jupyter", "1.4.0-7")
     launch_one(remote, "one")

@@ -1,4 +1,4 @@
-"""`--accelerator` of the commands that start machines, or say how they would run."""
+"""`--accelerator` of the commands that start machines, or print how they would run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_each_of_them_takes_it(verb: str) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["kvm", "tcg"])
-def test_plan_says_which_one_a_flag_chooses(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+def test_plan_shows_the_accelerator_of_the_flag(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
     monkeypatch.setattr(programs, "this_computer", lambda: Computer("Linux", "x86_64", {"ID": "debian"}))
     monkeypatch.setenv("PATH", "/nonexistent")  # without QEMU nothing is probed
     monkeypatch.setattr(programs, "_SBIN", "/nonexistent")

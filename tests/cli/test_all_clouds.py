@@ -1,4 +1,4 @@
-"""Verbs that look into more than one cloud."""
+"""Verbs that use more than one cloud."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.launcher.given import launch_one, put_image
 
 @pytest.fixture
 def two_clouds(fake: FakeCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[FakeCloud, RemoteCloud]:
-    """Let verbs work in two clouds that are configured: `fake`, the default one, and `faraway`."""
+    """Let verbs use two configured clouds: `fake`, the default one, and `faraway`."""
     far = RemoteCloud(World(tmp_path / "far"))
     found: dict[str | None, FakeCloud] = {"fake": fake, "faraway": far, None: fake}
     monkeypatch.setattr(clouds, "connect", lambda name=None, _given=None: found[name])
@@ -44,7 +44,7 @@ def test_machines_and_images_of_all_clouds_are_one_list(two_clouds: Two, far_ssh
 
 
 @pytest.mark.parametrize(("verb", "remedy"), [("machines", "delete one"), ("images", "delete-image minimal-1.4.0-7")])
-def test_what_is_broken_on_one_of_all_clouds_is_deleted_there(two_clouds: Two, far_ssh: Path, verb: str, remedy: str) -> None:
+def test_broken_resource_on_one_of_all_clouds_is_deleted_there(two_clouds: Two, far_ssh: Path, verb: str, remedy: str) -> None:
     far = two_clouds[1]
     put_image(far.world, "minimal", "1.4.0-7", notebook="0")
     launch_one(far, recipe="minimal")
@@ -54,7 +54,7 @@ def test_what_is_broken_on_one_of_all_clouds_is_deleted_there(two_clouds: Two, f
 
 
 @pytest.mark.parametrize("verb", ["machines", "images"])
-def test_a_cloud_that_fails_is_told_and_the_others_are_still_listed(two_clouds: Two, verb: str) -> None:
+def test_failed_cloud_is_reported_and_the_others_are_listed(two_clouds: Two, verb: str) -> None:
     fake, far = two_clouds
     put_image(fake.world, "minimal", "1.4.0-7", notebook="0")
     launch_one(fake, recipe="minimal")
@@ -70,7 +70,7 @@ def test_a_single_cloud_that_fails_is_an_error(two_clouds: Two) -> None:
     assert (code, stderr) == (1, "error: no credentials\n")
 
 
-def test_gc_of_all_clouds_asks_once_and_goes_on_past_one_that_fails(two_clouds: Two) -> None:
+def test_gc_of_all_clouds_asks_once_and_continues_after_a_failed_one(two_clouds: Two) -> None:
     for cloud in two_clouds:
         put_image(cloud.world, "minimal", "1.4.0-7", notebook="0")
         cloud.world.images["minimal-1.4.0-7"].labels.update(client_labels() | {"role": "image-in-progress", "client-start": "1"})
@@ -100,7 +100,7 @@ def test_launch_of_a_version_names_the_cloud_that_has_it(two_clouds: Two) -> Non
 
 
 @pytest.mark.parametrize("error", [DeniedError("no credentials"), ValueError("odd")])
-def test_what_another_cloud_meets_on_the_way_is_nobodys_business(two_clouds: Two, error: Exception) -> None:
+def test_error_of_another_cloud_is_not_shown(two_clouds: Two, error: Exception) -> None:
     two_clouds[1].fault("owned", error=error)
     code, _, stderr = run("launch")
     assert code == 1
@@ -108,7 +108,7 @@ def test_what_another_cloud_meets_on_the_way_is_nobodys_business(two_clouds: Two
     assert "faraway" not in stderr
 
 
-def test_what_is_advised_for_one_of_several_clouds_names_that_cloud(two_clouds: Two) -> None:
+def test_hint_for_one_of_several_clouds_names_that_cloud(two_clouds: Two) -> None:
     two_clouds[1].fault("owned", error=DeniedError("no", next_step="Log in, then: ./inv machines"), nth=None)
     assert run("machines", cloud="all")[2] == "faraway: no (Log in, then: ./inv machines --cloud faraway)\n"
 

@@ -1,4 +1,4 @@
-"""The verbs around a bake: exit codes, and what users and programs read."""
+"""The verbs for bakes: exit codes, and output for users and programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.fake_layers import LayeredCloud
 from tests.fake_world import World
 
 
-def test_recipes_are_listed_with_what_they_are() -> None:
+def test_recipes_are_listed_with_their_descriptions() -> None:
     found = {recipe["name"]: recipe["description"] for recipe in json.loads(run("recipes", json=True)[1])}
     assert {"jupyter", "minimal"} <= set(found)
     assert all(found.values())
@@ -35,7 +35,7 @@ def test_render_prints_the_script() -> None:
     assert "seal" in stdout
 
 
-def test_plan_says_what_would_happen_and_does_nothing(cloud: FakeCloud, world: World) -> None:
+def test_plan_prints_what_would_happen_and_does_nothing(cloud: FakeCloud, world: World) -> None:
     code, stdout, _ = run("plan", recipe="minimal")
     assert code == 0
     assert stdout.startswith("bake: would run")
@@ -57,7 +57,7 @@ def test_a_bake_for_programs_ends_with_its_result_as_json(cloud: FakeCloud) -> N
     assert lines[-1].keys() == {"image", "recipe", "version", "cloud", "seconds", "reused"}
 
 
-def test_a_second_bake_of_the_same_says_that_there_is_nothing_to_do(cloud: FakeCloud) -> None:
+def test_second_bake_of_the_same_reports_that_there_is_nothing_to_do(cloud: FakeCloud) -> None:
     run("bake", recipe="minimal")
     code, stdout, _ = run("bake", recipe="minimal")
     assert code == 0
@@ -86,7 +86,7 @@ def test_no_machine_of_a_bake_has_a_public_address_where_none_is_wanted(cloud: F
     assert asked == [True, True]  # the builder, and the machine that tests the image
 
 
-def test_a_bake_can_be_told_what_to_repeat(cloud: FakeCloud) -> None:
+def test_bake_repeats_the_requested_steps(cloud: FakeCloud) -> None:
     run("bake", recipe="minimal")
     for typed in ({"no_cache": True}, {"from_": "prepare"}):
         code, stdout, stderr = run("bake", recipe="minimal", **typed)
@@ -112,7 +112,7 @@ def test_flags_that_say_where_are_handed_to_the_cloud(fake: FakeCloud, monkeypat
 
 @pytest.mark.parametrize("view", [{}, {"verbose": True}, {"json": True}])
 @pytest.mark.usefixtures("cloud")
-def test_bake_that_nobody_watches_any_more_makes_its_image(world: World, view: dict[str, bool]) -> None:
+def test_bake_whose_reader_has_exited_makes_its_image(world: World, view: dict[str, bool]) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     verb = VERBS["bake"]
@@ -125,7 +125,7 @@ def test_bake_that_nobody_watches_any_more_makes_its_image(world: World, view: d
 
 
 @pytest.mark.usefixtures("cloud")
-def test_live_view_that_nobody_watches_any_more_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_view_whose_reader_has_exited_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     reader, writer = pty.openpty()
     os.close(reader)  # the terminal has been closed: each write fails with EIO
@@ -139,7 +139,7 @@ def test_live_view_that_nobody_watches_any_more_stops_nothing(world: World, monk
 
 @pytest.mark.usefixtures("cloud")
 @pytest.mark.parametrize("file", ["console.log", "steps.log", "tests.log"])
-def test_disk_that_is_full_while_a_bake_is_watched_is_an_error_with_what_to_do(
+def test_disk_that_is_full_when_a_bake_is_recorded_is_an_error_with_a_hint(
     world: World, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     def open_on_a_full_disk(home: Path, bake_id: str) -> Record:

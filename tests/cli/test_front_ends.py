@@ -1,4 +1,4 @@
-"""Both front ends, `./inv` and `python -m launcher`: the same verbs, flags and help, and exit code 2 for what cannot be read."""
+"""Both front ends, `./inv` and `python -m launcher`: the same verbs, flags and help, and exit code 2 for syntax errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def invoke(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run what `./inv` runs."""
+    """Run the command that `./inv` runs."""
     return forked.run("invoke", "--search-root", str(ROOT), *words, cwd=Path("/"))
 
 
@@ -93,7 +93,7 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_what_cannot_be_read_exits_with_2_and_says_what_to_do(words: tuple[str, ...], told: str) -> None:
+def test_syntax_error_exits_with_2_and_a_hint(words: tuple[str, ...], told: str) -> None:
     done = invoke(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
@@ -111,7 +111,7 @@ def test_the_launcher_alone_exits_with_2_too(words: tuple[str, ...]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_the_first_line_of_the_help_of_bake_says_how_to_choose_a_recipe() -> None:
+def test_first_line_of_the_help_of_bake_explains_how_to_choose_a_recipe() -> None:
     assert "--recipe NAME" in invoke("bake", "--help").stdout.split("Docstring:")[1].split("\n")[1]
 
 

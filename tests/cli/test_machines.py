@@ -1,4 +1,4 @@
-"""The verbs around machines and images: exit codes, and what users and programs read."""
+"""The verbs for machines and images: exit codes, and output for users and programs."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ def test_launch_for_programs_is_one_object(cloud: FakeCloud, world: World) -> No
     assert json.loads(stdout).keys() == {"name", "url", "password", "image", "cloud", "seconds"}
 
 
-def test_launch_without_an_image_says_how_to_bake_one(cloud: FakeCloud) -> None:
+def test_launch_without_an_image_has_a_hint_to_bake_one(cloud: FakeCloud) -> None:
     code, _, stderr = run("launch")
     assert code == 1
     assert "./inv bake --recipe jupyter" in stderr
 
 
-def test_machines_shows_where_each_answers_and_what_is_left(cloud: FakeCloud, world: World) -> None:
+def test_machines_shows_the_url_and_remaining_time_of_each(cloud: FakeCloud, world: World) -> None:
     put_image(world, "jupyter", "1.4.0-7")
     launched = launch_one(cloud)
     lines = run("machines")[1].splitlines()
@@ -110,7 +110,7 @@ def test_delete_with_yes_deletes(cloud: FakeCloud, world: World) -> None:
     assert world.machines == {}
 
 
-def test_delete_of_what_is_not_there_fails_without_asking(cloud: FakeCloud) -> None:
+def test_delete_of_a_missing_machine_fails_without_asking(cloud: FakeCloud) -> None:
     code, _, stderr = run("delete", name="nobody")
     assert code == 1
     assert "machine 'nobody' not found on fake" in stderr
@@ -131,19 +131,19 @@ def test_stop_and_start_bring_the_url_back(cloud: FakeCloud, world: World) -> No
     assert stdout.startswith("http://127.0.0.1:")
 
 
-def test_stop_says_what_a_machine_that_is_off_still_costs(far: RemoteCloud) -> None:
+def test_stop_reports_what_is_still_billed(far: RemoteCloud) -> None:
     told = "machine 'one' is stopped; its disk is kept. Still billed: its disk. To start it again: ./inv start one\n"
     assert run("stop", name="one") == (0, "", told)
 
 
-def test_stop_says_so_when_a_machine_is_suspended(far: RemoteCloud) -> None:
+def test_stop_reports_that_a_machine_is_suspended(far: RemoteCloud) -> None:
     code, _, stderr = run("stop", name="one", suspend=True)
     assert code == 0
     assert "its disk and memory are kept. Still billed: its disk, its saved memory." in stderr
     assert "suspended" in run("machines")[1]
 
 
-def test_stop_of_a_suspended_machine_says_that_its_memory_is_discarded(far: RemoteCloud) -> None:
+def test_stop_of_a_suspended_machine_reports_that_its_memory_is_discarded(far: RemoteCloud) -> None:
     run("stop", name="one", suspend=True)
     code, _, stderr = run("stop", name="one")
     assert code == 0
@@ -161,7 +161,7 @@ def test_memory_that_is_kept_here_costs_nothing(
     assert run("stop", name="one", suspend=True) == (0, "", told)
 
 
-def test_stop_says_nothing_of_costs_where_there_are_none(cloud: FakeCloud, world: World) -> None:
+def test_stop_reports_no_costs_where_there_are_none(cloud: FakeCloud, world: World) -> None:
     put_image(world, "jupyter", "1.4.0-7")
     launch_one(cloud)
     assert "costs" not in run("stop", name="one")[2]
@@ -183,14 +183,14 @@ def test_log_prints_the_console(cloud: FakeCloud, world: World) -> None:
     assert "bakehouse[" in stdout
 
 
-def test_machines_says_how_to_open_a_notebook_that_takes_a_tunnel(far: RemoteCloud) -> None:
+def test_machines_shows_the_command_for_a_notebook_that_needs_a_tunnel(far: RemoteCloud) -> None:
     assert "http://127.0.0.1:" in run("machines")[1]
     tunnel.close(far, "one")
     assert run("machines")[1].endswith("./inv open one\n")
     assert [machine["url"] for machine in json.loads(run("machines", json=True)[1])] == [None]
 
 
-def test_gc_leaves_nothing_of_a_tunnel_to_a_machine_that_is_gone(far: RemoteCloud) -> None:
+def test_gc_removes_the_tunnel_of_a_deleted_machine(far: RemoteCloud) -> None:
     far.world.machines.clear()
     assert run("gc")[0] == 0
     assert list((home() / "ssh/tunnels/faraway").glob("one.*")) == []
@@ -209,7 +209,7 @@ def test_broken_machine_and_image_are_listed_with_a_line_each(cloud: FakeCloud) 
     assert "./inv delete-image jupyter-1.4.0-7" in stderr
 
 
-def test_gc_removes_what_a_killed_bake_had_copied_and_keeps_its_logs(cloud: FakeCloud) -> None:
+def test_gc_removes_the_copies_of_a_killed_bake_and_keeps_its_logs(cloud: FakeCloud) -> None:
     bake = home() / "bakes" / "bake-killed"
     (bake / dead_partial("inspect")).mkdir(parents=True)
     (bake / "console.log").write_text("")
@@ -217,7 +217,7 @@ def test_gc_removes_what_a_killed_bake_had_copied_and_keeps_its_logs(cloud: Fake
     assert [path.name for path in bake.iterdir()] == ["console.log"]
 
 
-def test_gc_tells_of_what_has_changed_while_it_asked(cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gc_reports_resources_that_have_changed_while_it_asked(cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     put_image(cloud.world, "jupyter", "1.4.0-7")
     launch_one(cloud)
     cloud.world.machines["one"].labels["expires"] = "1"
@@ -227,7 +227,7 @@ def test_gc_tells_of_what_has_changed_while_it_asked(cloud: FakeCloud, monkeypat
     assert "machine 'one' has changed since it was listed; kept\nnothing to clean up" in stderr
 
 
-def test_gc_with_nothing_left_says_so(cloud: FakeCloud) -> None:
+def test_gc_with_nothing_to_do_reports_it(cloud: FakeCloud) -> None:
     code, _, stderr = run("gc")
     assert code == 0
     assert "nothing to clean up" in stderr

@@ -1,4 +1,4 @@
-"""Resources with labels that nobody would have given them: foreign, damaged, or of another release."""
+"""Resources with unexpected labels: foreign, damaged, or of another release."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ VALUES = st.sampled_from((*ODD, "stable", "candidate", "image", "builder", "test
 
 
 def odd_labels(**given: str) -> st.SearchStrategy[dict[str, str]]:
-    """Draw labels of something of ours: what its kind has, of which some are missing, some are odd, and some are new."""
+    """Draw the labels of a resource: those of its kind, some of them missing or odd, and some new ones."""
     drawn = st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=4), VALUES, max_size=8)
     lost = st.sets(st.sampled_from(sorted(given)))
     return st.tuples(lost, drawn).map(lambda both: {key: given[key] for key in given.keys() - both[0]} | both[1])
@@ -125,7 +125,7 @@ def test_image_whose_labels_are_damaged_is_listed_so_and_no_other_is_passed_over
     assert (code, json.loads(stdout)["image"]) == (0, "minimal-1.4.0-7")
 
 
-def test_only_image_of_a_recipe_that_is_damaged_is_named_with_what_to_do(world: World) -> None:
+def test_damaged_only_image_of_a_recipe_is_reported_with_a_hint(world: World) -> None:
     damaged = put_image(world, "minimal", "1.4.0-8", notebook="0")
     world.images[damaged].labels["cpus"] = "many"
     code, _, stderr = run(FakeCloud(world), "launch", recipe="minimal", version="1.4.0-8")

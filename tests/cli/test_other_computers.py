@@ -1,4 +1,4 @@
-"""Commands on computers that the local cloud cannot use: they end at once with one line; those of other clouds work."""
+"""Commands on computers that the local cloud does not support: they exit at once with an error; those for other clouds work."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAC = Computer("Darwin", "arm64")
 
 @pytest.fixture
 def mac(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stand for a Mac: what the local cloud asks of its computer."""
+    """Simulate a Mac for the local cloud's checks of its computer."""
     monkeypatch.setattr(programs, "this_computer", lambda: MAC)
 
 
@@ -35,7 +35,7 @@ def test_local_cloud_is_refused_before_anything_is_made(mac: None, verb: str) ->
 
 
 @pytest.mark.parametrize("verb", ["machines", "images"])
-def test_what_is_kept_here_is_listed_all_the_same(mac: None, verb: str) -> None:
+def test_local_resources_are_listed_all_the_same(mac: None, verb: str) -> None:
     assert run(verb, json=True)[:2] == (0, "[]\n")
 
 

@@ -1,4 +1,4 @@
-"""Every verb, run as a front end would."""
+"""Run any verb like a front end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VERBS = {verb.name: verb for verb in (*launcher.command.verbs.VERBS, *bakery.cli
 
 
 def run(name: str, /, *command: str, stdin: str = "", **typed: str | bool) -> tuple[int, str, str]:
-    """Run a verb as a front end would; return its exit code, stdout and stderr."""
+    """Run a verb like a front end; return its exit code, stdout and stderr."""
     verb = VERBS[name]
     nothing: dict[str, str | bool | None] = {flag.key: False if flag.parse is None else None for flag in verb.flags}
     terminal = Terminal(io.StringIO(stdin), io.StringIO(), io.StringIO())

@@ -1,4 +1,4 @@
-"""What tests of the launcher begin with: images to launch from, and machines that were launched."""
+"""Set-up for the launcher's tests: images to launch from, and launched machines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIZES = {"cpus": "2", "memory-mb": "2048", "disk-gb": "10"}
 
 
 def put_image(world: World, recipe: str, version: str, *, state: str = "stable", notebook: str = "1") -> str:
-    """Put a finished image into a cloud, as a bake would leave it; return its name."""
+    """Put a finished image into a cloud, as a bake does; return its name."""
     name = f"{recipe}-{version}"
     labels = {"project": "bakehouse", "role": "image", "recipe": recipe, "version": version, "state": state, "notebook": notebook}
     world.images[name] = Image({**labels, **SIZES}, {}, 1000.0 + len(world.images), State.READY)
@@ -21,7 +21,7 @@ def put_image(world: World, recipe: str, version: str, *, state: str = "stable",
 
 
 def put_memory(world: World, image: str) -> None:
-    """Give an image a memory, as a bake would on a cloud that keeps any."""
+    """Give an image saved memory, as a bake does on a cloud that supports it."""
     shape = {"cpus": int(SIZES["cpus"]), "memory_mb": int(SIZES["memory-mb"]), "disk_gb": int(SIZES["disk-gb"])}
     world.images[image].memory_of = BootSpec(name="test", token="t", source=image, labels={}, deadline_s=0, freezes=True, **shape)
 

@@ -1,4 +1,4 @@
-"""What this computer knows of a cloud is kept apart by account: a command in one project costs another nothing."""
+"""Records on this computer are kept by account: a command in one project does not affect another one."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def boot(cloud: FakeCloud, name: str, **labels: str) -> None:
 
 
 def pin_older(name: str, host_key: str = HOST_KEY) -> Path:
-    """Pin a key as an older release did, for the cloud as a whole."""
+    """Pin a key like an older release, which stored keys per cloud."""
     pin(home(), "fake", name, host_key)
     return home() / "ssh/known_hosts/fake" / name
 
@@ -128,7 +128,7 @@ def test_key_of_an_older_release_goes_with_its_machine_and_no_other(ours: FakeCl
         check_known(home(), "fake.ours", "one")
 
 
-def test_config_of_an_older_release_keeps_what_no_project_has_taken_over(ours: FakeCloud) -> None:
+def test_config_of_an_older_release_keeps_entries_that_no_project_has_migrated(ours: FakeCloud) -> None:
     for name in ("one", "two"):
         pin_older(name)
     older = home() / "ssh/config.d/fake"
@@ -139,7 +139,7 @@ def test_config_of_an_older_release_keeps_what_no_project_has_taken_over(ours: F
     assert older.read_text() == "Host two\n    HostName 10.0.0.2\n"
 
 
-def test_cloud_is_asked_without_the_lock_and_what_is_pinned_meanwhile_stays(ours: FakeCloud) -> None:
+def test_lock_is_not_held_during_a_request_and_keys_pinned_meanwhile_are_kept(ours: FakeCloud) -> None:
     """Another command launches a machine between our list of the machines and our writing."""
     pin(home(), "fake.ours", "gone", HOST_KEY)
     boot(ours, "one")

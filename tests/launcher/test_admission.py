@@ -1,4 +1,4 @@
-"""A machine is reached from where its owner is now: what starts or opens it lets this computer in."""
+"""Commands that start or open a machine allow this computer through its firewall."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.launcher.given import launch_one
 
 
 class Guarded(RemoteCloud):
-    """A remote cloud with a firewall; `asked` holds what it was asked to admit."""
+    """A remote cloud with a firewall; `asked` holds the requests to allow an address."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
@@ -43,7 +43,7 @@ def guarded(world: World, jupyter: str, far_ssh: Path) -> Guarded:
 
 
 @pytest.mark.parametrize("before", [None, stop, suspend])
-def test_start_admits_this_computer_and_says_so(guarded: Guarded, before: object) -> None:
+def test_start_allows_this_computer_and_reports_it(guarded: Guarded, before: object) -> None:
     if callable(before):
         before(guarded, "one")
     told: list[str] = []

@@ -17,7 +17,7 @@ def said(body: str, nonce: str = NONCE) -> str:
 
 @pytest.fixture
 def quiet(fake: FakeCloud) -> FakeCloud:
-    """Give a machine `one` that is on and has printed nothing."""
+    """Give a running machine `one` that has printed nothing."""
     fake.boot(BootSpec(name="one", token="t", source="base-x", cpus=1, memory_mb=1, disk_gb=1, labels={}, deadline_s=0))
     fake.world.machines["one"].console = b""
     return fake
@@ -31,7 +31,7 @@ def dies(cloud: FakeCloud) -> None:
     cloud.world.machines["one"].state = State.STOPPED
 
 
-def test_host_key_is_read_although_it_comes_in_pieces(quiet: FakeCloud) -> None:
+def test_host_key_is_read_from_several_pieces(quiet: FakeCloud) -> None:
     boot = Boot(quiet, "one", NONCE)
     line = said("fact host-key ssh-ed25519 AAAA")
     for at in range(len(line)):
@@ -41,7 +41,7 @@ def test_host_key_is_read_although_it_comes_in_pieces(quiet: FakeCloud) -> None:
     assert boot.host_key == "ssh-ed25519 AAAA"
 
 
-def test_line_that_the_cloud_has_lost_a_part_of_is_not_joined_to_what_comes_after(quiet: FakeCloud) -> None:
+def test_truncated_line_is_not_joined_to_later_output(quiet: FakeCloud) -> None:
     line = said("fact host-key ssh-ed25519 AAAA")
     boot = Boot(quiet, "one", NONCE)
     printed(quiet, line[:-12])
@@ -63,7 +63,7 @@ def test_host_key_of_an_older_boot_or_of_an_imposter_is_not_believed(quiet: Fake
     assert (boot.host_key, boot.has_spoken) == ("", False)
 
 
-def test_panic_is_told_at_once_with_its_reason_and_the_last_lines(quiet: FakeCloud) -> None:
+def test_panic_is_reported_at_once_with_its_reason_and_the_last_lines(quiet: FakeCloud) -> None:
     printed(quiet, "[    1.0] Loading\r\n[    1.2] Kernel panic - not syncing: Attempted to kill init!\r\n")
     boot = Boot(quiet, "one", NONCE)
     boot.await_identity()
@@ -72,7 +72,7 @@ def test_panic_is_told_at_once_with_its_reason_and_the_last_lines(quiet: FakeClo
     assert raised.value.log[0] == "[    1.0] Loading"
 
 
-def test_machine_that_goes_off_is_told_at_once_with_what_it_printed_last(quiet: FakeCloud) -> None:
+def test_machine_that_powers_off_is_reported_at_once_with_its_last_output(quiet: FakeCloud) -> None:
     printed(quiet, "[    3.0] reboot: Power down\r\n")
     dies(quiet)
     boot = Boot(quiet, "one", NONCE)
@@ -89,7 +89,7 @@ def test_silent_machine_is_waited_for_no_longer_than_the_deadline(quiet: FakeClo
         Boot(quiet, "one", NONCE).await_identity()
 
 
-def test_machine_that_dies_while_its_service_comes_up_is_told_at_once(quiet: FakeCloud) -> None:
+def test_machine_that_ends_while_its_service_starts_is_reported_at_once(quiet: FakeCloud) -> None:
     boot = Boot(quiet, "one", NONCE)
     dies(quiet)
     with pytest.raises(CloudError, match="powered off while it was starting"):
@@ -102,7 +102,7 @@ def test_machine_whose_service_answers_is_asked_nothing(quiet: FakeCloud) -> Non
     Boot(quiet, "one", NONCE).await_answer(lambda: True, what="an answer")
 
 
-def test_machine_that_dies_before_its_first_marker_is_started_once_more(quiet: FakeCloud) -> None:
+def test_machine_that_ends_before_its_first_marker_is_started_once_more(quiet: FakeCloud) -> None:
     told: list[str] = []
 
     def again(_failed: Boot) -> Boot:
@@ -115,7 +115,7 @@ def test_machine_that_dies_before_its_first_marker_is_started_once_more(quiet: F
     assert told == ["machine 'one': it powered off while it was starting; starting it once more"]
 
 
-def test_machine_that_dies_twice_is_given_up(quiet: FakeCloud) -> None:
+def test_machine_that_ends_twice_is_an_error(quiet: FakeCloud) -> None:
     tried: list[str] = []
 
     def boot() -> Boot:
@@ -128,7 +128,7 @@ def test_machine_that_dies_twice_is_given_up(quiet: FakeCloud) -> None:
     assert len(tried) == 2
 
 
-def test_machine_that_dies_after_its_first_marker_is_not_started_again(quiet: FakeCloud) -> None:
+def test_machine_that_ends_after_its_first_marker_is_not_started_again(quiet: FakeCloud) -> None:
     printed(quiet, said("checkpoint 1/2 boot ok"))
     dies(quiet)
     with pytest.raises(CloudError, match="powered off while it was starting"):

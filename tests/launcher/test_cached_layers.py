@@ -1,4 +1,4 @@
-"""Layers are removed down to a size, those first that were used longest ago, and never one that something needs."""
+"""Layers are removed down to a size, least recently used first, and never one that is needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.fake_layers import LAYER_BYTES, LayeredCloud
 from tests.fake_world import Kept, World
 
 ON = {"a": "", "b": "a", "c": "b", "x": "a"}
-"""Layers, oldest use first, and on which other each lies."""
+"""Layers, least recently used first, and the layer below each."""
 
 
 @pytest.fixture
@@ -34,13 +34,13 @@ def left(cloud: LayeredCloud) -> str:
 
 
 @pytest.mark.parametrize(("keep", "stay"), [(4, "abcx"), (3, "abx"), (2, "ax"), (1, "a"), (0, ""), (2.5, "ax")])
-def test_what_was_used_longest_ago_goes_first_but_not_from_below_others(cloud: LayeredCloud, keep: float, stay: str) -> None:
+def test_least_recently_used_layer_is_removed_first_unless_others_are_on_top(cloud: LayeredCloud, keep: float, stay: str) -> None:
     gone = prune(cloud, int(keep * LAYER_BYTES))
     assert left(cloud) == stay
     assert len(gone) == 4 - len(stay)
 
 
-def test_what_a_builder_started_from_stays_with_all_below_it(cloud: LayeredCloud) -> None:
+def test_layer_of_a_builder_is_kept_with_all_below_it(cloud: LayeredCloud) -> None:
     spec = BootSpec(name="m", token="t", source="layer-b", cpus=1, memory_mb=1, disk_gb=10, labels={}, deadline_s=0)
     cloud.boot(spec)
     assert [layer.step for layer in prune(cloud, 0)] == ["c", "x"]
@@ -48,7 +48,7 @@ def test_what_a_builder_started_from_stays_with_all_below_it(cloud: LayeredCloud
     assert left(cloud) == "ab"
 
 
-def test_the_limit_is_20_gb_unless_the_environment_says_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_limit_is_20_gb_unless_the_environment_sets_another(monkeypatch: pytest.MonkeyPatch) -> None:
     assert limit_bytes() == 20 * 10**9
     monkeypatch.setenv("BAKEHOUSE_LAYERS_GB", "0.5")
     assert limit_bytes() == 500_000_000
@@ -66,7 +66,7 @@ def collect(
     return terminal.stderr.getvalue()  # type: ignore[attr-defined, no-any-return]
 
 
-def test_gc_tells_what_layers_occupy_and_leaves_them(cloud: LayeredCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gc_reports_the_size_of_layers_and_keeps_them(cloud: LayeredCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = collect(cloud, tmp_path, monkeypatch, None, yes=False)
     assert "cached layers (4, 4.0 GB) are kept; to delete them: ./inv gc --layers\n" in told
     assert left(cloud) == "abcx"

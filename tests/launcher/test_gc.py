@@ -118,7 +118,7 @@ def test_stopped_machine_holds_its_users_work_and_is_never_garbage(fake: FakeClo
 
 
 @pytest.mark.parametrize("labels", [{"owner": "somebody-else"}, {"project": "other"}])
-def test_what_belongs_to_others_is_never_garbage(fake: FakeCloud, ledger: Ledger, labels: dict[str, str]) -> None:
+def test_resource_of_another_owner_is_never_garbage(fake: FakeCloud, ledger: Ledger, labels: dict[str, str]) -> None:
     machine(fake, "a", "builder", {"expires": EXPIRED_LONG_AGO, **DEAD, **labels})
     ledger.ask(fake.name, Kind.MACHINE, "a", names.client_labels() | DEAD)
     assert found(fake, ledger) == []
@@ -131,7 +131,7 @@ def test_machine_without_labels_is_known_from_the_ledger(fake: FakeCloud, ledger
     assert found(fake, ledger) == [f"delete machine 'a': {ENDED}"]
 
 
-def test_machines_come_before_the_images_that_they_use(fake: FakeCloud, ledger: Ledger) -> None:
+def test_machines_are_removed_before_the_images_that_they_use(fake: FakeCloud, ledger: Ledger) -> None:
     image(fake, "a-1.0-1", {"role": "image-in-progress", **DEAD})
     machine(fake, "test-a", "test", DEAD)
     fake.world.machines["test-a"].spec = BootSpec(
@@ -150,7 +150,7 @@ def test_collecting_stops_a_users_machine_and_deletes_the_rest(fake: FakeCloud, 
     assert fake.world.inventory() == ["machine mine stopped"]
 
 
-def test_collecting_goes_on_past_a_failure_and_tells_what_is_left(fake: FakeCloud, ledger: Ledger) -> None:
+def test_collecting_continues_after_a_failure_and_reports_leftovers(fake: FakeCloud, ledger: Ledger) -> None:
     for name in "abc":
         machine(fake, name, "builder", DEAD)
     fake.fault("delete", error=DeniedError("not allowed"), nth=2)
@@ -194,7 +194,7 @@ def test_machine_that_was_given_a_new_lifetime_since_it_was_judged_is_not_stoppe
     assert fake.world.inventory() == ["machine mine running"]
 
 
-def test_what_is_gone_since_it_was_judged_is_not_asked_to_go(fake: FakeCloud, ledger: Ledger) -> None:
+def test_resource_deleted_since_it_was_judged_is_not_deleted_again(fake: FakeCloud, ledger: Ledger) -> None:
     machine(fake, "mine", "machine", {"expires": EXPIRED})
     machine(fake, "work", "builder", DEAD)
     garbage = gc.find(fake, ledger, now=NOW)
@@ -219,7 +219,7 @@ def test_collected_things_are_forgotten_by_the_ledger(fake: FakeCloud, ledger: L
     assert ledger.entries(fake.name) == []
 
 
-def test_entry_of_what_is_gone_is_forgotten_once_its_client_is_dead(fake: FakeCloud, ledger: Ledger) -> None:
+def test_entry_of_a_missing_resource_is_removed_once_its_client_is_dead(fake: FakeCloud, ledger: Ledger) -> None:
     machine(fake, "there", "machine", DEAD)
     for name, labels in {"there": DEAD, "gone": DEAD, "coming": {}}.items():
         ledger.ask(fake.name, Kind.MACHINE, name, names.client_labels() | labels)
@@ -227,7 +227,7 @@ def test_entry_of_what_is_gone_is_forgotten_once_its_client_is_dead(fake: FakeCl
     assert [entry.name for entry in ledger.entries(fake.name)] == ["there", "coming"]
 
 
-def test_entry_of_what_its_cloud_may_not_list_yet_stays(fake: FakeCloud, world: World, ledger: Ledger) -> None:
+def test_entry_of_a_resource_that_may_not_be_listed_yet_is_kept(fake: FakeCloud, world: World, ledger: Ledger) -> None:
     fake.limits = Limits(unseen_s=60)
     ledger.ask(fake.name, Kind.MACHINE, "late", names.client_labels() | DEAD)
     asked_at = ledger.entries(fake.name)[0].asked_at

@@ -29,7 +29,7 @@ def test_image_whose_version_cannot_be_read_is_listed_first(fake: FakeCloud, wor
     assert [image.name for image in images(fake)] == [odd, jupyter]
 
 
-def test_json_of_an_image_holds_what_programs_are_promised(fake: FakeCloud, jupyter: str) -> None:
+def test_json_of_an_image_has_the_promised_fields(fake: FakeCloud, jupyter: str) -> None:
     (image,) = images(fake)
     shown = image.to_json()
     assert list(shown) == ["name", "state", "cloud", "version", "memory_bytes", "labels"]
@@ -53,7 +53,7 @@ def test_latest_is_the_highest_stable_version_of_the_recipe(fake: FakeCloud, wor
     assert find_image(fake, recipe="jupyter").name == "jupyter-1.4.0-10"
 
 
-def test_recipe_without_an_image_says_how_to_bake_one(fake: FakeCloud, jupyter: str) -> None:
+def test_recipe_without_an_image_has_a_hint_to_bake_one(fake: FakeCloud, jupyter: str) -> None:
     with pytest.raises(NotFoundError) as raised:
         find_image(fake, recipe="r")
     assert raised.value.next_step == "Bake one: ./inv bake --recipe r"
@@ -77,7 +77,7 @@ def test_image_whose_bake_is_under_way_is_found_by_its_name(fake: FakeCloud, wor
     assert find_image(fake, recipe="anything", name=jupyter).recipe == "jupyter"
 
 
-def test_version_that_is_none_or_is_absent_says_which_there_are(fake: FakeCloud, jupyter: str) -> None:
+def test_invalid_or_missing_version_lists_the_available_ones(fake: FakeCloud, jupyter: str) -> None:
     with pytest.raises(UsageError):
         find_image(fake, recipe="jupyter", version="latest")
     with pytest.raises(NotFoundError) as raised:
@@ -91,7 +91,7 @@ def test_unknown_name_asks_for_the_nearest(fake: FakeCloud, jupyter: str) -> Non
     assert raised.value.next_step == "Did you mean jupyter-1.4.0-7?"
 
 
-def test_deleted_image_is_gone_from_cloud_and_ledger(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+def test_deleted_image_is_removed_from_cloud_and_ledger(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     delete_image(fake, ledger, jupyter)
     assert images(fake) == []
     with pytest.raises(NotFoundError):

@@ -39,7 +39,7 @@ def test_launched_machine_answers_at_its_url_with_its_password(fake: FakeCloud, 
     assert fake.world.inventory()[0] == f"machine {launched.name} running"
 
 
-def test_json_of_a_launch_holds_what_programs_are_promised(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+def test_json_of_a_launch_has_the_promised_fields(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     assert list(launch(fake, ledger, ONE).to_json()) == ["name", "url", "password", "image", "cloud", "seconds"]
 
 
@@ -71,7 +71,7 @@ def test_disk_smaller_than_the_images_is_refused(fake: FakeCloud, ledger: Ledger
     assert raised.value.next_step == "Give 10 or more."
 
 
-def test_labels_say_whose_it_is_what_it_runs_and_when_it_ends(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+def test_labels_have_owner_image_and_expiry(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     launch(fake, ledger, ONE)
     labels = only_machine(fake.world).labels
     expected = {"role": "machine", "machine": "one", "recipe": "jupyter", "version": "1.4.0-7", "image": jupyter, "notebook": "1"}
@@ -87,7 +87,7 @@ def test_role_lets_gc_remove_a_machine_until_it_answers(fake: FakeCloud, ledger:
     assert set(seen) == {"machine-in-progress"}
 
 
-def test_guest_is_told_who_it_is(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+def test_guest_receives_its_identity(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     launched = launch(fake, ledger, ONE)
     machine = only_machine(fake.world)
     facts = machine.facts
@@ -103,7 +103,7 @@ def test_cloud_ends_the_machine_some_time_after_its_guest_should_have(fake: Fake
 
 
 class LenientCloud(FakeCloud):
-    """A cloud that ends no machine itself."""
+    """A cloud that never stops a machine by itself."""
 
     @property
     def ends_machines(self) -> Literal[True]:  # type: ignore[override]
@@ -111,7 +111,7 @@ class LenientCloud(FakeCloud):
 
 
 @pytest.mark.parametrize(("lifetime_h", "is_told"), [(8.0, True), (0.0, False)])
-def test_lifetime_that_the_cloud_does_not_enforce_is_told(
+def test_lifetime_that_the_cloud_does_not_enforce_is_reported(
     world: World, ledger: Ledger, jupyter: str, lifetime_h: float, is_told: bool
 ) -> None:
     cloud, told = LenientCloud(world), list[str]()
@@ -157,7 +157,7 @@ def test_password_for_an_image_without_a_notebook_is_refused(fake: FakeCloud, le
         launch(fake, ledger, LaunchOptions(recipe="minimal", password="x"))
 
 
-def test_without_an_image_nothing_is_made_and_the_way_to_one_is_told(fake: FakeCloud, ledger: Ledger) -> None:
+def test_without_an_image_nothing_is_created_and_a_hint_is_given(fake: FakeCloud, ledger: Ledger) -> None:
     with pytest.raises(NotFoundError) as raised:
         launch(fake, ledger, LaunchOptions())
     assert "./inv bake --recipe jupyter" in raised.value.next_step
@@ -188,14 +188,14 @@ def test_test_of_a_bake_keeps_its_name_its_role_and_its_undo(fake: FakeCloud, le
     assert not known_hosts(home(), "fake", "test-abc").exists()
 
 
-def test_machine_that_panics_is_removed_and_the_reason_told(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+def test_machine_that_panics_is_removed_and_the_reason_reported(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     fake.guest("one", panics_at())
     with pytest.raises(KernelPanicError, match="Fatal exception"):
         launch(fake, ledger, ONE)
     assert fake.world.machines == {}
 
 
-def test_machine_that_dies_before_its_first_marker_is_made_once_more(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+def test_machine_that_ends_before_its_first_marker_is_created_once_more(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     def die() -> None:
         machine = only_machine(fake.world)
         machine.console, machine.state = b"[    0.1] PANIC: double fault, error_code: 0x0\r\n", State.STOPPED
@@ -218,7 +218,7 @@ def test_machine_that_never_answers_is_removed_after_the_deadline(fake: FakeClou
     assert fake.world.machines == {}
 
 
-def test_zone_without_room_is_told_and_the_next_one_tried(remote: RemoteCloud, ledger: Ledger, minimal: str) -> None:
+def test_zone_without_capacity_is_reported_and_the_next_one_tried(remote: RemoteCloud, ledger: Ledger, minimal: str) -> None:
     told: list[str] = []
     remote.full = {"near-1"}
     launch(remote, ledger, LaunchOptions(recipe="minimal", name="one"), tell=told.append)

@@ -26,7 +26,7 @@ def test_log_of_a_bake_is_its_console_and_then_its_steps(fake: FakeCloud) -> Non
     assert read_log(home(), fake, "bake-1") == "--- console.log\nLinux version\n\n--- steps.log\n=== 01 packages\n"
 
 
-def test_log_that_lies_beside_the_image_is_found_by_the_id_of_its_bake(fake: FakeCloud, tmp_path: Path, jupyter: str) -> None:
+def test_log_stored_with_the_image_is_found_by_the_id_of_its_bake(fake: FakeCloud, tmp_path: Path, jupyter: str) -> None:
     fake.world.images[jupyter].labels["bake"] = "bake-1"
     fake.attach(jupyter, {"steps.log": write_log(tmp_path, "steps.log", "kept with the image\n")})
     assert "kept with the image" in read_log(home(), fake, "bake-1")
@@ -58,7 +58,7 @@ def test_of_a_console_without_end_the_newest_is_shown(fake: FakeCloud, jupyter: 
 
 
 @pytest.mark.parametrize("name", ["nosuch", "bake-nosuch", "bake-1/../bake-1", "../bakes/bake-1"])
-def test_log_of_nothing_says_where_to_look(fake: FakeCloud, name: str) -> None:
+def test_missing_log_has_a_hint(fake: FakeCloud, name: str) -> None:
     write_log(home() / "bakes" / "bake-1", "console.log", "secret\n")
     with pytest.raises(NotFoundError) as raised:
         read_log(home(), fake, name)
@@ -82,7 +82,7 @@ def test_log_of_nothing_says_where_to_look(fake: FakeCloud, name: str) -> None:
         ("größer → 日本", "größer → 日本"),
     ],
 )
-def test_what_would_steer_a_terminal_is_left_out(printed: str, shown: str) -> None:
+def test_control_sequences_are_removed(printed: str, shown: str) -> None:
     assert clean(printed) == shown
 
 

@@ -26,7 +26,7 @@ def test_machine_is_listed_with_where_it_answers_and_the_time_it_has_left(fake: 
     assert view.left_s is not None and 23.9 * 3600 < view.left_s <= 24 * 3600
 
 
-def test_json_of_a_machine_holds_what_programs_are_promised_and_no_secret(fake: FakeCloud, jupyter: str) -> None:
+def test_json_of_a_machine_has_the_promised_fields_and_no_secret(fake: FakeCloud, jupyter: str) -> None:
     launched = launch_one(fake)
     (view,) = machines(fake)
     assert list(view.to_json()) == ["name", "state", "cloud", "url", "labels"]
@@ -66,7 +66,7 @@ def test_stopped_machine_has_no_url_and_no_time_left(fake: FakeCloud, jupyter: s
     assert (view.state, view.url, view.left_s) == ("stopped", None, None)
 
 
-def test_guest_that_does_not_obey_is_told_with_what_to_do(fake: FakeCloud, jupyter: str) -> None:
+def test_guest_that_does_not_shut_down_is_reported_with_a_hint(fake: FakeCloud, jupyter: str) -> None:
     launch_one(fake, "one")
     fake.fault("check", error=TimedOutError("stop machine 'one': timed out after 60 s"))
     with pytest.raises(TimedOutError) as raised:
@@ -115,14 +115,14 @@ def test_start_pins_the_host_key_again(fake: FakeCloud, jupyter: str) -> None:
     assert known_hosts(home(), "fake", "one").exists()
 
 
-def test_starting_what_is_on_changes_nothing(fake: FakeCloud, jupyter: str) -> None:
+def test_starting_a_running_machine_changes_nothing(fake: FakeCloud, jupyter: str) -> None:
     launch_one(fake, "one")
     before = dict(fake.world.machines["one"].labels)
     assert start(fake, "one").state == "running"
     assert fake.world.machines["one"].labels == before
 
 
-def test_new_lifetime_of_what_is_on_is_refused_with_how_to_set_it(fake: FakeCloud, jupyter: str) -> None:
+def test_new_lifetime_of_a_running_machine_is_refused_with_a_hint(fake: FakeCloud, jupyter: str) -> None:
     launch_one(fake, "one")
     before = dict(fake.world.machines["one"].labels)
     with pytest.raises(UsageError, match="machine 'one' is already running") as refused:
@@ -165,7 +165,7 @@ def test_machine_that_panics_when_it_starts_is_kept_with_its_disk(fake: FakeClou
     assert "one" in fake.world.machines
 
 
-def test_machine_that_dies_at_once_is_started_once_more(fake: FakeCloud, jupyter: str) -> None:
+def test_machine_that_ends_at_once_is_started_once_more(fake: FakeCloud, jupyter: str) -> None:
     def die() -> None:
         machine = fake.world.machines["one"]
         machine.console, machine.state = machine.console[:seen], State.STOPPED
@@ -179,7 +179,7 @@ def test_machine_that_dies_at_once_is_started_once_more(fake: FakeCloud, jupyter
     assert "starting it once more" in told[0]
 
 
-def test_machine_that_panics_at_once_and_reboots_by_itself_comes_up(fake: FakeCloud, jupyter: str) -> None:
+def test_machine_that_panics_at_once_and_reboots_by_itself_starts(fake: FakeCloud, jupyter: str) -> None:
     def panic() -> None:
         machine = fake.world.machines["one"]
         whole.append(machine.console[seen:])
@@ -197,7 +197,7 @@ def test_machine_that_panics_at_once_and_reboots_by_itself_comes_up(fake: FakeCl
     assert start(fake, "one").url
 
 
-def test_deleted_machine_is_gone_and_so_is_what_ssh_knew_of_it(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+def test_deleted_machine_is_removed_with_its_ssh_config_and_keys(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     launch_one(fake, "one")
     launch_one(fake, "two")
     delete(fake, ledger, "one")
@@ -216,7 +216,7 @@ def test_machine_that_cannot_be_deleted_stays_in_the_ledger(fake: FakeCloud, led
     assert [entry.name for entry in ledger.entries("fake")] == ["one"]
 
 
-def test_url_is_told_only_of_a_notebook_that_is_on(fake: FakeCloud, jupyter: str, minimal: str) -> None:
+def test_url_is_shown_only_for_a_running_notebook(fake: FakeCloud, jupyter: str, minimal: str) -> None:
     launched = launch_one(fake, "one")
     assert notebook_url(fake, "one") == launched.url
     launch_one(fake, "plain", recipe="minimal")

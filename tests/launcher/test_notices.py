@@ -1,4 +1,4 @@
-"""What a cloud whose machines run on this computer says before one is launched or started."""
+"""Messages of a cloud whose machines run on this computer, before one is launched or started."""
 
 import pytest
 
@@ -13,7 +13,7 @@ LOGOUT = "the machine ends at your logout"
 
 
 class HereCloud(FakeCloud):
-    """A cloud of this computer (clouds.capabilities.RunsHere)."""
+    """A cloud whose machines run on this computer (clouds.capabilities.RunsHere)."""
 
     accelerator_name = "tcg"
 
@@ -29,7 +29,7 @@ def here(fake: FakeCloud, world: World) -> FakeCloud:
     return HereCloud(world)
 
 
-def test_launch_says_what_ends_the_machine_at_the_logout(here: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+def test_launch_warns_that_log_out_kills_the_machine(here: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     told: list[str] = []
     launch(here, ledger, LaunchOptions(name="one"), tell=told.append)
     assert told[:2] == [SLOW, LOGOUT]
@@ -42,7 +42,7 @@ def test_machines_of_a_bake_are_launched_without_notices(here: FakeCloud, ledger
     assert not {SLOW, LOGOUT} & set(told)
 
 
-def test_start_says_it_too_but_not_of_a_machine_that_runs(here: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+def test_start_warns_too_but_not_for_a_running_machine(here: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     told: list[str] = []
     launch(here, ledger, LaunchOptions(name="one"))
     start(here, "one", tell=told.append)

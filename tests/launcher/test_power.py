@@ -1,4 +1,4 @@
-"""Suspended and gone on again; tests/launcher/test_machines.py has stop and start."""
+"""Suspend and resume; tests/launcher/test_machines.py has stop and start."""
 
 import time
 from pathlib import Path
@@ -25,13 +25,13 @@ STOP_TIMER = "flock /run/bakehouse-expiry sh -c systemctl stop bakehouse-expiry.
 
 @pytest.fixture
 def one(remote: RemoteCloud, jupyter: str, far_ssh: Path) -> RemoteCloud:
-    """Launch a machine `one` with a notebook, far away."""
+    """Launch a machine `one` with a notebook on a remote cloud."""
     launch_one(remote, "one")
     return remote
 
 
 def sudo_calls(far_ssh: Path) -> list[str]:
-    """Return what was run as root on a machine, in order."""
+    """Return the commands that were run as root on a machine, in order."""
     calls = far_ssh / "sudo.calls"
     return calls.read_text().splitlines() if calls.exists() else []
 
@@ -49,13 +49,13 @@ def test_suspending_ends_the_tunnel_and_takes_the_end_of_the_guest_back(one: Rem
         tunnel.endpoint(one, "one", 8888)
 
 
-def test_what_is_suspended_can_be_suspended_again(one: RemoteCloud) -> None:
+def test_suspending_a_suspended_machine_succeeds(one: RemoteCloud) -> None:
     suspend(one, "one")
     suspend(one, "one")
     assert one.calls.count("suspend one") == 1
 
 
-def test_what_is_off_or_absent_cannot_be_suspended(one: RemoteCloud) -> None:
+def test_stopped_or_missing_machine_cannot_be_suspended(one: RemoteCloud) -> None:
     stop(one, "one")
     with pytest.raises(CloudError, match="machine 'one' is stopped"):
         suspend(one, "one")
@@ -63,7 +63,7 @@ def test_what_is_off_or_absent_cannot_be_suspended(one: RemoteCloud) -> None:
         suspend(one, "two")
 
 
-def test_cloud_that_cannot_suspend_says_what_to_do_instead(fake: FakeCloud, jupyter: str) -> None:
+def test_cloud_without_suspend_has_a_hint(fake: FakeCloud, jupyter: str) -> None:
     launch_one(fake, "one")
     with pytest.raises(UsageError, match="--suspend: not supported by cloud 'fake'") as refused:
         suspend(fake, "one")
@@ -79,7 +79,7 @@ def test_machine_that_cannot_be_suspended_keeps_its_end(one: RemoteCloud, far_ss
     assert f"--on-calendar=@{expires} " in sudo_calls(far_ssh)[-1]
 
 
-def test_machine_goes_on_with_the_notebook_and_the_password_that_it_had(remote: RemoteCloud, jupyter: str, far_ssh: Path) -> None:
+def test_machine_resumes_with_its_notebook_and_password(remote: RemoteCloud, jupyter: str, far_ssh: Path) -> None:
     launched = launch_one(remote, "one")
     suspend(remote, "one")
     console = remote.world.machines["one"].console
@@ -90,7 +90,7 @@ def test_machine_goes_on_with_the_notebook_and_the_password_that_it_had(remote: 
     assert remote.world.machines["one"].console == console  # no boot, and no host key told
 
 
-def test_machine_that_is_reached_without_a_tunnel_goes_on_alike(keeping: MemoryCloud, jupyter: str, far_ssh: Path) -> None:
+def test_machine_without_a_tunnel_resumes_in_the_same_way(keeping: MemoryCloud, jupyter: str, far_ssh: Path) -> None:
     launched = launch_one(keeping, "one")
     suspend(keeping, "one")
     view = start(keeping, "one", lifetime_h=0)
@@ -100,7 +100,7 @@ def test_machine_that_is_reached_without_a_tunnel_goes_on_alike(keeping: MemoryC
     assert sudo_calls(far_ssh) == [STOP_TIMER, STOP_TIMER]
 
 
-def test_machine_that_goes_on_has_a_new_lifetime_everywhere(one: RemoteCloud, far_ssh: Path) -> None:
+def test_resumed_machine_has_a_new_lifetime_everywhere(one: RemoteCloud, far_ssh: Path) -> None:
     suspend(one, "one")
     start(one, "one", lifetime_h=2)
     machine = one.world.machines["one"]
@@ -111,19 +111,19 @@ def test_machine_that_goes_on_has_a_new_lifetime_everywhere(one: RemoteCloud, fa
     assert sudo_calls(far_ssh)[-1] == f"{STOP_TIMER}; systemd-run --quiet --unit=bakehouse-expiry {when} systemctl poweroff"
 
 
-def test_machine_that_is_on_is_asked_to_go_on_for_its_cloud_may_have_paused_it(one: RemoteCloud) -> None:
+def test_running_machine_is_resumed_since_its_cloud_may_have_paused_it(one: RemoteCloud) -> None:
     one.calls.clear()
     assert start(one, "one").state == "running"
     assert "start one" in one.calls
 
 
-def test_machine_without_a_limit_goes_on_without_one(one: RemoteCloud, far_ssh: Path) -> None:
+def test_machine_without_a_limit_resumes_without_one(one: RemoteCloud, far_ssh: Path) -> None:
     suspend(one, "one")
     start(one, "one", lifetime_h=0)
     assert sudo_calls(far_ssh)[-1] == STOP_TIMER
 
 
-def test_end_that_cannot_be_set_is_told(one: RemoteCloud, far_ssh: Path) -> None:
+def test_failure_to_set_the_auto_stop_timer_is_reported(one: RemoteCloud, far_ssh: Path) -> None:
     (far_ssh / "sudo").write_text("#!/bin/sh\necho 'no bus' >&2; exit 1\n")
     with pytest.raises(CloudError, match="could not set the auto-stop timer: no bus"):
         suspend(one, "one")
@@ -144,7 +144,7 @@ def test_suspended_machine_holds_its_users_work_and_is_never_garbage(one: Remote
 
 
 @pytest.mark.parametrize("is_suspended", [False, True])
-def test_panic_of_an_older_boot_is_none_of_this_one_however_far_back_it_lies(
+def test_panic_of_an_older_boot_is_ignored_however_old_it_is(
     one: RemoteCloud, monkeypatch: pytest.MonkeyPatch, is_suspended: bool
 ) -> None:
     (suspend if is_suspended else stop)(one, "one")

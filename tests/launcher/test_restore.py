@@ -1,4 +1,4 @@
-"""Launches that boot nothing, and what becomes of those that do not come to themselves."""
+"""Launches from saved memory, and what happens if a machine does not respond after the restore."""
 
 import base64
 import re
@@ -26,7 +26,7 @@ SPOILED = [awakening for awakening in AWAKENINGS if awakening != "well"]
 
 @pytest.fixture
 def frozen(world: World, jupyter: str) -> str:
-    """Give the image with a notebook a memory, and return its name."""
+    """Give the image with a notebook saved memory, and return its name."""
     put_memory(world, jupyter)
     return jupyter
 
@@ -37,7 +37,7 @@ def only_machine(world: World) -> Machine:
 
 
 def made(cloud: FakeCloud) -> list[str]:
-    """Return by which calls machines were made."""
+    """Return the calls that created machines."""
     return [call for call in cloud.calls if call.split()[0] in ("boot", "restore")]
 
 
@@ -50,7 +50,7 @@ def test_image_with_a_memory_is_launched_without_a_boot(keeping: MemoryCloud, le
     check_login(launched.url, launched.password)
 
 
-def test_restored_machine_is_told_its_keys_and_the_public_one_is_pinned(keeping: MemoryCloud, ledger: Ledger, frozen: str) -> None:
+def test_restored_machine_receives_its_keys_and_the_public_one_is_pinned(keeping: MemoryCloud, ledger: Ledger, frozen: str) -> None:
     launch(keeping, ledger, ONE)
     facts = only_machine(keeping.world).facts
     assert {"MACHINE", "NONCE", "AUTHORIZED_KEY", "PASSWORD_HASH", "EXPIRES"} < set(facts)
@@ -60,7 +60,7 @@ def test_restored_machine_is_told_its_keys_and_the_public_one_is_pinned(keeping:
     assert "Host one\n" in (home() / "ssh" / "config").read_text()
 
 
-def test_host_key_is_pinned_before_the_machine_has_come_to_itself(keeping: MemoryCloud, ledger: Ledger, frozen: str) -> None:
+def test_host_key_is_pinned_before_the_machine_is_restored(keeping: MemoryCloud, ledger: Ledger, frozen: str) -> None:
     pinned: list[bool] = []
     keeping.fault("check", error=lambda: pinned.append(known_hosts(home(), "fake", "one").exists()))
     launch(keeping, ledger, ONE)
@@ -91,28 +91,28 @@ def test_halves_of_a_host_key_belong_together(tmp_path: Path) -> None:
     assert read.split()[:2] == public.split()
 
 
-def test_cold_launch_boots_and_says_nothing_of_it(keeping: MemoryCloud, ledger: Ledger, frozen: str) -> None:
+def test_cold_launch_boots_without_a_message(keeping: MemoryCloud, ledger: Ledger, frozen: str) -> None:
     told: list[str] = []
     launch(keeping, ledger, replace(ONE, cold=True), tell=told.append)
     assert (made(keeping), told) == (["boot one"], [])
     assert "HOST_KEY" not in only_machine(keeping.world).facts
 
 
-def test_machine_of_another_shape_boots_and_the_reason_is_told(keeping: MemoryCloud, ledger: Ledger, frozen: str) -> None:
+def test_machine_of_another_shape_boots_and_the_reason_is_reported(keeping: MemoryCloud, ledger: Ledger, frozen: str) -> None:
     told: list[str] = []
     launch(keeping, ledger, replace(ONE, cpus=4), tell=told.append)
     assert made(keeping) == ["boot one"]
     assert told == ["machine 'one': booting from disk: 4 processors, and its memory was frozen with 2"]
 
 
-def test_image_without_a_memory_boots_and_nothing_is_told(keeping: MemoryCloud, ledger: Ledger, jupyter: str) -> None:
+def test_image_without_saved_memory_boots_without_a_message(keeping: MemoryCloud, ledger: Ledger, jupyter: str) -> None:
     told: list[str] = []
     launch(keeping, ledger, ONE, tell=told.append)
     assert (made(keeping), told) == (["boot one"], [])
 
 
 @pytest.mark.parametrize(("image", "awakening"), [*(("jupyter", awakening) for awakening in SPOILED), ("minimal", "mute")])
-def test_machine_that_does_not_come_to_itself_is_booted_from_its_disk(
+def test_machine_that_does_not_respond_after_a_restore_is_booted_from_disk(
     keeping: MemoryCloud, ledger: Ledger, request: pytest.FixtureRequest, image: str, awakening: str
 ) -> None:
     put_memory(keeping.world, request.getfixturevalue(image))
@@ -129,9 +129,7 @@ def test_machine_that_does_not_come_to_itself_is_booted_from_its_disk(
 
 
 @pytest.mark.parametrize("error", [HostFullError("no room"), ConflictError("taken"), CapacityError("no more")])
-def test_what_says_nothing_about_the_memory_ends_the_launch(
-    keeping: MemoryCloud, ledger: Ledger, frozen: str, error: Exception
-) -> None:
+def test_error_unrelated_to_the_memory_ends_the_launch(keeping: MemoryCloud, ledger: Ledger, frozen: str, error: Exception) -> None:
     keeping.fault("restore", when="after", error=error)
     with pytest.raises(type(error)):
         launch(keeping, ledger, ONE)
@@ -139,7 +137,7 @@ def test_what_says_nothing_about_the_memory_ends_the_launch(
     assert keeping.world.machines == {}
 
 
-def test_machine_of_somebody_else_survives_a_restore_that_takes_too_long(keeping: MemoryCloud, ledger: Ledger, frozen: str) -> None:
+def test_machine_of_another_owner_survives_a_restore_that_times_out(keeping: MemoryCloud, ledger: Ledger, frozen: str) -> None:
     def take_the_name() -> None:
         launch(FakeCloud(keeping.world), ledger, ONE)
         raise RestoreError("machine one: too late")
@@ -160,7 +158,7 @@ def test_interrupt_while_falling_back_leaves_nothing(keeping: MemoryCloud, ledge
     assert not known_hosts(home(), "fake", "one").exists()
 
 
-def test_memory_that_fits_no_machine_is_told_with_the_command_that_saves_it_anew(
+def test_memory_that_fits_no_machine_is_reported_with_the_command_that_saves_it_again(
     keeping: MemoryCloud, ledger: Ledger, frozen: str
 ) -> None:
     image = keeping.world.images[frozen]

@@ -1,4 +1,4 @@
-"""A cloud of which a part cannot be reached: what the rest holds is shown and removed, and nothing is concluded about that part."""
+"""A part of a cloud cannot be reached: resources of the rest are listed and removed, and nothing is concluded about that part."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEAD = {"client-start": "1"}
 
 
 def boot(fake: FakeCloud, name: str, zone: str, **labels: str) -> BootSpec:
-    """Boot a machine in a zone; of a dead builder, unless told otherwise."""
+    """Boot a machine in a zone, by default the builder of a dead client."""
     whole = names.client_labels() | {"role": "builder", "machine": name} | DEAD | labels
     spec = BootSpec(
         name=name, token=name, source="base-x", cpus=1, memory_mb=1, disk_gb=1, labels=whole, deadline_s=0, zone=zone, ports=(22,)
@@ -71,14 +71,14 @@ def test_machines_of_all_clouds_tell_which_one_is_incomplete(cut: FakeCloud, mon
     assert stderr.startswith("fake: machines of fake: could not reach near-2")
 
 
-def test_no_machine_found_is_not_told_as_none(cut: FakeCloud) -> None:
+def test_incomplete_list_is_not_reported_as_no_machines(cut: FakeCloud) -> None:
     del cut.world.machines["seen"]
     code, _, stderr = run("machines")
     assert code == 1
     assert "no machines" not in stderr
 
 
-def test_gc_removes_what_it_sees_and_says_what_it_could_not(cut: FakeCloud) -> None:
+def test_gc_removes_reachable_resources_and_reports_the_unreachable_zone(cut: FakeCloud) -> None:
     code, _, stderr = run("gc", yes=True)
     assert code == 1
     assert list(cut.world.machines) == ["hidden"]
@@ -89,14 +89,14 @@ def test_gc_removes_what_it_sees_and_says_what_it_could_not(cut: FakeCloud) -> N
     )
 
 
-def test_gc_never_says_that_nothing_is_left_of_what_it_could_not_see(cut: FakeCloud) -> None:
+def test_gc_does_not_report_nothing_to_clean_up_if_a_zone_is_unreachable(cut: FakeCloud) -> None:
     del cut.world.machines["seen"]
     code, _, stderr = run("gc", yes=True)
     assert code == 1
     assert "nothing to clean up" not in stderr
 
 
-def test_gc_keeps_the_note_of_what_may_be_out_of_reach(cut: FakeCloud, ledger: Ledger) -> None:
+def test_gc_keeps_the_entry_of_a_resource_that_may_be_unreachable(cut: FakeCloud, ledger: Ledger) -> None:
     ledger.ask(cut.name, Kind.MACHINE, "hidden", names.client_labels() | DEAD)
     gc.forget_absent(cut, ledger, now=time.time())
     assert [entry.name for entry in ledger.entries(cut.name)] == ["hidden"]
@@ -124,7 +124,7 @@ def test_launch_of_a_name_that_may_be_taken_is_refused_and_one_of_a_new_name_is_
     assert launch(cut, ledger, LaunchOptions()).name in cut.world.machines
 
 
-def test_undo_leaves_alone_what_it_cannot_see_and_says_so(cut: FakeCloud, ledger: Ledger) -> None:
+def test_undo_keeps_an_unreachable_resource_and_reports_it(cut: FakeCloud, ledger: Ledger) -> None:
     spec = boot(cut, "mine", HERE)
     with pytest.raises(ZeroDivisionError) as raised, Undo() as undo:
         create_machine(cut, ledger, undo, spec)

@@ -1,4 +1,4 @@
-"""A notebook that is open with TLS: its certificate is told on the console, pinned, and the only one that is accepted."""
+"""A notebook with TLS: its certificate is reported on the console, pinned, and the only one that is accepted."""
 
 from pathlib import Path
 
@@ -44,7 +44,7 @@ def test_fingerprint_comes_from_the_console_and_is_pinned(remote: RemoteCloud, o
     assert (home() / "ssh/certificates/faraway/one").stat().st_mode & 0o777 == 0o600
 
 
-def test_machine_is_told_to_open_its_front_and_the_cloud_its_port(remote: RemoteCloud, one: Launched) -> None:
+def test_machine_opens_its_reverse_proxy_and_the_cloud_its_port(remote: RemoteCloud, one: Launched) -> None:
     assert (machine(remote).facts["HTTPS_PORT"], machine(remote).facts["HTTPS_ADDRESS"]) == ("8443", "one")
     assert machine(remote).spec.wishes.https_port == 8443
 
@@ -62,7 +62,7 @@ def test_no_certificate_at_all_is_trusted_without_a_fingerprint(one: Launched) -
         answers(one.url)
 
 
-def test_launch_at_whose_address_somebody_else_answers_fails_at_once_and_leaves_nothing(
+def test_launch_fails_at_once_and_leaves_nothing_if_another_server_responds_at_its_address(
     remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path
 ) -> None:
     def tell_another() -> None:
@@ -76,7 +76,9 @@ def test_launch_at_whose_address_somebody_else_answers_fails_at_once_and_leaves_
     assert not (home() / "ssh/certificates/faraway/one").exists()
 
 
-def test_machine_that_tells_no_certificate_is_not_trusted(remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path) -> None:
+def test_machine_that_reports_no_certificate_is_not_trusted(
+    remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path
+) -> None:
     def tell_none() -> None:
         remote.slowness = 0.001
         machine(remote).console = machine(remote).console.replace(b"fact certificate", b"fact nothing")
@@ -98,7 +100,7 @@ def test_started_machine_is_open_again_and_its_certificate_known(remote: RemoteC
     assert certificate(home(), "faraway", "one") == one.certificate
 
 
-def test_certificate_of_a_machine_that_is_gone_is_forgotten(remote: RemoteCloud, ledger: Ledger, one: Launched) -> None:
+def test_certificate_of_a_deleted_machine_is_removed(remote: RemoteCloud, ledger: Ledger, one: Launched) -> None:
     delete(remote, ledger, "one")
     with pytest.raises(CloudError, match="its certificate is not pinned on this computer"):
         certificate(home(), "faraway", "one")

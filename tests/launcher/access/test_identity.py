@@ -22,7 +22,7 @@ def boot(fake: FakeCloud, name: str) -> None:
 
 
 def as_ssh_reads_it(config: Path, machine: str) -> dict[str, str]:
-    """Return the settings that the real ssh takes from a config (`ssh -G` connects nowhere)."""
+    """Return the settings that the real ssh reads from a config (`ssh -G` does not connect)."""
     shown = subprocess.run(["ssh", "-G", "-F", config, machine], check=True, capture_output=True, text=True).stdout
     return dict(line.split(" ", 1) for line in shown.splitlines() if " " in line)
 
@@ -49,7 +49,7 @@ def test_half_a_key_is_made_anew() -> None:
     assert key_file(home()).exists()
 
 
-def test_missing_openssh_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_openssh_is_reported_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(MissingToolError, match="ssh-keygen") as raised:
         user_key(home())
@@ -103,7 +103,7 @@ def test_machine_without_a_pinned_key_is_left_out(fake: FakeCloud) -> None:
     assert "one" not in sync(home(), fake).read_text()
 
 
-def test_machine_that_is_gone_leaves_the_config_and_its_host_key_is_forgotten(fake: FakeCloud) -> None:
+def test_deleted_machine_is_removed_from_the_config_with_its_host_key(fake: FakeCloud) -> None:
     boot(fake, "one")
     pin(home(), "fake", "one", HOST_KEY)
     assert "Host one\n" in sync(home(), fake).read_text()

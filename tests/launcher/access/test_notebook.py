@@ -26,7 +26,7 @@ Reply = tuple[int, dict[str, str], str]
 
 @contextmanager
 def server(reply: Callable[[str, str], Reply]) -> Iterator[str]:
-    """Serve what `reply(method, path)` says."""
+    """Serve the responses of `reply(method, path)`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -58,13 +58,13 @@ def test_proxy_whose_notebook_is_not_up_yet_is_no_answer() -> None:
         assert not answers(url)
 
 
-def test_port_that_nobody_serves_is_no_answer() -> None:
+def test_closed_port_is_no_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     assert not answers(f"http://127.0.0.1:{port}/")
 
 
-def test_port_that_accepts_and_says_nothing_is_no_answer() -> None:
+def test_port_that_accepts_and_sends_nothing_is_no_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         assert not answers(f"http://127.0.0.1:{silent.getsockname()[1]}/", timeout_s=0.1)
 
@@ -134,7 +134,7 @@ def test_notebook_without_a_kernel_fails(status: int, body: str, told: str) -> N
         check_login(url, "right")
 
 
-def test_notebook_that_is_gone_fails() -> None:
+def test_notebook_that_stopped_responding_fails() -> None:
     with pytest.raises(GuestError, match="stopped responding"):
         check_login("http://127.0.0.1:9/", "right")
 

@@ -27,7 +27,7 @@ def test_hash_has_the_form_of_jupyter_and_fits_only_its_password() -> None:
     assert "sesame" not in hashed
 
 
-def test_hash_costs_what_owasp_asks_for_and_no_more() -> None:
+def test_hash_has_the_cost_that_owasp_requires_and_no_more() -> None:
     parameters = extract_parameters(hash_password("x").removeprefix("argon2:"))
     assert (parameters.type.name, parameters.time_cost, parameters.memory_cost, parameters.parallelism) == ("ID", 5, 7168, 1)
 

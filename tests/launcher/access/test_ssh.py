@@ -31,7 +31,7 @@ exit 1
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put an ssh and a scp that stay on this computer before all others; return their folder."""
+    """Put an ssh and a scp that do not connect anywhere first on the PATH; return their folder."""
     folder = tmp_path / "bin"
     folder.mkdir()
     for name, text in {"ssh": SSH, "scp": SCP}.items():
@@ -49,7 +49,7 @@ def one(fake: FakeCloud, jupyter: str, programs: Path) -> FakeCloud:
 
 
 class Kitchen(FakeCloud):
-    """A fake cloud that lets its owner into builders."""
+    """A fake cloud that supports SSH to builders."""
 
     def __init__(self, of: FakeCloud) -> None:
         super().__init__(of.world)
@@ -61,7 +61,7 @@ class Kitchen(FakeCloud):
 
 
 class Unreachable(FakeCloud):
-    """A fake cloud whose machines answer nowhere."""
+    """A fake cloud whose machines never respond."""
 
     def address(self, machine: str, port: int) -> Endpoint:
         return Endpoint("127.0.0.1", 9)
@@ -78,7 +78,7 @@ def test_one_word_is_a_line_for_the_remote_shell() -> None:
     assert remote_words([]) == []
 
 
-def test_exit_status_and_output_of_a_command_come_back(one: FakeCloud) -> None:
+def test_exit_status_and_output_of_a_command_are_returned(one: FakeCloud) -> None:
     done = run(one, "one", ["sh", "-c", "cat; echo bad >&2; exit 7"], stdin="input")
     assert (done.returncode, done.stdout, done.stderr) == (7, "input", "bad\n")
 
@@ -97,7 +97,7 @@ def test_program_that_does_not_end_is_ended(one: FakeCloud) -> None:
         run(one, "one", ["sleep", "60"], timeout_s=0.1)
 
 
-def test_failure_of_ssh_itself_is_explained_when_nobody_answers(one: FakeCloud) -> None:
+def test_failure_of_ssh_itself_is_explained_if_no_server_responds(one: FakeCloud) -> None:
     away = Unreachable(one.world)
     with pytest.raises(CloudError, match="no SSH server responds at 127"):
         ssh(away, "one", ["exit 255"])
@@ -121,7 +121,7 @@ def test_machine_that_is_absent_off_or_unknown_here_is_explained(one: FakeCloud)
     assert "./inv start one" in raised.value.next_step
 
 
-def test_missing_openssh_is_told_with_the_command_that_installs_it(one: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_openssh_is_reported_with_the_command_that_installs_it(one: FakeCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(MissingToolError, match="ssh: not installed"):
         ssh(one, "one")
@@ -150,7 +150,7 @@ def test_new_password_travels_as_a_hash_on_standard_input_only(one: FakeCloud, p
     assert (programs / "ssh.calls").read_text().endswith("one -- sudo /usr/lib/bakehouse/set-password\n")
 
 
-def test_password_that_the_machine_refuses_is_told_with_its_reason(one: FakeCloud, programs: Path) -> None:
+def test_password_that_the_machine_rejects_is_reported_with_the_reason(one: FakeCloud, programs: Path) -> None:
     (programs / "sudo").write_text("#!/bin/sh\necho 'not a hash' >&2; exit 1\n")
     (programs / "sudo").chmod(0o755)
     with pytest.raises(CloudError, match="could not set its password: not a hash"):
@@ -177,7 +177,7 @@ def test_copy_of_a_file_that_is_not_here_is_refused_before_anything_is_asked(one
     assert one.calls == []
 
 
-def test_copy_that_fails_tells_what_scp_said(one: FakeCloud) -> None:
+def test_failed_copy_reports_the_message_of_scp(one: FakeCloud) -> None:
     with pytest.raises(CloudError, match="scp failed\nscp: results: No such file") as raised:
         copy(one, "one:results", ".")
     assert "./inv ssh one" in raised.value.next_step

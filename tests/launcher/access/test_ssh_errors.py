@@ -1,4 +1,4 @@
-"""Why ssh did not get in: from OpenSSH's own words, recorded (9.2p1) or said by the real ssh to a server on loopback."""
+"""Why ssh could not connect: from messages of OpenSSH, recorded (9.2p1) or printed by the real ssh for a loopback server."""
 
 import socket
 import socketserver
@@ -72,13 +72,13 @@ def test_silence_on_this_computer_is_no_matter_of_a_firewall() -> None:
 
 
 @pytest.mark.parametrize("said", ["", "make: *** [all] Error 255\n", "cp: cannot open 'x': Permission denied\n"])
-def test_what_a_remote_command_says_is_no_refusal(said: str) -> None:
+def test_output_of_a_remote_command_is_no_refused_connection(said: str) -> None:
     assert explain(said, machine="one", endpoint=HERE, is_remote=True) is None
 
 
 @contextmanager
 def server(greeting: bytes, *, stays: bool) -> Iterator[int]:
-    """Serve on loopback: greet, and then say nothing more, or hang up."""
+    """Serve on loopback: send the banner, then nothing more, or disconnect."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -97,7 +97,7 @@ def server(greeting: bytes, *, stays: bool) -> Iterator[int]:
 
 
 def said_by_ssh(port: int, *, patience_s: int = 20) -> str:
-    """Return what the real ssh says of a server on loopback, in the file of its `-E`."""
+    """Return the messages (`-E` file) of the real ssh for a server on loopback."""
     options = ("BatchMode=yes", f"ConnectTimeout={patience_s}", "UserKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes")
     words = [word for option in options for word in ("-o", option)]
     command = ["ssh", "-F", "none", *words, "-E", "/dev/stdout", "-p", str(port), "127.0.0.1", "--", "true"]
@@ -106,25 +106,25 @@ def said_by_ssh(port: int, *, patience_s: int = 20) -> str:
     return done.stdout
 
 
-def test_real_ssh_says_it_so_when_nobody_listens() -> None:
+def test_message_of_the_real_ssh_for_a_closed_port() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         assert "its SSH server is not" in explained(said_by_ssh(taken.getsockname()[1])).message
 
 
-def test_real_ssh_says_it_so_when_a_server_is_silent() -> None:
+def test_message_of_the_real_ssh_for_a_silent_server() -> None:
     with server(b"", stays=True) as port:
         assert "timed out" in explained(said_by_ssh(port, patience_s=1)).message
 
 
-def test_real_ssh_says_it_so_when_a_server_hangs_up() -> None:
+def test_message_of_the_real_ssh_for_a_server_that_disconnects() -> None:
     with server(b"SSH-2.0-fake\r\n", stays=False) as port:
         assert "closed the connection" in explained(said_by_ssh(port)).message
 
 
 @pytest.fixture
 def one(remote: RemoteCloud, jupyter: str, far_ssh: Path) -> RemoteCloud:
-    """Launch a machine `one` with a notebook, far away, to which ssh is let in no more."""
+    """Launch a machine `one` with a notebook on a remote cloud, to which ssh can no longer log in."""
     launch_one(remote, "one")
     (far_ssh / "refusal").write_text(DENIED)
     return remote
@@ -143,7 +143,7 @@ def test_words_of_a_command_that_fails_are_not_taken_for_those_of_ssh(one: Remot
     assert (done.returncode, done.stderr) == (255, DENIED.strip())
 
 
-def test_what_ssh_has_said_is_kept_nowhere(one: RemoteCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_messages_of_ssh_are_not_stored(one: RemoteCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
     (tmp_path / "scratch").mkdir()
     with pytest.raises(CloudError):

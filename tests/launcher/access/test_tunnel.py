@@ -28,7 +28,7 @@ REFUSED = "notebook@127.0.0.1: Permission denied (publickey).\n"
 
 @pytest.fixture
 def one(remote: RemoteCloud, jupyter: str, far_ssh: Path) -> RemoteCloud:
-    """Launch a machine `one` with a notebook, far away."""
+    """Launch a machine `one` with a notebook on a remote cloud."""
     launch_one(remote, "one")
     return remote
 
@@ -103,7 +103,7 @@ def test_record_of_a_tunnel_that_cannot_be_read_is_none(one: RemoteCloud, text: 
     path.write_text(json.dumps(mine))
 
 
-def test_what_is_written_of_a_tunnel_is_its_owners_alone(one: RemoteCloud) -> None:
+def test_files_of_a_tunnel_are_private(one: RemoteCloud) -> None:
     folder = home() / "ssh/tunnels/faraway"
     assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir() if path.name != ".lock"} == {
         "one.json": 0o600,
@@ -111,7 +111,7 @@ def test_what_is_written_of_a_tunnel_is_its_owners_alone(one: RemoteCloud) -> No
     }
 
 
-def test_tunnel_comes_when_the_host_key_is_pinned_and_ssh_answers(remote: RemoteCloud, jupyter: str, far_ssh: Path) -> None:
+def test_tunnel_opens_once_the_host_key_is_pinned_and_ssh_responds(remote: RemoteCloud, jupyter: str, far_ssh: Path) -> None:
     seen: list[bool] = []
     remote.fault("address", nth=None, error=lambda: seen.append((far_ssh / "ssh.calls").exists()))
     launch_one(remote, "one")
@@ -124,7 +124,7 @@ def test_machine_without_a_notebook_needs_no_tunnel(remote: RemoteCloud, minimal
     assert not (far_ssh / "ssh.calls").exists()
 
 
-def test_open_goes_on_with_the_tunnel_that_lives(one: RemoteCloud) -> None:
+def test_open_reuses_the_open_tunnel(one: RemoteCloud) -> None:
     before = record()
     assert notebook_url(one, "one") == f"http://127.0.0.1:{before['port']}/"
     assert record() == before
@@ -140,7 +140,7 @@ def test_open_revives_a_tunnel_that_has_died_on_the_port_that_it_had(one: Remote
     assert answers(url)
 
 
-def test_a_port_that_somebody_else_has_taken_since_is_left_to_them(one: RemoteCloud) -> None:
+def test_port_that_another_program_has_taken_is_replaced(one: RemoteCloud) -> None:
     before = record()
     tunnel.close(one, "one")
     with socket.create_server(("127.0.0.1", before["port"])):
@@ -178,7 +178,7 @@ def test_nothing_of_the_tunnel_is_left_when_its_machine_is_deleted(one: RemoteCl
     assert what_is_left() == []
 
 
-def test_sweeping_ends_the_tunnels_of_machines_that_are_off_or_gone(one: RemoteCloud) -> None:
+def test_sweeping_closes_the_tunnels_of_stopped_and_deleted_machines(one: RemoteCloud) -> None:
     before = record()
     one.world.machines["one"].state = State.STOPPED
     tunnel.sweep(one)
@@ -194,7 +194,7 @@ def test_sweeping_leaves_the_tunnel_of_a_machine_that_is_on(one: RemoteCloud) ->
     assert is_alive(record())
 
 
-def test_launch_that_is_interrupted_while_its_notebook_comes_up_leaves_no_tunnel(
+def test_launch_that_is_interrupted_while_its_notebook_starts_leaves_no_tunnel(
     remote: RemoteCloud, ledger: Ledger, jupyter: str, far_ssh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notebook, "answers", lambda url, fingerprint: False)
@@ -263,7 +263,7 @@ def test_ssh_server_that_ends_the_connection_is_tried_again(
         assert (remote.world.machines, what_is_left()) == ({}, [])
 
 
-def test_what_ssh_says_is_told_when_nobody_knows_what_it_means(one: RemoteCloud, far_ssh: Path) -> None:
+def test_unknown_message_of_ssh_is_shown_unchanged(one: RemoteCloud, far_ssh: Path) -> None:
     tunnel.close(one, "one")
     (far_ssh / "refusal").write_text("something \x1b[31mnew\n")
     with pytest.raises(CloudError, match="tunnel to its notebook closed\nsomething new"):

@@ -19,16 +19,16 @@ VERB = Verb(
 TYPED = {"pot": "red", "memory_mb": None, "lifetime_h": None, "json": False}
 
 
-def test_what_was_not_typed_has_its_default() -> None:
+def test_missing_flag_has_its_default() -> None:
     assert read(VERB, TYPED) == {"command": (), "pot": "red", "memory_mb": 512, "lifetime_h": None, "json": False}
 
 
-def test_what_was_typed_is_parsed() -> None:
+def test_typed_values_are_parsed() -> None:
     values = read(VERB, TYPED | {"memory_mb": "2048", "lifetime_h": "0.5", "json": True})
     assert (values["memory_mb"], values["lifetime_h"], values["json"]) == (2048, 0.5, True)
 
 
-def test_a_bad_value_is_told_with_where_what_and_what_instead() -> None:
+def test_bad_value_is_reported_with_place_problem_and_suggestion() -> None:
     with pytest.raises(UsageError) as refused:
         read(VERB, TYPED | {"memory_mb": "two"})
     assert refused.value.message == "--memory-mb: 'two' is not a whole number (write a number such as 2)"

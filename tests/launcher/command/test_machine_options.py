@@ -18,12 +18,12 @@ def values(**typed: str | bool) -> Values:
     return read(LAUNCH, nothing | typed)
 
 
-def test_without_flags_nothing_is_wished_for() -> None:
+def test_without_flags_no_option_is_set() -> None:
     assert wishes(values()) == Wishes()
     assert given(values(), (*PLACE_FLAGS, SOURCE)) == {}
 
 
-def test_each_flag_is_a_wish() -> None:
+def test_each_flag_sets_an_option() -> None:
     typed = {"type": "big-8", "disk_type": "fast", "static_ip": "mine", "on_preempt": "delete", "port": "8443"}
     wished = wishes(values(**typed, spot=True, https=True))
     expected = Wishes(machine_type="big-8", spot=True, on_preempt=End.DELETE, disk_type="fast", static_ip="mine", https_port=8443)
@@ -31,7 +31,7 @@ def test_each_flag_is_a_wish() -> None:
     assert wishes(values(no_public_ip=True)).no_public_ip
 
 
-def test_https_is_on_its_usual_port_unless_told() -> None:
+def test_https_is_on_its_usual_port_by_default() -> None:
     assert wishes(values(https=True)).https_port == 443
 
 
@@ -55,7 +55,7 @@ def test_flags_that_make_no_sense_together_are_refused(typed: dict[str, str | bo
 
 
 @pytest.mark.parametrize("typed", ["", "0", "65536", "https", "-1", "8443 "])
-def test_what_is_no_port_is_refused(typed: str) -> None:
+def test_invalid_port_is_refused(typed: str) -> None:
     with pytest.raises(ValueError, match="write a number"):
         port(typed)
 
@@ -66,9 +66,7 @@ def test_a_machine_that_is_taken_back_is_stopped_or_deleted_and_nothing_else() -
         end("suspend")
 
 
-def test_every_wish_that_a_cloud_does_not_grant_is_refused_before_anything_is_made(
-    fake: FakeCloud, ledger: Ledger, jupyter: str
-) -> None:
+def test_every_unsupported_option_is_refused_before_anything_is_created(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     fake.grants = frozenset({"disk_type"})
     options = LaunchOptions(wishes=Wishes(spot=True, disk_type="fast", https_port=443))
     with pytest.raises(UsageError) as raised:
@@ -80,7 +78,7 @@ def test_every_wish_that_a_cloud_does_not_grant_is_refused_before_anything_is_ma
     assert (fake.world.machines, ledger.entries("fake")) == ({}, [])
 
 
-def test_for_each_wish_it_is_known_what_to_say(fake: FakeCloud) -> None:
+def test_each_option_has_a_flag(fake: FakeCloud) -> None:
     wished = Wishes(
         machine_type="x", spot=True, on_preempt=End.DELETE, disk_type="x", static_ip="x", no_public_ip=True, https_port=1
     )

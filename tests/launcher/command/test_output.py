@@ -1,4 +1,4 @@
-"""A command whose output goes nowhere: the work goes on to its end, and the exit code says that the output is lost."""
+"""A command whose output cannot be written: it continues to its end, and its exit code shows that output was lost."""
 
 import errno
 import io
@@ -22,7 +22,7 @@ FULL = Path("/dev/full")
 
 @pytest.fixture
 def unread() -> Iterator[TextIO]:
-    """Give a pipe whose reader has gone."""
+    """Give a pipe whose reader has exited."""
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w", encoding="utf-8") as stream:
@@ -31,7 +31,7 @@ def unread() -> Iterator[TextIO]:
 
 @pytest.fixture
 def full() -> Iterator[TextIO]:
-    """Give a file on a disk that is full."""
+    """Give a file on a full disk."""
     with FULL.open("w", encoding="utf-8") as stream:
         yield stream
 
@@ -44,7 +44,7 @@ def run(work: Callable[[Terminal], object], stdout: TextIO, stderr: TextIO) -> i
     return runner.run(Verb("try", "Try.", verb), {}, (), Terminal(io.StringIO(), stdout, stderr))
 
 
-def test_work_goes_on_when_nobody_reads_its_news_and_exits_with_141(unread: TextIO) -> None:
+def test_work_continues_without_a_reader_of_its_progress_and_exits_with_141(unread: TextIO) -> None:
     done: list[str] = []
 
     def work(terminal: Terminal) -> None:
@@ -59,13 +59,13 @@ def test_work_goes_on_when_nobody_reads_its_news_and_exits_with_141(unread: Text
     assert stdout.getvalue() == "baked\n"
 
 
-def test_result_that_nobody_reads_exits_with_141_and_says_nothing(unread: TextIO) -> None:
+def test_result_without_a_reader_exits_with_141_without_a_message(unread: TextIO) -> None:
     stderr = io.StringIO()
     assert run(lambda terminal: terminal.out("baked"), unread, stderr) == 141
     assert stderr.getvalue() == ""
 
 
-def test_result_that_finds_no_room_exits_with_1_and_says_so(full: TextIO) -> None:
+def test_result_on_a_full_disk_exits_with_1_and_an_error(full: TextIO) -> None:
     stderr = io.StringIO()
     assert run(lambda terminal: terminal.out_json({}), full, stderr) == 1
     assert stderr.getvalue().splitlines()[0] == f"error: could not write the output: {os.strerror(errno.ENOSPC)}"
@@ -110,7 +110,7 @@ def test_character_that_the_stream_cannot_write_is_escaped(tmp_path: Path) -> No
     assert (tmp_path / "ascii").read_text() == "gr\\xf6\\xdfer \\udcff\n"
 
 
-def test_what_is_left_in_a_buffer_is_not_tried_again_as_the_process_ends(full: TextIO) -> None:
+def test_buffered_output_is_not_retried_at_exit(full: TextIO) -> None:
     output = Output(full)
     output.write("x" * 100_000)
     output.flush()

@@ -26,7 +26,7 @@ JSON = Flag("json", "JSON", parse=None)
 
 
 def run(action: Callable[[], object], *, as_json: bool = False) -> tuple[int, str, str]:
-    """Run a verb that does this; return the exit code, stdout and stderr."""
+    """Run a verb that calls `action`; return the exit code, stdout and stderr."""
 
     def verb(_values: Values, _terminal: Terminal) -> int:
         action()
@@ -44,7 +44,7 @@ def raising(error: BaseException) -> Callable[[], object]:
     return action
 
 
-def test_a_verb_that_ends_well_says_nothing_more() -> None:
+def test_successful_verb_prints_nothing_more() -> None:
     assert run(lambda: None) == (0, "", "")
 
 
@@ -58,7 +58,7 @@ def test_each_kind_of_error_has_its_exit_code(error: BaseException, code: int) -
     assert run(raising(error))[0] == code
 
 
-def test_an_error_is_told_as_cause_details_what_is_left_and_what_to_do() -> None:
+def test_error_is_printed_as_cause_details_leftovers_and_next_step() -> None:
     error = StepFailedError(
         "step packages: line 3\nfailed", step="packages", log=["E: no such package"], next_step="Fix it.\nOr not."
     )
@@ -112,7 +112,7 @@ def test_a_bug_exits_with_3_and_leaves_its_traceback_in_a_log_file() -> None:
     ],
 )
 @pytest.mark.parametrize("file", [None, "/srv/console.log", b"/srv/console.log", Path("/srv/console.log")])
-def test_what_this_computer_refuses_is_no_bug(number: int, instead: str, file: str | bytes | Path | None) -> None:
+def test_problem_of_this_computer_is_no_bug(number: int, instead: str, file: str | bytes | Path | None) -> None:
     error = OSError(number, os.strerror(number), file) if file else OSError(number, os.strerror(number))
     error.add_note("left behind: machine x")
     code, _, stderr = run(raising(error))
@@ -129,7 +129,7 @@ def test_other_errors_of_the_system_are_bugs() -> None:
     assert run(raising(FileNotFoundError(errno.ENOENT, "No such file", "x")))[0] == 3
 
 
-def test_a_bug_is_told_even_where_no_log_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bug_is_reported_even_if_no_log_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAKEHOUSE_HOME", "/proc/nowhere")
     code, _, stderr = run(raising(ZeroDivisionError("oops")))
     assert code == 3
@@ -154,8 +154,8 @@ def test_a_signal_unwinds_and_decides_the_exit_code(number: signal.Signals, code
     assert unwound == [number]
 
 
-def test_signals_that_come_while_one_unwinds_keep_no_undo_from_its_work() -> None:
-    """Ctrl-C is pressed as fast as can be: what the second one hits is another moment each time."""
+def test_signals_during_unwinding_prevent_no_undo() -> None:
+    """Ctrl-C is pressed as fast as possible, so that the second one arrives at a different moment each time."""
     press = ["bash", "-c", "read -r && while kill -INT $1; do :; done", "press", str(os.getpid())]
     undone: list[int] = []
     before = signal.signal(signal.SIGINT, lambda _number, _frame: None)
@@ -171,8 +171,8 @@ def test_signals_that_come_while_one_unwinds_keep_no_undo_from_its_work() -> Non
     assert undone == list(range(30))
 
 
-def test_a_signal_that_comes_later_is_heard_again() -> None:
-    """Where something has swallowed the first, the next one must still get through."""
+def test_later_signal_is_not_ignored() -> None:
+    """If something has swallowed the first one, the next one must still take effect."""
 
     def action() -> None:
         with suppress(KeyboardInterrupt):
@@ -183,7 +183,7 @@ def test_a_signal_that_comes_later_is_heard_again() -> None:
 
 
 def work(process: subprocess.Popen[str], undo_it: Callable[[], object]) -> None:
-    """Have something to undo, and be interrupted."""
+    """Register an undo, and be interrupted."""
     with Undo() as undo:
         undo.add("it", undo_it, by_hand="rm it")
         assert process.stdin
@@ -205,7 +205,7 @@ def test_a_signal_that_is_ignored_stays_so() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_notes_of_an_interrupted_verb_are_told() -> None:
+def test_notes_of_an_interrupted_verb_are_printed() -> None:
     error = KeyboardInterrupt()
     error.add_note("left behind: machine x")
     assert "  left behind: machine x" in run(raising(error))[2].splitlines()
@@ -226,11 +226,11 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     assert talker.communicate(timeout=30)[1] == ""
 
 
-def test_an_error_without_words_is_told_by_its_name() -> None:
+def test_error_without_a_message_is_printed_with_its_name() -> None:
     assert runner.lines(BakehouseError(""))[0] == "error: BakehouseError"
 
 
-def test_what_is_advised_names_the_cloud_of_the_command_and_what_a_guest_wrote_stands_as_it_is() -> None:
+def test_hints_name_the_cloud_of_the_command_and_a_guests_log_is_unchanged() -> None:
     error = StepFailedError("it broke", step="packages", log=["./inv start lab"], next_step="Start it: ./inv delete-image r-1-2")
     error.add_note("left behind: machine x; to remove it: ./inv delete x --yes")
     told = runner.lines(error, Terminal(io.StringIO(), io.StringIO(), io.StringIO(), cloud="faraway").hint)

@@ -20,7 +20,7 @@ def asked(answer: str, stdin: type[io.StringIO] = Tty) -> Terminal:
 
 
 @pytest.mark.parametrize("answer", ["y\n", "Yes\n", " YES \n"])
-def test_yes_goes_on(answer: str) -> None:
+def test_yes_continues(answer: str) -> None:
     terminal = asked(answer)
     terminal.confirm("Delete it?", yes=False)
     assert terminal.stderr.getvalue() == "Delete it? [y/N] "  # type: ignore[attr-defined]
@@ -33,7 +33,7 @@ def test_anything_else_stops(answer: str) -> None:
     assert stopped.value.exit_code == 1
 
 
-def test_where_nobody_can_be_asked_it_is_a_usage_error() -> None:
+def test_question_without_a_terminal_is_a_usage_error() -> None:
     with pytest.raises(UsageError) as refused:
         asked("y\n", io.StringIO).confirm("Delete it?", yes=False)
     assert "--yes" in refused.value.next_step
@@ -63,7 +63,7 @@ def test_a_table_without_rows_is_empty() -> None:
         ("See: ./inv recipes", "See: ./inv recipes"),
     ],
 )
-def test_a_command_that_names_its_cloud_tells_of_commands_that_do(line: str, told: str) -> None:
+def test_command_with_a_cloud_prints_commands_with_it(line: str, told: str) -> None:
     stderr = io.StringIO()
     Terminal(io.StringIO(), io.StringIO(), stderr, cloud="faraway").tell(line)
     assert stderr.getvalue() == f"{told}\n"
@@ -72,7 +72,7 @@ def test_a_command_that_names_its_cloud_tells_of_commands_that_do(line: str, tol
 EVIL = "\x1b]0;pwned\x07\x1b[2J\x1b[31mred"
 
 
-def test_nothing_that_is_told_steers_the_terminal() -> None:
+def test_no_output_has_control_sequences() -> None:
     terminal = Terminal(Tty("y\n"), io.StringIO(), io.StringIO())
     terminal.out(EVIL)
     terminal.tell(EVIL)
