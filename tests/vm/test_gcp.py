@@ -139,7 +139,7 @@ def test_with_https_the_notebook_answers_with_the_pinned_certificate(cloud: Goog
     try:
         assert re.fullmatch(r"https://127\.\d+\.\d+\.\d+:8443/", launched["url"])
         assert Session(launched["url"], 60, launched["certificate"]).get("/login").status == http.client.OK
-        with pytest.raises(CloudError, match="another certificate"):
+        with pytest.raises(CloudError, match="its certificate is not the one that the machine reported"):
             Session(launched["url"], 60, "00" * 32).get("/login")
     finally:
         cloud.must("delete", "open", "--yes")

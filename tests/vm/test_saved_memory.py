@@ -77,7 +77,7 @@ def test_a_damaged_memory_never_gives_a_half_dead_machine(bakehouse: Bakehouse, 
         finished = launch(bakehouse, f"small-{way}")
         assert boots(bakehouse, f"small-{way}")
         assert len(finished.told) == 1, finished.stderr
-        assert "booting it from its disk" in finished.told[0]
+        assert "booting it from disk" in finished.told[0]
     finally:
         state.write_bytes(before)
         record.write_text(noted)
