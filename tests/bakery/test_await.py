@@ -120,7 +120,7 @@ def code(machine: Guest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     (machine.root / "bin/journalctl").chmod(0o755)
     machine.write("console", "")
     loaded = load_code("await", (LIBRARY / "await").read_text())
-    loaded.SURROUNDINGS = machine.environ()
+    loaded.ENVIRONMENT = machine.environ()
     return loaded
 
 
@@ -322,7 +322,7 @@ def test_what_a_host_had_begun_to_say_that_has_gone_is_ignored(host: Host) -> No
 
 def test_a_port_that_never_comes_is_told(code: ModuleType, tmp_path: Path) -> None:
     code._PORT_S = 0
-    with pytest.raises(TimeoutError, match="nobody can tell it to go on"):
+    with pytest.raises(TimeoutError, match="so the host cannot send an order"):
         code.open_port(str(tmp_path / "port"))
 
 

@@ -215,14 +215,14 @@ def test_it_waits_until_what_it_offers_answers(frozen: Guest, me: Any, jupyter: 
 
 def test_a_jupyter_that_never_answers_is_told(frozen: Guest, me: Any) -> None:
     frozen.write("etc/bakehouse/front.conf", "")
-    with pytest.raises(TimeoutError, match=r"Jupyter has not answered for 0 s; its last status: none"):
+    with pytest.raises(TimeoutError, match=r"Jupyter did not respond within 0 s; its last status: none"):
         me.await_services(limit_s=0, poll_s=0)
 
 
 def test_a_front_that_is_open_is_told(frozen: Guest, me: Any, jupyter: str) -> None:
     with answering(jupyter, 200), answering(("127.0.0.1", 0), 200) as front:
         frozen.write("etc/bakehouse/front.conf", f"    listen {front[1]} default_server;\n")
-        with pytest.raises(RuntimeError, match=r"answers 200 without a password"):
+        with pytest.raises(RuntimeError, match=r"returns 200 without a password"):
             me.await_services()
 
 
