@@ -12,9 +12,10 @@ from contextlib import suppress
 from itertools import chain
 from types import MappingProxyType
 
-from clouds.aws import addresses, admission, instances, leftovers, network, user_data
+from clouds.aws import addresses, admission, instances, leftovers, user_data
 from clouds.aws.client import Client
 from clouds.aws.console import Console
+from clouds.aws.groups import Groups
 from clouds.aws.images import Images
 from clouds.aws.machines import Machines
 from clouds.aws.network import Subnets
@@ -53,7 +54,8 @@ class Aws:
         self._client = client
         self._places = places
         self._images = Images(client, places, client.folder)
-        self._machines = Machines(client, places, self._images, Subnets(client, places))
+        self._groups = Groups(client)
+        self._machines = Machines(client, places, self._images, Subnets(client, places), self._groups)
         self._consoles: dict[str, Console] = {}
         self.slowness = slowness
         self.limits = Limits(
@@ -104,7 +106,7 @@ class Aws:
             "start": lambda: self._machines.has_started(ticket.name, first),
             "stop": lambda: self._machines.has_stopped(ticket.name, first),
             "snapshot": lambda: self._images.is_ready(ticket.name, first),
-            "delete": lambda: network.delete_group(self._client, first),
+            "delete": lambda: self._groups.has_gone(first),
         }
         return checks[ticket.verb]()
 
@@ -160,7 +162,7 @@ class Aws:
         elif kind is Kind.ADDRESS:
             addresses.release(self._client, name)
         else:
-            operation = "".join(group["GroupId"] for group in network.our_groups(self._client, {}, group_name=name))
+            operation = name
         return Ticket("delete", kind, name, operation)
 
     def address(self, machine: str, port: int) -> Endpoint:

@@ -13,6 +13,7 @@ from typing import Any
 
 from clouds.aws import addresses, failures, instance_types, instances, naming, network, user_data
 from clouds.aws.client import Client
+from clouds.aws.groups import Groups
 from clouds.aws.images import Images
 from clouds.aws.instances import Instance, Site
 from clouds.aws.network import Subnet, Subnets
@@ -35,6 +36,7 @@ class Machines:
     places: Places
     images: Images
     subnets: Subnets
+    groups: Groups
     _tokens: dict[str, str] = field(default_factory=dict)
     _unanswered: dict[str, str] = field(default_factory=dict)
     _ids: dict[str, str] = field(default_factory=dict)
@@ -49,7 +51,9 @@ class Machines:
         subnet = self.subnets.choose(spec.zone or self.places.zone)
         address = addresses.reserved(self.client, spec) if spec.wishes.static_ip else ""
         self._tokens[spec.name] = spec.token
-        group = self._group(spec, subnet)
+        # A builder that receives files is opened later; whether that is possible is found out now.
+        sources = [network.source_range(self.places, self.client)] if network.ports(spec) or spec.receives else []
+        group = self.groups.make(spec, subnet.network, sources)
         site = Site(
             subnet=subnet.id,
             group=group,
@@ -66,22 +70,16 @@ class Machines:
             if naming.from_tags(other).get("token") != spec.token:
                 raise ConflictError(f"machine {spec.name}: the name is taken", next_step=_TAKEN)
 
-    def _group(self, spec: BootSpec, subnet: Subnet) -> str:
-        # A builder that receives files is opened later; whether that is possible is found out now.
-        sources = [network.source_range(self.places, self.client)] if network.ports(spec) or spec.receives else []
-        return network.ensure_group(self.client, spec, subnet.network, sources)
-
     def _run(self, spec: BootSpec, site: Site, subnet: Subnet) -> str:
-        """Ask for the instance and return its id. The security group of one that is refused goes at once."""
+        """Ask for the instance and return its id. The security group of one that is refused serves in the next zone."""
         token = naming.client_token(spec.token, subnet.id)
         try:
             answer = self._ask_to_run(spec, site, token)
         except (ThrottledError, ForeignError, KeyboardInterrupt):  # the request may have arrived all the same
             self._unanswered[spec.name] = token
             raise
-        except Exception as error:
+        except (CapacityError, QuotaError) as error:
             self._explain(error, site.instance_type, subnet.zone)
-            network.delete_group(self.client, site.group)
             raise
         instance: Instance = answer["Instances"][0]
         self._ids[spec.name] = instances.id_of(instance)
@@ -106,7 +104,8 @@ class Machines:
         instance = next((one for one in named if instances.id_of(one) == instance_id), None) or self._by_id(instance_id)
         if instance is None:  # not listed yet
             return False
-        self._check_oldest(name, instance, named)
+        if self._is_late(instance, named):
+            return self._give_way(name, instance)
         if instances.phase(instance) == "pending":
             return False
         if instances.phase(instance) in ("shutting-down", "terminated"):
@@ -116,13 +115,19 @@ class Machines:
         self._see(instance)
         return True
 
-    def _check_oldest(self, name: str, instance: Instance, named: Iterable[Instance]) -> None:
-        """Give a name up that an older machine has: remove ours and raise ConflictError. Of two of one second both give way."""
+    def _is_late(self, instance: Instance, named: Iterable[Instance]) -> bool:
+        """Say whether an older machine has the name of an instance. Of two of one second both are late."""
         rivals = (one for one in named if naming.from_tags(one).get("token") != naming.from_tags(instance).get("token"))
         ours = instances.created_at(instance)
-        if any(instances.created_at(one) <= ours for one in rivals if instances.phase(one) != "shutting-down"):
+        return any(instances.created_at(one) <= ours for one in rivals if instances.phase(one) != "shutting-down")
+
+    def _give_way(self, name: str, instance: Instance) -> bool:
+        """Remove an instance whose name an older machine has; raise ConflictError once it is gone with its security group."""
+        if instances.phase(instance) not in ("shutting-down", "terminated"):
             self._terminate(instance)
+        if self.has_gone(naming.group_name(name, naming.raw_tags(instance).get("token", "")), instances.id_of(instance)):
             raise ConflictError(f"machine {name}: the name is taken", next_step=_TAKEN)
+        return False
 
     def _judge_end(self, name: str, instance: Instance) -> bool:
         """Say that a machine has booted that has powered itself off already; raise why another one never ran."""
@@ -144,12 +149,11 @@ class Machines:
         """Say whether an instance is off. NotFoundError: it has ended for good."""
         return instances.phase(self._require(name, instance_id)) == "stopped"
 
-    def has_gone(self, groups: str, instance_id: str) -> bool:
-        """Say whether an instance has ended and its security groups are deleted, which is possible only then."""
+    def has_gone(self, group: str, instance_id: str) -> bool:
+        """Say whether an instance has ended and its security group is deleted, which is possible only then."""
         if instance_id and (found := self._by_id(instance_id)) and instances.phase(found) != "terminated":
             return False
-        kept = [group for group in groups.split(",") if group and not network.delete_group(self.client, group)]
-        return not kept
+        return not group or self.groups.has_gone(group)
 
     def get(self, name: str) -> Instance:
         """Return the instance of a machine; of several, the oldest. NotFoundError: there is none."""
@@ -276,18 +280,18 @@ class Machines:
         self.client.ask_about_new(f"machine {name}", "create_tags", Resources=things, Tags=naming.to_tags(labels, name))
 
     def delete(self, name: str) -> str:
-        """Ask for the end of a machine, and return its security groups and its id; what is gone is gone.
+        """Ask for the end of a machine, and return the name of its security group and its id; what is gone is gone.
 
-        Of a machine that is absent only the groups go that this process has made for it.
+        Of a machine that is absent only the group goes that this process has made for it.
         """
         try:
             instance = self.get(name)
         except NotFoundError:
             token = self._tokens.get(name)
-            left = network.our_groups(self.client, {naming.MACHINE: name, "token": token}) if token else ()
-            return ",".join(group["GroupId"] for group in left)
+            return naming.group_name(name, token) if token else ""
         self._terminate(instance)
-        return f"{','.join(instances.own_groups(instance))} {instances.id_of(instance)}"
+        group = naming.group_name(name, naming.raw_tags(instance).get("token", "")) if instances.own_groups(instance) else ""
+        return f"{group} {instances.id_of(instance)}"
 
     def _terminate(self, instance: Instance) -> None:
         """Terminate an instance; first its spot request is cancelled, which would otherwise start another one."""

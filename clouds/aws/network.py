@@ -68,24 +68,22 @@ class Subnets:
         return self._found
 
 
-def ensure_group(client: Client, spec: BootSpec, network: str, sources: list[str]) -> str:
-    """Make the security group of a machine, with its rules, and return its id; that of an earlier try with this token serves."""
+def ensure_group(client: Client, spec: BootSpec, network: str) -> str:
+    """Make the security group of a machine and return its id; that of an earlier try with this token serves."""
     name, what = naming.group_name(spec.name, spec.token), f"machine {spec.name}: security group"
     tags = naming.to_tags({**spec.labels, "token": spec.token, naming.MACHINE: spec.name}, spec.name)
     try:
-        group = client.ask(
+        answer = client.ask(
             what,
             "create_security_group",
             GroupName=name,
             VpcId=network,
             Description=f"Made by Bakehouse for the machine {spec.name}",
             TagSpecifications=naming.specifications(tags, ("security-group",)),
-        )["GroupId"]
+        )
     except ConflictError:
-        group = _existing(client, what, name, network)["GroupId"]
-    for port in ports(spec):
-        admit(client, what, str(group), port, sources)
-    return str(group)
+        answer = _existing(client, what, name, network)
+    return str(answer["GroupId"])
 
 
 def _existing(client: Client, what: str, name: str, network: str) -> Group:
@@ -147,12 +145,15 @@ def our_groups(client: Client, labels: Mapping[str, str], **filters: str) -> Ite
             yield group
 
 
+def groups_named(client: Client, name: str) -> list[str]:
+    """Return the ids of our security groups of a name, in all networks."""
+    return [group["GroupId"] for group in our_groups(client, {}, group_name=name)]
+
+
 def delete_group(client: Client, group: str) -> bool:
-    """Delete a security group, and say whether it is gone; one that a machine still uses is not."""
+    """Delete a security group; say False when a machine still uses it. NotFoundError: it is gone, or not seen yet."""
     try:
         client.ask(f"security group {group}", "delete_security_group", GroupId=group)
-    except NotFoundError:
-        return True
     except NotReadyError:
         return False
     return True

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from clouds import waiter
+from clouds.aws import session
 from launcher.access import identity
 from tests import fake_sftp
 from tests.clouds.aws.stage import Stage
@@ -31,6 +32,7 @@ def stage(tmp_path: Path, furnished: Path, monkeypatch: pytest.MonkeyPatch) -> I
     """Give an empty cloud and a store of its own, and look often."""
     monkeypatch.setitem(waiter.until.__kwdefaults__, "poll_s", 0.005)
     monkeypatch.setattr(waiter, "_THROTTLED_S", 0.05)
+    monkeypatch.setattr(session, "ATTEMPTS", 2)  # the waits between them are real
     home, builders = tmp_path / "home", fake_sftp.Store(tmp_path / "builders")
     vms = ScriptedVms(played_on_ec2([], builders))
     monkeypatch.setenv("PATH", f"{fake_sftp.install(tmp_path / 'bin', builders.folder)}{os.pathsep}{os.environ['PATH']}")

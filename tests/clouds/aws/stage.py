@@ -17,7 +17,8 @@ from clouds.aws.places import places
 from clouds.driver import Base, BootSpec, Endpoint
 from clouds.errors import BakehouseError
 from clouds.ledger import Ledger
-from clouds.lifecycle import settle
+from clouds.lifecycle import create_machine
+from clouds.undo import Undo
 from launcher import gc
 from launcher.launch import LaunchOptions
 from tests import fake_services, fake_sftp
@@ -82,7 +83,9 @@ class Stage:
         source = changes.pop("source", "") or cloud.resolve_base(Base("trixie", "amd64")).id
         plain = {"name": "mine", "token": names.new_nonce(), "source": source}
         size = {"cpus": 2, "memory_mb": 2048, "disk_gb": 8, "labels": {"role": "machine"}, "deadline_s": 3600, "ports": (22,)}
-        settle(cloud, cloud.boot(BootSpec(**{**plain, **size, **changes})))
+        with Undo() as undo:
+            create_machine(cloud, Ledger(self.home / "ledger.sqlite3"), undo, BootSpec(**{**plain, **size, **changes}))
+            undo.release()
         return self.instance(changes.get("name", "mine"))
 
     def instance(self, name: str = "mine") -> dict[str, Any]:

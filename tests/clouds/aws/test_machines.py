@@ -135,13 +135,24 @@ def test_a_stopped_machine_is_told_new_facts_and_keeps_the_others(stage: Stage) 
     assert (user_data.facts_of(told), user_data.script_of(told)) == ({"A": "2", "B": "it's"}, script_for(nonce))
 
 
-def test_without_capacity_the_zones_that_the_error_names_are_worth_a_try(stage: Stage) -> None:
-    stage.server.switches.capacity["t3.small", "us-east-1a"] = 0
+def test_without_capacity_the_zones_that_the_error_names_are_tried(stage: Stage) -> None:
+    for zone in ("us-east-1a", "us-east-1b"):
+        stage.server.switches.capacity["t3.small", zone] = 0
+    cloud = stage.connect()
+    assert stage.boot(cloud)["Placement"]["AvailabilityZone"] == "us-east-1c"
+    end(cloud)
+    assert stage.left() == []
+
+
+def test_without_capacity_anywhere_five_zones_are_tried_and_nothing_is_left(stage: Stage) -> None:
+    for letter in "abcdef":
+        stage.server.switches.capacity["t3.small", f"us-east-1{letter}"] = 0
     with pytest.raises(CapacityError) as caught:
         stage.boot()
-    assert (caught.value.zone, caught.value.zones[0]) == ("us-east-1a", "us-east-1b")
+    assert "--zone" in caught.value.next_step
+    zones = {call.params["NetworkInterface.1.SubnetId"] for call in stage.server.calls if call.action == "RunInstances"}
+    assert len(zones) == 5
     assert stage.left() == []
-    assert stage.boot(zone="us-east-1b")["Placement"]["AvailabilityZone"] == "us-east-1b"
 
 
 def test_a_quota_is_told_with_what_was_asked_for_and_where_to_ask_for_more(stage: Stage) -> None:
@@ -164,3 +175,4 @@ def test_of_two_machines_of_one_name_the_later_gives_way(stage: Stage) -> None:
     with pytest.raises(ConflictError, match="the name is taken"):
         stage.boot(second, source=base)
     assert [first._machines.get("mine")["InstanceId"]] == kept
+    assert len([line for line in stage.left() if "mine" in line]) == 3  # instance, volume, security group
