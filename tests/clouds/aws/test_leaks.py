@@ -52,6 +52,7 @@ TROUBLE: dict[str, Callable[[Stage, Cloud], None]] = {
 }
 
 
+@pytest.mark.matrix(sample=12)
 @pytest.mark.parametrize("unseen", [0, 2])
 @pytest.mark.parametrize("trouble", TROUBLE)
 def test_nothing_is_left_of_a_machine_that_was_not_made(
