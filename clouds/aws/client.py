@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from clouds.aws import failures
-from clouds.errors import NotFoundError, ThrottledError, TimedOutError
+from clouds.errors import CloudError, NotFoundError, ThrottledError, TimedOutError
 from clouds.home import write_private
 from clouds.waiter import until
 
@@ -55,25 +55,29 @@ class Client:
         return _sent(what, getattr(self._ec2, action), request)
 
     def ask_about_new(self, what: str, action: str, **request: Any) -> dict[str, Any]:
-        """Do the same about a thing that was created a moment ago: as long as EC2 does not find it, it is asked again.
+        """Do the same about a thing that was created a moment ago: as long as EC2 does not find it, it is asked again."""
+        return self.ask_while(NotFoundError, self.unseen_s, what, action, **request)
 
-        What was throttled or not answered is not: botocore has sent it again already.
+    def ask_while(self, refusal: type[CloudError], timeout_s: float, what: str, action: str, **request: Any) -> dict[str, Any]:
+        """Send a request again as long as it is refused so, then raise the refusal.
+
+        What was throttled or not answered is not sent again here: botocore has done so already.
         """
-        unseen: list[NotFoundError] = []
+        refused: list[CloudError] = []
 
         def attempt() -> tuple[dict[str, Any], ThrottledError | None] | None:
             try:
                 return self.ask(what, action, **request), None
             except ThrottledError as error:
                 return {}, error
-            except NotFoundError as error:
-                unseen.append(error)
+            except refusal as error:
+                refused.append(error)
                 return None
 
         try:
-            answer, failure = self.until(attempt, what=what, timeout_s=self.unseen_s)
+            answer, failure = self.until(attempt, what=what, timeout_s=timeout_s)
         except TimedOutError:
-            raise unseen[-1] from None
+            raise refused[-1] from None
         if failure:
             raise failure
         return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from clouds import names
 from clouds.aws import images, naming, network
 from clouds.aws.client import Client
 from clouds.aws.instances import groups_of, seconds
@@ -69,7 +70,7 @@ def orphan_groups(client: Client, labels: Mapping[str, str], machines: Machines)
             name=group["GroupName"],
             state=State.READY,
             labels=naming.from_tags(group),
-            created_at=float(naming.from_tags(group).get("created") or 0),
+            created_at=float(names.number(naming.from_tags(group), "created")),
         )
         for group in groups
         if group["GroupId"] not in used

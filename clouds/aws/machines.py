@@ -13,6 +13,7 @@ from typing import Any
 
 from clouds.aws import addresses, failures, instance_types, instances, naming, network, user_data
 from clouds.aws.client import Client
+from clouds.aws.failures import NotReadyError
 from clouds.aws.groups import Groups
 from clouds.aws.images import Images
 from clouds.aws.instances import Instance, Site
@@ -23,6 +24,9 @@ from clouds.errors import CapacityError, ConflictError, ForeignError, InvalidErr
 
 FRESH_S = 2.0
 """For how long what was read of a machine tells its address and its labels, so that one look at it is one request."""
+SPOT_LAG_S = 120.0
+"""For how long a stopped machine of spot capacity cannot be started, since its request is not `disabled` yet
+(docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html: marked-for-stop). The time is a guess."""
 _TAKEN = "Choose another name, or delete that machine."
 _GUEST = "Client.InstanceInitiatedShutdown"
 """The reason of an instance that has powered itself off (docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html)."""
@@ -247,7 +251,9 @@ class Machines:
         self._tell(name, instance, facts)
         self._seen.pop(name, None)
         try:
-            self.client.ask(f"machine {name}", "start_instances", InstanceIds=[instances.id_of(instance)])
+            self.client.ask_while(
+                NotReadyError, SPOT_LAG_S, f"machine {name}", "start_instances", InstanceIds=[instances.id_of(instance)]
+            )
         except CapacityError as error:  # its disk is in this zone
             error.zone, error.zones = instances.zone_of(instance), ()
             error.next_step = f"Try later, or launch another machine in another --zone; the disk of {name} stays where it is."

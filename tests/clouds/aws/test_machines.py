@@ -86,6 +86,33 @@ def test_a_machine_of_one_time_spot_capacity_cannot_be_stopped(stage: Stage) -> 
     assert "delete it" in caught.value.next_step
 
 
+def test_a_machine_of_persistent_spot_capacity_is_started_again_once_its_request_allows_it(stage: Stage) -> None:
+    stage.server.switches.spot_lag_s = 0.3
+    cloud = stage.connect()
+    stage.boot(cloud, wishes=Wishes(spot=True, on_preempt=End.STOP))
+    settle(cloud, cloud.stop("mine"))
+    settle(cloud, cloud.start("mine", deadline_s=0, facts={}))
+    assert stage.instance()["State"]["Name"] == "running"
+    assert stage.server.count("StartInstances") > 1
+
+
+def test_what_is_left_of_machines_and_images_that_are_gone_is_listed_and_removed(stage: Stage) -> None:
+    api, cloud = client(stage.server), stage.connect()
+    tags = [{"Key": "project", "Value": "bakehouse"}, {"Key": "Name", "Value": "gone"}]
+    marked = {"TagSpecifications": [{"ResourceType": "volume", "Tags": tags}]}
+    volume = api.create_volume(AvailabilityZone="us-east-1a", Size=1, **marked)["VolumeId"]
+    group = api.create_security_group(GroupName="bakehouse-gone-12345678", Description="x")["GroupId"]
+    api.create_tags(Resources=[group], Tags=[*tags, {"Key": "machine", "Value": "gone"}])
+    stage.boot(cloud)
+    stage.server.advance(1)
+    found = cloud.owned({}, {Kind.DISK, Kind.RULE})
+    assert sorted((one.kind, one.name) for one in found) == [(Kind.DISK, volume), (Kind.RULE, "bakehouse-gone-12345678")]
+    for one in found:
+        settle(cloud, cloud.delete(one.kind, one.name))
+    end(cloud)
+    assert stage.left() == []
+
+
 def test_a_machine_without_a_public_address_has_none(stage: Stage) -> None:
     cloud = stage.connect()
     found = stage.boot(cloud, wishes=Wishes(no_public_ip=True))
