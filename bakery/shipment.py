@@ -105,7 +105,9 @@ def transfer_s(cloud: Cloud, size_bytes: int) -> float:
 def described(cloud: Cloud, size_bytes: int, *, no_public_ip: bool = False) -> str:
     """Return one line that says that so much is sent over SSH, and why; with `no_public_ip` also from where alone that works."""
     limits = cloud.limits
-    limit = f"{limits.script_bytes / MB:.3g} MB{' compressed' if limits.compresses_script else ''}"
+    kib = limits.script_bytes / 1024
+    limit = f"{kib:.4g} KiB" if kib < 1024 else f"{kib / 1024:.4g} MiB"
+    limit += " compressed" if limits.compresses_script else ""
     line = f"script and files ({size_bytes / MB:.1f} MB) are sent to the builder over SSH: {cloud.name} takes {limit} at a boot"
     inside = "; to its internal address, so run this inside its network, and let `source` be your address there"
     return line + (inside if no_public_ip else "")

@@ -104,7 +104,7 @@ def _correct_or_replace(
         yield _make_rule(client, token, rule, what, try_="again")
         return
     labels = naming.from_description(found.description)
-    if labels.get("token") == token:
+    if labels.get("token", "") == token:
         yield from correct(client, what, found, rule)
         return
     if is_taken() or not names.client_is_dead(labels):

@@ -44,7 +44,7 @@ BAKE_CALLS = {"resolve_base", "boot", "stop", "snapshot", "check", "console", "f
     "files",
     "attach",
 }
-SEND_CALLS = {"boot", "open_ssh", "close_ssh", "address", "console", "check"}
+SEND_CALLS = {"open_ssh", "close_ssh"}
 LAYER_CALLS = {"layers", "keep_layer", "go_on", "remove_layer"}
 LAUNCH_CALLS = {"boot", "check", "console", "find", "owned", "label", "address"}
 MEMORY_CALLS = {"boot", "check", "delete", "freeze", "unfit", "restore"}
@@ -161,7 +161,7 @@ def bake_tiny(cloud: FakeCloud, home: Path, **options: bool | str) -> None:
 
 def bake_over_ssh(cloud: FakeCloud, home: Path) -> None:
     """Bake on a cloud that takes only the shortest scripts."""
-    cloud.limits = replace(cloud.limits, script_bytes=12288)
+    cloud.limits = replace(cloud.limits, script_bytes=16384)
     bake_tiny(cloud, home)
 
 

@@ -100,7 +100,7 @@ def test_it_says_that_files_are_sent_over_ssh_and_why(tmp_path: Path) -> None:
     assert "over SSH" not in "\n".join(plan(cloud, recipe, home=tmp_path))
     cloud.limits = Limits(script_bytes=256 * 1024)
     lines = plan(cloud, recipe, home=tmp_path)
-    assert lines.count("  script and files (2.0 MB) are sent to the builder over SSH: fake takes 0.262 MB at a boot") == 1
+    assert lines.count("  script and files (2.0 MB) are sent to the builder over SSH: fake takes 256 KiB at a boot") == 1
     assert "open_ssh" not in " ".join(cloud.calls)
 
 
