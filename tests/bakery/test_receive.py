@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from bakery.recipe.recipe import Copy, Recipe, Step
-from bakery.script.render import Script, receiver, render
+from bakery.script.render import Part, Script, frame, receiver, render
 from bakery.script.resolve import Resolution
-from bakery.shipment import SCRIPT, Shipment
+from bakery.shipment import SCRIPT, Shipment, carry
 from clouds import markers
+from clouds.driver import Limits
 from tests.bash_guest import NONCE, Guest, new_guest
 
 KEY = "ssh-ed25519 AAAAclient bake-1"
@@ -162,3 +163,21 @@ def test_a_step_unpacks_what_was_received_and_leaves_no_archive_in_a_layer(
     archive = guest.root / f"var/lib/bakehouse/received/{shipment.archives[0].sha256}.tar"
     assert archive.exists() != is_layered
     assert ("fstrim /" in guest.read("calls")) == is_layered
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="tar gives files to root")
+@pytest.mark.parametrize("is_layered", [False, True])
+def test_a_step_unpacks_what_its_script_carries(tmp_path: Path, is_layered: bool) -> None:
+    guest = new_guest(tmp_path / "guest")
+    guest.write("bin/fstrim", "#!/bin/sh\n")
+    (guest.root / "bin/fstrim").chmod(0o755)
+    (files,) = script_with_a_file(tmp_path).archives(0)
+    script = frame("a test", [Part("files", f"unpack {files.sha256}\n", archive=files), Part("seal", "true\n")], is_bake=True)
+    carried = carry([files], Limits())
+    assert carried is not None
+    if is_layered:
+        guest.write("run/bakehouse/await", "1")
+    console = guest.run_text(script.for_boot(NONCE, deadline_s=0, done=1, carried=carried))
+    assert guest.progress(script, console).reached >= 2, console
+    assert (guest.root / "srv/data").read_text() == "1,2\n"
+    assert bool(list((guest.root / "run/bakehouse/files").iterdir())) != is_layered
