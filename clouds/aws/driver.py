@@ -17,6 +17,7 @@ from clouds.aws.client import Client
 from clouds.aws.console import Console
 from clouds.aws.groups import Groups
 from clouds.aws.images import Images
+from clouds.aws.lookup import Lookup
 from clouds.aws.machines import Machines
 from clouds.aws.network import Subnets
 from clouds.aws.places import Places
@@ -54,8 +55,8 @@ class Aws:
         self._client = client
         self._places = places
         self._images = Images(client, places, client.folder)
-        self._groups = Groups(client)
-        self._machines = Machines(client, places, self._images, Subnets(client, places), self._groups)
+        self._groups, self._lookup = Groups(client), Lookup(client)
+        self._machines = Machines(client, places, self._images, Subnets(client, places), self._groups, self._lookup)
         self._consoles: dict[str, Console] = {}
         self.slowness = slowness
         self.limits = Limits(
@@ -112,7 +113,7 @@ class Aws:
 
     def console(self, machine: str, since: Position = START) -> ConsoleText:
         """Return what the serial port printed: of the last 64 KiB of a boot; also of a machine that has ended a while ago."""
-        instance = self._machines.last(machine)
+        instance = self._lookup.last(machine)
         instance_id = instances.id_of(instance)
         answer = self._client.ask_about_new(
             f"machine {machine}: console", "get_console_output", InstanceId=instance_id, Latest=True
@@ -132,10 +133,10 @@ class Aws:
     def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:
         """Return all that carries these labels in the region; disks and security groups only where nothing uses them."""
         listers: dict[Kind, Callable[[], list[Resource]]] = {
-            Kind.MACHINE: lambda: [instances.resource(one) for one in self._machines.all(labels)],
+            Kind.MACHINE: lambda: [instances.resource(one) for one in self._lookup.all(labels)],
             Kind.IMAGE: lambda: self._images.resources(labels),
             Kind.DISK: lambda: leftovers.disks(self._client, labels),
-            Kind.RULE: lambda: leftovers.orphan_groups(self._client, labels, self._machines),
+            Kind.RULE: lambda: leftovers.orphan_groups(self._client, labels, self._lookup),
             Kind.ADDRESS: lambda: addresses.resources(self._client, labels),
         }
         found = chain.from_iterable(lister() for kind, lister in listers.items() if kind in kinds)
@@ -167,7 +168,7 @@ class Aws:
 
     def address(self, machine: str, port: int) -> Endpoint:
         """Return the address of a machine: the public one, or the internal one of a machine without."""
-        instance = self._machines.glance(machine)
+        instance = self._lookup.glance(machine)
         host = instances.address(instance)
         if not host or instances.state(instance) not in (State.RUNNING, State.STARTING):
             raise CloudError(f"machine {machine}: it has no address while it is off", next_step=f"Start it: ./inv start {machine}")
@@ -175,15 +176,15 @@ class Aws:
 
     def admit(self, machine: str, source: str = "") -> str:
         """Let `source`, else the address of this computer, reach a machine; return what is new."""
-        return admission.admit(self._client, self._machines.glance(machine), self._places, source)
+        return admission.admit(self._client, self._lookup.glance(machine), self._places, source)
 
     def open_ssh(self, machine: str) -> Ticket:
         """Open port 22 of a builder to the caller's address."""
-        admission.open_ssh(self._client, self._machines.get(machine), self._places)
+        admission.open_ssh(self._client, self._lookup.get(machine), self._places)
         return Ticket("open-ssh", Kind.MACHINE, machine)
 
     def close_ssh(self, machine: str) -> Ticket:
         """Close port 22 of a builder."""
         with suppress(NotFoundError):
-            admission.close_ssh(self._client, self._machines.get(machine))
+            admission.close_ssh(self._client, self._lookup.get(machine))
         return Ticket("close-ssh", Kind.MACHINE, machine)

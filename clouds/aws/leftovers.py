@@ -9,7 +9,7 @@ from clouds import names
 from clouds.aws import images, naming, network
 from clouds.aws.client import Client
 from clouds.aws.instances import groups_of, seconds
-from clouds.aws.machines import Machines
+from clouds.aws.lookup import Lookup
 from clouds.driver import Kind, Resource, State
 from clouds.errors import NotFoundError
 
@@ -60,7 +60,7 @@ def _snapshots(client: Client, labels: Mapping[str, str]) -> list[Resource]:
     ]
 
 
-def orphan_groups(client: Client, labels: Mapping[str, str], machines: Machines) -> list[Resource]:
+def orphan_groups(client: Client, labels: Mapping[str, str], machines: Lookup) -> list[Resource]:
     """Return the security groups of machines that no machine uses, of those that carry all these labels."""
     groups = list(network.our_groups(client, labels))
     used = {group for instance in (machines.all({}) if groups else ()) for group in groups_of(instance)}

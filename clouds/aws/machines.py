@@ -6,8 +6,7 @@ look: two commands that ask for one name at once both find it free, and the late
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,13 +16,12 @@ from clouds.aws.failures import NotReadyError
 from clouds.aws.groups import Groups
 from clouds.aws.images import Images
 from clouds.aws.instances import Instance, Site
+from clouds.aws.lookup import Lookup
 from clouds.aws.network import Subnet, Subnets
 from clouds.aws.places import Places
 from clouds.driver import BootSpec, Resource, State
 from clouds.errors import CapacityError, ConflictError, ForeignError, InvalidError, NotFoundError, QuotaError, ThrottledError
 
-FRESH_S = 2.0
-"""For how long what was read of a machine tells its address and its labels, so that one look at it is one request."""
 SPOT_LAG_S = 120.0
 """For how long a stopped machine of spot capacity cannot be started, since its request is not `disabled` yet
 (docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html: marked-for-stop). The time is a guess."""
@@ -41,10 +39,8 @@ class Machines:
     images: Images
     subnets: Subnets
     groups: Groups
+    lookup: Lookup
     _tokens: dict[str, str] = field(default_factory=dict)
-    _unanswered: dict[str, str] = field(default_factory=dict)
-    _ids: dict[str, str] = field(default_factory=dict)
-    _seen: dict[str, tuple[float, Instance]] = field(default_factory=dict)
 
     def create(self, spec: BootSpec) -> str:
         """Ask for a machine and its security group; return its id and that of its address. The same token is the same machine."""
@@ -70,7 +66,7 @@ class Machines:
 
     def _check_free(self, spec: BootSpec) -> None:
         """Raise ConflictError when another machine has the name."""
-        for other in self._named(spec.name, ("pending", "running", "stopping", "stopped")):
+        for other in self.lookup.named(spec.name, ("pending", "running", "stopping", "stopped")):
             if naming.from_tags(other).get("token") != spec.token:
                 raise ConflictError(f"machine {spec.name}: the name is taken", next_step=_TAKEN)
 
@@ -80,14 +76,13 @@ class Machines:
         try:
             answer = self._ask_to_run(spec, site, token)
         except (ThrottledError, ForeignError, KeyboardInterrupt):  # the request may have arrived all the same
-            self._unanswered[spec.name] = token
+            self.lookup.unanswered[spec.name] = token
             raise
         except (CapacityError, QuotaError) as error:
             self._explain(error, site.instance_type, subnet.zone)
             raise
         instance: Instance = answer["Instances"][0]
-        self._ids[spec.name] = instances.id_of(instance)
-        self._seen.pop(spec.name, None)
+        self.lookup.know(spec.name, instances.id_of(instance))
         return instances.id_of(instance)
 
     def _ask_to_run(self, spec: BootSpec, site: Site, token: str) -> dict[str, Any]:
@@ -104,8 +99,8 @@ class Machines:
 
     def has_booted(self, name: str, instance_id: str, address: str) -> bool:
         """Say whether an instance runs, and give it its reserved address. ConflictError: an older machine has the name."""
-        named = self._named(name, instances.LIVE)
-        instance = next((one for one in named if instances.id_of(one) == instance_id), None) or self._by_id(instance_id)
+        named = self.lookup.named(name, instances.LIVE)
+        instance = next((one for one in named if instances.id_of(one) == instance_id), None) or self.lookup.by_id(instance_id)
         if instance is None:  # not listed yet
             return False
         if self._is_late(instance, named):
@@ -116,7 +111,7 @@ class Machines:
             return self._judge_end(name, instance)
         if address:
             addresses.associate(self.client, name, instance_id, address)
-        self._see(instance)
+        self.lookup.see(instance)
         return True
 
     def _is_late(self, instance: Instance, named: Iterable[Instance]) -> bool:
@@ -144,112 +139,35 @@ class Machines:
 
     def has_started(self, name: str, instance_id: str) -> bool:
         """Say whether an instance runs. CloudError: it went off again."""
-        instance = self._require(name, instance_id)
+        instance = self.lookup.require(name, instance_id)
         if instances.phase(instance) == "stopped" and instances.reason(instance).get("Code") not in (None, "", _GUEST):
             raise failures.of_state(f"machine {name}", instances.reason(instance))
         return instances.phase(instance) in ("running", "stopping", "stopped")
 
     def has_stopped(self, name: str, instance_id: str) -> bool:
         """Say whether an instance is off. NotFoundError: it has ended for good."""
-        return instances.phase(self._require(name, instance_id)) == "stopped"
+        return instances.phase(self.lookup.require(name, instance_id)) == "stopped"
 
     def has_gone(self, group: str, instance_id: str) -> bool:
         """Say whether an instance has ended and its security group is deleted, which is possible only then."""
-        if instance_id and (found := self._by_id(instance_id)) and instances.phase(found) != "terminated":
+        if instance_id and (found := self.lookup.by_id(instance_id)) and instances.phase(found) != "terminated":
             return False
         return not group or self.groups.has_gone(group)
-
-    def get(self, name: str) -> Instance:
-        """Return the instance of a machine; of several, the oldest. NotFoundError: there is none."""
-        if name in self._ids and (found := self._by_id(self._ids[name])) and instances.phase(found) in instances.LIVE:
-            return self._see(found)
-        found = min(self._named(name, instances.LIVE), key=instances.age_key, default=None)
-        if found is None:
-            self._seen.pop(name, None)
-            raise NotFoundError(f"machine {name}: not found on aws", next_step="See: ./inv machines --cloud aws")
-        return self._see(found)
-
-    def last(self, name: str) -> Instance:
-        """Return the instance of a machine, as it was read before; also of one that has ended, whose console is still there.
-
-        NotFoundError: not found. Its id and its start count here, which only this process changes while it watches the console.
-        """
-        if name in self._seen:
-            return self._seen[name][1]
-        if name in self._ids and (found := self._by_id(self._ids[name])):
-            return self._see(found)
-        named = self._named(name, (*instances.LIVE, "terminated"))
-        living = [one for one in named if instances.phase(one) != "terminated"]
-        if not named:
-            raise NotFoundError(f"machine {name}: not found on aws", next_step="See: ./inv machines --cloud aws")
-        return self._see(min(living, key=instances.age_key) if living else max(named, key=instances.age_key))
-
-    def glance(self, name: str) -> Instance:
-        """Return an instance as it was read a moment ago, or as it is now. NotFoundError: there is none."""
-        read_at, instance = self._seen.get(name, (0.0, None))
-        if instance and time.monotonic() - read_at < FRESH_S and instances.phase(instance) in instances.LIVE:
-            return instance
-        return self.get(name)
-
-    def _require(self, name: str, instance_id: str) -> Instance:
-        """Return an instance that is there. NotFoundError: it has ended."""
-        found = self._by_id(instance_id)
-        if found is None or instances.phase(found) in ("shutting-down", "terminated"):
-            reason = instances.reason(found).get("Message", "it is gone") if found else "it is gone"
-            raise NotFoundError(f"machine {name}: it has ended: {reason}", next_step="See: ./inv machines --cloud aws")
-        return self._see(found)
-
-    def _by_id(self, instance_id: str) -> Instance | None:
-        try:
-            return next(self._describe("machine", InstanceIds=[instance_id]), None)
-        except NotFoundError:
-            return None
-
-    def _named(self, name: str, phases: Iterable[str]) -> list[Instance]:
-        """Return our instances of a name in one of these states, also one that was asked for here without an answer."""
-        filters = naming.tag_filters({naming.NAME: name}, instance_state_name=tuple(phases))
-        found = [one for one in self._describe(f"machine {name}", Filters=filters) if instances.name_of(one) == name]
-        if not found and name in self._unanswered:
-            by_token = [
-                {"Name": "client-token", "Values": [self._unanswered[name]]},
-                {"Name": "instance-state-name", "Values": list(phases)},
-            ]
-            found = list(self._describe(f"machine {name}", Filters=by_token))
-        return found
-
-    def _describe(self, what: str, **wanted: Any) -> Iterator[Instance]:
-        return (
-            instance
-            for reservation in self.client.items(what, "describe_instances", "Reservations", **wanted)
-            for instance in reservation["Instances"]
-        )
-
-    def _see(self, instance: Instance) -> Instance:
-        name = instances.name_of(instance)
-        self._ids[name] = instances.id_of(instance)
-        self._seen[name] = (time.monotonic(), instance)
-        return instance
 
     def find(self, name: str) -> Resource | None:
         """Return a machine, or None."""
         try:
-            return instances.resource(self.get(name))
+            return instances.resource(self.lookup.get(name))
         except NotFoundError:
             return None
 
-    def all(self, labels: Mapping[str, str]) -> list[Instance]:
-        """Return the instances that carry all these labels."""
-        filters = naming.tag_filters(labels, instance_state_name=instances.LIVE)
-        found = self._describe("machines", Filters=filters)
-        return [self._see(one) for one in found if labels.items() <= naming.from_tags(one).items()]
-
     def start(self, name: str, facts: Mapping[str, str]) -> str:
         """Start a machine that is off, and return its id; "" when it is on."""
-        instance = self.get(name)
+        instance = self.lookup.get(name)
         if instances.state(instance) is not State.STOPPED:
             return ""
         self._tell(name, instance, facts)
-        self._seen.pop(name, None)
+        self.lookup.forget(name)
         try:
             self.client.ask_while(
                 NotReadyError, SPOT_LAG_S, f"machine {name}", "start_instances", InstanceIds=[instances.id_of(instance)]
@@ -271,17 +189,17 @@ class Machines:
 
     def stop(self, name: str) -> str:
         """Ask for a machine's orderly end and return its id; "" when it is off."""
-        instance = self.get(name)
+        instance = self.lookup.get(name)
         if instances.state(instance) is State.STOPPED:
             return ""
-        self._seen.pop(name, None)
+        self.lookup.forget(name)
         self.client.ask_about_new(f"machine {name}", "stop_instances", InstanceIds=[instances.id_of(instance)])
         return instances.id_of(instance)
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
         """Lay labels over those of a machine, its disks and its security group."""
-        instance = self.glance(name)
-        self._seen.pop(name, None)
+        instance = self.lookup.glance(name)
+        self.lookup.forget(name)
         things = [instances.id_of(instance), *instances.disks_of(instance), *instances.own_groups(instance)]
         self.client.ask_about_new(f"machine {name}", "create_tags", Resources=things, Tags=naming.to_tags(labels, name))
 
@@ -291,7 +209,7 @@ class Machines:
         Of a machine that is absent only the group goes that this process has made for it.
         """
         try:
-            instance = self.get(name)
+            instance = self.lookup.get(name)
         except NotFoundError:
             token = self._tokens.get(name)
             return naming.group_name(name, token) if token else ""
@@ -302,8 +220,8 @@ class Machines:
     def _terminate(self, instance: Instance) -> None:
         """Terminate an instance; first its spot request is cancelled, which would otherwise start another one."""
         name = instances.name_of(instance)
-        self._seen.pop(name, None)
-        self._unanswered.pop(name, None)
+        self.lookup.forget(name)
+        self.lookup.unanswered.pop(name, None)
         what = f"machine {name}"
         if request := instance.get("SpotInstanceRequestId"):
             self.client.ask(what, "cancel_spot_instance_requests", SpotInstanceRequestIds=[request])
@@ -314,7 +232,7 @@ class Machines:
 
     def require_off(self, name: str) -> Instance:
         """Return a machine that is off. InvalidError: it is on."""
-        instance = self.get(name)
+        instance = self.lookup.get(name)
         if instances.state(instance) is not State.STOPPED:
             raise InvalidError(f"machine {name}: still on", next_step=f"Stop it first: ./inv stop {name}")
         return instance

@@ -117,7 +117,7 @@ def test_a_machine_without_a_public_address_has_none(stage: Stage) -> None:
     cloud = stage.connect()
     found = stage.boot(cloud, wishes=Wishes(no_public_ip=True))
     assert not found.get("PublicIpAddress")
-    assert cloud._machines.glance("mine")["PrivateIpAddress"] == found["PrivateIpAddress"]
+    assert cloud._lookup.glance("mine")["PrivateIpAddress"] == found["PrivateIpAddress"]
 
 
 def test_a_static_address_is_reserved_once_kept_between_machines_and_given_back(stage: Stage) -> None:
@@ -201,5 +201,5 @@ def test_of_two_machines_of_one_name_the_later_gives_way(stage: Stage) -> None:
     second._client._session._session.events.register("before-call.ec2.CreateSecurityGroup", be_late)
     with pytest.raises(ConflictError, match="the name is taken"):
         stage.boot(second, source=base)
-    assert [first._machines.get("mine")["InstanceId"]] == kept
+    assert [first._lookup.get("mine")["InstanceId"]] == kept
     assert len([line for line in stage.left() if "mine" in line]) == 3  # instance, volume, security group

@@ -1,0 +1,114 @@
+"""Find machines: by their tags, by their ids where those are known, or by the token of a request that was not answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from clouds.aws import instances, naming
+from clouds.aws.client import Client
+from clouds.aws.instances import Instance
+from clouds.errors import NotFoundError
+
+FRESH_S = 2.0
+"""For how long what was read of a machine tells its address and its labels, so that one look at it is one request."""
+
+
+@dataclass(slots=True)
+class Lookup:
+    """What is known of the machines of an account in a region. `unanswered` maps names to the ClientTokens of such requests."""
+
+    client: Client
+    unanswered: dict[str, str] = field(default_factory=dict)
+    _ids: dict[str, str] = field(default_factory=dict)
+    _seen: dict[str, tuple[float, Instance]] = field(default_factory=dict)
+
+    def know(self, name: str, instance_id: str) -> None:
+        """Remember which instance a machine is."""
+        self._ids[name] = instance_id
+        self._seen.pop(name, None)
+
+    def forget(self, name: str) -> None:
+        """Forget what a machine was like: it changes now."""
+        self._seen.pop(name, None)
+
+    def get(self, name: str) -> Instance:
+        """Return the instance of a machine; of several, the oldest. NotFoundError: there is none."""
+        if name in self._ids and (found := self.by_id(self._ids[name])) and instances.phase(found) in instances.LIVE:
+            return self.see(found)
+        found = min(self.named(name, instances.LIVE), key=instances.age_key, default=None)
+        if found is None:
+            self._seen.pop(name, None)
+            raise NotFoundError(f"machine {name}: not found on aws", next_step="See: ./inv machines --cloud aws")
+        return self.see(found)
+
+    def last(self, name: str) -> Instance:
+        """Return the instance of a machine, as it was read before; also of one that has ended, whose console is still there.
+
+        NotFoundError: not found. Its id and its start count here, which only this process changes while it watches the console.
+        """
+        if name in self._seen:
+            return self._seen[name][1]
+        if name in self._ids and (found := self.by_id(self._ids[name])):
+            return self.see(found)
+        named = self.named(name, (*instances.LIVE, "terminated"))
+        living = [one for one in named if instances.phase(one) != "terminated"]
+        if not named:
+            raise NotFoundError(f"machine {name}: not found on aws", next_step="See: ./inv machines --cloud aws")
+        return self.see(min(living, key=instances.age_key) if living else max(named, key=instances.age_key))
+
+    def glance(self, name: str) -> Instance:
+        """Return an instance as it was read a moment ago, or as it is now. NotFoundError: there is none."""
+        read_at, instance = self._seen.get(name, (0.0, None))
+        if instance and time.monotonic() - read_at < FRESH_S and instances.phase(instance) in instances.LIVE:
+            return instance
+        return self.get(name)
+
+    def require(self, name: str, instance_id: str) -> Instance:
+        """Return an instance that is there. NotFoundError: it has ended."""
+        found = self.by_id(instance_id)
+        if found is None or instances.phase(found) in ("shutting-down", "terminated"):
+            reason = instances.reason(found).get("Message", "it is gone") if found else "it is gone"
+            raise NotFoundError(f"machine {name}: it has ended: {reason}", next_step="See: ./inv machines --cloud aws")
+        return self.see(found)
+
+    def by_id(self, instance_id: str) -> Instance | None:
+        """Return an instance in any state, or None where EC2 does not find it (yet)."""
+        try:
+            return next(self._describe("machine", InstanceIds=[instance_id]), None)
+        except NotFoundError:
+            return None
+
+    def named(self, name: str, phases: Iterable[str]) -> list[Instance]:
+        """Return our instances of a name in one of these states, also one that was asked for here without an answer."""
+        filters = naming.tag_filters({naming.NAME: name}, instance_state_name=tuple(phases))
+        found = [one for one in self._describe(f"machine {name}", Filters=filters) if instances.name_of(one) == name]
+        if not found and name in self.unanswered:
+            by_token = [
+                {"Name": "client-token", "Values": [self.unanswered[name]]},
+                {"Name": "instance-state-name", "Values": list(phases)},
+            ]
+            found = list(self._describe(f"machine {name}", Filters=by_token))
+        return found
+
+    def _describe(self, what: str, **wanted: Any) -> Iterator[Instance]:
+        return (
+            instance
+            for reservation in self.client.items(what, "describe_instances", "Reservations", **wanted)
+            for instance in reservation["Instances"]
+        )
+
+    def see(self, instance: Instance) -> Instance:
+        """Remember what an instance is like, and return it."""
+        name = instances.name_of(instance)
+        self._ids[name] = instances.id_of(instance)
+        self._seen[name] = (time.monotonic(), instance)
+        return instance
+
+    def all(self, labels: Mapping[str, str]) -> list[Instance]:
+        """Return the instances that carry all these labels."""
+        filters = naming.tag_filters(labels, instance_state_name=instances.LIVE)
+        found = self._describe("machines", Filters=filters)
+        return [self.see(one) for one in found if labels.items() <= naming.from_tags(one).items()]
