@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from invoke.collection import Collection
@@ -221,6 +222,7 @@ def _parse_tasks(parse: Callable[[], None]) -> None:
     """
     try:
         parse()
+        _check_values()
         for flag in ("dry", "version"):
             if program.args[flag].value:
                 raise UsageError(f"--{flag}: not supported here", next_step="To see what a bake or a launch would do: ./inv plan")
@@ -228,6 +230,28 @@ def _parse_tasks(parse: Callable[[], None]) -> None:
         raise Exit(_shown(UsageError(str(error), next_step=_advice(error))), code=2) from None
     except UsageError as error:
         raise Exit(_shown(error), code=error.exit_code) from None
+
+
+def _check_values() -> None:
+    """Check the values of all tasks before the first one runs: a launch must not fail for one after minutes of a bake."""
+    if program.args.help.value or len(program.tasks) < 2:  # a task that runs alone checks its own values at once
+        return
+    for parsed in program.tasks:
+        verb = _BY_NAME[str(parsed.name)]
+        code = runner.run(
+            replace(verb, run=_checks_only(verb)), parsed.as_kwargs, _command(), Terminal(sys.stdin, sys.stdout, sys.stderr)
+        )
+        if code:
+            raise Exit(code=code)
+
+
+def _checks_only(verb: Verb) -> Callable[[Values, Terminal], int]:
+    def check(values: Values, _terminal: Terminal) -> int:
+        if verb.check:
+            verb.check(values)
+        return 0
+
+    return check
 
 
 def _print_help(clean_up: Callable[[], None]) -> None:
@@ -251,7 +275,8 @@ def _advice(error: ParseError) -> str:
     return did_you_mean(word, context.flags, otherwise=f"See: ./inv {context.name} --help")
 
 
-ns = Collection(*(_task(verb) for verb in (*launcher.command.verbs.VERBS, *bakery.cli.VERBS, *VERBS)))
+_BY_NAME = {verb.name: verb for verb in (*launcher.command.verbs.VERBS, *bakery.cli.VERBS, *VERBS)}
+ns = Collection(*map(_task, _BY_NAME.values()))
 _invoke_parses, _invoke_cleans_up = program.parse_tasks, program.parse_cleanup
 program.parse_tasks = lambda: _parse_tasks(_invoke_parses)  # type: ignore[method-assign]
 program.parse_cleanup = lambda: _print_help(_invoke_cleans_up)  # type: ignore[method-assign]

@@ -8,12 +8,21 @@ from __future__ import annotations
 import clouds
 from clouds.home import home
 from clouds.locks import reporting
-from launcher.command.flags import Flag, Values, Verb, positive
+from launcher.command.flags import Flag, Values, Verb, cpus, memory_mb
 from launcher.command.machine_options import ACCELERATOR, NO_PUBLIC_IP, PLACE_FLAGS, SERVICE_ACCOUNT, TYPE, check_type, given
 from launcher.command.terminal import Terminal, table
 from launcher.command.verbs import CLOUD, JSON
 
 RECIPE = Flag("recipe", "the recipe: a name in images/, or the path of a TOML file (default: jupyter)", default="jupyter")
+_SETTINGS_OF_BAKE = (*PLACE_FLAGS, SERVICE_ACCOUNT, ACCELERATOR)
+
+
+def _check_bake(values: Values) -> None:
+    from bakery.recipe.recipe import load
+
+    check_type(values)
+    load(values["recipe"])
+    clouds.check_settings(values["cloud"], given(values, _SETTINGS_OF_BAKE))
 
 
 def _bake(values: Values, terminal: Terminal) -> int:
@@ -36,7 +45,7 @@ def _bake(values: Values, terminal: Terminal) -> int:
         machine_type=values["type"] or "",
         no_public_ip=values["no_public_ip"],
     )
-    cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SERVICE_ACCOUNT, ACCELERATOR)))
+    cloud = clouds.connect(values["cloud"], given(values, _SETTINGS_OF_BAKE))
     stream = terminal.stdout if values["json"] else terminal.stderr
     showing = choose_view(stream, as_json=values["json"], verbose=values["verbose"])
     with showing as view, reporting(lambda line: view.show(Note(line))):
@@ -99,8 +108,8 @@ VERBS = (
             Flag("keep", "keep the builder of a failed bake for inspection", parse=None),
             Flag("verbose", "show the log of the current step", parse=None),
             Flag("json", "print events as JSON lines; the last line is the result", parse=None),
-            Flag("cpus", "processors of the builder (default: from the recipe)", positive),
-            Flag("memory-mb", "memory of the builder, in MB (default: from the recipe)", positive),
+            Flag("cpus", "processors of the builder (default: from the recipe)", cpus),
+            Flag("memory-mb", "memory of the builder, in MB (default: from the recipe)", memory_mb),
             TYPE,
             NO_PUBLIC_IP,
             *PLACE_FLAGS,
@@ -108,6 +117,7 @@ VERBS = (
             ACCELERATOR,
             CLOUD,
         ),
+        check=_check_bake,
     ),
     Verb("recipes", "List the recipes.", _recipes, flags=(JSON,)),
     Verb("render", "Print the script that a bake of a recipe (--recipe NAME) would run.", _render, flags=(RECIPE,)),

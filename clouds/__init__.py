@@ -32,6 +32,15 @@ def connect(name: str | None = None, given: Mapping[str, str] = {}) -> Cloud:
     return driver
 
 
+def check_settings(name: str | None, given: Mapping[str, str]) -> None:
+    """Check the name of a cloud and its settings, without its libraries. UsageError: no such cloud, or a setting is wrong."""
+    from clouds.settings import load
+
+    name = default() if name is None else name
+    _check(name)
+    load(name, given)
+
+
 def prepare_local(tell: Callable[[str], None]) -> None:
     """Install the packages that the local cloud needs on this computer, as its first use does."""
     import_module(DRIVERS["local"]).prepare(tell)

@@ -95,6 +95,8 @@ def launch(
 def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, tell: Tell) -> Launched:
     began = time.monotonic()
     check_granted(cloud, options.wishes)
+    if options.name is not None and "role" not in options.labels:
+        names.check_machine_name(options.name)
     if isinstance(cloud, ChecksComputer):
         cloud.check_computer()
     image = find_image(cloud, recipe=options.recipe, version=options.version, name=options.image)
@@ -174,7 +176,6 @@ def _free_name(cloud: Cloud, options: LaunchOptions, recipe: str) -> str:
     name = names.new_machine_name(recipe) if options.name is None else options.name
     if "role" in options.labels:
         return name
-    names.check_machine_name(name)
     try:
         found = cloud.find(Kind.MACHINE, name)
     except UnreachableError as error:

@@ -10,6 +10,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import AfterValidator, Field, Strict
 from pydantic_core import PydanticCustomError
 
+from clouds import ranges
+
 
 def wrong(what: str, instead: str) -> PydanticCustomError:
     """Return the error of a validator, as `WHAT (INSTEAD)`."""
@@ -59,9 +61,9 @@ def _web_address(text: str) -> str:
     return text
 
 
-Cpus = Annotated[int, Strict(), Field(ge=1, le=256)]
-MemoryMb = Annotated[int, Strict(), Field(ge=512, le=4_194_304)]
-DiskGb = Annotated[int, Strict(), Field(ge=2, le=65_536)]
+Cpus = Annotated[int, Strict(), Field(ge=ranges.CPUS[0], le=ranges.CPUS[1])]
+MemoryMb = Annotated[int, Strict(), Field(ge=ranges.MEMORY_MB[0], le=ranges.MEMORY_MB[1])]
+DiskGb = Annotated[int, Strict(), Field(ge=ranges.DISK_GB[0], le=ranges.DISK_GB[1])]
 Minutes = Annotated[float, Strict(), Field(ge=0.05, le=1440)]
 
 Line = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*", "a single line of text", "it on one line")]

@@ -9,7 +9,20 @@ from typing import TYPE_CHECKING
 
 import clouds
 from clouds.home import home
-from launcher.command.flags import Flag, Positional, Values, Verb, gigabytes, hours, positive
+from launcher.command.flags import (
+    Flag,
+    Positional,
+    Values,
+    Verb,
+    cpus,
+    disk_gb,
+    gigabytes,
+    hours,
+    image_version,
+    machine_name,
+    memory_mb,
+    password_file,
+)
 from launcher.command.hints import Command
 from launcher.command.machine_options import ACCELERATOR, NEW_SOURCE, PLACE_FLAGS, SOURCE, WISH_FLAGS, given, wishes
 from launcher.command.multi_cloud import launches_elsewhere, visit
@@ -28,10 +41,16 @@ CLOUDS = Flag("cloud", "the cloud, an account such as gcp.research, or all (defa
 RECIPE = Flag("recipe", "the recipe of the image (default: jupyter)", default="jupyter")
 LIFETIME = Flag("lifetime-h", "hours until the machine stops automatically (default: 24; 0: never)", hours, default=24.0)
 NEW_LIFETIME = Flag("lifetime-h", "hours from now until the machine stops automatically (default: 24; 0: never)", hours)
-PASSWORD_FILE = Flag("password-file", "file whose first line is the new password; '-' prompts for it")
+PASSWORD_FILE = Flag("password-file", "file whose first line is the new password; '-' prompts for it", password_file)
 SUSPEND = Flag("suspend", "save its memory too, so that it resumes where it was (if the cloud supports this)", parse=None)
 COLD = Flag("cold", "boot from the disk, even if the image has saved memory", parse=None)
 NAME = Positional("name", "name of the machine")
+_SETTINGS_OF_LAUNCH = (*PLACE_FLAGS, SOURCE, ACCELERATOR)
+
+
+def _check_launch(values: Values) -> None:
+    wishes(values)
+    clouds.check_settings(values["cloud"], given(values, _SETTINGS_OF_LAUNCH))
 
 
 def _launch(values: Values, terminal: Terminal) -> int:
@@ -51,7 +70,7 @@ def _launch(values: Values, terminal: Terminal) -> int:
         wishes=wishes(values),
         cold=values["cold"],
     )
-    cloud = clouds.connect(values["cloud"], given(values, (*PLACE_FLAGS, SOURCE, ACCELERATOR)))
+    cloud = clouds.connect(values["cloud"], given(values, _SETTINGS_OF_LAUNCH))
     try:
         launched = launch(cloud, _ledger(terminal), options, tell=terminal.tell)
     except NoImageError as error:
@@ -232,11 +251,11 @@ VERBS = (
         _launch,
         flags=(
             RECIPE,
-            Flag("version", "version of the image, such as 1.4.0-7 (default: the newest stable one)"),
-            Flag("name", "name of the machine (default: generated)"),
-            Flag("cpus", "number of CPUs (default: from the recipe)", positive),
-            Flag("memory-mb", "memory in MB (default: from the recipe)", positive),
-            Flag("disk-gb", "disk size in GB (default: from the recipe)", positive),
+            Flag("version", "version of the image, such as 1.4.0-7 (default: the newest stable one)", image_version),
+            Flag("name", "name of the machine (default: generated)", machine_name),
+            Flag("cpus", "number of CPUs (default: from the recipe)", cpus),
+            Flag("memory-mb", "memory in MB (default: from the recipe)", memory_mb),
+            Flag("disk-gb", "disk size in GB (default: from the recipe)", disk_gb),
             PASSWORD_FILE,
             LIFETIME,
             COLD,
@@ -247,6 +266,7 @@ VERBS = (
             JSON,
             CLOUD,
         ),
+        check=_check_launch,
     ),
     Verb("machines", "List machines and the time until they stop.", _machines, flags=(JSON, CLOUDS)),
     Verb(

@@ -90,6 +90,15 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
         (("launch", "--recip", "x"), "Did you mean --recipe"),
         (("delete",), "'name'"),
         (("stop", "one", "--", "now"), "stop: takes no command"),
+        (("launch", "--cpus", "500"), "error: --cpus: '500' is too large (write 256 or less)"),
+        (("launch", "--memory-mb", "2"), "error: --memory-mb: '2' is too small (write 512 or more)"),
+        (("launch", "--disk-gb", "999999999"), "error: --disk-gb: '999999999' is too large (write 65536 or less)"),
+        (("launch", "--lifetime-h", "0.0001"), "error: --lifetime-h: '0.0001' is too short (write 0.02 or more, or 0 for no"),
+        (("start", "one", "--lifetime-h", "0.0001"), "error: --lifetime-h: '0.0001' is too short"),
+        (("bake", "--cpus", "500"), "error: --cpus: '500' is too large (write 256 or less)"),
+        (("bake", "--memory-mb", "2"), "error: --memory-mb: '2' is too small (write 512 or more)"),
+        (("launch", "--version", "newest"), "error: invalid image version 'newest'"),
+        (("launch", "--password-file", "/no/such"), "error: --password-file: '/no/such' is not a file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -98,6 +107,32 @@ def test_syntax_error_exits_with_2_and_a_hint(words: tuple[str, ...], told: str)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--name", "My Lab"), "error: invalid machine name 'My Lab'"),
+        (("--port", "8443"), "error: --port: applies only to --https"),
+        (("--accelerator", "xen"), "error: --accelerator: 'xen' is not one of the choices"),
+        (("--zone", "z"), "error: --zone: not supported by cloud 'local'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_values_of_all_tasks_are_checked_before_the_first_one_runs(words: tuple[str, ...], told: str) -> None:
+    done = invoke("recipes", "launch", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(told)
+
+
+def test_recipes_of_later_bakes_are_checked_before_the_first_task_runs() -> None:
+    done = invoke("recipes", "bake", "--recipe", "no-such-recipe", "--json")
+    assert (done.returncode, json.loads(done.stdout)["step"]) == (2, "")
+    assert "recipe 'no-such-recipe' not found" in done.stderr
+
+
+def test_tasks_with_good_values_run_one_after_the_other() -> None:
+    assert (invoke("recipes", "recipes").returncode, invoke("recipes", "launch", "--help").returncode) == (0, 0)
 
 
 @pytest.mark.parametrize(

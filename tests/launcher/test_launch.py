@@ -179,6 +179,11 @@ def test_name_that_no_cloud_takes_is_refused(fake: FakeCloud, ledger: Ledger, ju
         launch(fake, ledger, LaunchOptions(name=name))
 
 
+def test_invalid_name_is_refused_before_a_missing_image_is(fake: FakeCloud, ledger: Ledger) -> None:
+    with pytest.raises(UsageError, match="invalid machine name 'My Lab'"):
+        launch(fake, ledger, LaunchOptions(name="My Lab"))
+
+
 def test_test_of_a_bake_keeps_its_name_its_role_and_its_undo(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     options = replace(ONE, name="test-abc", image=jupyter, labels={"role": "test", "bake": "bake-abc"}, nonce="a" * 32)
     with Undo() as undo:

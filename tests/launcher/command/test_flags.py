@@ -1,7 +1,10 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from clouds.errors import UsageError
-from launcher.command.flags import Flag, Positional, Values, Verb, hours, positive, read, text
+from launcher.command.flags import Flag, Positional, Values, Verb, hours, machine_name, password_file, positive, read, text, whole
 from launcher.command.terminal import Terminal
 
 
@@ -66,7 +69,7 @@ def test_only_plain_numbers_are_hours(typed: str) -> None:
         hours(typed)
 
 
-@pytest.mark.parametrize(("typed", "value"), [("0", 0.0), ("24", 24.0), ("0.01", 0.01)])
+@pytest.mark.parametrize(("typed", "value"), [("0", 0.0), ("24", 24.0), ("0.02", 0.02)])
 def test_hours_are_read(typed: str, value: float) -> None:
     assert hours(typed) == value
 
@@ -78,3 +81,29 @@ def test_a_flag_whose_name_python_keeps_for_itself_has_a_key_all_the_same() -> N
 def test_blank_text_is_refused() -> None:
     with pytest.raises(ValueError, match="is empty"):
         text(" ")
+
+
+@pytest.mark.parametrize(("typed", "told"), [("1", "is too small (write 2 or more)"), ("9", "is too large (write 8 or less)")])
+def test_number_outside_of_its_range_is_refused_with_the_limit(typed: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        whole(2, 8)(typed)
+    assert [whole(2, 8)(number) for number in ("2", "8")] == [2, 8]
+
+
+@pytest.mark.parametrize("typed", ["0.0001", "0.01"])
+def test_lifetime_of_less_than_a_minute_is_refused(typed: str) -> None:
+    with pytest.raises(ValueError, match=re.escape("is too short (write 0.02 or more, or 0 for no limit)")):
+        hours(typed)
+
+
+def test_what_cannot_be_the_name_of_a_machine_is_refused_with_what_can() -> None:
+    with pytest.raises(UsageError, match="invalid machine name 'My Lab'") as refused:
+        machine_name("My Lab")
+    assert refused.value.next_step.startswith("Use 1 to 40 of a-z")
+
+
+def test_password_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "given").touch()
+    assert [password_file("-"), password_file(str(tmp_path / "given"))] == ["-", str(tmp_path / "given")]
+    with pytest.raises(ValueError, match="is not a file that can be read"):
+        password_file(str(tmp_path / "absent"))
