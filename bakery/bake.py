@@ -23,7 +23,7 @@ from bakery.record import Record, open_record
 from bakery.shipment import described
 from bakery.watch import Watch, Watched
 from clouds import catalogue, names
-from clouds.capabilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks, RunsHere
+from clouds.capabilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks
 from clouds.driver import BootSpec, Cloud, End, Kind, Wishes
 from clouds.errors import BakehouseError, ConflictError, GuestError, KernelPanicError, NotFoundError, RestoreError
 from clouds.ledger import Ledger
@@ -33,6 +33,7 @@ from clouds.undo import Undo
 from launcher.cached_layers import limit_bytes
 from launcher.command.machine_options import check_granted
 from launcher.images import users
+from launcher.notices import new_notices
 
 GRACE_S = 300
 """How long after the guest's own deadline the cloud stops a builder; multiplied by the cloud's slowness."""
@@ -103,7 +104,7 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
             _renew_memory(cloud, order, equal.name, why, home, on_event)
         return _baked(cloud, equal.labels.get("bake", ""), recipe, equal.name, equal.version, began, reused=True)
     on_event(Note(f"{order.id}: baking {recipe.name} on {cloud.name}"))
-    for line in cloud.notices() if isinstance(cloud, RunsHere) else []:
+    for line in new_notices(cloud, home):
         on_event(Note(line))
     if order.sent_bytes:
         on_event(Note(f"{order.id}: {described(cloud, order.sent_bytes, no_public_ip=order.no_public_ip)}"))

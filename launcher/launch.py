@@ -21,6 +21,7 @@ from launcher.access.password import generate, hash_password
 from launcher.boot import boot_machine
 from launcher.command.machine_options import check_granted
 from launcher.images import ImageView, find_image
+from launcher.notices import new_notices
 from launcher.restore import restore
 
 
@@ -108,7 +109,7 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
     spec = _spec(cloud, options, image, name=name, nonce=nonce, password=password)
     undo.add(f"ssh settings of {name}", lambda: _forget(cloud, name), by_hand="./inv gc")
     if "role" not in options.labels and isinstance(cloud, RunsHere):
-        for line in (*cloud.notices(), *cloud.logout_notices()):
+        for line in (*new_notices(cloud, home()), *cloud.logout_notices()):
             tell(line)
     if "role" not in options.labels and spec.facts["EXPIRES"] != "0" and not isinstance(cloud, EndsMachines):
         tell(f"machine {name!r}: {cloud.name} does not enforce its lifetime; only the timer inside the machine stops it")

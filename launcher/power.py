@@ -6,7 +6,7 @@ import math
 
 from clouds import names
 from clouds.accounts import account_key
-from clouds.capabilities import RunsHere, Suspends
+from clouds.capabilities import ChecksComputer, RunsHere, Suspends
 from clouds.driver import Cloud, Kind, Position, State, Tell
 from clouds.errors import CloudError, TimedOutError, UsageError
 from clouds.home import home
@@ -91,6 +91,8 @@ def start(
     if view.state == State.SUSPENDED and isinstance(cloud, Suspends):
         lifetime_h = _resumed_lifetime_h(cloud, name, given, lifetime_h)
         expires = expiry(lifetime_h)
+    if isinstance(cloud, ChecksComputer):
+        cloud.check_computer()
     wait.admit(cloud, name, tell, source)
     for line in cloud.logout_notices() if isinstance(cloud, RunsHere) else []:
         tell(line)

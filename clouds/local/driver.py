@@ -96,8 +96,9 @@ class LocalCloud:
         return self.accelerator.name
 
     def check_computer(self) -> None:
-        """Raise MissingToolError where machines cannot run on this computer."""
+        """Raise MissingToolError where machines cannot run on this computer, UsageError if the chosen accelerator does not work."""
         check_computer()
+        self._check_accelerator()
 
     def notices(self) -> list[str]:
         """Return a line per problem of this computer: KVM not used (unless the user chose tcg), no IPv4."""
@@ -117,6 +118,7 @@ class LocalCloud:
         """Return the stored base, or build one."""
         say = tell or _say_nothing
         ensure_tools(self._store.folder, say)
+        self._check_accelerator()  # QEMU may have been installed just now
         with self._told():
             found = self._store.bases.resolve(base, refresh=refresh, tell=say)
             if refresh:
@@ -323,6 +325,11 @@ class LocalCloud:
         if which(qemu.PROGRAM):
             self._chosen = found
         return found
+
+    def _check_accelerator(self) -> None:
+        """Check the accelerator that the user has chosen, if QEMU is installed. UsageError: it does not work here."""
+        if self._wanted:
+            _ = self._choice
 
     def _serve(self, ticket: Ticket) -> bool:
         """Carry out a ticket for a guest that now waits."""

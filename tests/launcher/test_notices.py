@@ -1,9 +1,12 @@
 """Messages of a cloud whose machines run on this computer, before one is launched or started."""
 
+from pathlib import Path
+
 import pytest
 
 from clouds.ledger import Ledger
 from launcher.launch import LaunchOptions, launch
+from launcher.notices import new_notices
 from launcher.power import start, stop
 from tests.fake_cloud import FakeCloud
 from tests.fake_world import World
@@ -33,6 +36,14 @@ def test_launch_warns_that_log_out_kills_the_machine(here: FakeCloud, ledger: Le
     told: list[str] = []
     launch(here, ledger, LaunchOptions(name="one"), tell=told.append)
     assert told[:2] == [SLOW, LOGOUT]
+
+
+def test_notices_are_told_once_by_a_process_that_bakes_and_launches(here: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    told: list[str] = []
+    for name in ("one", "two"):
+        launch(here, ledger, LaunchOptions(name=name), tell=told.append)
+    assert told.count(SLOW) == 1
+    assert new_notices(here, Path("/elsewhere")) == [SLOW]
 
 
 def test_machines_of_a_bake_are_launched_without_notices(here: FakeCloud, ledger: Ledger, jupyter: str) -> None:

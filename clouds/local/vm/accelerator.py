@@ -82,7 +82,7 @@ def choose(
 ) -> Choice:
     """Return the accelerator that the user wants (kvm, tcg, or "" for the best that works), and cache the result of the probe.
 
-    Raises UsageError for an unknown name, MissingToolError if QEMU is too old.
+    Raises UsageError for an unknown name or a KVM that does not work, MissingToolError if QEMU is too old.
     """
     if wanted not in ("", *_OPTIONS):
         raise UsageError(
@@ -95,16 +95,23 @@ def choose(
     if kept.get("host") != host:
         check_version((version or printed_version)())
         kept = {"host": host}
-    if wanted:
+    if wanted == TCG.name:
         _keep(cache, kept)
-        return Choice(_OPTIONS[wanted])
-    if kept.get("accelerator") in KNOWN and now() < kept.get("again_at", float("inf")):
-        return Choice(KNOWN[kept["accelerator"]], kept.get("reason", ""), kept.get("fix", ""))
-    from clouds.local.vm.probe import find_kvm
+        return Choice(TCG)
+    again_at = kept.get("again_at", float("inf"))
+    if kept.get("accelerator") in KNOWN and now() < again_at and not (wanted and "again_at" in kept):
+        found = Choice(KNOWN[kept["accelerator"]], kept.get("reason", ""), kept.get("fix", ""))
+    else:
+        from clouds.local.vm.probe import find_kvm
 
-    found = (probe or find_kvm)()
-    again = {} if found.is_final else {"again_at": now() + _AGAIN_S}
-    _keep(cache, {"host": host, "accelerator": word(found.accelerator), "reason": found.reason, "fix": found.fix, **again})
+        found = (probe or find_kvm)()
+        again = {} if found.is_final else {"again_at": now() + _AGAIN_S}
+        _keep(cache, {"host": host, "accelerator": word(found.accelerator), "reason": found.reason, "fix": found.fix, **again})
+    if wanted and found.accelerator is TCG:
+        raise UsageError(
+            f"KVM does not work on this computer: {found.reason}",
+            next_step=f"Omit --accelerator (or its setting), or use --accelerator tcg.\n{found.fix}",
+        )
     return found
 
 

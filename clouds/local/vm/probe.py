@@ -36,6 +36,10 @@ _WSL = (
     "On Windows 11 add nestedVirtualization=true under [wsl2] in %UserProfile%\\.wslconfig, then run in Windows: wsl --shutdown "
     "(not supported by Windows 10)."
 )
+_HIDE = (
+    'To hide this line use --accelerator tcg, or set accelerator = "tcg" under [local] in the settings file. '
+    "For more about KVM see docs/hosts.md."
+)
 _ABORTS = ("failed to set MSR", "kvm_msr_buf->nmsrs")
 
 
@@ -107,7 +111,7 @@ def _failure(ran: Ran) -> Choice:
         return Choice(TCG, "another program uses the processor's virtualization", step, is_final=False)
     if "Permission denied" in ran.words:
         return _not_permitted()
-    return Choice(TCG, f"QEMU does not run on KVM: {told}", "For more about KVM see docs/hosts.md.")
+    return Choice(TCG, f"QEMU does not run on KVM: {told}", _HIDE)
 
 
 def run_guest(accelerator: Accelerator, *, timeout_s: float = GUEST_S) -> Ran:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from clouds.driver import Base
 from clouds.errors import MissingToolError, UsageError
 from clouds.local.driver import LocalCloud
 from clouds.local.host import files
@@ -42,9 +43,42 @@ def choose(cache: Path, wanted: str = "", *, version: str = VERSION, now: float 
 # The choice
 
 
-@pytest.mark.parametrize("wanted", [KVM, TCG])
-def test_user_decides(tmp_path: Path, wanted: Accelerator) -> None:
-    assert choose(tmp_path / "kept.json", wanted.name) == Choice(wanted)
+def test_user_decides(tmp_path: Path) -> None:
+    assert choose(tmp_path / "kept.json", "tcg") == Choice(TCG)
+
+
+@needs_qemu
+@pytest.mark.parametrize("found", [Choice(KVM), Choice(KVM_NESTED)])
+def test_kvm_that_the_user_asks_for_is_the_variant_that_works(tmp_path: Path, found: Choice) -> None:
+    assert choose(tmp_path / "kept.json", "kvm", probe=lambda: found) == found
+    assert choose(tmp_path / "kept.json", "kvm") == found
+
+
+@needs_qemu
+def test_kvm_that_does_not_work_is_refused_with_the_reason(tmp_path: Path) -> None:
+    for probe in (lambda: FINAL, never):
+        with pytest.raises(UsageError) as refused:
+            choose(tmp_path / "kept.json", "kvm", probe=probe)
+        assert refused.value.message == "KVM does not work on this computer: /dev/kvm not found"
+        assert refused.value.next_step.splitlines()[0] == "Omit --accelerator (or its setting), or use --accelerator tcg."
+
+
+@needs_qemu
+def test_kvm_that_was_busy_is_probed_again_if_the_user_asks_for_it(tmp_path: Path) -> None:
+    assert choose(tmp_path / "kept.json", probe=lambda: BUSY) == BUSY
+    assert choose(tmp_path / "kept.json", "kvm", probe=lambda: Choice(KVM)) == Choice(KVM)
+
+
+@needs_qemu
+def test_kvm_that_does_not_work_is_refused_before_a_base_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clouds.local.vm.probe.find_kvm", lambda: FINAL)
+    monkeypatch.setattr(accelerator, "printed_version", lambda: VERSION)
+    monkeypatch.setattr("clouds.local.driver.ensure_tools", lambda _folder, _say: None)  # it may install packages
+    cloud = LocalCloud(tmp_path, "kvm")
+    with pytest.raises(UsageError, match="KVM does not work"):
+        cloud.check_computer()
+    with pytest.raises(UsageError, match="KVM does not work"):
+        cloud.resolve_base(Base("trixie", "amd64"))
 
 
 def test_another_word_says_what_it_may_be(tmp_path: Path) -> None:
@@ -81,7 +115,7 @@ def test_answer_of_another_host_or_boot_does_not_count(tmp_path: Path) -> None:
 @needs_qemu
 def test_wish_of_one_command_leaves_the_answer_for_the_next(tmp_path: Path) -> None:
     choose(tmp_path / "kept.json", probe=lambda: FINAL)
-    choose(tmp_path / "kept.json", "kvm")
+    choose(tmp_path / "kept.json", "tcg")
     assert choose(tmp_path / "kept.json") == FINAL
 
 
@@ -196,6 +230,10 @@ def test_kvm_that_runs_no_guest_is_explained(tmp_path: Path, ran: Ran, reason: s
     assert (found.accelerator, found.is_final) == (TCG, is_final)
     assert reason in found.reason
     assert found.fix
+
+
+def test_kvm_on_which_qemu_aborts_comes_with_the_setting_that_hides_the_line(tmp_path: Path) -> None:
+    assert 'accelerator = "tcg" under [local]' in find_kvm(readable(tmp_path), run=lambda _: Ran(False, ABORT)).fix
 
 
 @needs_qemu
