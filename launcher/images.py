@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from clouds import catalogue, names
 from clouds.capabilities import KeepsMemory
@@ -13,6 +14,9 @@ from clouds.errors import CloudError, ConflictError, NotFoundError
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from clouds.near import did_you_mean
+
+RECIPES = Path(__file__).parents[1] / "images"
+"""The folder of the recipes that are baked by name; others are baked by the path of their file."""
 
 
 class NoImageError(NotFoundError):
@@ -60,8 +64,7 @@ class ImageView:
             return size
         raise CloudError(
             f"image {self.name!r}: its label {key!r} is missing or damaged",
-            next_step=f"Bake a new one: ./inv bake --recipe {self.recipe or 'NAME'} --force; "
-            f"then delete this one: ./inv delete-image {self.name}",
+            next_step=f"Bake a new one: {bake_command(self.recipe)} --force; then delete this one: ./inv delete-image {self.name}",
         )
 
     def to_json(self) -> dict[str, object]:
@@ -83,7 +86,8 @@ def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: s
     if name:
         return _by_name(cloud, name)
     wanted = str(names.parse_version(version)) if version else ""
-    known = [image for image in catalogue.of_recipe(_finished(cloud), recipe) if not image.is_broken]
+    listed = _finished(cloud)
+    known = [image for image in catalogue.of_recipe(listed, recipe) if not image.is_broken]
     readable = catalogue.startable(cloud, known)
     found = catalogue.of_version(readable, recipe, wanted) if wanted else catalogue.newest_stable(readable, recipe)
     if found:
@@ -92,13 +96,29 @@ def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: s
         error: NoImageError = _no_version(cloud.name, recipe, wanted, [image.version for image in readable])
         elsewhere = catalogue.of_version([image for image in known if image not in readable], recipe, wanted)
     else:
-        error = _no_image(cloud.name, recipe, [image.version for image in readable if image.state == names.CANDIDATE])
+        candidates = [image.version for image in readable if image.state == names.CANDIDATE]
+        meant = "" if known else recipe_meant(recipe, [image.recipe for image in listed])
+        error = _no_image(cloud.name, recipe, candidates, meant=meant)
         elsewhere = catalogue.newest_stable([image for image in known if image not in readable], recipe)
     if elsewhere:
         error.next_step += (
             f"\n{elsewhere.name} is in the region {elsewhere.location}: launch it there with --region {elsewhere.location}"
         )
     raise error
+
+
+def recipe_meant(recipe: str, others: Iterable[str]) -> str:
+    """Return a suggestion for a recipe without an image; "" if there is such a recipe, or none of a similar name.
+
+    `others` are the recipes that have images.
+    """
+    known = {path.stem for path in RECIPES.glob("*.toml")}
+    return "" if recipe in known else did_you_mean(recipe, sorted(known.union(others)), otherwise="")
+
+
+def bake_command(recipe: str) -> str:
+    """Return the command that bakes a recipe; of one that is not in images/ only its user knows the path."""
+    return f"./inv bake --recipe {recipe if (RECIPES / f'{recipe}.toml').is_file() else 'PATH.toml'}"
 
 
 def users(cloud: Cloud, image: str) -> list[str]:
@@ -150,18 +170,18 @@ def _view(cloud: Cloud, image: Image) -> ImageView:
 def _no_version(cloud: str, recipe: str, version: str, versions: Sequence[str]) -> NoImageError:
     return NoImageError(
         f"recipe {recipe!r} has no image of version {version} on {cloud}",
-        next_step=f"Available versions: {', '.join(versions)}" if versions else f"Bake one: ./inv bake --recipe {recipe}",
+        next_step=f"Available versions: {', '.join(versions)}" if versions else f"Bake one: {bake_command(recipe)}",
     )
 
 
-def _no_image(cloud: str, recipe: str, candidates: Sequence[str]) -> NoImageError:
+def _no_image(cloud: str, recipe: str, candidates: Sequence[str], *, meant: str) -> NoImageError:
     candidate = (
         f"; to launch the newest candidate, which failed its tests: ./inv launch --recipe {recipe} --version {candidates[-1]}"
         if candidates
         else ""
     )
     return NoImageError(
-        f"recipe {recipe!r} has no stable image on {cloud}", next_step=f"Bake one: ./inv bake --recipe {recipe}{candidate}"
+        f"recipe {recipe!r} has no stable image on {cloud}", next_step=meant or f"Bake one: {bake_command(recipe)}{candidate}"
     )
 
 

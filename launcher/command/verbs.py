@@ -117,16 +117,26 @@ def _images(values: Values, terminal: Terminal) -> int:
 
     errors: list[str] = []
     lists, complete = visit(values["cloud"], images, errors.append)
-    found = [image for one in lists for image in one if values["recipe"] in (None, image.recipe)]
+    listed = [image for one in lists for image in one]
+    found = [image for image in listed if values["recipe"] in (None, image.recipe)]
     if values["json"]:
         terminal.out_json([image.to_json() for image in found])
         return _finish(errors, terminal, complete=complete)
     if not found and complete:
-        terminal.tell("no images; to bake one: ./inv bake")
+        terminal.tell(_no_images(values["recipe"], listed))
     for line in table([image_row(image) for image in found]):
         terminal.out(line)
     errors += [_broken("image", one, "delete-image") for one in found if one.state == "broken"]
     return _finish(errors, terminal, complete=complete)
+
+
+def _no_images(recipe: str | None, others: list[ImageView]) -> str:
+    from launcher.images import bake_command, recipe_meant
+
+    if recipe is None:
+        return "no images; to bake one: ./inv bake"
+    meant = recipe_meant(recipe, [image.recipe for image in others])
+    return f"no images of {recipe!r}. {meant}" if meant else f"no images of {recipe!r}; to bake one: {bake_command(recipe)}"
 
 
 def _broken(kind: str, found: MachineView | ImageView, verb: str) -> str:

@@ -64,6 +64,19 @@ def test_launch_without_an_image_has_a_hint_to_bake_one(cloud: FakeCloud) -> Non
     assert "./inv bake --recipe jupyter" in stderr
 
 
+@pytest.mark.parametrize(
+    ("recipe", "told"),
+    [
+        ("jupiter", "no images of 'jupiter'. Did you mean jupyter?\n"),
+        ("minimal", "no images of 'minimal'; to bake one: ./inv bake --recipe minimal\n"),
+        ("r", "no images of 'r'; to bake one: ./inv bake --recipe PATH.toml\n"),
+    ],
+)
+def test_images_of_a_recipe_without_any_says_so(cloud: FakeCloud, world: World, recipe: str, told: str) -> None:
+    put_image(world, "jupyter", "1.4.0-7")
+    assert run("images", recipe=recipe) == (0, "", told)
+
+
 def test_machines_shows_the_url_and_remaining_time_of_each(cloud: FakeCloud, world: World) -> None:
     put_image(world, "jupyter", "1.4.0-7")
     launched = launch_one(cloud)

@@ -55,8 +55,28 @@ def test_latest_is_the_highest_stable_version_of_the_recipe(fake: FakeCloud, wor
 
 def test_recipe_without_an_image_has_a_hint_to_bake_one(fake: FakeCloud, jupyter: str) -> None:
     with pytest.raises(NotFoundError) as raised:
+        find_image(fake, recipe="minimal")
+    assert raised.value.next_step == "Bake one: ./inv bake --recipe minimal"
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("jupiter", "jupyter"), ("minimol", "minimal"), ("lab-for-r", "lab-of-r")])
+def test_misspelt_recipe_asks_for_the_nearest_in_images_or_with_an_image(
+    fake: FakeCloud, world: World, typed: str, meant: str
+) -> None:
+    put_image(world, "lab-of-r", "1.0.0-1")
+    with pytest.raises(NotFoundError) as raised:
+        find_image(fake, recipe=typed)
+    assert raised.value.next_step == f"Did you mean {meant}?"
+
+
+def test_recipe_elsewhere_is_baked_by_its_path(fake: FakeCloud, world: World) -> None:
+    with pytest.raises(NotFoundError) as raised:
         find_image(fake, recipe="r")
-    assert raised.value.next_step == "Bake one: ./inv bake --recipe r"
+    assert raised.value.next_step == "Bake one: ./inv bake --recipe PATH.toml"
+    put_image(world, "r", "1.0.0-1", state="candidate")
+    with pytest.raises(NotFoundError) as raised:
+        find_image(fake, recipe="r")
+    assert raised.value.next_step.startswith("Bake one: ./inv bake --recipe PATH.toml; to launch the newest candidate")
 
 
 def test_recipe_with_a_candidate_only_names_it_but_does_not_take_it(fake: FakeCloud, world: World) -> None:
