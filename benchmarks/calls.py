@@ -78,7 +78,7 @@ class Bench:
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(PROJECT),
             "BAKEHOUSE_HOME": str(self.folder / "home"),
-            "BAKEHOUSE_CONFIG": str(self.folder / "none.toml"),
+            "BAKEHOUSE_CONFIG": os.devnull,
             "BAKEHOUSE_GCE_ENDPOINT": self.server.url,
             "GOOGLE_CLOUD_PROJECT": self.server.cloud.project,
             "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE": f"{self.server.url}/compute/v1/",

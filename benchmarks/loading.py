@@ -75,7 +75,7 @@ def command_s(words: tuple[str, ...], home: str, endpoint: str) -> float:
         **os.environ,
         "PYTHONPATH": str(PROJECT),
         "BAKEHOUSE_HOME": home,
-        "BAKEHOUSE_CONFIG": f"{home}/none.toml",
+        "BAKEHOUSE_CONFIG": os.devnull,
         "BAKEHOUSE_GCE_ENDPOINT": endpoint,
         "GOOGLE_CLOUD_PROJECT": "demo",
     }

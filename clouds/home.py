@@ -24,6 +24,8 @@ def home() -> Path:
         path = user_data_path("bakehouse", appauthor=False)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise UsageError(f"{path}: is not a folder", next_step="Set BAKEHOUSE_HOME to a folder that you can write to.") from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", next_step="Set BAKEHOUSE_HOME to a folder that you can write to.") from error
     if not os.access(path, os.W_OK | os.X_OK):

@@ -78,7 +78,7 @@ def load(cloud: str, flags: Mapping[str, str]) -> dict[str, str]:
     own, shared = _account(written, cloud), _table(written, cloud_of(cloud))
     values = {key: _strongest(key, setting, flags, own, shared) for key, setting in known.items()}
     if wrong := [f"{one.where}: {found}" for key, one in values.items() if (found := _problem(one.value, known[key]))]:
-        raise UsageError("\n".join(wrong), next_step="Each setting is explained in the README, under Settings.")
+        raise UsageError("\n".join(wrong), next_step=f"See {_page(cloud_of(cloud))}.")
     dropped = set(_overruled(values, known))
     return {key: known[key].default if key in dropped else one.value for key, one in values.items()}
 
@@ -207,6 +207,15 @@ def _declared(cloud: str) -> Mapping[str, Setting]:
     return known
 
 
+def _page(cloud: str) -> str:
+    """Return the page of the documentation that explains the settings of a cloud."""
+    return str(getattr(import_module(DRIVERS[cloud]), "SETTINGS_PAGE", "README.md, under Settings"))
+
+
+def _pages() -> str:
+    return "; ".join(dict.fromkeys(map(_page, DRIVERS)))
+
+
 def _strongest(
     key: str, setting: Setting, flags: Mapping[str, str], account: Mapping[str, str], shared: Mapping[str, str]
 ) -> _Value:
@@ -272,18 +281,25 @@ def _whole_table(written: Mapping[str, object], cloud: str) -> Mapping[str, Any]
 
 
 def _read() -> Mapping[str, object]:
-    """Return the valid content of the file; empty without a file. UsageError lists all problems."""
+    """Return the valid content of the file; empty without a file. UsageError lists all problems.
+
+    UsageError: BAKEHOUSE_CONFIG names a file that does not exist; the one in the user's config folder need not.
+    """
     import tomllib
 
     file = config_file()
     try:
         written = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if os.environ.get("BAKEHOUSE_CONFIG"):
+            raise UsageError(
+                f"BAKEHOUSE_CONFIG: {file} not found", next_step="Write that file, or unset BAKEHOUSE_CONFIG."
+            ) from None
         return {}
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}", next_step="Make it a readable file, or remove it.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: {error}", next_step="Fix the TOML syntax: toml.io explains it.") from error
     if found := problems(written, str(file)):
-        raise UsageError("\n".join(found), next_step="Each setting is explained in the README, under Settings.")
+        raise UsageError("\n".join(found), next_step=f"See README.md, under Settings; {_pages()}.")
     return written

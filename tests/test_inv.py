@@ -7,9 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -231,6 +233,62 @@ def test_caches_go_into_bakehouse_home_when_it_is_set(project: Project, tmp_path
     project.put("uv", UV.replace('echo "uv $*"', 'echo "$UV_CACHE_DIR $PIP_CACHE_DIR"'))
     project.run(BAKEHOUSE_HOME=str(tmp_path / "store"))
     assert project.called()[0] == f"{tmp_path}/store/cache/uv {tmp_path}/store/cache/pip"
+
+
+@pytest.fixture
+def anybody(project: Project) -> Iterator[Project]:
+    """Give a project to another user: it is read-only for the one who runs `inv`, even if the tests run as root."""
+    with TemporaryDirectory() as folder:
+        for path in (project.folder, project.bin):
+            shutil.copytree(path, Path(folder, path.name), symlinks=True)
+        Path(folder).chmod(0o755)
+        moved = Project(Path(folder, project.folder.name), Path(folder, project.bin.name), Path(folder, "calls"))
+        yield moved
+        for path in (moved.folder, moved.venv):
+            path.chmod(0o755)
+
+
+def run_as_ordinary_user(project: Project, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run `inv` as a user who is not root."""
+    user = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
+    environment = project.environ() | {"PATH": f"{project.bin}:/usr/bin:/bin"} | environ
+    return subprocess.run([project.folder / "inv"], env=environment, capture_output=True, text=True, cwd="/", timeout=30, **user)  # type: ignore[call-overload,no-any-return]
+
+
+def test_venv_of_another_user_is_left_alone(anybody: Project) -> None:
+    (anybody.venv / "bin").mkdir(parents=True)
+    (anybody.venv / "bin/python").touch()
+    for path in (anybody.venv, anybody.folder):
+        path.chmod(0o555)
+    done = run_as_ordinary_user(anybody)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "inv: error: .venv belongs to another user",
+        "inv: next: clone Bakehouse into a folder of your own, and run ./inv there",
+    ]
+    assert (anybody.venv / "bin/python").exists()
+
+
+def test_folder_of_another_user_without_a_venv_is_told(anybody: Project) -> None:
+    anybody.venv.mkdir()
+    anybody.venv.rmdir()
+    anybody.folder.chmod(0o555)
+    done = run_as_ordinary_user(anybody)
+    anybody.folder.chmod(0o755)
+    anybody.venv.mkdir()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"inv: error: {anybody.folder}: not writable")
+
+
+@pytest.mark.parametrize(("named", "told"), [("file", "{} is not a folder"), ("file/x", "cannot create {}/cache")])
+def test_bakehouse_home_that_cannot_be_made_is_told(project: Project, tmp_path: Path, named: str, told: str) -> None:
+    (tmp_path / "file").touch()
+    done = project.run(BAKEHOUSE_HOME=str(tmp_path / named))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        f"inv: error: BAKEHOUSE_HOME: {told.format(tmp_path / named)}",
+        "inv: next: set BAKEHOUSE_HOME to a folder that you can write to",
+    ]
 
 
 def test_without_python_it_is_installed_with_apt_get_and_said_so(project: Project) -> None:

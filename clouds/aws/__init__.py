@@ -28,6 +28,8 @@ def region_of(zone: str) -> str:
     return found["region"] if found else ""
 
 
+SETTINGS_PAGE = "docs/clouds.md, under AWS"
+"""Where the settings are explained."""
 SETTINGS = {
     "region": Setting(
         "the region, such as us-east-1 (default: that of your AWS profile)",

@@ -34,6 +34,8 @@ def _check_endpoint(value: str) -> None:
         raise ValueError("is not a plain http URL on loopback (write http://127.0.0.1:PORT, or omit it for Google's service)")
 
 
+SETTINGS_PAGE = "docs/clouds.md, under Google Cloud, Set up"
+"""Where the settings are explained."""
 SETTINGS = {
     "project": Setting(
         "project id (billed)",

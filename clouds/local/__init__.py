@@ -24,6 +24,7 @@ SETTINGS: Mapping[str, Setting] = {
     ),
 }
 """The settings of this cloud; see `clouds.settings`."""
+SETTINGS_PAGE = "docs/hosts.md, under KVM"
 
 
 def connect(home: Path, settings: Mapping[str, str] = {}) -> LocalCloud:

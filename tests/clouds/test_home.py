@@ -36,7 +36,7 @@ def test_home_that_cannot_be_made_is_a_usage_error(monkeypatch: pytest.MonkeyPat
 def test_home_that_is_a_file_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BAKEHOUSE_HOME", str(tmp_path / "file"))
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="file: is not a folder"):
         home()
 
 

@@ -303,6 +303,25 @@ def test_the_file_lies_in_the_users_config_folder_or_where_the_environment_says(
     assert settings.config_file() == tmp_path / "my.toml"
 
 
+def test_named_file_that_is_missing_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BAKEHOUSE_CONFIG", str(tmp_path / "my.toml"))
+    with pytest.raises(UsageError, match=r"BAKEHOUSE_CONFIG: .*/my\.toml not found"):
+        settings.load("nimbus", {})
+    (tmp_path / "my.toml").touch()
+    settings.load("nimbus", {})
+
+
+@pytest.mark.parametrize("cloud", ["local", "gcp", "aws"])
+def test_wrong_setting_names_a_page_that_explains_it(monkeypatch: pytest.MonkeyPatch, cloud: str) -> None:
+    monkeypatch.setitem(clouds.DRIVERS, cloud, f"clouds.{cloud}")
+    wrong = {"accelerator": "nonsense"} if cloud == "local" else {"slowness": "nonsense"}
+    write(f"[{cloud}]\n")
+    with pytest.raises(UsageError) as refused:
+        settings.load(cloud, wrong)
+    page = refused.value.next_step.removeprefix("See ").partition(", under ")[0]
+    assert next(iter(wrong)) in (Path(__file__).parents[2] / page).read_text()
+
+
 def test_a_file_that_cannot_be_read_is_a_usage_error() -> None:
     settings.config_file().mkdir(parents=True)
     with pytest.raises(UsageError, match="Is a directory") as raised:
