@@ -6,8 +6,9 @@ kernel, a stopped machine has a state. Only silence is detected by a deadline.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -26,13 +27,23 @@ DISK_FULL = "bakehouse: disk full"
 """The line in a failed step's log that means that the guest's disk was full (templates/frame/failure.sh.j2)."""
 GAP = "\n[bakehouse: output is missing here: the cloud had discarded it before it was read]\n"
 """Marks a missing part in a stored console."""
+_SYNTAX = re.compile(r"(line [0-9]+: (?:syntax error|unexpected EOF).*)")
+"""Messages of bash's parser (bash 5.2, parse.y: report_syntax_error, parser_error)."""
+
+
+def cause(failure: markers.Checkpoint, log: Sequence[str]) -> str:
+    """Return why a step failed. bash reports no line of a command (0) for a syntax error, which is in the log, or for `exit`."""
+    if failure.failed_line:
+        return f"line {failure.failed_line} returned exit status {failure.exit_status}"
+    syntax = next((found[1] for line in reversed(log) if (found := _SYNTAX.search(line))), "")
+    return f"bash: {syntax}" if syntax else f"it returned exit status {failure.exit_status}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
     """What to watch: the machine, the nonce and names of its checkpoints, and the time limits.
 
-    The first `reached` of the checkpoints are already done.
+    The first `reached` of the checkpoints are already done. `noun` is what a checkpoint is in messages: a step or a test.
     """
 
     machine: str
@@ -44,6 +55,7 @@ class Watched:
     console_file: Path
     log_file: Path | None = None
     reached: int = 0
+    noun: str = "step"
 
 
 @dataclass(slots=True)
@@ -189,7 +201,7 @@ class Watch:
             )
         reused = "; finished steps are reused" if self.at_checkpoint else ""
         raise StepFailedError(
-            f"step {failure.name!r} failed: line {failure.failed_line} returned exit status {failure.exit_status}",
+            f"{self.watched.noun} {failure.name!r} failed: {cause(failure, log)}",
             step=failure.name,
             log=log,
             next_step=f"Fix the step and bake again{reused}; for the whole log see: ./inv log {self.watched.bake_id}",

@@ -111,5 +111,6 @@ def _run_tests(cloud: Cloud, order: Order, launched: Launched, record: Record, o
         deadline_s=order.deadline_s,
         silence_s=order.silence_s,
         console_file=record.tests,
+        noun="test",
     )
     return {f"test {name}": seconds for name, seconds in Watch(cloud, watched, on_event).run().items()}

@@ -380,6 +380,14 @@ def test_bake_that_fails_leaves_nothing_but_a_candidate_for_a_look(
     assert stage.world.inventory() == candidates
 
 
+def test_failed_test_is_called_a_test(new_stage: Callable[[], Stage]) -> None:
+    stage = new_stage()
+    cloud = FakeCloud(stage.world)
+    cloud.guest("test-*", fake_guest.fails_test("works"))
+    stage.play(bake_tiny, cloud)
+    assert str(stage.error) == f"image {IMAGE!r}: test 'works' failed: line 1 returned exit status 1"
+
+
 def test_gc_leaves_nothing_of_a_disk_that_a_bake_looked_into_when_it_was_killed(new_stage: Callable[[], Stage]) -> None:
     stage = new_stage()
     cloud = FakeCloud(stage.world)

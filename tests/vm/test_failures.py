@@ -38,7 +38,7 @@ FAILURES = {
     "powers-off": ("trouble", r"the machine stopped unexpectedly"),
     "sleeps": ("trouble", r"no output for \d+ s"),
     "panics": ("trouble", r"kernel panicked: sysrq triggered crash"),
-    "fails-its-test": ("never", r"step 'never' failed: line 2 returned exit status 1"),
+    "fails-its-test": ("never", r"test 'never' failed: line 2 returned exit status 1"),
     "keeps-a-secret": ("seal", r"/srv/app/server\.conf: private key"),
 }
 
