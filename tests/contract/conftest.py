@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from clouds import names
-from clouds.driver import BootSpec, Cloud, Limits, Ticket
+from clouds.driver import BootSpec, Cloud, Limits
 from clouds.lifecycle import stop_machine
 from tests.contract.bench import Bench
 from tests.fake_cloud import FakeCloud
@@ -81,17 +80,7 @@ def _aws(_request: pytest.FixtureRequest, stack: ExitStack, folder: Path) -> Clo
     stack.callback(lambda: check_clean_ec2(server))
     client = Client("us-east-1", "", folder, arguments=server.client_arguments(), unseen_s=5)
 
-    class Starting(Aws):
-        """LaunchTime is that of the last start (docs.aws.amazon.com/AWSEC2/latest/UserGuide/Stop_Start.html); not on the server."""
-
-        def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
-            ticket = super().start(machine, deadline_s=deadline_s, facts=facts)
-            if ticket.operation:
-                found = server.instance(machine)
-                found.launch_time = max(found.launch_time, server.cloud.now()) + timedelta(seconds=1)  # it tells whole seconds
-            return ticket
-
-    return Starting(client, places({}))
+    return Aws(client, places({}))
 
 
 def _faraway(_request: pytest.FixtureRequest, _stack: ExitStack, folder: Path) -> Cloud:

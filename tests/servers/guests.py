@@ -41,9 +41,9 @@ def played(guests: Guests, store: Store | None = None) -> Callable[[Vm], Iterabl
     return boot
 
 
-def played_on_ec2(guests: Guests) -> Callable[[Vm], Iterable[Step]]:
+def played_on_ec2(guests: Guests, store: Store | None = None) -> Callable[[Vm], Iterable[Step]]:
     """Return the same for machines that read script and facts from user data."""
-    boot = played(guests)
+    boot = played(guests, store)
 
     def boot_on_ec2(vm: Vm) -> Iterable[Step]:
         data = user_data.from_base64(vm.metadata.get("user-data", ""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -183,3 +184,31 @@ def test_a_second_disk_is_kept_unless_told_otherwise(ec2: Ec2, api: Any) -> None
     api.terminate_instances(InstanceIds=[one])
     ec2.advance(STATE_S)
     assert [volume["Size"] for volume in api.describe_volumes()["Volumes"]] == [10]
+
+
+def test_user_data_of_a_stopped_instance_can_be_changed(ec2: Ec2, api: Any) -> None:
+    one = boot(ec2, api, UserData=b"first")
+    api.stop_instances(InstanceIds=[one])
+    ec2.advance(STATE_S)
+    api.modify_instance_attribute(InstanceId=one, UserData={"Value": b"\xffsecond"})
+    assert (
+        base64.b64decode(api.describe_instance_attribute(InstanceId=one, Attribute="userData")["UserData"]["Value"])
+        == b"\xffsecond"
+    )
+    assert refused(api.modify_instance_attribute, InstanceId=one, UserData={"Value": b"x" * 16_385}) == "InvalidParameterValue"
+
+
+def test_launch_time_is_that_of_the_last_start(ec2: Ec2, api: Any) -> None:
+    one = boot(ec2, api)
+    first = shown(api, one)["LaunchTime"]
+    api.stop_instances(InstanceIds=[one])
+    ec2.advance(STATE_S)
+    assert shown(api, one)["LaunchTime"] == first
+    api.start_instances(InstanceIds=[one])
+    assert (shown(api, one)["LaunchTime"] - first).total_seconds() == pytest.approx(2 * STATE_S)
+
+
+def test_groups_of_a_network_interface_are_those_of_the_instance(ec2: Ec2, api: Any) -> None:
+    group = api.create_security_group(GroupName="mine", Description="d")["GroupId"]
+    one = boot(ec2, api, NetworkInterfaces=[{"DeviceIndex": 0, "Groups": [group], "AssociatePublicIpAddress": True}])
+    assert [known["GroupId"] for known in shown(api, one)["SecurityGroups"]] == [group]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -63,7 +62,6 @@ class Stage:
         sleep: Callable[[float], None] = lambda seconds: time.sleep(seconds / 50)  # noqa: E731
         arguments = self.server.client_arguments()
         client = Client("us-east-1", "", self.home / "aws", arguments=arguments, unseen_s=0.5, sleep=sleep)
-        _encode_twice(client)
         cloud = Cloud(client, settings)
         cloud.is_open = lambda machine, port: self.server.is_open(machine, port, "127.0.0.1")
         return cloud
@@ -119,17 +117,3 @@ class Stage:
     def left(self, *besides: str) -> list[str]:
         """Return, from the server's own inventory, what there is besides the kinds of things that are named."""
         return [line for line in self.server.inventory() if not line.startswith(besides or ("-",))]
-
-
-def _encode_twice(client: Client) -> None:
-    """Let ModifyInstanceAttribute send user data in base64 twice: the server decodes it once more than EC2 does.
-
-    EC2 takes what RunInstances takes (docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyInstanceAttribute.html).
-    """
-
-    def encode(params: dict[str, Any], **_: Any) -> None:
-        if "UserData" in params:
-            params["UserData"] = {"Value": base64.b64encode(params["UserData"]["Value"])}
-
-    events = client._session._session.events
-    events.register("before-parameter-build.ec2.ModifyInstanceAttribute", encode)

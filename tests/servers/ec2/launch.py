@@ -57,7 +57,7 @@ def plan(backend: Any, tree: Tree) -> Plan:
     kind = tree.get("InstanceType", "m1.small")
     options = spot.options_of(tree)
     _check_architecture(kind, image)
-    _check_user_data(tree)
+    check_user_data(tree.get("UserData", ""))
     _check_key(backend, tree)
     tag_rules.check(tree, *TAGGABLE)
     _check_profile(backend, tree)
@@ -104,10 +104,10 @@ def _check_architecture(kind: str, image: Any) -> None:
         )
 
 
-def _check_user_data(tree: Tree) -> None:
-    """Check the user data, which is base64 on the wire; the limit is that of the raw bytes."""
+def check_user_data(data: str) -> None:
+    """Check user data as on the wire, in base64; the limit is that of the raw bytes."""
     try:
-        raw = base64.b64decode(tree.get("UserData", ""), validate=True)
+        raw = base64.b64decode(data, validate=True)
     except binascii.Error:
         # https://github.com/aws/aws-cli/issues/19
         raise invalid_value("Invalid BASE64 encoding of user data") from None

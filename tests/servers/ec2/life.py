@@ -53,6 +53,7 @@ def power_on(backend: Any, instance: Any, late: LateError | None = None) -> None
     """Boot a pending instance after `state_s`; one that cannot start is terminated."""
     cloud: Cloud = backend.cloud
     run = cloud.start_run(instance.id)
+    instance.launch_time = cloud.now()  # "updated for instances that are stopped and started": API_Instance
     set_state(instance, "pending")
     instance.was_stopped = False
     cloud.count_room(instance, -1)

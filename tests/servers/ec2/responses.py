@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from functools import cache
 from typing import Any
 
@@ -71,10 +72,11 @@ class StrictResponse(ImageResponse):
     def _begin(self, made: list[Any], plan: launch.Plan, late: Any) -> None:
         backend, tags = self.ec2_backend, self._parse_tag_specification()
         for instance in made:
-            instance.launch_time = self.cloud.now()
             states.set_reason(instance, "", "")
             instance.spot_instance_request_id = None
             instance.disable_api_termination = bool(self.tree.get("DisableApiTermination"))
+            # "The security groups for the instance", however they were given: API_Instance
+            instance.security_groups = list(instance.nics[0].group_set)
             for nic in instance.nics.values():
                 nic.delete_on_termination = True
                 nic.public_ip = None
@@ -183,6 +185,13 @@ class StrictResponse(ImageResponse):
             # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyInstanceAttribute.html
             message = f"The instance '{instance.id}' is not in the 'stopped' state."
             raise ApiError("IncorrectInstanceState", message)
+        if "UserData" in self.tree:
+            # in base64 once, as for RunInstances (API_ModifyInstanceAttribute); moto decodes it twice
+            given = base64.b64encode(self.tree["UserData"]["Value"]).decode()
+            launch.check_user_data(given)
+            self.error_on_dryrun()
+            instance.user_data = given
+            return EmptyResult()
         return super().modify_instance_attribute()
 
     def modify_instance_metadata_options(self) -> ActionResult:
