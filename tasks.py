@@ -27,7 +27,7 @@ import launcher.command.verbs
 from clouds.errors import MissingToolError, UsageError
 from clouds.near import did_you_mean
 from launcher.command import runner
-from launcher.command.flags import Flag, Values, Verb
+from launcher.command.flags import EXAMPLES, Flag, Values, Verb
 from launcher.command.terminal import Terminal
 
 ROOT = Path(__file__).parent
@@ -222,12 +222,12 @@ def _parse_tasks(parse: Callable[[], None]) -> None:
     """
     try:
         parse()
-        _check_values()
         for flag in ("dry", "version"):
             if program.args[flag].value:
                 raise UsageError(f"--{flag}: not supported here", next_step="To see what a bake or a launch would do: ./inv plan")
+        _check_values()
     except ParseError as error:
-        raise Exit(_shown(UsageError(str(error), next_step=_advice(error))), code=2) from None
+        raise _refused(error) from None
     except UsageError as error:
         raise Exit(_shown(error), code=error.exit_code) from None
 
@@ -256,8 +256,25 @@ def _checks_only(verb: Verb) -> Callable[[Values, Terminal], int]:
 
 def _print_help(clean_up: Callable[[], None]) -> None:
     """Run what Invoke does after parsing, such as printing help or the list of tasks."""
-    with runner.prints_help():
-        clean_up()
+    try:
+        with runner.prints_help():
+            clean_up()
+    except ParseError as error:  # help of a task that does not exist
+        raise _refused(error) from None
+
+
+def _refused(error: ParseError) -> Exit:
+    return Exit(_shown(UsageError(_message(error), next_step=_advice(error))), code=2)
+
+
+def _message(error: ParseError) -> str:
+    """Return Invoke's message; that of a flag without its value in our words."""
+    found = re.match(r"Flag <Argument: ([a-z-]+)", str(error))
+    if found is None or error.context is None:
+        return str(error)
+    parse = next((flag.parse for flag in _BY_NAME[str(error.context.name)].flags if flag.name == found[1]), None)
+    example = f" (such as {EXAMPLES[parse]})" if parse in EXAMPLES else ""
+    return f"--{found[1]}: needs a value{example}"
 
 
 def _shown(error: UsageError) -> str:
@@ -270,8 +287,13 @@ def _advice(error: ParseError) -> str:
     word = found[1] if found else ""
     if context is None or context.name is None:
         return did_you_mean(word, ns.task_names, otherwise="See: ./inv --list")
-    if word and not word.startswith("-") and "recipe" in context.args:
-        return f"Did you mean: ./inv {context.name} --recipe {word}"
+    if word and not word.startswith("-"):
+        if _BY_NAME[context.name].takes_command:
+            machine = str(context.args["name"].value)
+            words = program.argv[program.argv.index(word, program.argv.index(machine) + 1) :]
+            return f"Did you mean: ./inv {context.name} {machine} -- {shlex.join(words)}"
+        if choices := [f"./inv {context.name} --{flag} {word}" for flag in ("recipe", "name") if f"--{flag}" in context.flags]:
+            return f"Did you mean: {' or '.join(choices)}"
     return did_you_mean(word, context.flags, otherwise=f"See: ./inv {context.name} --help")
 
 

@@ -48,7 +48,9 @@ def find_start(cloud: Cloud, order: Order) -> tuple[Start, list[Outlook]]:
         return start, explain(order.chain, (), order.reuse, start=start.reached, what=what, absent=absent)
     layers = cloud.layers()
     layer = choose(order.chain, layers, order.reuse, order.shape)
-    start = Start(layer.id, f"the layer of {used_at(layer)}", reached(order.chain, layer.key)) if layer else Start(order.base.id)
+    start = (
+        Start(layer.id, f"the layer last used {used_at(layer)}", reached(order.chain, layer.key)) if layer else Start(order.base.id)
+    )
     return start, explain(order.chain, layers, order.reuse, start=start.reached, what=f"in {start.what}")
 
 

@@ -142,11 +142,11 @@ def _why_not(chain: Sequence[Link], layers: Sequence[Layer], reuse: Reuse, at: i
     if large := [layer for layer in layers if layer.key == link.key]:
         return f"its layer needs a disk of {large[-1].disk_gb} GB"
     others = [layer for layer in layers if (layer.step, layer.parent) == (link.step, before) and layer.own != link.own]
-    return f"it has changed since the layer of {used_at(others[-1])}" if others else ""
+    return f"it has changed since the layer last used {used_at(others[-1])}" if others else ""
 
 
 def _shown(layer: Layer) -> str:
-    return f"layer of {used_at(layer)}, {layer.size_bytes / 1e6:.0f} MB"
+    return f"layer last used {used_at(layer)}, {layer.size_bytes / 1e6:.0f} MB"
 
 
 def used_at(layer: Layer) -> str:

@@ -127,7 +127,13 @@ def users(cloud: Cloud, image: str) -> list[str]:
 
 
 def delete_image(cloud: Cloud, ledger: Ledger, name: str) -> None:
-    """Delete an image. NotFoundError: no such image. ConflictError: machines that were launched from it need its disk."""
+    """Delete an image; for the errors see `check_unused`."""
+    check_unused(cloud, name)
+    remove(cloud, ledger, Kind.IMAGE, name)
+
+
+def check_unused(cloud: Cloud, name: str) -> None:
+    """Check that an image can be deleted. NotFoundError: no such image. ConflictError: machines launched from it need its disk."""
     if cloud.find(Kind.IMAGE, name) is None:
         raise _unknown(cloud, name)
     if found := users(cloud, name):
@@ -135,7 +141,6 @@ def delete_image(cloud: Cloud, ledger: Ledger, name: str) -> None:
             f"image {name!r} is in use by {', '.join(found)}",
             next_step=f"Delete the machines that use it first: ./inv delete {found[0]}",
         )
-    remove(cloud, ledger, Kind.IMAGE, name)
 
 
 def _by_name(cloud: Cloud, name: str) -> ImageView:

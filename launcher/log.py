@@ -14,6 +14,8 @@ from launcher.clean import clean
 
 BAKE_LOGS = ("console.log", "tests.log", "steps.log")
 """The logs that a bake keeps; the most informative one is last, where the reader of a terminal looks first."""
+RESULT = "result.json"
+"""The result of a bake, which has the error of one that failed before it had a log."""
 
 LOG_CHARACTERS = 16 * 2**20
 """The longest part of a console that is printed: a guest may write without end."""
@@ -21,6 +23,8 @@ LOG_CHARACTERS = 16 * 2**20
 
 def read_log(home: Path, cloud: Cloud, id: str) -> str:  # noqa: A002 - the word that the command line uses
     """Return the log of a bake (`bake-...`: its console, tests and steps, each with a heading) or a machine's console.
+
+    A bake that failed before it had any of them has only its result.
 
     NotFoundError: there is no such log, and no such machine.
     """
@@ -47,11 +51,13 @@ def newest(cloud: Cloud, machine: str) -> str:
 
 
 def _kept(home: Path, cloud: Cloud, bake_id: str) -> Iterator[tuple[str, str]]:
-    for name in BAKE_LOGS:
-        path = home / "bakes" / bake_id / name
-        text = _text(path if path.exists() else _attached(cloud, bake_id, name))
-        if text:
-            yield name, text
+    logs = [(name, text) for name in BAKE_LOGS if (text := _kept_text(home, cloud, bake_id, name))]
+    yield from logs or [(RESULT, text) for text in [_kept_text(home, cloud, bake_id, RESULT)] if text]
+
+
+def _kept_text(home: Path, cloud: Cloud, bake_id: str, file: str) -> str:
+    path = home / "bakes" / bake_id / file
+    return _text(path if path.exists() else _attached(cloud, bake_id, file))
 
 
 def _attached(cloud: Cloud, bake_id: str, file: str) -> Path | None:

@@ -107,6 +107,14 @@ def test_it_makes_the_environment_and_hands_all_words_to_invoke(project: Project
     assert [call.split()[1] for call in project.called()] == ["venv", "pip"]
 
 
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_version_is_that_of_bakehouse_and_needs_no_environment(project: Project, flag: str) -> None:
+    (project.folder / "VERSION").write_text("1.2.3\n")
+    done = project.run(flag)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Bakehouse 1.2.3\n", "")
+    assert not project.venv.exists()
+
+
 def test_without_words_it_lists_the_tasks(project: Project) -> None:
     assert project.run().stdout.endswith("<--list>")
 

@@ -211,7 +211,7 @@ def _parse(path: Path, shown: str) -> dict[str, Any]:
 def _follow_disk(raw: dict[str, Any]) -> None:
     """Set the default disk size of machines to the builder's, if the recipe sets only that."""
     builder, machine = raw.get("builder", {}), raw.setdefault("machine", {})
-    if isinstance(builder, dict) and isinstance(machine, dict) and "disk_gb" in builder:
+    if isinstance(builder, dict) and isinstance(machine, dict) and rules.is_disk(builder.get("disk_gb")):
         machine.setdefault("disk_gb", builder["disk_gb"])
 
 

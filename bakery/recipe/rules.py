@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 from bakery.recipe import variables
 from bakery.recipe.archive import FILE_MAX_BYTES, MIB, TOTAL_MAX_BYTES, find, sizes_bytes
 from bakery.recipe.problems import Problem, show
+from clouds import ranges
 
 RESERVED = ("boot", "prepare", "seal")
 """The checkpoints that every script has in addition to its steps."""
@@ -150,10 +151,15 @@ def _packages(python: object) -> Iterator[str]:
             continue
 
 
+def is_disk(value: object) -> TypeGuard[int]:
+    """Return whether a value is the size of a disk; the type of its key reports one that is not."""
+    return isinstance(value, int) and ranges.DISK_GB[0] <= value <= ranges.DISK_GB[1]
+
+
 def _small_disk(raw: Mapping[str, Any]) -> Iterator[Problem]:
     builder, machine = (raw.get(key, {}) for key in ("builder", "machine"))
     if not (isinstance(builder, dict) and isinstance(machine, dict)):
         return
     built, wanted = builder.get("disk_gb", 10), machine.get("disk_gb", 10)
-    if isinstance(built, int) and isinstance(wanted, int) and wanted < built:
+    if is_disk(built) and is_disk(wanted) and wanted < built:
         yield Problem(("machine", "disk_gb"), f"is {wanted}, smaller than the image's {built} GB (write {built} or more)")

@@ -17,7 +17,7 @@ GROUPS, GROUP_LENGTH = 4, 5
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 """31 characters that are not easily confused; 20 of them hold 99 bits."""
 
-LENGTH_MAX = 1024
+LENGTH_MIN, LENGTH_MAX = 8, 1024
 TIME_COST, MEMORY_KIB, PARALLELISM = 5, 7 * 1024, 1
 """Argon2id, one of the equivalent settings of cheatsheetseries.owasp.org (Password Storage): the one that needs the least time
 and memory, since the guest checks it at each log-in and may be emulated."""
@@ -57,6 +57,11 @@ def check(password: str, *, where: str) -> str:
     """
     if not password:
         raise UsageError(f"{where}: the password is empty", next_step="Write the password on the first line.")
+    if len(password) < LENGTH_MIN:
+        raise UsageError(
+            f"{where}: the password has fewer than {LENGTH_MIN} characters, so it could be guessed",
+            next_step="Choose a longer one, or omit --password-file to get a generated one.",
+        )
     if len(password) > LENGTH_MAX:
         raise UsageError(f"{where}: the password is longer than {LENGTH_MAX} characters", next_step="Choose a shorter one.")
     if password != password.strip() or any(not character.isprintable() for character in password):

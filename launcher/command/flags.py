@@ -113,6 +113,18 @@ def end(typed: str) -> str:
     return typed
 
 
+EXAMPLES: Mapping[Parse | None, str] = {
+    cpus: "2",
+    memory_mb: "4096",
+    disk_gb: "20",
+    hours: "8",
+    gigabytes: "20",
+    port: "8443",
+    end: "stop",
+}
+"""A value that each of these parsers accepts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Flag:
     """A flag such as `--memory-mb 2048`; without `parse` it is a switch such as `--json`."""

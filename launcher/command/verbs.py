@@ -225,11 +225,12 @@ def _delete(values: Values, terminal: Terminal) -> int:
 
 
 def _delete_image(values: Values, terminal: Terminal) -> int:
-    from launcher.images import delete_image
+    from launcher.images import check_unused, delete_image
 
-    name = values["image"]
+    cloud, name = clouds.connect(values["cloud"]), values["image"]
+    check_unused(cloud, name)
     terminal.confirm(f"Delete image {name!r}?", yes=values["yes"])
-    delete_image(clouds.connect(values["cloud"]), _ledger(terminal), name)
+    delete_image(cloud, _ledger(terminal), name)
     terminal.tell(f"image {name!r} deleted")
     return 0
 

@@ -81,8 +81,8 @@ def test_only_what_has_changed_and_what_is_behind_it_runs_again(baker: Baker) ->
     baker.bake("a=1", "b=1", "c=1")
     baker.bake("a=1", "b=2", "c=1")
     assert baker.run == ["b", "c", "seal"]
-    assert "reusing the layer of 20" in baker.told
-    assert ": boot, prepare, a; starting at step 'b': it has changed since the layer of 20" in baker.told
+    assert "reusing the layer last used 20" in baker.told
+    assert ": boot, prepare, a; starting at step 'b': it has changed since the layer last used 20" in baker.told
 
 
 def test_an_image_of_layers_holds_what_one_without_holds(baker: Baker, tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_plan_explains_each_step_and_does_nothing(baker: Baker, world: World) 
     before = list(world.layers)
     lines = [line.strip() for line in plan(baker.cloud, baker.recipe("a=1", "b=2", "c=1"), home=baker.home)]
     found = dict(line.removeprefix("step ").split(": ", 1) for line in lines if line.startswith("step "))
-    assert found["a"].startswith("reused: layer of 20")
+    assert found["a"].startswith("reused: layer last used 20")
     assert found["b"] == "runs: no cached layer"
     assert found["c"] == "runs: an earlier step runs"
     assert found["seal"] == "runs: last step of every bake"

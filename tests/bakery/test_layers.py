@@ -202,7 +202,7 @@ def outlook(layers: list[Layer], start: int, reuse: Reuse = ALL) -> dict[str, st
 def test_each_step_is_explained() -> None:
     found = outlook(kept("boot", "prepare"), 2)
     assert list(found) == list(STEPS)
-    assert found["prepare"].startswith("reused: layer of 19")
+    assert found["prepare"].startswith("reused: layer last used 19")
     assert found["prepare"].endswith(", 5 MB")
     assert found["one"] == "runs: no cached layer"
     assert found["two"] == "runs: an earlier step runs"
@@ -215,7 +215,7 @@ def test_a_step_without_a_layer_of_its_own_is_in_that_of_a_later_one() -> None:
 
 def test_a_step_that_has_changed_is_told_from_one_that_is_new() -> None:
     old = layer("one", parent="key of prepare", own="another", key="another")
-    assert outlook([*kept("boot", "prepare"), old], 2)["one"].startswith("runs: it has changed since the layer of 19")
+    assert outlook([*kept("boot", "prepare"), old], 2)["one"].startswith("runs: it has changed since the layer last used 19")
     elsewhere = replace(old, parent="key of something else")
     assert outlook([*kept("boot", "prepare"), elsewhere], 2)["one"] == "runs: no cached layer"
 

@@ -77,6 +77,11 @@ def test_images_of_a_recipe_without_any_says_so(cloud: FakeCloud, world: World, 
     assert run("images", recipe=recipe) == (0, "", told)
 
 
+def test_image_that_does_not_exist_is_reported_before_the_question(cloud: FakeCloud) -> None:
+    code, _, stderr = run("delete-image", image="nope")
+    assert (code, stderr.splitlines()[0]) == (1, f"error: image 'nope' not found on {cloud.name}")
+
+
 def test_machines_shows_the_url_and_remaining_time_of_each(cloud: FakeCloud, world: World) -> None:
     put_image(world, "jupyter", "1.4.0-7")
     launched = launch_one(cloud)

@@ -26,6 +26,11 @@ def test_log_of_a_bake_is_its_console_and_then_its_steps(fake: FakeCloud) -> Non
     assert read_log(home(), fake, "bake-1") == "--- console.log\nLinux version\n\n--- steps.log\n=== 01 packages\n"
 
 
+def test_bake_that_failed_before_it_had_a_log_shows_its_result(fake: FakeCloud) -> None:
+    write_log(home() / "bakes" / "bake-1", "result.json", '{"error": "no room"}\n')
+    assert read_log(home(), fake, "bake-1") == '--- result.json\n{"error": "no room"}\n'
+
+
 def test_log_stored_with_the_image_is_found_by_the_id_of_its_bake(fake: FakeCloud, tmp_path: Path, jupyter: str) -> None:
     fake.world.images[jupyter].labels["bake"] = "bake-1"
     fake.attach(jupyter, {"steps.log": write_log(tmp_path, "steps.log", "kept with the image\n")})

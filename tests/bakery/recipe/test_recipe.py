@@ -281,6 +281,22 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampl
     ["mine", "jupyterlab", "/a", "{{ x }}", "0" * 64]
 )
 scalars = texts | st.integers() | st.floats() | st.booleans()
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("[machine]\ndisk_gb = 1", ["machine.disk_gb: is 1 (write 2 or more)"]),
+        ("[builder]\ndisk_gb = 99999", ["builder.disk_gb: is 99999 (write 65536 or less)"]),
+        ("[builder]\ndisk_gb = 99999\n[machine]\ndisk_gb = 3", ["builder.disk_gb: is 99999 (write 65536 or less)"]),
+    ],
+)
+def test_size_of_a_disk_that_is_wrong_is_reported_once(folder: Path, text: str, problems: list[str]) -> None:
+    with pytest.raises(RecipeError) as refused:
+        read(folder, f'name = "mine"\n{text}')
+    assert [line.partition(".toml: ")[2] for line in refused.value.message.splitlines()] == problems
+
+
 KEYS = ["name", "steps", "tests", "builder", "variables", "base", "machine", "cpus", "disk_gb", "from", "to", "packages", *KINDS]
 anything = st.recursive(
     scalars,

@@ -45,6 +45,12 @@ def test_password_that_a_form_would_change_is_refused(tmp_path: Path, content: s
         read_password(str(tmp_path / "password"))
 
 
+def test_password_that_is_easily_guessed_is_refused_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("1234567")
+    with pytest.raises(UsageError, match="fewer than 8 characters"):
+        read_password(str(tmp_path / "password"))
+
+
 def test_endless_file_is_refused_and_not_read_to_its_end() -> None:
     with pytest.raises(UsageError, match="longer than 1024"):
         read_password("/dev/zero")
