@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clouds.local.driver import LocalCloud
-from clouds.local.vm.accelerator import choose
+from clouds.local.vm.accelerator import KVM, Choice, choose
 from clouds.local.vm.sockets import DISK_S
 
 QEMU = "QEMU emulator version 8.2.2"
@@ -15,7 +15,7 @@ QEMU = "QEMU emulator version 8.2.2"
 
 def local_cloud(folder: Path, accelerator: str) -> LocalCloud:
     """Return a local cloud with that accelerator; its QEMU is not run."""
-    choose(folder / "accelerator.json", accelerator, version=lambda: QEMU)
+    choose(folder / "accelerator.json", accelerator, version=lambda: QEMU, probe=lambda: Choice(KVM))
     return LocalCloud(folder, accelerator)
 
 

@@ -129,9 +129,9 @@ class Gce:
             self.cloud.engine.advance(seconds)
 
     def is_open(self, instance: str, port: int, source: str) -> bool:
-        """Return whether the firewall rules let an address reach a TCP port of an instance."""
+        """Return whether the firewall rules let an address reach a TCP port of an instance; False if it does not exist."""
         with self._settled():
-            return is_open(self.cloud, self._instance(instance), port, source)
+            return any(is_open(self.cloud, found, port, source) for found in self._instances(instance))
 
     def serial(self, instance: str, port: int = 1) -> bytes:
         """Return what is kept of a serial port's output."""
@@ -213,8 +213,11 @@ class Gce:
             self.cloud.engine.settle()
             yield
 
+    def _instances(self, name: str) -> list[Json]:
+        return [thing for _, thing in self.cloud.store.everywhere(self.cloud.project, "instances") if thing["name"] == name]
+
     def _instance(self, name: str) -> Json:
-        found = [thing for _, thing in self.cloud.store.everywhere(self.cloud.project, "instances") if thing["name"] == name]
+        found = self._instances(name)
         assert len(found) == 1, f"{len(found)} instances of the name {name}"
         return found[0]
 
