@@ -39,7 +39,7 @@ from clouds.local.memory.fit import difference, shape
 from clouds.local.memory.freeze import MEMORY, freeze
 from clouds.local.store import Store
 from clouds.local.vm import console, qemu
-from clouds.local.vm.accelerator import Accelerator, Choice, choose
+from clouds.local.vm.accelerator import UNKNOWN, Accelerator, Choice, choose
 from clouds.local.vm.orders import give_order, order
 from clouds.local.vm.record import new_record, read_record
 from clouds.local.vm.scope import logout_notices
@@ -51,6 +51,7 @@ A choice of ours: 16 MiB of files as a script carries them."""
 _SSH_PORT = 22
 _LOOPBACK = "127.0.0.1"
 _SHELL_PORT = 2222
+_HIDE = 'To hide this line: --accelerator tcg, or accelerator = "tcg" under [local] in the settings file.'
 _GUEST_SYNC_S = 300.0
 """How long a guest may take to flush its caches on shutdown; a longer limit would delay the report of one that hangs."""
 _DISK_DEADLINES_S = {"stop": _GUEST_SYNC_S} | dict.fromkeys(("delete", "freeze", "keep-layer", "go-on"), DISK_S)
@@ -105,9 +106,10 @@ class LocalCloud:
         choice = self._choice
         if not choice.reason:
             return network.notices()
+        hide = f" {_HIDE}" if choice.fix == UNKNOWN else ""
         return [
             *network.notices(),
-            f"KVM is not used: {choice.reason}; machines are emulated, about {self.slowness:.0f} times slower. {choice.fix}",
+            f"KVM is not used: {choice.reason}; machines are emulated, about {self.slowness:.0f} times slower. {choice.fix}{hide}",
         ]
 
     def logout_notices(self) -> list[str]:

@@ -22,6 +22,9 @@ PROGRAM = "qemu-system-x86_64"
 OLDEST = (7, 0)
 """The oldest QEMU that knows every option of `qemu.arguments`: `i8042=off` came with 7.0 (QEMU's commit 4ccd5fe22f)."""
 
+UNKNOWN = "For more about KVM see docs/hosts.md."
+"""The fix where none is known."""
+
 _AGAIN_S = 600
 """When to probe KVM again after a temporary failure, such as a busy computer."""
 _VERSION_S = 30

@@ -20,7 +20,7 @@ from clouds.local.host.computer import KERNEL, is_wsl
 from clouds.local.host.files import read_text
 from clouds.local.host.programs import which
 from clouds.local.vm import qemu
-from clouds.local.vm.accelerator import KVM, KVM_NESTED, TCG, Accelerator, Choice
+from clouds.local.vm.accelerator import KVM, KVM_NESTED, TCG, UNKNOWN, Accelerator, Choice
 from clouds.waiter import until
 
 DEVICE = Path("/dev/kvm")
@@ -35,10 +35,6 @@ _POLL_S = 0.02
 _WSL = (
     "On Windows 11 add nestedVirtualization=true under [wsl2] in %UserProfile%\\.wslconfig, then run in Windows: wsl --shutdown "
     "(not supported by Windows 10)."
-)
-_HIDE = (
-    'To hide this line use --accelerator tcg, or set accelerator = "tcg" under [local] in the settings file. '
-    "For more about KVM see docs/hosts.md."
 )
 _ABORTS = ("failed to set MSR", "kvm_msr_buf->nmsrs")
 
@@ -111,7 +107,7 @@ def _failure(ran: Ran) -> Choice:
         return Choice(TCG, "another program uses the processor's virtualization", step, is_final=False)
     if "Permission denied" in ran.words:
         return _not_permitted()
-    return Choice(TCG, f"QEMU does not run on KVM: {told}", _HIDE)
+    return Choice(TCG, f"QEMU does not run on KVM: {told}", UNKNOWN)
 
 
 def run_guest(accelerator: Accelerator, *, timeout_s: float = GUEST_S) -> Ran:

@@ -232,8 +232,16 @@ def test_kvm_that_runs_no_guest_is_explained(tmp_path: Path, ran: Ran, reason: s
     assert found.fix
 
 
-def test_kvm_on_which_qemu_aborts_comes_with_the_setting_that_hides_the_line(tmp_path: Path) -> None:
-    assert 'accelerator = "tcg" under [local]' in find_kvm(readable(tmp_path), run=lambda _: Ran(False, ABORT)).fix
+@needs_qemu
+@pytest.mark.parametrize(("ran", "is_told"), [(Ran(False, ABORT), True), (Ran(False, HELD), False)])
+def test_line_about_kvm_that_cannot_be_made_to_work_says_how_to_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ran: Ran, is_told: bool
+) -> None:
+    found = find_kvm(readable(tmp_path), run=lambda _: ran)
+    monkeypatch.setattr("clouds.local.vm.probe.find_kvm", lambda: found)
+    monkeypatch.setattr(accelerator, "printed_version", lambda: VERSION)
+    told = LocalCloud(tmp_path).notices()[-1]
+    assert ('accelerator = "tcg" under [local]' in told) is is_told
 
 
 @needs_qemu
