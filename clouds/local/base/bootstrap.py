@@ -13,6 +13,7 @@ import io
 import os
 import pwd
 import shlex
+import signal
 import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,8 @@ SETUP, INPUT = "input.setup.tar", "input.tar"
 """The two input tars in the scratch folder: apt's configuration, and our files for the finished tree."""
 
 _BUILD_S = 3600
+ENDS_S = 40.0
+"""How long an interrupted build may take to clean up before it is killed: more than the 30 s that `timeout` gives it."""
 _SOURCES = "etc/apt/sources.list.d/bakehouse-build.list"
 _OPTIONS = "etc/apt/apt.conf.d/98bakehouse-build"
 _CERTIFICATE_OPTIONS = "etc/apt/apt.conf.d/99bakehouse-build"
@@ -170,11 +173,20 @@ def _follow(argv: Sequence[str], environ: Mapping[str, str], settings: HostSetti
                     say(line[3:].rstrip(" .\n"))
         except BaseException:
             process.terminate()
-            process.communicate()  # until the last process that writes to the pipe has ended; `timeout` kills it after 30 s
+            _await_end(process)
             raise
     if process.returncode:
         words = "".join(line for line in said if line.startswith(("E: ", "Err:"))) or "".join(said)
         raise failure("mmdebstrap", without_passwords(words, settings))
+
+
+def _await_end(process: subprocess.Popen[str]) -> None:
+    """Wait until the last process that writes to the pipe has ended: `timeout` ends before those that its command leaves behind."""
+    try:
+        process.communicate(timeout=ENDS_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # the group of `timeout`, whose id stays taken until it is waited for
+        process.communicate()
 
 
 def without_passwords(text: str, settings: HostSettings) -> str:

@@ -185,10 +185,20 @@ def test_interrupted_build_has_ended_when_its_folder_is_removed(
     definition: Definition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cleaning = "trap 'trap : TERM; sleep 0.3; touch ended; exit 1' TERM"
-    put_mmdebstrap(tmp_path, f"{cleaning}\necho 'I: installing packages...' >&2\nsleep 60 & wait", monkeypatch)
+    put_mmdebstrap(tmp_path, f"{cleaning}\necho 'I: installing packages...' >&2\nwhile sleep 0.1; do :; done", monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         bootstrap.bootstrap(definition, tmp_path, tmp_path, HostSettings(), interrupt)
     assert (tmp_path / "ended").exists()
+
+
+def test_process_that_ignores_an_interrupt_is_killed(
+    definition: Definition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = "(trap '' TERM; echo 'I: installing packages...' >&2; exec sleep 3600) & wait"
+    put_mmdebstrap(tmp_path, script, monkeypatch)
+    monkeypatch.setattr(bootstrap, "ENDS_S", 0.5)
+    with pytest.raises(KeyboardInterrupt):
+        bootstrap.bootstrap(definition, tmp_path, tmp_path, HostSettings(), interrupt)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="without root, mmdebstrap mounts in a namespace of its own")
