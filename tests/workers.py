@@ -10,6 +10,7 @@ GROUPS = {
     "an image of jupyter": ("vm/test_instant", "vm/test_machine"),
     "a base of its own, while the other process makes the one that all others share": ("vm/test_ordinary_user",),
     "the server with real machines": ("vm/test_gcp",),
+    "the EC2 server with real machines": ("vm/test_aws",),
     "layers and images of the shape of minimal": (
         *("vm/test_failures", "vm/test_bake", "vm/test_kill", "vm/test_seal", "vm/test_saved_memory", "vm/test_layers"),
     ),
