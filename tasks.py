@@ -178,11 +178,11 @@ VERBS = (
     Verb("check", "Check format, lint, types and shell scripts, and run the fast tests.", _check),
     Verb(
         "test",
-        "Run all checks and tests, including those with real virtual machines.",
+        "Run the checks and the tests, including those with real virtual machines.",
         _test,
         flags=(
             Flag("fast", "only the checks of ./inv check", parse=None),
-            Flag("all", "all cases of each matrix, not only a sample that changes with each commit", parse=None),
+            Flag("all", "every case of tests with many similar cases, not only a sample that changes with each commit", parse=None),
         ),
     ),
 )

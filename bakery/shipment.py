@@ -109,7 +109,7 @@ def described(cloud: Cloud, size_bytes: int, *, no_public_ip: bool = False) -> s
     limit = f"{kib:.4g} KiB" if kib < 1024 else f"{kib / 1024:.4g} MiB"
     limit += " compressed" if limits.compresses_script else ""
     line = f"script and files ({size_bytes / MB:.1f} MB) are sent to the builder over SSH: {cloud.name} takes {limit} at a boot"
-    inside = "; to its internal address, so run this inside its network, and let `source` be your address there"
+    inside = "; to its internal address, so run this command inside its network, and set `source` to your address there"
     return line + (inside if no_public_ip else "")
 
 

@@ -19,18 +19,20 @@ HTTPS_PORT = 443
 
 PLACE_FLAGS = (
     Flag("zone", "the zone to try first (default: from your settings)"),
-    Flag("region", "the region, whose zones are tried in turn (default: from your settings)"),
-    Flag("network", "the cloud's network (default: from your settings)"),
+    Flag("region", "the region; its zones are tried in turn (default: from your settings)"),
+    Flag("network", "network of the machine (default: from your settings)"),
     Flag("subnet", "the subnet of the network (default: from your settings)"),
 )
 ACCELERATOR = Flag("accelerator", "accelerator of local machines: kvm, or tcg for emulation (default: kvm if it works)")
-SOURCE = Flag("source", "addresses that may reach the machine, such as 203.0.113.7/32 (default: from your settings)")
+SOURCE = Flag(
+    "source", "address or range that may reach the machine, such as 203.0.113.7 (default: from your settings, else this computer's)"
+)
 NEW_SOURCE = Flag(
-    "source", "addresses that may reach it from now on (default: from your settings, else the address of this computer)"
+    "source", "address or range that may reach the machine from now on (default: from your settings, else this computer's)"
 )
 SERVICE_ACCOUNT = Flag("service-account", "service account of the builder (default: from your settings)")
 TYPE = Flag("type", "the cloud's machine type, instead of --cpus and --memory-mb")
-NO_PUBLIC_IP = Flag("no-public-ip", "no public address: it can be reached only from inside the network", parse=None)
+NO_PUBLIC_IP = Flag("no-public-ip", "no public address: the machine can be reached only from inside the network", parse=None)
 WISH_FLAGS = (
     TYPE,
     Flag("spot", "use spot capacity: cheaper, but the cloud may reclaim the machine at any time", parse=None),
@@ -38,7 +40,7 @@ WISH_FLAGS = (
     Flag("disk-type", "the cloud's disk type"),
     Flag("static-ip", "name of a static address: reserved on first use, kept when the machine is deleted"),
     NO_PUBLIC_IP,
-    Flag("https", "open its notebook to your address, with TLS and a pinned certificate, instead of a tunnel", parse=None),
+    Flag("https", "open the notebook to your address, with TLS and a pinned certificate, instead of a tunnel", parse=None),
     Flag("port", f"the port for --https (default: {HTTPS_PORT})", port),
 )
 

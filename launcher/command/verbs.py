@@ -38,11 +38,11 @@ JSON = Flag("json", "print the result as one line of JSON", parse=None)
 YES = Flag("yes", "do not ask for confirmation", parse=None)
 CLOUD = Flag("cloud", "the cloud, or an account such as gcp.research (default: from your settings, else local)")
 CLOUDS = Flag("cloud", "the cloud, an account such as gcp.research, or all (default: from your settings, else local)")
-RECIPE = Flag("recipe", "the recipe of the image (default: jupyter)", default="jupyter")
+RECIPE = Flag("recipe", "name of the recipe whose image to launch (default: jupyter)", default="jupyter")
 LIFETIME = Flag("lifetime-h", "hours until the machine stops automatically (default: 24; 0: never)", hours, default=24.0)
 NEW_LIFETIME = Flag("lifetime-h", "hours from now until the machine stops automatically (default: 24; 0: never)", hours)
 PASSWORD_FILE = Flag("password-file", "file whose first line is the new password; '-' prompts for it", password_file)
-SUSPEND = Flag("suspend", "save its memory too, so that it resumes where it was (if the cloud supports this)", parse=None)
+SUSPEND = Flag("suspend", "save its memory too, so that start resumes it where it was (if the cloud supports this)", parse=None)
 COLD = Flag("cold", "boot from the disk, even if the image has saved memory", parse=None)
 NAME = Positional("name", "name of the machine")
 _SETTINGS_OF_LAUNCH = (*PLACE_FLAGS, SOURCE, ACCELERATOR)
@@ -264,9 +264,9 @@ VERBS = (
             RECIPE,
             Flag("version", "version of the image, such as 1.4.0-7 (default: the newest stable one)", image_version),
             Flag("name", "name of the machine (default: generated)", machine_name),
-            Flag("cpus", "number of CPUs (default: from the recipe)", cpus),
-            Flag("memory-mb", "memory in MB (default: from the recipe)", memory_mb),
-            Flag("disk-gb", "disk size in GB (default: from the recipe)", disk_gb),
+            Flag("cpus", "processors of the machine (default: from the recipe)", cpus),
+            Flag("memory-mb", "memory of the machine, in MB (default: from the recipe)", memory_mb),
+            Flag("disk-gb", "disk of the machine, in GB (default: from the recipe)", disk_gb),
             PASSWORD_FILE,
             LIFETIME,
             COLD,
@@ -302,7 +302,13 @@ VERBS = (
         (Positional("source", "file or folder to copy"), Positional("destination", "where to copy it")),
         (CLOUD,),
     ),
-    Verb("password", "Set a new password for a machine's notebook and print it.", _password, (NAME,), (PASSWORD_FILE, CLOUD)),
+    Verb(
+        "password",
+        "Set a new password for a machine's notebook, and print it if it was generated.",
+        _password,
+        (NAME,),
+        (PASSWORD_FILE, CLOUD),
+    ),
     Verb("stop", "Stop a machine; its disk is kept.", _stop, (NAME,), (SUSPEND, CLOUD)),
     Verb("start", "Start a stopped or suspended machine.", _start, (NAME,), (NEW_LIFETIME, NEW_SOURCE, ACCELERATOR, CLOUD)),
     Verb("delete", "Delete a machine and its disk, after confirmation.", _delete, (NAME,), (YES, CLOUD)),
