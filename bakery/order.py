@@ -47,7 +47,7 @@ class BakeOptions:
 class Order:
     """One bake, fully decided. `deadline_s` and `silence_s` are already multiplied by `patience`.
 
-    `sent_bytes` is what is sent to the builder over SSH, since the cloud does not take it at a boot; 0: nothing.
+    `sent_bytes` is what is sent to the builder over SSH, since the cloud does not accept it at boot; 0: nothing.
     `chain` has a link for each checkpoint except the last; `reuse` says how many of them may be reused.
     """
 

@@ -74,7 +74,7 @@ def why(images: Sequence[Image], recipe: str, wanted: str, base: BaseImage) -> s
         return "would run: an image of the same content failed its tests"
     newest = catalogue.newest_stable(images, recipe)
     if newest is None:
-        return "would run: no image has passed its tests, there are only candidates"
+        return "would run: all images are candidates; none has passed its tests"
     if not names.is_base(newest.labels.get("base", ""), base.id):
         return f"would run: the base has changed since {newest.name}"
     return f"would run: the recipe, its files, packages or tests, or Bakehouse itself, have changed since {newest.name}"

@@ -1,4 +1,4 @@
-"""What a builder needs of a bake's script and files, and whether its cloud takes that at a boot or it is sent over SSH.
+"""Decide whether a cloud accepts a bake's script and files at boot, or they are sent to the builder over SSH.
 
 An image's digest and the keys of its layers do not depend on the way.
 """
@@ -108,7 +108,7 @@ def described(cloud: Cloud, size_bytes: int, *, no_public_ip: bool = False) -> s
     kib = limits.script_bytes / 1024
     limit = f"{kib:.4g} KiB" if kib < 1024 else f"{kib / 1024:.4g} MiB"
     limit += " compressed" if limits.compresses_script else ""
-    line = f"script and files ({size_bytes / MB:.1f} MB) are sent to the builder over SSH: {cloud.name} takes {limit} at a boot"
+    line = f"script and files ({size_bytes / MB:.1f} MB) are sent to the builder over SSH: {cloud.name} accepts {limit} at boot"
     inside = "; to its internal address, so run this command inside its network, and set `source` to your address there"
     return line + (inside if no_public_ip else "")
 

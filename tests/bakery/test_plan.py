@@ -44,7 +44,7 @@ def image(version: str, *, digest: str = "d", base: str = "base-1", state: str =
         ([image("0.1.0-1", state=names.CANDIDATE)], "would run: an image of the same content failed its tests"),
         (
             [image("0.1.0-1", digest="e", state=names.CANDIDATE)],
-            "would run: no image has passed its tests, there are only candidates",
+            "would run: all images are candidates; none has passed its tests",
         ),
         ([image("0.1.0-1"), image("0.1.0-2", digest="e")], "nothing to do: minimal-0.1.0-1"),
     ],
@@ -100,7 +100,7 @@ def test_it_says_that_files_are_sent_over_ssh_and_why(tmp_path: Path) -> None:
     assert "over SSH" not in "\n".join(plan(cloud, recipe, home=tmp_path))
     cloud.limits = Limits(script_bytes=256 * 1024)
     lines = plan(cloud, recipe, home=tmp_path)
-    assert lines.count("  script and files (2.0 MB) are sent to the builder over SSH: fake takes 256 KiB at a boot") == 1
+    assert lines.count("  script and files (2.0 MB) are sent to the builder over SSH: fake accepts 256 KiB at boot") == 1
     assert "open_ssh" not in " ".join(cloud.calls)
 
 

@@ -114,7 +114,7 @@ def test_the_time_for_a_transfer_grows_with_its_size_and_only_its_beginning_with
 
 def test_the_reason_names_size_and_limit(tmp_path: Path) -> None:
     cloud = cloud_with(Limits(script_bytes=16384, compresses_script=True), tmp_path)
-    expected = "script and files (20.0 MB) are sent to the builder over SSH: fake takes 16 KiB compressed at a boot"
+    expected = "script and files (20.0 MB) are sent to the builder over SSH: fake accepts 16 KiB compressed at boot"
     assert described(cloud, 20_000_000) == expected
 
 

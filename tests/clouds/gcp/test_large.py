@@ -59,7 +59,7 @@ def test_a_bake_sends_what_is_too_large_through_a_rule_of_its_own(new_stage: New
     assert rule["allowed"] == [{"IPProtocol": "tcp", "ports": ["22"]}]
     assert len(startup_script(stage).encode()) < 8192
     assert stage.left() == []
-    assert any("are sent to the builder over SSH: gcp takes 256 KiB at a boot" in line for line in stage.notes)
+    assert any("are sent to the builder over SSH: gcp accepts 256 KiB at boot" in line for line in stage.notes)
 
 
 def test_a_script_at_the_limit_of_metadata_needs_no_rule(new_stage: NewStage) -> None:
