@@ -104,7 +104,7 @@ class Aws:
             return True
         checks: Mapping[str, Callable[[], bool]] = {
             "boot": lambda: self._machines.has_booted(ticket.name, first, second),
-            "start": lambda: self._machines.has_started(ticket.name, first),
+            "start": lambda: self._machines.has_started(ticket.name, first, second),
             "stop": lambda: self._machines.has_stopped(ticket.name, first),
             "snapshot": lambda: self._images.is_ready(ticket.name, first),
             "delete": lambda: self._groups.has_gone(first),

@@ -151,6 +151,11 @@ def age_key(instance: Instance) -> tuple[float, str]:
     return created_at(instance), id_of(instance)
 
 
+def last_change(instance: Instance) -> str:
+    """Return when an instance was started last, and why it is in its state: both change with a start that fails, too."""
+    return f"{instance['State']['Name']}/{seconds(instance['LaunchTime']):.3f}/{reason(instance).get('Code', '')}"
+
+
 def resource(instance: Instance) -> Resource:
     """Return an instance as everybody else knows it."""
     labels = naming.from_tags(instance)

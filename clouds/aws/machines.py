@@ -137,9 +137,14 @@ class Machines:
         self._explain(error, instance.get("InstanceType", ""), instances.zone_of(instance))
         raise error
 
-    def has_started(self, name: str, instance_id: str) -> bool:
-        """Say whether an instance runs. CloudError: it went off again."""
+    def has_started(self, name: str, instance_id: str, before: str = "") -> bool:
+        """Say whether an instance runs. CloudError: it went off again.
+
+        EC2 may show for a while what the instance was like before its start (`before`): boto/boto3#4386.
+        """
         instance = self.lookup.require(name, instance_id)
+        if before and instances.last_change(instance) == before:
+            return False
         if instances.phase(instance) == "stopped" and instances.reason(instance).get("Code") not in (None, "", _GUEST):
             raise failures.of_state(f"machine {name}", instances.reason(instance))
         return instances.phase(instance) in ("running", "stopping", "stopped")
@@ -162,7 +167,7 @@ class Machines:
             return None
 
     def start(self, name: str, facts: Mapping[str, str]) -> str:
-        """Start a machine that is off, and return its id; "" when it is on."""
+        """Start a machine that is off; return its id and what it was like before (for `has_started`), or "" when it is on."""
         instance = self.lookup.get(name)
         if instances.state(instance) is not State.STOPPED:
             return ""
@@ -176,7 +181,7 @@ class Machines:
             error.zone, error.zones = instances.zone_of(instance), ()
             error.next_step = f"Try later, or launch another machine in another --zone; the disk of {name} stays where it is."
             raise
-        return instances.id_of(instance)
+        return f"{instances.id_of(instance)} {instances.last_change(instance)}"
 
     def _tell(self, name: str, instance: Instance, facts: Mapping[str, str]) -> None:
         """Lay facts over those that a machine was told; EC2 changes the user data only of an instance that is off."""
@@ -231,8 +236,11 @@ class Machines:
             return
 
     def require_off(self, name: str) -> Instance:
-        """Return a machine that is off. InvalidError: it is on."""
-        instance = self.lookup.get(name)
+        """Return a machine that is off, or was when it was read a moment ago. InvalidError: it is on.
+
+        EC2 may show an older state again after a newer one: aws-samples/aws-python-sample#10.
+        """
+        instance = self.lookup.glance(name)
         if instances.state(instance) is not State.STOPPED:
             raise InvalidError(f"machine {name}: still on", next_step=f"Stop it first: ./inv stop {name}")
         return instance

@@ -101,6 +101,19 @@ def test_describes_do_not_see_a_new_instance_for_some_calls(ec2: Ec2, api: Any) 
     assert state(api, one) == "pending"
 
 
+def test_describes_show_the_state_before_a_start_for_some_calls(ec2: Ec2, api: Any) -> None:
+    one = boot(ec2, api)
+    api.stop_instances(InstanceIds=[one])
+    ec2.advance(STATE_S)
+    ec2.switches.stale_calls = 2
+    api.start_instances(InstanceIds=[one])
+    ec2.advance(STATE_S)
+    listed = [api.describe_instances()["Reservations"][0]["Instances"][0] for _ in range(3)]
+    seen = [(instance["State"]["Name"], instance.get("StateReason", {}).get("Code", "")) for instance in listed]
+    assert seen == [("stopped", "Client.UserInitiatedShutdown")] * 2 + [("running", "")]
+    assert listed[0]["LaunchTime"] < listed[2]["LaunchTime"]
+
+
 def test_writes_that_name_it_fail_as_long(ec2: Ec2, api: Any) -> None:
     ec2.switches.unseen_calls = 1
     one = launch(api)

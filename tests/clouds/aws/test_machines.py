@@ -11,6 +11,7 @@ from clouds.errors import CapacityError, ConflictError, InvalidError, NotFoundEr
 from clouds.lifecycle import settle
 from tests.clouds.aws.stage import Cloud, Stage
 from tests.contract.bench import script_for
+from tests.servers.ec2 import states
 from tests.servers.ec2_asking import client
 
 pytestmark = pytest.mark.server
@@ -94,6 +95,42 @@ def test_a_machine_of_persistent_spot_capacity_is_started_again_once_its_request
     settle(cloud, cloud.start("mine", deadline_s=0, facts={}))
     assert stage.instance()["State"]["Name"] == "running"
     assert stage.server.count("StartInstances") > 1
+
+
+def test_a_start_is_not_judged_by_the_state_before_it(stage: Stage) -> None:
+    cloud = stage.connect()
+    stage.boot(cloud)
+    settle(cloud, cloud.stop("mine"))
+    stage.server.switches.stale_calls = 3
+    settle(cloud, cloud.start("mine", deadline_s=0, facts={}))
+    assert cloud.address("mine", 22).host
+
+
+def test_an_image_is_made_of_a_machine_that_was_seen_off(stage: Stage) -> None:
+    """A later look may show the state before: aws-samples/aws-python-sample#10."""
+    cloud = stage.connect()
+    stage.boot(cloud)
+    settle(cloud, cloud.stop("mine"))
+    instance = stage.server.instance("mine")
+    stage.server.fault("DescribeInstances", error=lambda: states.set_state(instance, "stopping"), nth=None)
+    stage.server.fault("CreateImage", error=lambda: states.set_state(instance, "stopped"))
+    settle(cloud, cloud.snapshot("mine", "image-1", {"bake": "b"}))
+
+
+def test_a_start_that_fails_late_is_an_error(stage: Stage) -> None:
+    cloud = stage.connect()
+    stage.boot(cloud)
+    settle(cloud, cloud.stop("mine"))
+    ticket = cloud.start("mine", deadline_s=0, facts={})
+    instance = stage.server.instance("mine")
+
+    def fail() -> None:
+        states.set_state(instance, "stopped")
+        states.set_reason(instance, "Client.VolumeLimitExceeded", "Volume limit exceeded")
+
+    stage.server.fault("DescribeInstances", error=fail, nth=None)
+    with pytest.raises(QuotaError, match="Volume limit exceeded"):
+        settle(cloud, ticket)
 
 
 def test_what_is_left_of_machines_and_images_that_are_gone_is_listed_and_removed(stage: Stage) -> None:

@@ -48,6 +48,7 @@ class Cloud:
         self.tokens: dict[tuple[str, ...], Token] = {}
         self.unseen: dict[str, int] = {}
         self.untagged: dict[str, int] = {}
+        self.stale: dict[str, Any] = {}
         self.metadata: dict[str, dict[str, str]] = {}
         self.consoles: dict[str, Console] = {}
         self.runs: dict[str, int] = {}

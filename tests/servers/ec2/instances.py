@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tests.servers.ec2 import ids, launch, life, states
+from tests.servers.ec2 import ids, launch, life, stale, states
 from tests.servers.ec2.errors import ApiError, NotServed
 from tests.servers.ec2.states import GONE
 
@@ -110,6 +110,7 @@ class Instances:
                 launch.check_start(self, instance)
         before = [(instance, states.shown(instance)) for instance in instances]
         late = self.cloud.take_late()
+        stale.note_change(self.cloud, [instance for instance in instances if instance.state == "stopped"])
         for instance in instances:
             if instance.state == "stopped":
                 states.set_reason(instance, "", "")
@@ -135,6 +136,7 @@ class Instances:
         for instance in instances:
             self._check_stop(instance)
         before = [(instance, states.shown(instance)) for instance in instances]
+        stale.note_change(self.cloud, [instance for instance in instances if instance.state == "running"])
         for instance in instances:
             if instance.state == "running":
                 states.by_user(instance, self.cloud.now())

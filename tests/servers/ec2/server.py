@@ -16,7 +16,7 @@ from moto.ec2.models import ec2_backends
 from moto.ssm.models import ssm_backends
 
 from tests.servers.ec2 import backend as _backend  # noqa: F401 - registers the class with moto
-from tests.servers.ec2 import life, unseen, wire
+from tests.servers.ec2 import life, stale, unseen, wire
 from tests.servers.ec2.cloud import CLOUDS, Cloud, loopback_addresses
 from tests.servers.ec2.errors import ApiError, LateError, NotServed, internal_error
 from tests.servers.ec2.faults import POSITIONS, Error, Fault, Hang, Page
@@ -200,7 +200,7 @@ class Ec2:
     def _ec2(self, call: Call, tree: dict[str, Any]) -> Reply:
         backend = ec2_backends[self.cloud.account][call.region]
         before = set(unseen.things(backend)) if self.switches.unseen_calls or self.switches.untagged_calls else set()
-        with unseen.lagging(self.cloud, backend, call.action, tree):
+        with unseen.lagging(self.cloud, backend, call.action, tree), stale.states(self.cloud, backend, call.action):
             response = StrictResponse()
             response.tree, response.action = tree, call.action
             status, _, body = response._dispatch(moto_request(call, self.cloud.account))

@@ -12,6 +12,7 @@ class Switches:
     `unseen_calls`: how many describes of its kind do not see a resource that is created from now on; writes that name it fail
     as long. https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
     `untagged_calls`: the same for describes with a filter by tag only.
+    `stale_calls`: how many DescribeInstances show an instance as it was before the last start or stop (stale.py).
     `page_size`: the most items on a page, whatever the client asks for; a page may then hold fewer, and be empty.
     `capacity`: how many more instances of a type fit into a zone, by (type, zone); without an entry there is no limit.
     `spot_prices`: US dollars per hour, by (type, zone); others cost `spot_price`.
@@ -27,6 +28,7 @@ class Switches:
 
     unseen_calls: int = 0
     untagged_calls: int = 0
+    stale_calls: int = 0
     page_size: int | None = None
     capacity: dict[tuple[str, str], int] = field(default_factory=dict)
     spot_prices: dict[tuple[str, str], float] = field(default_factory=dict)
