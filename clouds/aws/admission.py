@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from clouds import caller, names
 from clouds.aws import instances, naming, network
 from clouds.aws.client import Client
@@ -25,19 +27,23 @@ def admit(client: Client, instance: Instance, places: Places, source: str) -> st
     return "; ".join(dict.fromkeys(line for line in told if line))
 
 
-def open_ssh(client: Client, instance: Instance, places: Places) -> None:
-    """Let the caller reach the SSH server of a builder, whose security group admits nobody else."""
+def open_ssh(client: Client, instance: Instance, source: str) -> None:
+    """Let `source` (CIDR) reach the SSH server of a builder, whose security group admits nobody else."""
     what = f"machine {instances.name_of(instance)}: security group"
     for group in instances.own_groups(instance):
-        network.admit(client, what, group, network.SSH_PORT, [network.source_range(places, client)])
+        network.admit(client, what, group, network.SSH_PORT, [source])
 
 
-def close_ssh(client: Client, instance: Instance) -> None:
-    """Let nobody reach the SSH server of a builder any more."""
+def close_ssh(client: Client, instance: Instance, opened: Iterable[str]) -> None:
+    """Let nobody reach the SSH server of a builder any more.
+
+    `opened` are the ranges (CIDR) that this process has admitted: EC2 may not list them yet (hashicorp/terraform#6325).
+    """
     what = f"machine {instances.name_of(instance)}: security group"
     for group in instances.own_groups(instance):
         found = client.ask_about_new(what, "describe_security_groups", GroupIds=[group])["SecurityGroups"]
-        network.shut(client, what, group, network.SSH_PORT, network.admitted(found[0]).get(network.SSH_PORT, []))
+        listed = [source for one in found for source in network.admitted(one).get(network.SSH_PORT, [])]
+        network.shut(client, what, group, network.SSH_PORT, list(dict.fromkeys([*listed, *opened])))
 
 
 def _present(client: Client, instance: Instance, places: Places, source: str) -> str:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from itertools import chain
 from types import MappingProxyType
 
-from clouds.aws import addresses, admission, instances, leftovers, user_data
+from clouds.aws import addresses, admission, instances, leftovers, network, user_data
 from clouds.aws.client import Client
 from clouds.aws.console import Console
 from clouds.aws.groups import Groups
@@ -58,6 +58,7 @@ class Aws:
         self._groups, self._lookup = Groups(client), Lookup(client)
         self._machines = Machines(client, places, self._images, Subnets(client, places), self._groups, self._lookup)
         self._consoles: dict[str, Console] = {}
+        self._opened: dict[str, set[str]] = {}
         self.slowness = slowness
         self.limits = Limits(
             poll_max_s=10.0,
@@ -180,11 +181,13 @@ class Aws:
 
     def open_ssh(self, machine: str) -> Ticket:
         """Open port 22 of a builder to the caller's address."""
-        admission.open_ssh(self._client, self._lookup.get(machine), self._places)
+        source = network.source_range(self._places, self._client)
+        self._opened.setdefault(machine, set()).add(source)  # before the request, whose answer may be lost
+        admission.open_ssh(self._client, self._lookup.get(machine), source)
         return Ticket("open-ssh", Kind.MACHINE, machine)
 
     def close_ssh(self, machine: str) -> Ticket:
         """Close port 22 of a builder."""
         with suppress(NotFoundError):
-            admission.close_ssh(self._client, self._lookup.get(machine))
+            admission.close_ssh(self._client, self._lookup.get(machine), sorted(self._opened.get(machine, ())))
         return Ticket("close-ssh", Kind.MACHINE, machine)

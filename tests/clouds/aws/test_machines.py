@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from clouds import names
-from clouds.aws import user_data
+from clouds.aws import network, session, user_data
 from clouds.driver import Base, End, Kind, Wishes
-from clouds.errors import CapacityError, ConflictError, InvalidError, NotFoundError, QuotaError
+from clouds.errors import CapacityError, CloudError, ConflictError, InvalidError, NotFoundError, QuotaError
 from clouds.lifecycle import settle
 from tests.clouds.aws.stage import Cloud, Stage
 from tests.contract.bench import script_for
-from tests.servers.ec2 import states
+from tests.servers.ec2 import ApiError, states
 from tests.servers.ec2_asking import client
 
 pytestmark = pytest.mark.server
@@ -46,6 +46,38 @@ def test_another_address_is_admitted_in_place_of_the_one_before(stage: Stage) ->
     assert "admits 127.0.0.1/32 now" in cloud.admit("mine")
     cloud.admit("mine", "198.51.100.0/24")
     assert "./inv start mine --source 127.0.0.1/32" in cloud.admit("mine")
+
+
+def test_a_builder_is_closed_also_where_its_new_rule_is_not_listed_yet(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """hashicorp/terraform#6325 met groups whose rules were listed after two minutes."""
+    cloud = stage.connect()
+    stage.boot(cloud, ports=(), receives=True)
+    cloud.open_ssh("mine")
+    assert stage.server.is_open("mine", 22, CALLER)
+    monkeypatch.setattr(network, "admitted", lambda group: {})
+    cloud.close_ssh("mine")
+    assert not stage.server.is_open("mine", 22, CALLER)
+
+
+def test_what_a_command_that_was_killed_has_opened_is_closed_by_another(stage: Stage) -> None:
+    cloud = stage.connect()
+    stage.boot(cloud, ports=(), receives=True)
+    cloud.open_ssh("mine")
+    stage.connect().close_ssh("mine")
+    assert not stage.server.is_open("mine", 22, CALLER)
+
+
+def test_a_rule_whose_answer_was_lost_is_closed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "ATTEMPTS", 1)
+    cloud = stage.connect()
+    stage.boot(cloud, ports=(), receives=True)
+    stage.server.fault("AuthorizeSecurityGroupIngress", when="after", error=ApiError("InternalError", "x", status=500))
+    with pytest.raises(CloudError):
+        cloud.open_ssh("mine")
+    assert stage.server.is_open("mine", 22, CALLER)
+    monkeypatch.setattr(network, "admitted", lambda group: {})
+    cloud.close_ssh("mine")
+    assert not stage.server.is_open("mine", 22, CALLER)
 
 
 def test_a_machine_is_private_and_encrypted_and_goes_with_its_disk(stage: Stage) -> None:
