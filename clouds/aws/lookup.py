@@ -44,6 +44,18 @@ class Lookup:
             raise NotFoundError(f"machine {name}: not found on aws", next_step="See: ./inv machines --cloud aws")
         return self.see(found)
 
+    def same(self, name: str) -> Instance:
+        """Return the instance that a machine was when it was looked at last. NotFoundError: it has ended, or there was none.
+
+        For removals: whoever looked has seen whose it is, and another instance may have the name too.
+        """
+        known = self._ids.get(name)
+        found = self.get(name)
+        if known and instances.id_of(found) != known:
+            self.know(name, known)
+            raise NotFoundError(f"machine {name}: it has ended", next_step="See: ./inv machines --cloud aws")
+        return found
+
     def last(self, name: str) -> Instance:
         """Return the instance of a machine, as it was read before; also of one that has ended, whose console is still there.
 
@@ -110,5 +122,5 @@ class Lookup:
     def all(self, labels: Mapping[str, str]) -> list[Instance]:
         """Return the instances that carry all these labels."""
         filters = naming.tag_filters(labels, instance_state_name=instances.LIVE)
-        found = self._describe("machines", Filters=filters)
-        return [self.see(one) for one in found if labels.items() <= naming.from_tags(one).items()]
+        found = [one for one in self._describe("machines", Filters=filters) if labels.items() <= naming.from_tags(one).items()]
+        return [self.see(one) for one in sorted(found, key=instances.age_key, reverse=True)]  # of one name, the oldest counts

@@ -214,7 +214,7 @@ class Machines:
         Of a machine that is absent only the group goes that this process has made for it.
         """
         try:
-            instance = self.lookup.get(name)
+            instance = self.lookup.same(name)
         except NotFoundError:
             token = self._tokens.get(name)
             return naming.group_name(name, token) if token else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from clouds import names
@@ -272,3 +274,43 @@ def test_of_two_machines_of_one_name_the_later_gives_way(stage: Stage) -> None:
         stage.boot(second, source=base)
     assert [first._lookup.get("mine")["InstanceId"]] == kept
     assert len([line for line in stage.left() if "mine" in line]) == 3  # instance, volume, security group
+
+
+def test_another_machine_of_the_name_is_kept_when_ours_ends_right_before_its_removal(stage: Stage) -> None:
+    first, second = stage.connect(), stage.connect()
+    kept = stage.boot(first)["InstanceId"]
+    ours = stage.boot(second, name="later", token="ours")["InstanceId"]
+    client(stage.server).create_tags(Resources=[ours], Tags=[{"Key": "Name", "Value": "mine"}])
+    second._lookup.know("mine", ours)
+    instance = stage.server.instance(ours)
+    stage.server.fault("DescribeInstances", when="after", error=lambda: states.set_state(instance, "terminated"))
+    found = second.find(Kind.MACHINE, "mine")
+    assert found
+    assert found.labels["token"] == "ours"
+    settle(second, second.delete(Kind.MACHINE, "mine"))
+    assert first._lookup.get("mine")["InstanceId"] == kept
+    assert stage.server.instance(kept).state == "running"
+
+
+def test_what_ends_while_it_is_removed_takes_no_other_machine_of_its_name_along(stage: Stage) -> None:
+    first, second = stage.connect(), stage.connect()
+    kept = stage.boot(first)["InstanceId"]
+    ours = stage.boot(second, name="later", token="ours")["InstanceId"]
+    client(stage.server).create_tags(Resources=[ours], Tags=[{"Key": "Name", "Value": "mine"}])
+    second._lookup.know("mine", ours)
+    states.set_state(stage.server.instance(ours), "terminated")
+    for _ in range(2):
+        settle(second, second.delete(Kind.MACHINE, "mine"))
+    assert stage.server.instance(kept).state == "running"
+
+
+def test_of_several_machines_of_one_name_the_oldest_is_meant_also_after_a_list(stage: Stage) -> None:
+    cloud = stage.connect()
+    kept = stage.boot(cloud)["InstanceId"]
+    for name in ("b", "c"):
+        time.sleep(1)  # times of EC2 are in seconds
+        later = stage.boot(cloud, name=name)["InstanceId"]
+        client(stage.server).create_tags(Resources=[later], Tags=[{"Key": "Name", "Value": "mine"}])
+    again = stage.connect()
+    assert len(again.owned({}, {Kind.MACHINE})) == 3
+    assert again._lookup.get("mine")["InstanceId"] == kept
