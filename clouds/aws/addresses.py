@@ -31,7 +31,12 @@ def reserved(client: Client, spec: BootSpec) -> str:
 def associate(client: Client, machine: str, instance: str, address: str) -> None:
     """Give an instance that runs a reserved address. ConflictError: another one has it meanwhile."""
     what = f"machine {machine}: address"
-    client.ask_about_new(what, "associate_address", InstanceId=instance, AllocationId=address, AllowReassociation=False)
+    try:
+        client.ask_about_new(what, "associate_address", InstanceId=instance, AllocationId=address, AllowReassociation=False)
+    except ConflictError:  # or it has it already, and the answer was lost
+        found = client.ask(what, "describe_addresses", AllocationIds=[address])["Addresses"]
+        if not any(one.get("InstanceId") == instance for one in found):
+            raise
 
 
 def ours(client: Client, labels: Mapping[str, str]) -> list[dict[str, Any]]:

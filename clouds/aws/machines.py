@@ -109,8 +109,9 @@ class Machines:
             return False
         if instances.phase(instance) in ("shutting-down", "terminated"):
             return self._judge_end(name, instance)
-        if address:
+        if address and not instance.get("PublicIpAddress"):  # it has no other public address
             addresses.associate(self.client, name, instance_id, address)
+            return False
         self.lookup.see(instance)
         return True
 

@@ -8,9 +8,11 @@ import pytest
 
 from clouds import names
 from clouds.aws import network, session, user_data
-from clouds.driver import Base, End, Kind, Wishes
+from clouds.driver import Base, BootSpec, End, Kind, Wishes
 from clouds.errors import CapacityError, CloudError, ConflictError, InvalidError, NotFoundError, QuotaError
-from clouds.lifecycle import settle
+from clouds.ledger import Ledger
+from clouds.lifecycle import create_machine, settle
+from clouds.undo import Undo
 from tests.clouds.aws.stage import Cloud, Stage
 from tests.contract.bench import script_for
 from tests.servers.ec2 import ApiError, states
@@ -203,6 +205,25 @@ def test_a_static_address_is_reserved_once_kept_between_machines_and_given_back(
     assert [found.name for found in cloud.owned({}, {Kind.ADDRESS})] == ["front"]
     settle(cloud, cloud.delete(Kind.ADDRESS, "front"))
     assert stage.left() == []
+
+
+def test_a_machine_with_a_static_address_is_reached_there_from_its_start(stage: Stage) -> None:
+    cloud = stage.connect()
+    with Undo() as undo:
+        source = cloud.resolve_base(Base("trixie", "amd64")).id
+        size = {"cpus": 2, "memory_mb": 2048, "disk_gb": 8, "labels": {"role": "machine"}, "deadline_s": 3600, "ports": (22,)}
+        spec = BootSpec(name="mine", token="t", source=source, wishes=Wishes(static_ip="front"), **size)
+        create_machine(cloud, Ledger(stage.home / "ledger.sqlite3"), undo, spec)
+        undo.release()
+    seen = cloud._lookup.glance("mine")
+    assert seen.get("PublicIpAddress") == stage.instance()["PublicIpAddress"]
+
+
+def test_an_address_whose_association_was_not_answered_is_ours_all_the_same(stage: Stage) -> None:
+    cloud = stage.connect()
+    stage.server.fault("AssociateAddress", when="after", error=ApiError("InternalError", "x", status=500))
+    stage.server.fault("AssociateAddress", error=ApiError("Resource.AlreadyAssociated", "already associated"), nth=2)
+    assert stage.boot(cloud, wishes=Wishes(static_ip="front"))["PublicIpAddress"]
 
 
 def test_a_type_that_is_not_nitro_is_refused_before_anything_is_made(stage: Stage) -> None:
