@@ -92,7 +92,7 @@ def _interface(spec: BootSpec, site: Site) -> dict[str, Any]:
 
 def _spot(spec: BootSpec) -> dict[str, str]:
     """Return the terms of spot capacity: only a persistent request lets its instance be stopped, and only that kind stops it."""
-    if spec.wishes.on_preempt is End.DELETE:
+    if _ends_for_good(spec):  # a persistent request would start another instance: fastai/fastec2#14
         return {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
     return {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
 

@@ -56,6 +56,10 @@ class Lookup:
             raise NotFoundError(f"machine {name}: it has ended", next_step="See: ./inv machines --cloud aws")
         return found
 
+    def ended(self, name: str) -> Instance | None:
+        """Return the instance that a machine was when it was looked at last, as EC2 still shows it; None: unknown."""
+        return self.by_id(self._ids[name]) if name in self._ids else None
+
     def last(self, name: str) -> Instance:
         """Return the instance of a machine, as it was read before; also of one that has ended, whose console is still there.
 

@@ -7,6 +7,7 @@ look: two commands that ask for one name at once both find it free, and the late
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -212,11 +213,14 @@ class Machines:
     def delete(self, name: str) -> str:
         """Ask for the end of a machine, and return the name of its security group and its id; what is gone is gone.
 
-        Of a machine that is absent only the group goes that this process has made for it.
+        Of a machine that is absent only the group goes that this process has made for it, and the spot request of one that has
+        ended, which would start another one.
         """
         try:
             instance = self.lookup.same(name)
         except NotFoundError:
+            if ended := self.lookup.ended(name):
+                self._cancel_request(ended)
             token = self._tokens.get(name)
             return naming.group_name(name, token) if token else ""
         self._terminate(instance)
@@ -228,13 +232,16 @@ class Machines:
         name = instances.name_of(instance)
         self.lookup.forget(name)
         self.lookup.unanswered.pop(name, None)
-        what = f"machine {name}"
+        self._cancel_request(instance)
+        with suppress(NotFoundError):
+            self.client.ask_about_new(f"machine {name}", "terminate_instances", InstanceIds=[instances.id_of(instance)])
+
+    def _cancel_request(self, instance: Instance) -> None:
+        """Cancel the spot request of an instance; one that ended a while ago is not found any more (NixOS/nixops#514)."""
         if request := instance.get("SpotInstanceRequestId"):
-            self.client.ask(what, "cancel_spot_instance_requests", SpotInstanceRequestIds=[request])
-        try:
-            self.client.ask_about_new(what, "terminate_instances", InstanceIds=[instances.id_of(instance)])
-        except NotFoundError:
-            return
+            what = f"machine {instances.name_of(instance)}: spot request"
+            with suppress(NotFoundError):
+                self.client.ask_about_new(what, "cancel_spot_instance_requests", SpotInstanceRequestIds=[request])
 
     def require_off(self, name: str) -> Instance:
         """Return a machine that is off, or was when it was read a moment ago. InvalidError: it is on.

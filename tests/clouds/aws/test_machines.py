@@ -9,13 +9,13 @@ import pytest
 from clouds import names
 from clouds.aws import network, session, user_data
 from clouds.driver import Base, BootSpec, End, Kind, Wishes
-from clouds.errors import CapacityError, CloudError, ConflictError, InvalidError, NotFoundError, QuotaError
+from clouds.errors import CapacityError, CloudError, ConflictError, FailedError, InvalidError, NotFoundError, QuotaError
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_machine, settle
 from clouds.undo import Undo
 from tests.clouds.aws.stage import Cloud, Stage
 from tests.contract.bench import script_for
-from tests.servers.ec2 import ApiError, states
+from tests.servers.ec2 import ApiError, LateError, states
 from tests.servers.ec2_asking import client
 
 pytestmark = pytest.mark.server
@@ -112,6 +112,31 @@ def test_spot_capacity_is_asked_for_with_what_becomes_of_the_machine(stage: Stag
     assert (request["Type"], request["InstanceInterruptionBehavior"]) == (kind, behavior)
     end(cloud)
     stage.server.advance(600)
+    assert stage.left() == []
+
+
+def test_a_spot_machine_that_is_deleted_at_its_deadline_is_not_started_again(stage: Stage) -> None:
+    stage.boot(wishes=Wishes(spot=True, on_preempt=End.STOP), at_deadline=End.DELETE)
+    stage.server.power_off("mine")
+    stage.server.advance(600)
+    assert not [line for line in stage.left("securitygroup") if line.startswith("instance")]
+
+
+def test_no_other_spot_machine_is_started_for_one_that_failed_late(stage: Stage) -> None:
+    stage.server.fault("RunInstances", error=LateError("Server.InternalError", "Server.InternalError: it went wrong"))
+    with pytest.raises(FailedError):
+        stage.boot(wishes=Wishes(spot=True, on_preempt=End.STOP))
+    stage.server.advance(600)
+    assert stage.left() == []
+
+
+def test_a_spot_machine_whose_request_is_gone_is_deleted(stage: Stage) -> None:
+    """NixOS/nixops#514: requests that ended a while ago are not found any more."""
+    cloud = stage.connect()
+    stage.boot(cloud, wishes=Wishes(spot=True, on_preempt=End.DELETE))
+    gone = ApiError("InvalidSpotInstanceRequestID.NotFound", "The spot instance request ID 'sir-1' does not exist")
+    stage.server.fault("CancelSpotInstanceRequests", error=gone, nth=None)
+    end(cloud)
     assert stage.left() == []
 
 
