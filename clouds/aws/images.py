@@ -149,7 +149,9 @@ class Images:
     def _find(self, name: str) -> Ami | None:
         """Return the image of ours that has a name, or None. The name of an AMI is unique in an account and region."""
         filters = naming.tag_filters({}, name=name)
-        listed = self.client.items(f"image {name}", "describe_images", "Images", Owners=["self"], Filters=filters)
+        listed = self.client.items(
+            f"image {name}", "describe_images", "Images", Owners=["self"], Filters=filters, IncludeDisabled=True
+        )
         return next((ami for ami in listed if ami["Name"] == name), None)
 
     def find(self, name: str) -> Resource | None:

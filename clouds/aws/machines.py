@@ -224,7 +224,7 @@ class Machines:
             token = self._tokens.get(name)
             return naming.group_name(name, token) if token else ""
         self._terminate(instance)
-        group = naming.group_name(name, naming.raw_tags(instance).get("token", "")) if instances.own_groups(instance) else ""
+        group = naming.group_name(name, naming.raw_tags(instance).get("token", ""))  # one that ends may not show its groups
         return f"{group} {instances.id_of(instance)}"
 
     def _terminate(self, instance: Instance) -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from clouds import names
-from clouds.aws import network, session, user_data
+from clouds.aws import instances, network, session, user_data
 from clouds.driver import Base, BootSpec, End, Kind, Wishes
 from clouds.errors import CapacityError, CloudError, ConflictError, FailedError, InvalidError, NotFoundError, QuotaError
 from clouds.ledger import Ledger
@@ -360,3 +360,27 @@ def test_of_several_machines_of_one_name_the_oldest_is_meant_also_after_a_list(s
     again = stage.connect()
     assert len(again.owned({}, {Kind.MACHINE})) == 3
     assert again._lookup.get("mine")["InstanceId"] == kept
+
+
+def test_the_group_of_a_machine_that_is_ending_goes_with_it(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An instance that has ended shows no groups. From which moment of its end on, AWS does not say."""
+    stage.boot()
+    stage.server.power_off("mine")
+    monkeypatch.setattr(instances, "groups_of", lambda instance: {})
+    end(stage.connect())
+    assert stage.left() == []
+
+
+def test_a_disabled_image_is_found_and_deleted(stage: Stage) -> None:
+    cloud, api = stage.connect(), client(stage.server)
+    stage.boot(cloud)
+    settle(cloud, cloud.stop("mine"))
+    settle(cloud, cloud.snapshot("mine", "image-1", {"bake": "b"}))
+    end(cloud)
+    api.disable_image(ImageId=api.describe_images(Owners=["self"])["Images"][0]["ImageId"])
+    assert [found.name for found in cloud.owned({}, {Kind.IMAGE})] == ["image-1"]
+    assert cloud.find(Kind.IMAGE, "image-1") == cloud.owned({}, {Kind.IMAGE})[0]
+    with pytest.raises(InvalidError, match="image image-1: it is disabled"):
+        stage.boot(cloud, source="image-1")
+    settle(cloud, cloud.delete(Kind.IMAGE, "image-1"))
+    assert stage.left() == []
