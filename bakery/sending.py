@@ -108,8 +108,11 @@ class Sending:
                 return False
         if self._commands():
             raise CloudError(f"machine {self.machine}: files have arrived with other sizes", next_step="Bake again.")
-        self._asked += 1
-        return self._sftp([f"put {MANIFEST} {MANIFEST}", f"rename {MANIFEST} {COMPLETE}"], deadline) or self._asked == _ASKS_MAX
+        if self._sftp([f"put {MANIFEST} {MANIFEST}", f"rename {MANIFEST} {COMPLETE}"], deadline):
+            return True
+        if self._asked or self._has_begun:  # before that, a failed connection says nothing of the builder
+            self._asked += 1
+        return self._asked == _ASKS_MAX
 
     def _commands(self) -> list[str]:
         """Return the commands that send what is missing."""
@@ -158,13 +161,18 @@ class Sending:
             percent = 100 * sent_bytes // self._total_bytes
             self.tell(f"sending {self._total_bytes / MB:.1f} MB to the builder ({percent} %)")
 
+    @property
+    def _has_begun(self) -> bool:
+        """Whether the last connection was made: sftp prints each command that it begins."""
+        return (self.folder / "listed").stat().st_size > 0
+
     def _check(self, status: int) -> bool:
         """Return False after a failure of the connection that may pass. CloudError: another failure."""
         self._said = clean((self.folder / "said").read_text(encoding="utf-8", errors="replace")).strip() or self._said
         if status <= 0:  # else a signal has ended it: ours, at the deadline
             return not status
         if status == _FAILED and not _NEVER_WELL.search(self._said):
-            if (self.folder / "listed").stat().st_size:  # it prints each command that it begins
+            if self._has_begun:
                 self.tell(f"the connection to the builder broke ({self._said.rpartition(chr(10))[2]}); continuing")
             return False
         explained = explain(self._said, machine=self.machine, endpoint=self.endpoint, is_remote=self.cloud.is_remote)

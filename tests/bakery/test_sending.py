@@ -80,6 +80,44 @@ def test_a_transfer_that_broke_continues_where_it_broke(store: fake_sftp.Store, 
     assert sum("connection to the builder broke (Connection closed); continuing" in line for line in client.told) == 4
 
 
+def unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: fake_sftp.Store, first: int, last: int) -> None:
+    """Let the connections of these numbers fail before anything is sent."""
+    real = fake_sftp.install(tmp_path / "real", store.folder) / "sftp"
+    script = (
+        f"#!/bin/sh\necho >>{tmp_path}/number; number=$(wc --lines <{tmp_path}/number)\n"
+        f'if [ "$number" -lt {first} ] || [ "$number" -gt {last} ]; then exec {real} "$@"; fi\n'
+        'echo "ssh: connect to host 203.0.113.7 port 22: Network is unreachable" >&2\necho "Connection closed" >&2\nexit 255\n'
+    )
+    (tmp_path / "gate").mkdir()
+    (tmp_path / "gate/sftp").write_text(script)
+    (tmp_path / "gate/sftp").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'gate'}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_a_network_that_is_down_before_the_last_command_is_waited_for(
+    store: fake_sftp.Store, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unreachable(tmp_path, monkeypatch, store, 2, 6)
+    client.send()
+    assert store.has_everything("one")
+    assert store.close("one") == FILES
+
+
+def test_an_ssh_server_that_ends_with_the_last_command_has_everything(
+    store: fake_sftp.Store, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The builder ends it as soon as it has everything, so the answer may be lost."""
+    real = fake_sftp.install(tmp_path / "real", store.folder) / "sftp"
+    over, machine = tmp_path / "over", store.folder / "one"
+    closing = f'#!/bin/sh\n{real} "$@" || exit\nif [ -e {machine}/files/complete ]; then mv {machine} {over}; exit 255; fi\n'
+    (tmp_path / "gate").mkdir()
+    (tmp_path / "gate/sftp").write_text(closing)
+    (tmp_path / "gate/sftp").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'gate'}{os.pathsep}{os.environ['PATH']}")
+    client.send()
+    assert (over / "files/complete").exists()
+
+
 def test_a_file_that_became_too_long_is_sent_again_from_its_start(store: fake_sftp.Store, client: Client) -> None:
     store.break_off(300_000)
     Path(store.folder / "one/files/b.tar").write_bytes(b"x" * 6000)  # of a connection that was given up, and went on
