@@ -151,7 +151,7 @@ def _sent(what: str, send: Callable[..., dict[str, Any]], request: Mapping[str, 
         raise failures.of_refusal(what, error.response) from error
     except ResponseParserError as error:
         raise failures.foreign(what) from error
-    except BotoCoreError as error:
+    except (BotoCoreError, OSError, EOFError) as error:
         raise failures.of_library(what, error) from error
     if not answer["ResponseMetadata"].get("RequestId"):
         raise failures.foreign(what)

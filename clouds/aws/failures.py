@@ -78,6 +78,10 @@ _NEXT_STEPS: Mapping[type[CloudError], str] = {
     FailedError: "Try again; if it fails again, try another --zone, and see https://health.aws.amazon.com.",
     DeniedError: "See that you have the permissions in docs/clouds.md.",
 }
+_DISK_KEY = (
+    "Check that you may use the key that encrypts your disks (kms:CreateGrant and its like): aws ec2 get-ebs-default-kms-key-id"
+)
+"""What `Client.InternalError` means for an encrypted disk: repost.aws/knowledge-center/kms-iam-ec2-permission."""
 _ENCODED = re.compile(r"\s*Encoded authorization failure message:\s*(\S+)")
 _ZONE = re.compile(r"\b[a-z]{2}(?:-[a-z]+)+-[0-9]{1,2}(?:-[a-z]+-[0-9]+)?[a-z]\b")
 
@@ -98,7 +102,8 @@ def of_state(what: str, reason: Mapping[str, Any]) -> CloudError:
     code, message = str(reason.get("Code", "")), str(reason.get("Message", ""))
     found = of_code(what, code.partition(".")[2] or code, message.removeprefix(f"{code}: ") or "it failed", 400)
     if type(found) is InvalidError:
-        found = FailedError(found.message, next_step=_NEXT_STEPS[FailedError])
+        next_step = _DISK_KEY if code == "Client.InternalError" else _NEXT_STEPS[FailedError]
+        found = FailedError(found.message, next_step=next_step)
     return found
 
 
@@ -129,6 +134,8 @@ def of_library(what: str, error: Exception) -> CloudError | UsageError:
         return _unanswered(what, name, "See that this computer is online and that the region exists; try again.")
     if isinstance(error, its.SSOError | its.TokenRetrievalError | its.LoginError | its.NoAuthTokenError):
         return DeniedError(f"{what}: your log-in to AWS has expired", next_step="Log in: aws sso login")
+    if isinstance(error, OSError | EOFError):  # a credential process that cannot be run; a code that nobody can be asked for
+        return DeniedError(f"{what}: no credentials for AWS ({text or name})", next_step=LOG_IN)
     if isinstance(
         error, its.NoCredentialsError | its.PartialCredentialsError | its.CredentialRetrievalError | its.UnknownCredentialError
     ):

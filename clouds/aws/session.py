@@ -44,7 +44,7 @@ class Session:
         )
         try:
             return self._session.client(service, region_name=self.region, config=config, endpoint_url=self._endpoint)
-        except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
+        except (BotoCoreError, ValueError, OSError, EOFError) as error:  # ValueError: an endpoint that is no URL
             raise failures.of_library("aws", error) from error
 
     def access_key(self) -> tuple[str, str]:
@@ -55,7 +55,7 @@ class Session:
         try:
             credentials = self._session.get_credentials()
             frozen = credentials.get_frozen_credentials() if credentials else None
-        except BotoCoreError as error:
+        except (BotoCoreError, OSError, EOFError) as error:
             raise failures.of_library("aws", error) from error
         if frozen is None:
             raise DeniedError("aws: no credentials found", next_step=failures.LOG_IN)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Any
 
 import pytest
+from botocore.credentials import AssumeRoleProvider  # type: ignore[import-untyped]
 
 from clouds.aws import failures
 from clouds.errors import (
@@ -116,6 +118,14 @@ def test_what_fails_later_has_the_same_errors(code: str, kind: type[CloudError])
     assert error.message == f"machine mine: it went wrong ({code.partition('.')[2]})"
 
 
+def test_a_disk_whose_key_may_not_be_used_is_told() -> None:
+    """repost.aws/knowledge-center/kms-iam-ec2-permission."""
+    reason = {"Code": "Client.InternalError", "Message": "Client.InternalError: Client error on launch"}
+    error = failures.of_state("machine mine", reason)
+    assert type(error) is FailedError
+    assert "kms:CreateGrant" in error.next_step
+
+
 @pytest.mark.server
 @pytest.mark.parametrize("error", [throttled(), unavailable(), internal_error()], ids=lambda error: error.code)
 def test_what_passes_is_asked_again(stage: Stage, error: ApiError) -> None:
@@ -172,6 +182,31 @@ def test_without_credentials_the_next_step_is_to_log_in(tmp_path: Any) -> None:
     assert "aws sso login" in caught.value.next_step
     with pytest.raises(DeniedError, match="no credentials"):
         assert client_of(tmp_path).account
+
+
+def test_a_credential_process_that_is_not_installed_is_told(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config").write_text("[profile work]\ncredential_process = /nonexistent/helper --json\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for ask in (lambda client: client.ask("machines", "describe_instances"), lambda client: client.account):
+        with pytest.raises(DeniedError, match=r"no credentials for AWS .*/nonexistent/helper"):
+            ask(client_of(tmp_path, profile="work"))
+
+
+def test_a_code_that_cannot_be_asked_for_is_told(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A profile with `mfa_serial` makes botocore ask at the terminal; without one, that fails."""
+    config = "[profile base]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = secret\n"
+    config += "[profile work]\nsource_profile = base\nrole_arn = arn:aws:iam::111122223333:role/a\n"
+    (tmp_path / "config").write_text(f"{config}mfa_serial = arn:aws:iam::111122223333:mfa/me\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+
+    def ask_nobody(*_: object) -> str:
+        raise EOFError
+
+    init = AssumeRoleProvider.__init__  # whose default is getpass itself
+    defaults = tuple(ask_nobody if value is getpass.getpass else value for value in init.__defaults__)
+    monkeypatch.setattr(init, "__defaults__", defaults)
+    with pytest.raises(DeniedError, match=r"no credentials for AWS \(EOFError\)"):
+        client_of(tmp_path, profile="work").ask("machines", "describe_instances")
 
 
 def test_an_unknown_profile_is_told(tmp_path: Any) -> None:
