@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from http.client import HTTPException
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -14,11 +15,11 @@ _WHO_AM_I_S = 10
 
 
 def own_address() -> str:
-    """Return this computer's public address. CloudError: the service that reports it does not answer."""
+    """Return this computer's public address. CloudError: the service that reports it does not answer, or something else does."""
     try:
         with urlopen(_WHO_AM_I, timeout=_WHO_AM_I_S) as answer:
-            return str(answer.read(64).decode("ascii").strip())
-    except (URLError, OSError, UnicodeDecodeError) as error:
+            return str(ipaddress.ip_address(answer.read(64).decode("ascii").strip()))
+    except (URLError, OSError, ValueError, HTTPException) as error:
         raise CloudError(
             f"cannot look up the address of this computer for the firewall rule: no answer from {_WHO_AM_I}",
             next_step="Specify it: --source 203.0.113.7",

@@ -40,6 +40,7 @@ class Images:
     places: Places
     folder: Path
     _seen: dict[str, Ami] = field(default_factory=dict)
+    _absent_since: dict[str, float] = field(default_factory=dict)
 
     def resolve(self, base: Base, *, refresh: bool) -> BaseImage:
         """Return the newest image of a base, or the one that it was when it was looked up last in this region."""
@@ -129,15 +130,20 @@ class Images:
         raise ConflictError(f"image {image}: the name is taken", next_step="Bake again, for the next version.") from error
 
     def is_ready(self, image: str, ami: str) -> bool:
-        """Say whether an image is finished. FailedError: it will never be."""
+        """Say whether an image is finished. FailedError: it will never be. NotFoundError: it was deleted meanwhile."""
         try:
-            answer = self.client.ask(f"image {image}", "describe_images", ImageIds=[ami])
-        except NotFoundError:  # not listed yet
+            listed = self.client.ask(f"image {image}", "describe_images", ImageIds=[ami])["Images"]
+        except NotFoundError:
+            listed = []
+        if not listed:  # it may not be listed yet
+            if self.client.clock() - self._absent_since.setdefault(ami, self.client.clock()) > self.client.unseen_s:
+                raise NotFoundError(f"image {image}: it was deleted while it was made", next_step="Bake again.")
             return False
-        found = answer["Images"][0] if answer["Images"] else {}
+        self._absent_since.pop(ami, None)
+        found: Ami = listed[0]
         if found.get("State") in ("failed", "error", "invalid"):
             raise failures.of_state(f"image {image}", found.get("StateReason", {}))
-        return found.get("State") == "available"
+        return bool(found.get("State") == "available")
 
     def get(self, name: str) -> Ami:
         """Return an image of ours. NotFoundError: there is none."""

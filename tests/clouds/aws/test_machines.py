@@ -384,3 +384,17 @@ def test_a_disabled_image_is_found_and_deleted(stage: Stage) -> None:
         stage.boot(cloud, source="image-1")
     settle(cloud, cloud.delete(Kind.IMAGE, "image-1"))
     assert stage.left() == []
+
+
+def test_an_image_that_is_deleted_while_it_is_made_is_not_waited_for(stage: Stage) -> None:
+    cloud, api = stage.connect(), client(stage.server)
+    stage.server.cloud.image_s = 3600.0
+    stage.boot(cloud)
+    settle(cloud, cloud.stop("mine"))
+    ticket = cloud.snapshot("mine", "image-1", {"bake": "b"})
+    assert not cloud.check(ticket)
+    api.deregister_image(ImageId=ticket.operation)
+    began = time.monotonic()
+    with pytest.raises(NotFoundError, match="image image-1: it was deleted"):
+        settle(cloud, ticket)
+    assert time.monotonic() - began < 20  # and not the time limit of an image
