@@ -71,9 +71,9 @@ class Delivery:
             with Undo() as undo:
                 machine = self.order.id
                 undo.add(f"access to {machine} over SSH", self._close, by_hand=f"./inv delete {machine} --yes")
-                perform(self.cloud, self.ledger, self.cloud.open_ssh(machine))
+                self._open()
                 endpoint = self.cloud.address(machine, SSH_PORT)
-                sending = Sending(self.cloud, machine, endpoint, folder, shipment.sizes, self.tell)
+                sending = Sending(self.cloud, machine, endpoint, folder, shipment.sizes, self.tell, self._reopen)
                 sending.run(transfer_s(self.cloud, sum(shipment.sizes.values())))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -105,6 +105,15 @@ class Delivery:
                 archive.write(file.write)
             sums.append(f"{archive.sha256}  {file_name(archive)}\n")
         write_private(folder / MANIFEST, "".join(sums))
+
+    def _open(self) -> None:
+        if isinstance(self.cloud, ReceivesFiles):
+            perform(self.cloud, self.ledger, self.cloud.open_ssh(self.order.id))
+
+    def _reopen(self) -> None:
+        """Let the address that this computer has now into the builder, in place of the one before."""
+        self._close()
+        self._open()
 
     def _close(self) -> None:
         if isinstance(self.cloud, ReceivesFiles):

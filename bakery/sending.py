@@ -6,17 +6,18 @@ builder knows that it has everything. All files of a transfer are in one folder 
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bakery.shipment import MB
 from clouds.driver import Cloud, Endpoint, Tell
-from clouds.errors import CloudError, TimedOutError
+from clouds.errors import BakehouseError, CloudError, TimedOutError
 from clouds.lifecycle import is_running
 from clouds.waiter import until
 from launcher.access.identity import openssh
@@ -30,6 +31,8 @@ COMPLETE = "complete"
 _FAILED = 255
 """How sftp(1) ends when its connection failed; 1: a command did."""
 _RETRY_S = 2.0
+_READMIT_S = 60.0
+"""How far apart changes of the firewall are, at least, while no connection can be made."""
 _ASKS_MAX = 3
 """How often the last command is tried: when its answer was lost, the builder may have closed its SSH server already."""
 _LISTED = re.compile(r"-\S+ +\S+ +\S+ +\S+ +(\d+) .* (\S+)")
@@ -64,6 +67,8 @@ class Sending:
     folder: Path
     sizes: Mapping[str, int]
     tell: Tell
+    readmit: Callable[[], object] = lambda: None
+    """Lets the address that this computer has now into the builder: a firewall drops what another address sends."""
     progress_s: float = 5.0
     """How far apart the lines of progress are, at least."""
     _there: dict[str, int] = field(default_factory=dict)
@@ -71,6 +76,7 @@ class Sending:
     """Whether `_there` holds the sizes of what is on the builder: nothing at first."""
     _asked: int = 0
     _said: str = ""
+    _readmitted_at: float = -math.inf
     _told_at: float = field(default_factory=time.monotonic)
 
     @property
@@ -161,6 +167,12 @@ class Sending:
             percent = 100 * sent_bytes // self._total_bytes
             self.tell(f"sending {self._total_bytes / MB:.1f} MB to the builder ({percent} %)")
 
+    def _readmit(self) -> None:
+        if time.monotonic() - self._readmitted_at > _READMIT_S:
+            self._readmitted_at = time.monotonic()
+            with suppress(BakehouseError):  # the network may be down; the next attempt tries again
+                self.readmit()
+
     @property
     def _has_begun(self) -> bool:
         """Whether the last connection was made: sftp prints each command that it begins."""
@@ -172,6 +184,8 @@ class Sending:
         if status <= 0:  # else a signal has ended it: ours, at the deadline
             return not status
         if status == _FAILED and not _NEVER_WELL.search(self._said):
+            if not self._has_begun and "timed out" in self._said:
+                self._readmit()
             if self._has_begun:
                 self.tell(f"the connection to the builder broke ({self._said.rpartition(chr(10))[2]}); continuing")
             return False

@@ -60,6 +60,27 @@ def test_the_image_is_the_same_whichever_way_its_script_took(
     assert not any(call.startswith("open_ssh") for call in plain.calls)
 
 
+def test_an_address_that_changed_is_let_in_in_place_of_the_one_before(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A firewall that does not admit the caller drops what it sends: its first connection times out."""
+    install = fake_sftp.install
+
+    def gated(folder: Path, store: Path) -> Path:
+        real = install(folder / "real", store) / "sftp"
+        said = "ssh: connect to host 203.0.113.7 port 22: Connection timed out\\nConnection closed"
+        (folder / "sftp").write_text(
+            f"#!/bin/sh\n[ -e {folder}/tried ] && exec {real} \"$@\"\ntouch {folder}/tried\nprintf '{said}\\n' >&2\nexit 255\n"
+        )
+        (folder / "sftp").chmod(0o755)
+        return folder
+
+    monkeypatch.setattr(fake_sftp, "install", gated)
+    sent = bake_on(FakeCloud, tmp_path / "sent", recipe, SMALL, monkeypatch)
+    assert [call.split("(")[0].split()[0] for call in sent.calls if "_ssh" in call] == ["open_ssh", "close_ssh"] * 2
+    assert sent.world.open_to_ssh == set()
+
+
 def test_a_builder_that_waits_is_sent_the_files_of_its_next_step_alone(
     tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
