@@ -135,6 +135,7 @@ class Machines:
         reason = instances.reason(instance)
         if reason.get("Code") == _GUEST:
             return True
+        self._cancel_request(instance)
         error = failures.of_state(f"machine {name}", reason)
         self._explain(error, instance.get("InstanceType", ""), instances.zone_of(instance))
         raise error

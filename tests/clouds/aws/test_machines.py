@@ -7,12 +7,14 @@ import time
 import pytest
 
 from clouds import names
+from clouds.accounts import account_key
 from clouds.aws import instances, network, session, user_data
 from clouds.driver import Base, BootSpec, End, Kind, Wishes
 from clouds.errors import CapacityError, CloudError, ConflictError, FailedError, InvalidError, NotFoundError, QuotaError
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_machine, settle
 from clouds.undo import Undo
+from launcher import gc
 from tests.clouds.aws.stage import Cloud, Stage
 from tests.contract.bench import script_for
 from tests.servers.ec2 import ApiError, LateError, states
@@ -128,6 +130,20 @@ def test_no_other_spot_machine_is_started_for_one_that_failed_late(stage: Stage)
         stage.boot(wishes=Wishes(spot=True, on_preempt=End.STOP))
     stage.server.advance(600)
     assert stage.left() == []
+
+
+def test_gc_lets_no_other_spot_machine_start_for_one_that_failed_after_its_client_was_killed(stage: Stage) -> None:
+    cloud = stage.connect()
+    stage.server.fault("RunInstances", error=LateError("Server.InternalError", "Server.InternalError: it went wrong"))
+    source = cloud.resolve_base(Base("trixie", "amd64")).id
+    size = {"cpus": 2, "memory_mb": 2048, "disk_gb": 8, "labels": {"role": "machine-in-progress"}, "deadline_s": 3600}
+    ticket = cloud.boot(BootSpec(name="mine", token="t", source=source, wishes=Wishes(spot=True), **size))
+    Ledger(stage.home / "ledger.sqlite3").begin(account_key(cloud), ticket)
+    time.sleep(0.2)
+    other = stage.connect()
+    gc.forget_absent(other, Ledger(stage.home / "ledger.sqlite3"), now=time.time())
+    stage.server.advance(600)
+    assert not [line for line in stage.left() if line.startswith(("instances", "spot"))]
 
 
 def test_a_spot_machine_whose_request_is_gone_is_deleted(stage: Stage) -> None:
