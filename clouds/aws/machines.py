@@ -205,10 +205,13 @@ class Machines:
         return instances.id_of(instance)
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
-        """Lay labels over those of a machine, its disks and its security group."""
+        """Lay labels over those of a machine and its disks.
+
+        Its security group keeps the labels of an unfinished machine, so that `gc` removes it when the machine has gone without it.
+        """
         instance = self.lookup.glance(name)
         self.lookup.forget(name)
-        things = [instances.id_of(instance), *instances.disks_of(instance), *instances.own_groups(instance)]
+        things = [instances.id_of(instance), *instances.disks_of(instance)]
         self.client.ask_about_new(f"machine {name}", "create_tags", Resources=things, Tags=naming.to_tags(labels, name))
 
     def delete(self, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +51,24 @@ def ask(ec2: Ec2, action: str, params: dict[str, Any] | None = None, *, authoriz
         return Answer(response.status, response.read().decode())
     finally:
         connection.close()
+
+
+def environment(ec2: Ec2, region: str = "us-east-1") -> dict[str, str]:
+    """Return the variables with which Bakehouse, the AWS CLI and any boto3 reach this server, whatever is configured here.
+
+    The CLI reads the region from AWS_DEFAULT_REGION only (docs.aws.amazon.com/cli/v1/userguide/cli-configure-envvars.html).
+    """
+    keys = ec2.client_arguments(region)
+    return {
+        "AWS_ENDPOINT_URL": ec2.url,
+        "AWS_ACCESS_KEY_ID": keys["aws_access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": keys["aws_secret_access_key"],
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
 
 
 @dataclass(slots=True)
