@@ -1,9 +1,9 @@
-"""Measure what it takes to load a client for Compute Engine, and a whole command that makes one request.
+"""Measure what it takes to load a client for Compute Engine or EC2, and a whole command that makes one request.
 
     .venv/bin/python benchmarks/loading.py [--runs 5]
 
 First table: each way to load in a process of its own, in turn: seconds within the process, without Python's own start; and seconds
-of the whole process, with its start and its end. Second table: whole commands against the strict server of the tests, which answers
+of the whole process, with its start and its end. Second table: whole commands against the strict servers of the tests, which answer
 at once. Needs requirements-dev.lock. Prints tables in Markdown, with the medians.
 """
 
@@ -17,10 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from tests.servers import ec2
+from tests.servers.ec2_asking import environment
 from tests.servers.gce.server import serve
 
 PROJECT = Path(__file__).parents[1]
@@ -46,17 +49,33 @@ for name in {SERVICES!r}:
     kind = getattr(compute_v1, name.title().replace("_", "") + "Client")
     kind(credentials=AnonymousCredentials(), client_options=options, transport="rest")
 """
+_CONNECT_AWS = """
+import pathlib
+from clouds import aws
+client = aws.connect(pathlib.Path("/nonexistent"), {"region": "us-east-1"})._client
+"""
+_BOTO3 = """
+import boto3
+boto3.client("ec2", region_name="us-east-1")
+"""
 WAYS = {
     "Python alone": "",
     "Bakehouse's driver, connected": _CONNECT,
     "the same, ready to list machines": _CONNECT + "client.services.instances",
     "the same, ready for a bake and a launch": _CONNECT + f"[getattr(client.services, name) for name in {SERVICES!r}]",
     "google-cloud-compute, imported whole": _WHOLE,
+    "Bakehouse's driver for EC2, connected": _CONNECT_AWS,
+    "the same, ready for all requests": _CONNECT_AWS + "client.is_local",
+    "boto3 with a client of EC2": _BOTO3,
 }
+_INV = ("-P", "-m", "invoke", "--search-root", str(PROJECT))
+_LAUNCHER = ("-P", "-m", "launcher")
 COMMANDS = {
-    "`./inv machines --cloud gcp`": ("-P", "-m", "invoke", "--search-root", str(PROJECT), "machines", "--cloud", "gcp"),
-    "`python -m launcher machines --cloud gcp`": ("-P", "-m", "launcher", "machines", "--cloud", "gcp"),
-    "`python -m launcher machines --cloud local`": ("-P", "-m", "launcher", "machines", "--cloud", "local"),
+    "`./inv machines --cloud gcp`": (*_INV, "machines", "--cloud", "gcp"),
+    "`./inv machines --cloud aws`": (*_INV, "machines", "--cloud", "aws"),
+    "`python -m launcher machines --cloud gcp`": (*_LAUNCHER, "machines", "--cloud", "gcp"),
+    "`python -m launcher machines --cloud aws`": (*_LAUNCHER, "machines", "--cloud", "aws"),
+    "`python -m launcher machines --cloud local`": (*_LAUNCHER, "machines", "--cloud", "local"),
 }
 
 
@@ -64,23 +83,23 @@ def measure(code: str) -> list[float]:
     """Return wall seconds, CPU seconds (Python's start too), MiB, modules, and seconds of the whole process of one way."""
     command = [sys.executable, "-c", _BEGIN + code + _END]
     began = time.perf_counter()
-    done = subprocess.run(command, cwd=PROJECT, check=True, capture_output=True, text=True)
+    variables = {**os.environ, "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY": "EXAMPLEKEY"}
+    done = subprocess.run(command, cwd=PROJECT, env=variables, check=True, capture_output=True, text=True)
     figures: list[float] = json.loads(done.stdout)
     return [*figures, time.perf_counter() - began]
 
 
-def command_s(words: tuple[str, ...], home: str, endpoint: str) -> float:
-    """Return the seconds of a whole command."""
-    environment = {
+def command_s(words: tuple[str, ...], home: str, servers: Mapping[str, str]) -> float:
+    """Return the seconds of a whole command; `servers` are the variables with which it reaches them."""
+    variables = {
         **os.environ,
+        **servers,
         "PYTHONPATH": str(PROJECT),
         "BAKEHOUSE_HOME": home,
         "BAKEHOUSE_CONFIG": os.devnull,
-        "BAKEHOUSE_GCE_ENDPOINT": endpoint,
-        "GOOGLE_CLOUD_PROJECT": "demo",
     }
     began = time.perf_counter()
-    subprocess.run([sys.executable, *words], cwd=home, env=environment, check=True, capture_output=True)
+    subprocess.run([sys.executable, *words], cwd=home, env=variables, check=True, capture_output=True)
     return time.perf_counter() - began
 
 
@@ -96,10 +115,11 @@ def main() -> None:
     runs = parser.parse_args().runs
     found: list[dict[str, list[float]]] = []
     commands: list[dict[str, float]] = []
-    with tempfile.TemporaryDirectory() as home, serve() as server:
+    with tempfile.TemporaryDirectory() as home, serve() as google, ec2.serve() as amazon:
+        servers = {"BAKEHOUSE_GCE_ENDPOINT": google.url, "GOOGLE_CLOUD_PROJECT": "demo", **environment(amazon)}
         for _ in range(runs + 1):
             found.append({name: measure(code) for name, code in WAYS.items()})
-            commands.append({name: command_s(words, home, server.url) for name, words in COMMANDS.items()})
+            commands.append({name: command_s(words, home, servers) for name, words in COMMANDS.items()})
     del found[0], commands[0]  # the first round fills the cache of files and of bytecode
     print("| | seconds | CPU seconds | MiB | modules | whole process, seconds |\n|---|---|---|---|---|---|")
     for name in WAYS:

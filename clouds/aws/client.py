@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from clouds import collector
 from clouds.aws import failures
 from clouds.errors import CloudError, NotFoundError, ThrottledError, TimedOutError
 from clouds.home import write_private
@@ -50,9 +51,7 @@ class Client:
 
     def ask(self, what: str, action: str, **request: Any) -> dict[str, Any]:
         """Send a request to EC2 and return its answer. `what` is what errors say it was about; `action` is a method of boto3."""
-        if self._ec2 is None:
-            self._ec2 = self._session.client("ec2")
-        return _sent(what, getattr(self._ec2, action), request)
+        return _sent(what, getattr(self._connected, action), request)
 
     def ask_about_new(self, what: str, action: str, **request: Any) -> dict[str, Any]:
         """Do the same about a thing that was created a moment ago: as long as EC2 does not find it, it is asked again."""
@@ -103,9 +102,7 @@ class Client:
     @property
     def is_local(self) -> bool:
         """Whether another server on this computer answers in place of AWS."""
-        if self._ec2 is None:
-            self._ec2 = self._session.client("ec2")
-        return urlsplit(self._ec2.meta.endpoint_url).hostname in _LOOPBACK
+        return urlsplit(self._connected.meta.endpoint_url).hostname in _LOOPBACK
 
     @property
     def account(self) -> str:
@@ -119,9 +116,17 @@ class Client:
         return self._account
 
     @property
+    def _connected(self) -> Any:
+        if self._ec2 is None:
+            with collector.off():
+                self._ec2 = self._session.client("ec2")
+        return self._ec2
+
+    @property
     def _session(self) -> Session:
         if self._opened is None:
-            from clouds.aws.session import Session
+            with collector.off():
+                from clouds.aws.session import Session
 
             self._opened = Session(self.region, self.profile, self.arguments)
         return self._opened

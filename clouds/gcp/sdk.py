@@ -10,7 +10,6 @@ and removed afterwards: an ordinary import elsewhere still gets the whole librar
 from __future__ import annotations
 
 import functools
-import gc
 import importlib
 import importlib.util
 import sys
@@ -19,6 +18,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from clouds import collector
 
 if TYPE_CHECKING:
     from google.cloud.compute_v1.services.addresses import AddressesClient
@@ -88,7 +89,7 @@ def client_class(service: str) -> Any:
 def load(part: str) -> ModuleType:
     """Return a module of the library, such as `types.compute`; by an ordinary import if its layout has changed."""
     name = f"{_LIBRARY}.{part}"
-    with _LOCK, _collector_off():
+    with _LOCK, collector.off():
         try:
             with _skipping_packages():
                 return importlib.import_module(name)
@@ -114,19 +115,3 @@ def _not_executed(name: str) -> ModuleType:
     if spec is None:
         raise ImportError(name)
     return importlib.util.module_from_spec(spec)
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    """Load without garbage collection, and exempt the loaded objects from it permanently.
-
-    The library has so many classes that the last collection, at exit, would take half as long as loading them.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        if was_on:
-            gc.enable()
