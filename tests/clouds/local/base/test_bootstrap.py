@@ -194,11 +194,12 @@ def test_interrupted_build_has_ended_when_its_folder_is_removed(
 def test_process_that_ignores_an_interrupt_is_killed(
     definition: Definition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = "(trap '' TERM; echo 'I: installing packages...' >&2; exec sleep 3600) & wait"
+    script = "(trap '' TERM; exec sh -c 'echo $$ >pid; echo I: installing packages... >&2; exec sleep 3600') & wait"
     put_mmdebstrap(tmp_path, script, monkeypatch)
     monkeypatch.setattr(bootstrap, "ENDS_S", 0.5)
     with pytest.raises(KeyboardInterrupt):
         bootstrap.bootstrap(definition, tmp_path, tmp_path, HostSettings(), interrupt)
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip(), "exe").exists()  # a zombie has no program
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="without root, mmdebstrap mounts in a namespace of its own")
