@@ -53,7 +53,7 @@ class Store:
 
     def has_everything(self, machine: str) -> bool:
         """Say whether the client has said that it has sent everything."""
-        return "complete" in self.files(machine)
+        return (self.folder / machine / "files/complete").exists()
 
     def close(self, machine: str) -> dict[str, bytes]:
         """End the SSH server and return what it has received; {}: something is damaged."""
