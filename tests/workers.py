@@ -1,7 +1,9 @@
-"""Which of two processes runs which test file: files that need the same image, layers or machines run in one process."""
+"""Which test files a process loads, and which of two processes runs which: files that share an image or machines run in one."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,13 +22,26 @@ GROUPS = {
         "contract/test_memory",
         "contract/test_suspends",
     ),
+    "the Google Cloud server, 400 times": ("clouds/gcp/test_leaks",),
     "machines of the base": ("vm/test_base",),
+    "new environments": ("test_inv",),
+    "root filesystems": ("vm/test_rootfs",),
+    "gcloud": ("clouds/gcp/test_gcloud",),
 }
-"""What the files of a group share. A free process takes the next group, so the longest are first; other files come last.
+"""What the files of a group share. A free process takes the next group, so the longest are first; other files are short, and last.
 
 Within a group the order matters: the failures keep the layers from which both bakes of test_bake start, whose image the others use.
 """
 FILES = {f"tests/{file}.py": group for group, files in GROUPS.items() for file in files}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not load a file all of whose tests have a marker that `-m "not (A or B)"` excludes: each process would load it."""
+    excluded = re.fullmatch(r"not \((.+)\)", config.option.markexpr)
+    if not excluded or collection_path.suffix != ".py":
+        return None
+    marker = re.search(r"^pytestmark = pytest\.mark\.(\w+)$", collection_path.read_text(encoding="utf-8"), re.MULTILINE)
+    return True if marker and marker[1] in excluded[1].split(" or ") else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
