@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from tests.servers.gce.server import Gce
 
 LATE_CALLS = 3
+AWS = pytest.param("aws", marks=pytest.mark.server)
+LOCAL = pytest.param("local", marks=pytest.mark.vm)
 
 
-@pytest.fixture(scope="session", params=["fake", "late", "faraway", "gcp", "aws", pytest.param("local", marks=pytest.mark.vm)])
+@pytest.fixture(scope="session", params=["fake", "late", "faraway", "gcp", AWS, LOCAL])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Give each cloud in turn, the same to all files of the contract, and leave nothing on it."""
     with ExitStack() as stack:

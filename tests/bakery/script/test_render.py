@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import tarfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -117,13 +118,16 @@ def step_text(script: Script, name: str) -> str:
 
 def is_clean(texts: list[str]) -> str:
     """Return what shellcheck says."""
-    said = ""
-    for text in texts:
-        command = ["shellcheck", "--shell=bash", "--severity=style", "-"]
-        # Sourced files are not constant; the frame defines the functions that steps call.
-        done = subprocess.run([*command, "--exclude=SC1090,SC1091"], input=text, capture_output=True, text=True, check=False)
-        said += done.stdout
-    return said
+    return "".join(map(shellcheck, texts))
+
+
+@cache
+def shellcheck(text: str) -> str:
+    """Return what shellcheck says of one text; most texts are the same in every script, and checked once."""
+    command = ["shellcheck", "--shell=bash", "--severity=style", "-"]
+    # Sourced files are not constant; the frame defines the functions that steps call.
+    command += ["--exclude=SC1090,SC1091"]
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False).stdout
 
 
 @pytest.mark.parametrize("name", available())

@@ -39,6 +39,7 @@ def run(code: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     "code",
     [
