@@ -49,9 +49,15 @@ def _is_loopback(host: str) -> bool:
 
 
 sys.addaudithook(_refuse)
-settings.register_profile("any computer", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any computer")  # no test fails on the clock
+EVERY_EXAMPLE = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # no test fails on the clock
+settings.register_profile("every example", EVERY_EXAMPLE)
+settings.register_profile("sample", EVERY_EXAMPLE, max_examples=EVERY_EXAMPLE.max_examples // 3)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs us in the background has it ignored
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples of each property without `--all`."""
+    settings.load_profile("every example" if config.option.all else "sample")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,6 +4,8 @@
     @pytest.mark.matrix(sample=2, edges=["a", "b"])     these cases (the ids of their parameters), and two of the others
 
 Each commit draws another sample, so successive commits cover every case. BAKEHOUSE_TEST_SAMPLE=ID repeats the draw of a commit.
+
+Properties (hypothesis) likewise: `--all` tries all examples, otherwise a third of them. `examples` is for those that cost more.
 """
 
 from __future__ import annotations
@@ -15,8 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).parents[1]
+EXAMPLES = 100
+"""Hypothesis's own number of examples of a property."""
 SHOWN = 12
 """Up to how many cases of a matrix are printed by name; the ids of more of them are found by repeating the draw."""
 
@@ -39,6 +44,11 @@ def draw(cases: Sequence[str], seed: str, *, sample: int, edges: Sequence[str] =
         raise ValueError(f"not a case of this matrix: {', '.join(sorted(unknown))}")
     others = [case for case in cases if case not in kept]
     return kept | set(random.Random(seed).sample(others, min(sample, len(others))))
+
+
+def examples(every: int) -> int:
+    """Return how many examples of a property to try, of as many as `--all` tries."""
+    return every * settings.default.max_examples // EXAMPLES
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

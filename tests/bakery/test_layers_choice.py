@@ -22,6 +22,7 @@ from tests.fake_cloud import Killed
 from tests.fake_guest import CONTENT, OK, content_of, fails_at
 from tests.fake_layers import LAYER_BYTES, LayeredCloud
 from tests.fake_world import World
+from tests.matrix import examples
 
 numbers = st.integers(0, 5)
 
@@ -169,7 +170,7 @@ events = st.one_of(
 )
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(happening=st.lists(events, min_size=1, max_size=5))
 def test_layers_change_nothing_but_the_time(happening: list[Event]) -> None:
     home = Path(os.environ["BAKEHOUSE_HOME"])

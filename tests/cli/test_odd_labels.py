@@ -23,6 +23,7 @@ from tests.fake_cloud import FakeCloud
 from tests.fake_memory import MemoryCloud
 from tests.fake_world import Image, Machine, World
 from tests.launcher.given import SIZES, launch_one, put_image
+from tests.matrix import examples
 
 ODD = (
     "",
@@ -75,7 +76,7 @@ def run(cloud: FakeCloud, verb: str, **typed: str | bool) -> tuple[int, str, str
     return code, terminal.stdout.getvalue(), terminal.stderr.getvalue()  # type: ignore[attr-defined]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=25)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=examples(25))
 @given(machine=MACHINES, image=IMAGES, state=st.sampled_from(list(State)), keeps_memory=st.booleans())
 def test_odd_labels_cost_their_own_line_and_no_verb(
     machine: dict[str, str], image: dict[str, str], state: State, keeps_memory: bool

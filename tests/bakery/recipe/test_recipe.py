@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bakery.errors import RecipeError
 from bakery.recipe.recipe import IMAGES, KINDS, Recipe, available, load
+from tests.matrix import examples
 
 GOOD = """
 name = "mine"
@@ -261,7 +262,7 @@ def outcome(folder: Path, content: bytes) -> Recipe | RecipeError:
         return error
 
 
-UNCHANGED = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+UNCHANGED = settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @UNCHANGED
