@@ -6,9 +6,11 @@ import re
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, BinaryIO, cast
 
 from clouds import names
 from clouds.accounts import account_key
@@ -24,6 +26,8 @@ from launcher.machines import running_machine
 
 FAILED = 255
 """The exit status of ssh(1) when ssh itself failed; a remote command may also exit with it."""
+_END_S = 10
+"""How long ssh(1) may take to end after its pipes were closed, in seconds."""
 _FAREWELL = re.compile(r"(Shared c|C)onnection to \S+ closed\.")
 """What ssh(1) prints at the end of a session with a terminal."""
 
@@ -66,6 +70,55 @@ def run(
         if done.returncode == FAILED:
             check_reachable(cloud, name, _read(said))
     return done
+
+
+@dataclass(frozen=True, slots=True)
+class Piped:
+    """A program on a machine: its input and output, and what it or ssh(1) has written to its error output."""
+
+    stdin: BinaryIO
+    stdout: BinaryIO
+    said: Callable[[], str]
+
+
+@contextmanager
+def piped(cloud: Cloud, name: str, argv: Sequence[str]) -> Iterator[Piped]:
+    """Run a program on a machine with pipes for its input and output; it is ended if the caller fails.
+
+    CloudError: the machine cannot be reached, which then replaces the caller's own error.
+    """
+    with _own_words() as said, identity.openssh():
+        command, errors = [*_machine(cloud, name, said), shlex.join(argv)], said.with_name("errors")
+        with (
+            errors.open("wb") as sink,
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sink) as process,
+        ):
+            try:
+                yield Piped(_given(process.stdin), _given(process.stdout), lambda: _read(errors).strip())
+            except BaseException as error:
+                _end(process, at_once=not isinstance(error, Exception))
+                if isinstance(error, Exception) and process.returncode == FAILED:
+                    check_reachable(cloud, name, _read(said))
+                raise
+            _end(process, at_once=False)
+
+
+def _given(stream: IO[bytes] | None) -> BinaryIO:
+    assert stream is not None
+    return cast(BinaryIO, stream)
+
+
+def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
+    """Close the pipes and wait for the program; kill it at once, or if it does not end on its own in a few seconds."""
+    if at_once:
+        process.kill()
+    for stream in (process.stdin, process.stdout):
+        with suppress(BrokenPipeError):
+            _given(stream).close()
+    try:
+        process.wait(timeout=_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def remote_words(command: Sequence[str]) -> list[str]:

@@ -50,6 +50,12 @@ class Terminal:
         self.stderr.write(f"{clean(line)}\n")
         self.stderr.flush()
 
+    def transient(self, line: str) -> None:
+        """Show a line of progress on a terminal, in place of the one before; "" removes it."""
+        if self.stderr.isatty():
+            self.stderr.write(f"\r{clean(line)}\x1b[K")
+            self.stderr.flush()
+
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask for confirmation, unless `yes`. UsageError: there is no terminal to ask on. BakehouseError: the user declined."""
         if yes:

@@ -165,10 +165,11 @@ def _open(values: Values, terminal: Terminal) -> int:
     return 0
 
 
-def _copy(values: Values, _terminal: Terminal) -> int:
+def _copy(values: Values, terminal: Terminal) -> int:
     from launcher.access.copy import copy
 
-    copy(clouds.connect(values["cloud"]), values["source"], values["destination"])
+    cloud = clouds.connect(values["cloud"])
+    copy(cloud, values["source"], values["destination"], tell=terminal.tell, transient=terminal.transient)
     return 0
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from clouds.driver import Endpoint
-from clouds.errors import CloudError, MissingToolError, NotFoundError, TimedOutError, UsageError
+from clouds.errors import CloudError, MissingToolError, NotFoundError, TimedOutError
 from clouds.home import home
-from launcher.access.copy import copy
 from launcher.access.identity import key_file, known_hosts
 from launcher.access.password import set_password
 from launcher.access.ssh import remote_words, run, ssh
@@ -22,21 +21,15 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do shift; done
 shift
 exec sh -c "$*"
 """
-SCP = """#!/bin/sh
-echo "$*" >> "$0.calls"
-echo 'scp: results: No such file or directory' >&2
-exit 1
-"""
 
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put an ssh and a scp that do not connect anywhere first on the PATH; return their folder."""
+    """Put an ssh that does not connect anywhere first on the PATH; return its folder."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, text in {"ssh": SSH, "scp": SCP}.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
+    (folder / "ssh").write_text(SSH)
+    (folder / "ssh").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return folder
 
@@ -161,31 +154,3 @@ def test_machine_without_a_notebook_takes_no_password(one: FakeCloud, minimal: s
     launch_one(one, "plain", recipe="minimal")
     with pytest.raises(CloudError, match="no notebook"):
         set_password(one, "plain", "a new one")
-
-
-@pytest.mark.parametrize(("source", "destination"), [("a", "b"), ("one:a", "one:b"), ("./one:a", "/x"), ("UP:a", "b")])
-def test_copy_needs_exactly_one_side_on_a_machine(one: FakeCloud, source: str, destination: str) -> None:
-    with pytest.raises(UsageError, match="exactly one side") as raised:
-        copy(one, source, destination)
-    assert "NAME:PATH" in raised.value.next_step
-
-
-def test_copy_of_a_file_that_is_not_here_is_refused_before_anything_is_asked(one: FakeCloud) -> None:
-    one.calls.clear()
-    with pytest.raises(UsageError, match="no such file"):
-        copy(one, "nosuch", "one:x")
-    assert one.calls == []
-
-
-def test_failed_copy_reports_the_message_of_scp(one: FakeCloud) -> None:
-    with pytest.raises(CloudError, match="scp failed\nscp: results: No such file") as raised:
-        copy(one, "one:results", ".")
-    assert "./inv ssh one" in raised.value.next_step
-
-
-def test_local_path_is_never_taken_for_a_machine_or_an_option(one: FakeCloud, programs: Path, tmp_path: Path) -> None:
-    for path in ("-odd", "./odd:name/", str(tmp_path)):
-        with pytest.raises(CloudError):
-            copy(one, "one:x", path)
-    calls = (programs / "scp.calls").read_text().splitlines()
-    assert [call.partition(" -- ")[2] for call in calls] == ["one:x ./-odd", "one:x ./odd:name/", f"one:x {tmp_path}"]
