@@ -6,6 +6,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from launcher.own_path import keep_apart
+
+if __name__ == "__main__":
+    keep_apart()  # first: the modules below import libraries
+
 from launcher.command import runner
 from launcher.command.flags import Verb
 from launcher.command.terminal import Terminal

@@ -107,6 +107,49 @@ def test_it_makes_the_environment_and_hands_all_words_to_invoke(project: Project
     assert [call.split()[1] for call in project.called()] == ["venv", "pip"]
 
 
+def poison(folder: Path) -> dict[str, str]:
+    """Put modules that break every import into a folder; return the variables with which Python would find them, or not start."""
+    folder.mkdir()
+    for name in ("pydantic", "pydantic_core", "packaging", "invoke", "rich", "filelock", "enum", "typing", "sitecustomize"):
+        (folder / f"{name}.py").write_text("raise SystemExit('this module belongs to another program')\n")
+    (folder / "start.py").write_text("raise SystemExit('start')\n")
+    return {"PYTHONPATH": str(folder), "PYTHONSTARTUP": str(folder / "start.py"), "PYTHONUSERBASE": str(folder)}
+
+
+def test_variables_for_other_python_programs_do_not_reach_its_own(project: Project, tmp_path: Path) -> None:
+    """The real Invoke, tasks and libraries, with a PYTHONPATH that breaks each, and without a usable PYTHONHOME."""
+    shutil.rmtree(project.folder / "clouds")
+    for name in ("tasks.py", "bakery", "launcher", "clouds", "templates", "images", "VERSION"):
+        (project.folder / name).symlink_to(ROOT / name)
+    (project.venv / "bin").mkdir(parents=True)
+    (project.venv / "lib/python3.11/site-packages/invoke").mkdir(parents=True)
+    (project.venv / "lib/python3.11/site-packages/invoke/__main__.py").touch()
+    (project.venv / "pyvenv.cfg").touch()
+    (project.venv / "bin/python").symlink_to(project.bin / "shim")
+    shutil.copy(project.folder / "requirements.lock", project.venv / "requirements.stamp")
+    worse = {"PYTHONHOME": "/nonexistent", "PYTHONWARNINGS": "error", "PYTHONHASHSEED": "none", "PYTHONINSPECT": "1"}
+    done = project.run("recipes", "--help", **poison(tmp_path / "others"), **worse)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Usage" in done.stdout
+
+
+def test_launcher_alone_uses_its_own_modules_too(tmp_path: Path) -> None:
+    folder = tmp_path / "others"
+    environ = os.environ | poison(folder) | {"BAKEHOUSE_HOME": str(tmp_path / "store")}
+    for name in ("enum", "typing", "sitecustomize"):  # Python itself imports these before any program of ours
+        (folder / f"{name}.py").unlink()
+    for path, cwd in ((str(folder), ROOT), (f"{folder}:{ROOT}", Path("/"))):
+        done = subprocess.run(
+            [sys.executable, "-m", "launcher", "images", "--cloud", "nosuch"],
+            env=environ | {"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr.splitlines()[0]) == (2, "error: unknown cloud 'nosuch'")
+
+
 @pytest.mark.parametrize("flag", ["--version", "-V"])
 def test_version_is_that_of_bakehouse_and_needs_no_environment(project: Project, flag: str) -> None:
     (project.folder / "VERSION").write_text("1.2.3\n")
