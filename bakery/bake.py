@@ -21,6 +21,7 @@ from bakery.proof.seal import search
 from bakery.recipe.recipe import Recipe
 from bakery.record import Record, open_record
 from bakery.shipment import described
+from bakery.spot import explaining_reclaim, stops_builder
 from bakery.watch import Watch, Watched
 from clouds import catalogue, names
 from clouds.capabilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks
@@ -95,7 +96,7 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
     failed its tests, or the builder if `options.keep` is set.
     """
     began, layers_bytes = time.monotonic(), limit_bytes()
-    wishes = Wishes(machine_type=options.machine_type, no_public_ip=options.no_public_ip)
+    wishes = Wishes(machine_type=options.machine_type, no_public_ip=options.no_public_ip, spot=options.spot)
     check_granted(cloud, wishes)
     order = place_order(cloud, recipe, options, home, lambda line: on_event(Note(line)))
     is_forced = options.force or bool(order.reuse.why)
@@ -147,13 +148,15 @@ def _renew_memory(cloud: Cloud, order: Order, image: str, why: str, home: Path, 
 def _bake(run: _Run) -> names.ImageVersion:
     """Boot, watch, stop, snapshot, inspect, freeze, test, publish; each undo is registered in advance."""
     with Undo() as undo:
-        _build(run, undo)
-        with run.stage("stop"):
-            stop_machine(run.cloud, run.order.id)
-        with run.stage("snapshot"):
-            version = _snapshot(run, undo)
-            image = names.image_name(run.order.recipe.name, version)
-            remove(run.cloud, run.ledger, Kind.MACHINE, run.order.id)
+        with explaining_reclaim(run.cloud, run.order):
+            _build(run, undo)
+            if stops_builder(run.cloud, run.order):
+                with run.stage("stop"):
+                    stop_machine(run.cloud, run.order.id)
+            with run.stage("snapshot"):
+                version = _snapshot(run, undo)
+                image = names.image_name(run.order.recipe.name, version)
+                remove(run.cloud, run.ledger, Kind.MACHINE, run.order.id)
         with run.stage("inspect"):
             _inspect(run, image)
         if isinstance(run.cloud, KeepsMemory):
@@ -186,6 +189,8 @@ def _build(run: _Run, undo: Undo) -> None:
 
 def _may_restart(run: _Run, start: Start, error: BakehouseError) -> bool:
     """Return whether a builder ended before its first marker, so that it may be started again."""
+    if run.order.spot and isinstance(error, BuilderDiedError):  # reclaimed, rather
+        return False
     if isinstance(error, BuilderDiedError | KernelPanicError):
         return error.step == run.order.script.checkpoints[0]
     return start.reached > 0 and isinstance(error, RestoreError | NotFoundError)  # the layer may be damaged, or removed since

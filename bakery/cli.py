@@ -9,7 +9,16 @@ import clouds
 from clouds.home import home
 from clouds.locks import reporting
 from launcher.command.flags import Flag, Values, Verb, cpus, memory_mb
-from launcher.command.machine_options import ACCELERATOR, NO_PUBLIC_IP, PLACE_FLAGS, SERVICE_ACCOUNT, TYPE, check_type, given
+from launcher.command.machine_options import (
+    ACCELERATOR,
+    NO_PUBLIC_IP,
+    PLACE_FLAGS,
+    SERVICE_ACCOUNT,
+    SPOT_BUILDER,
+    TYPE,
+    check_type,
+    given,
+)
 from launcher.command.terminal import Terminal, table
 from launcher.command.verbs import CLOUD, JSON
 
@@ -44,6 +53,7 @@ def _bake(values: Values, terminal: Terminal) -> int:
         memory_mb=values["memory_mb"],
         machine_type=values["type"] or "",
         no_public_ip=values["no_public_ip"],
+        spot=values["spot"],
     )
     cloud = clouds.connect(values["cloud"], given(values, _SETTINGS_OF_BAKE))
     stream = terminal.stdout if values["json"] else terminal.stderr
@@ -112,6 +122,7 @@ VERBS = (
             Flag("memory-mb", "memory of the builder, in MB (default: from the recipe)", memory_mb),
             TYPE,
             NO_PUBLIC_IP,
+            SPOT_BUILDER,
             *PLACE_FLAGS,
             SERVICE_ACCOUNT,
             ACCELERATOR,

@@ -29,7 +29,7 @@ class BakeOptions:
     """The options of a bake. `cpus` and `memory_mb` override the recipe's builder, `machine_type` overrides both.
 
     `no_public_ip`: neither the builder nor the test machine gets a public address. `no_cache`, or `from_step` from that step on:
-    run all steps even if nothing has changed.
+    run all steps even if nothing has changed. `spot`: the builder, but not the test machine, uses spot capacity.
     """
 
     force: bool = False
@@ -41,6 +41,7 @@ class BakeOptions:
     memory_mb: int | None = None
     machine_type: str = ""
     no_public_ip: bool = False
+    spot: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,7 @@ class Order:
     silence_s: float
     labels: Mapping[str, str]
     no_public_ip: bool = False
+    spot: bool = False
     sent_bytes: int = 0
 
     def to_json(self) -> dict[str, object]:
@@ -74,7 +76,7 @@ class Order:
 
         That process renders the recipe again, and may continue only if `digest` (script, tests, base, versions) is the same.
         """
-        plain = ("id", "nonce", "digest", "cpus", "memory_mb", "disk_gb", "deadline_s", "silence_s", "no_public_ip")
+        plain = ("id", "nonce", "digest", "cpus", "memory_mb", "disk_gb", "deadline_s", "silence_s", "no_public_ip", "spot")
         return {key: getattr(self, key) for key in plain} | {
             "recipe": self.recipe.name,
             "base": self.base.id,
@@ -123,6 +125,7 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
         deadline_s=deadline_s,
         silence_s=recipe.builder.silence_min * 60 * patience(cloud),
         no_public_ip=options.no_public_ip,
+        spot=options.spot,
         sent_bytes=size_bytes,
         labels=names.client_labels()
         | {

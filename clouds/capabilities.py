@@ -45,6 +45,24 @@ class EndsMachines(Protocol):
 
 
 @runtime_checkable
+class ReclaimsSpot(Protocol):
+    """A cloud that reports whether it has reclaimed the capacity of a spot machine."""
+
+    def was_reclaimed(self, machine: str) -> bool:
+        """Return whether the cloud has ended a spot machine; False also if it no longer knows the machine."""
+
+
+@runtime_checkable
+class ImagesRunningSpot(Protocol):
+    """A cloud that cannot stop a spot machine which is deleted on preemption: `Cloud.snapshot` takes it while it is running.
+
+    The cloud shuts the guest down for the image, so that its disk is as clean as that of a stopped machine.
+    """
+
+    images_running_spot: Literal[True]
+
+
+@runtime_checkable
 class Suspends(Protocol):
     """A cloud that can suspend a machine; `start` resumes it, `stop` discards its saved memory."""
 

@@ -77,13 +77,15 @@ class Wishes:
     """Options of a machine that only some clouds support; `Cloud.grants` has the names of those that one does.
 
     `machine_type` replaces the number of processors and the memory size. A `spot` machine is cheap and may be preempted;
-    `on_preempt` is what happens to it then. `static_ip` names an address that is reserved once and kept. `https_port` is opened
-    to the caller's address in addition to SSH.
+    `on_preempt` is what happens to it then; `max_price_usd` is the most that an hour of it may cost, in US dollars (0: no limit of
+    the user's). `static_ip` names an address that is
+    reserved once and kept. `https_port` is opened to the caller's address in addition to SSH.
     """
 
     machine_type: str = ""
     spot: bool = False
     on_preempt: End = End.STOP
+    max_price_usd: float = 0.0
     disk_type: str = ""
     static_ip: str = ""
     no_public_ip: bool = False

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from itertools import chain
 from types import MappingProxyType
+from typing import Literal
 
 from clouds.aws import addresses, admission, instances, leftovers, network, user_data
 from clouds.aws.client import Client
@@ -47,8 +48,11 @@ class Aws:
     """EC2; see clouds.driver for what each operation promises."""
 
     name = "aws"
-    grants = frozenset({"machine_type", "spot", "on_preempt", "disk_type", "static_ip", "no_public_ip", "https_port"})
+    grants = frozenset(
+        {"machine_type", "spot", "on_preempt", "max_price_usd", "disk_type", "static_ip", "no_public_ip", "https_port"}
+    )
     is_remote = True
+    images_running_spot: Literal[True] = True
     stopped_costs = "its disk, and a reserved address"
 
     def __init__(self, client: Client, places: Places, *, slowness: float = 1.0) -> None:
@@ -90,9 +94,10 @@ class Aws:
         return Ticket("stop", Kind.MACHINE, machine, self._machines.stop(machine))
 
     def snapshot(self, machine: str, image: str, labels: Mapping[str, str]) -> Ticket:
-        """Make an image of the disks of an instance that is off."""
-        instance = self._machines.require_off(machine)
-        return Ticket("snapshot", Kind.IMAGE, image, self._images.snapshot(instances.id_of(instance), image, labels))
+        """Make an image of the disks of an instance that is off, or of one of spot capacity, which EC2 shuts down for it."""
+        instance = self._machines.require_at_rest(machine)
+        is_off = instances.state(instance) is State.STOPPED
+        return Ticket("snapshot", Kind.IMAGE, image, self._images.snapshot(instances.id_of(instance), image, labels, is_off=is_off))
 
     def check(self, ticket: Ticket) -> bool:
         """Return whether the operation of a ticket has ended."""
@@ -111,6 +116,10 @@ class Aws:
             "delete": lambda: self._groups.has_gone(first),
         }
         return checks[ticket.verb]()
+
+    def was_reclaimed(self, machine: str) -> bool:
+        """Return whether AWS has taken the capacity of a machine back."""
+        return self._machines.was_reclaimed(machine)
 
     def console(self, machine: str, since: Position = START) -> ConsoleText:
         """Return what the serial port printed: of the last 64 KiB of a boot; also of a machine that has ended a while ago."""

@@ -25,6 +25,11 @@ from clouds.errors import (
     UsageError,
 )
 
+
+class PriceError(CapacityError):
+    """Spot capacity costs more than the highest price that was given."""
+
+
 CAPACITY = frozenset(
     {
         "InsufficientInstanceCapacity",
@@ -33,7 +38,6 @@ CAPACITY = frozenset(
         "InsufficientAddressCapacity",
         "InsufficientFreeAddressesInSubnet",
         "InsufficientVolumeCapacity",
-        "SpotMaxPriceTooLow",
         "UnfulfillableCapacity",
         "Unsupported",
     }
@@ -75,6 +79,7 @@ LOG_IN = (
 _QUOTA_PAGE = "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas"
 _NEXT_STEPS: Mapping[type[CloudError], str] = {
     CapacityError: "Try later, another --zone or --region, or another --type.",
+    PriceError: "Raise --max-price, choose a cheaper --zone, or leave --spot out.",
     QuotaError: f"Ask for more at {_QUOTA_PAGE}, delete what you no longer need, or take a smaller --type.",
     ThrottledError: "Try again in a minute.",
     NotFoundError: "See: ./inv machines --cloud all; ./inv images --cloud all",
@@ -159,6 +164,8 @@ def _unanswered(what: str, name: str, next_step: str) -> ThrottledError:
 
 
 def _kind(code: str, status: int) -> type[CloudError]:
+    if code == "SpotMaxPriceTooLow":
+        return PriceError
     if code in CAPACITY:
         return CapacityError
     if code in THROTTLED:

@@ -101,8 +101,12 @@ class Images:
             self._seen[source] = answer["Images"][0]
         return self._seen[source]
 
-    def snapshot(self, instance: str, image: str, labels: Mapping[str, str]) -> str:
-        """Ask for an image of an instance that is off, and return its id. ConflictError: the name is taken."""
+    def snapshot(self, instance: str, image: str, labels: Mapping[str, str], *, is_off: bool = True) -> str:
+        """Ask for an image of an instance, and return its id. ConflictError: the name is taken.
+
+        EC2 shuts an instance that runs down for it, and boots it again
+        (docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateImage.html, NoReboot).
+        """
         tags = naming.to_tags({**labels, "name": image}, image)
         try:
             return str(
@@ -112,7 +116,7 @@ class Images:
                     InstanceId=instance,
                     Name=image,
                     Description=f"Baked by Bakehouse: {image}",
-                    NoReboot=True,
+                    NoReboot=is_off,
                     TagSpecifications=naming.specifications(tags, ("image", "snapshot")),
                 )["ImageId"]
             )

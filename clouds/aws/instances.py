@@ -92,9 +92,15 @@ def _interface(spec: BootSpec, site: Site) -> dict[str, Any]:
 
 def _spot(spec: BootSpec) -> dict[str, str]:
     """Return the terms of spot capacity: only a persistent request lets its instance be stopped, and only that kind stops it."""
+    price = {"MaxPrice": price_shown(spec.wishes.max_price_usd)} if spec.wishes.max_price_usd else {}
     if _ends_for_good(spec):  # a persistent request would start another instance: fastai/fastec2#14
-        return {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate"}
-    return {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop"}
+        return {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate", **price}
+    return {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop", **price}
+
+
+def price_shown(usd: float) -> str:
+    """Return a price in US dollars without trailing zeros: `0.05`."""
+    return f"{usd:.6f}".rstrip("0").rstrip(".")
 
 
 def id_of(instance: Instance) -> str:
@@ -115,6 +121,11 @@ def phase(instance: Instance) -> str:
 def state(instance: Instance) -> State:
     """Return what an instance does now."""
     return _STATES.get(phase(instance), State.STARTING)
+
+
+def is_spot(instance: Instance) -> bool:
+    """Return whether an instance uses spot capacity."""
+    return bool(instance.get("InstanceLifecycle") == "spot")
 
 
 def zone_of(instance: Instance) -> str:

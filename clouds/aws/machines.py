@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from clouds.aws import addresses, failures, instance_types, instances, naming, network, user_data
+from clouds.aws import addresses, failures, instance_types, instances, naming, network, prices, user_data
 from clouds.aws.client import Client
-from clouds.aws.failures import NotReadyError
+from clouds.aws.failures import NotReadyError, PriceError
 from clouds.aws.groups import Groups
 from clouds.aws.images import Images
 from clouds.aws.instances import Instance, Site
@@ -27,6 +27,8 @@ SPOT_LAG_S = 120.0
 """For how long a stopped machine of spot capacity cannot be started, since its request is not `disabled` yet
 (docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html: marked-for-stop). The time is a guess."""
 _TAKEN = "Choose another name, or delete that machine."
+_RECLAIMED = "Server.SpotInstanceTermination"
+"""The reason of an instance whose spot capacity AWS has taken back: same page as `_GUEST`."""
 _GUEST = "Client.InstanceInitiatedShutdown"
 """The reason of an instance that has powered itself off (docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html)."""
 
@@ -80,6 +82,10 @@ class Machines:
             self.lookup.unanswered[spec.name] = token
             raise
         except (CapacityError, QuotaError) as error:
+            if isinstance(error, PriceError) and spec.wishes.max_price_usd:
+                found = prices.current(self.client, site.instance_type)
+                error.message += f"; {site.instance_type} costs {found}" if found else ""
+                raise  # without other zones: the user compares prices
             self._explain(error, site.instance_type, subnet.zone)
             raise
         instance: Instance = answer["Instances"][0]
@@ -247,12 +253,20 @@ class Machines:
             with suppress(NotFoundError):
                 self.client.ask_about_new(what, "cancel_spot_instance_requests", SpotInstanceRequestIds=[request])
 
-    def require_off(self, name: str) -> Instance:
-        """Return a machine that is off, or was when it was read a moment ago. InvalidError: it is on.
+    def was_reclaimed(self, name: str) -> bool:
+        """Return whether AWS has taken the spot capacity of a machine back; it shows the reason for about an hour."""
+        found = self.lookup.ended(name)
+        return found is not None and instances.reason(found).get("Code") == _RECLAIMED
 
-        EC2 may show an older state again after a newer one: aws-samples/aws-python-sample#10.
+    def require_at_rest(self, name: str) -> Instance:
+        """Return a machine whose image can be created. InvalidError: it is on, and can be stopped.
+
+        A one-time spot request allows no stop; Packer does not stop its spot builders either (hashicorp/packer,
+        builder/amazon/common/step_stop_ebs_instance.go). A machine that was off when it was read a moment ago counts as off:
+        EC2 may show an older state again after a newer one (aws-samples/aws-python-sample#10).
         """
         instance = self.lookup.glance(name)
-        if instances.state(instance) is not State.STOPPED:
+        is_spot = instances.state(instance) is State.RUNNING and instances.is_spot(instance)
+        if instances.state(instance) is not State.STOPPED and not is_spot:
             raise InvalidError(f"machine {name}: still on", next_step=f"Stop it first: ./inv stop {name}")
         return instance

@@ -99,6 +99,13 @@ def gigabytes(typed: str) -> float:
     return float(typed)
 
 
+def dollars(typed: str) -> float:
+    """Read a price in US dollars: more than 0, with up to six decimal places."""
+    if not _NUMBER.fullmatch(typed) or float(typed) == 0:
+        raise ValueError("is not a price (write US dollars per hour, such as 0.05)")
+    return float(typed)
+
+
 def port(typed: str) -> int:
     """Read the number of a TCP port."""
     if not _WHOLE.fullmatch(typed) or not 0 < int(typed) < 65536:
@@ -119,6 +126,7 @@ EXAMPLES: Mapping[Parse | None, str] = {
     disk_gb: "20",
     hours: "8",
     gigabytes: "20",
+    dollars: "0.05",
     port: "8443",
     end: "stop",
 }

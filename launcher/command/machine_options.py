@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from clouds.errors import UsageError, not_supported
-from launcher.command.flags import Flag, Values, end, port
+from launcher.command.flags import Flag, Values, dollars, end, port
 
 if TYPE_CHECKING:  # the records cost 10 ms, which `./inv --list` need not spend
     from clouds.driver import Cloud, Wishes
@@ -33,10 +33,12 @@ NEW_SOURCE = Flag(
 SERVICE_ACCOUNT = Flag("service-account", "service account of the builder (default: from your settings)")
 TYPE = Flag("type", "the cloud's machine type, instead of --cpus and --memory-mb")
 NO_PUBLIC_IP = Flag("no-public-ip", "no public address: the machine can be reached only from inside the network", parse=None)
+SPOT_BUILDER = Flag("spot", "use spot capacity for the builder: cheaper, but the bake fails if the cloud reclaims it", parse=None)
 WISH_FLAGS = (
     TYPE,
     Flag("spot", "use spot capacity: cheaper, but the cloud may reclaim the machine at any time", parse=None),
     Flag("on-preempt", "what happens to a --spot machine that is preempted: stop or delete (default: stop)", end),
+    Flag("max-price", "the most that an hour of a --spot machine may cost, in US dollars (default: the on-demand price)", dollars),
     Flag("disk-type", "the cloud's disk type"),
     Flag("static-ip", "name of a static address: reserved on first use, kept when the machine is deleted"),
     NO_PUBLIC_IP,
@@ -48,6 +50,7 @@ _FLAGS_OF_WISHES = {
     "machine_type": "--type",
     "spot": "--spot",
     "on_preempt": "--on-preempt",
+    "max_price_usd": "--max-price",
     "disk_type": "--disk-type",
     "static_ip": "--static-ip",
     "no_public_ip": "--no-public-ip",
@@ -70,6 +73,7 @@ def wishes(values: Values) -> Wishes:
         machine_type=values["type"] or "",
         spot=values["spot"],
         on_preempt=End(values["on_preempt"] or End.STOP),
+        max_price_usd=values["max_price"] or 0.0,
         disk_type=values["disk_type"] or "",
         static_ip=values["static_ip"] or "",
         no_public_ip=values["no_public_ip"],
@@ -94,6 +98,8 @@ def _check_together(values: Values) -> None:
     check_type(values)
     if values["on_preempt"] and not values["spot"]:
         raise UsageError("--on-preempt: applies only to spot machines (add --spot, or leave it out)")
+    if values["max_price"] and not values["spot"]:
+        raise UsageError("--max-price: applies only to spot machines (add --spot, or leave it out)")
     if values["port"] and not values["https"]:
         raise UsageError("--port: applies only to --https (add --https, or leave it out)")
     if values["no_public_ip"] and values["static_ip"]:

@@ -75,6 +75,18 @@ def test_a_bake_asks_for_the_machine_type_of_its_builder_where_there_are_such(cl
     assert types == ["big-8"]
 
 
+def test_a_bake_uses_spot_capacity_for_its_builder_where_the_cloud_has_it(cloud: FakeCloud, world: World) -> None:
+    code, _, stderr = run("bake", recipe="minimal", spot=True)
+    assert (code, cloud.calls) == (2, [])
+    assert "--spot: not supported by cloud 'fake'" in stderr
+    assert "--on-preempt" not in stderr
+    spot: list[bool] = []
+    cloud.grants = frozenset({"spot"})
+    cloud.fault("boot", when="after", error=lambda: spot.append([*world.machines.values()][-1].spec.wishes.spot))
+    assert run("bake", recipe="minimal", spot=True)[0] == 0
+    assert spot == [True]
+
+
 def test_no_machine_of_a_bake_has_a_public_address_where_none_is_wanted(cloud: FakeCloud, world: World) -> None:
     code, _, stderr = run("bake", recipe="minimal", no_public_ip=True)
     assert (code, cloud.calls) == (2, [])

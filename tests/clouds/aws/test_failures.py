@@ -58,7 +58,7 @@ REFUSALS: list[tuple[str, int, str, type[CloudError], str]] = [
     ("MaxSpotInstanceCountExceeded", 400, "Max spot instance count exceeded", QuotaError, "quotas"),
     ("AddressLimitExceeded", 400, "The maximum number of addresses has been reached.", QuotaError, "quotas"),
     ("InsufficientInstanceCapacity", 500, "We currently do not have sufficient t3.small capacity", CapacityError, "--zone"),
-    ("SpotMaxPriceTooLow", 400, "Your Spot request price of 0.001 is lower than the minimum", CapacityError, "Try later"),
+    ("SpotMaxPriceTooLow", 400, "Your Spot request price of 0.001 is lower than the minimum", failures.PriceError, "--max-price"),
     ("Unsupported", 400, "Your requested instance type (t3.small) is not supported", CapacityError, "--type"),
     ("RequestLimitExceeded", 503, "Request limit exceeded.", ThrottledError, "Try again"),
     ("InternalError", 500, "An internal error has occurred", ThrottledError, "Try again"),

@@ -3,7 +3,7 @@ import pytest
 from clouds.driver import End, Wishes
 from clouds.errors import UsageError
 from clouds.ledger import Ledger
-from launcher.command.flags import Values, end, port, read
+from launcher.command.flags import Values, dollars, end, port, read
 from launcher.command.machine_options import PLACE_FLAGS, SOURCE, check_granted, given, wishes
 from launcher.command.verbs import VERBS
 from launcher.launch import LaunchOptions, launch
@@ -31,6 +31,16 @@ def test_each_flag_sets_an_option() -> None:
     assert wishes(values(no_public_ip=True)).no_public_ip
 
 
+def test_the_highest_price_of_spot_capacity_is_in_dollars_per_hour() -> None:
+    assert wishes(values(spot=True, max_price="0.05")).max_price_usd == 0.05
+
+
+@pytest.mark.parametrize("typed", ["", "0", "0.0", "-1", "cheap", "$0.05", "1e3", "0.0000001", "nan", "0,05"])
+def test_invalid_price_is_refused(typed: str) -> None:
+    with pytest.raises(ValueError, match="US dollars per hour"):
+        dollars(typed)
+
+
 def test_https_is_on_its_usual_port_by_default() -> None:
     assert wishes(values(https=True)).https_port == 443
 
@@ -43,6 +53,7 @@ def test_where_a_machine_runs_is_a_setting() -> None:
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
+        ({"max_price": "0.05"}, "--max-price: applies only to spot machines"),
         ({"port": "8443"}, "--port: applies only to --https"),
         ({"on_preempt": "delete"}, "--on-preempt: applies only to spot machines"),
         ({"type": "big-8", "cpus": "2"}, "--type: cannot be combined with --cpus or --memory-mb"),
