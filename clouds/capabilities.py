@@ -240,6 +240,14 @@ class KeepsImagesByRegion(Protocol):
 
 
 @runtime_checkable
+class KeepsDisks(Protocol):
+    """A cloud on which the disk of a machine can outlive it. Then `owned` lists it, with the labels that its machine had."""
+
+    def keep_disk(self, machine: str, *, keep: bool) -> None:
+        """Let the disk of a machine outlive it, or not. NotFoundError: no such machine."""
+
+
+@runtime_checkable
 class KeepsFiles(Protocol):
     """A cloud that stores files (logs, manifest) with an image."""
 

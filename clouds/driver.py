@@ -78,7 +78,7 @@ class Wishes:
 
     `machine_type` replaces the number of processors and the memory size. A `spot` machine is cheap and may be preempted;
     `on_preempt` is what happens to it then; `max_price_usd` is the most that an hour of it may cost, in US dollars (0: no limit of
-    the user's). `static_ip` names an address that is
+    the user's). `keep_disk`: the disk outlives the machine (`clouds.capabilities.KeepsDisks`). `static_ip` names an address that is
     reserved once and kept. `https_port` is opened to the caller's address in addition to SSH.
     """
 
@@ -87,6 +87,7 @@ class Wishes:
     on_preempt: End = End.STOP
     max_price_usd: float = 0.0
     disk_type: str = ""
+    keep_disk: bool = False
     static_ip: str = ""
     no_public_ip: bool = False
     https_port: int = 0
@@ -128,7 +129,10 @@ class BootSpec:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A resource in a cloud. `created_at` is in seconds since the epoch; `size_bytes` is its size there; `zone` is its location."""
+    """A resource in a cloud. `created_at` is in seconds since the epoch; `size_bytes` is its size there; `zone` is its location.
+
+    `type` is that of a disk, in the cloud's words, by which it is billed.
+    """
 
     kind: Kind
     name: str
@@ -137,6 +141,7 @@ class Resource:
     created_at: float = 0.0
     size_bytes: int = 0
     zone: str = ""
+    type: str = ""
 
 
 Verb = Literal[

@@ -8,6 +8,7 @@ The rules depend on the labels of each resource; only resources of this owner ar
   after `expires`.
 - A builder that was kept for inspection (label `keep`) is garbage once it has expired.
 - A machine that is running past its lifetime is stopped, never deleted: its disk contains its user's work. A stopped one is kept.
+- A disk that was kept on purpose (label `keep-disk`, `launcher.kept_disks`) is never garbage.
 - A finished image is never garbage, whether stable or a candidate that failed its tests.
 
 The same rules apply to resources that only the ledger has; entries of deleted ones are removed from it.
@@ -32,6 +33,7 @@ from clouds.incomplete import partly, whole
 from clouds.ledger import Entry, Ledger
 from clouds.lifecycle import has_ended, remove, stop_machine
 from clouds.partial import sweep
+from launcher.kept_disks import is_kept
 
 UNKNOWN_CLIENT_S = 24 * 3600
 """How long after `expires`, in seconds, a client elsewhere counts as alive."""
@@ -58,15 +60,30 @@ class Garbage:
         return f"{remedy} {self.resource.kind} {self.resource.name!r}: {self.reason}"
 
 
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What gc has found: garbage, and disks that are kept on purpose and billed."""
+
+    garbage: list[Garbage]
+    kept: list[Resource]
+
+
 def find(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> list[Garbage]:
     """Return the garbage of this owner, machines before the images that they use. `now` is in seconds since the epoch.
 
     UnreachableError: a part of the cloud did not respond; `found` is the garbage in the rest.
     """
+    surveyed, missing = survey(cloud, ledger, now=now, is_dead=is_dead)
+    return whole(f"resources of {cloud.name}", surveyed.garbage, missing)
+
+
+def survey(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> tuple[Survey, tuple[str, ...]]:
+    """Return the garbage and the kept disks of this owner, and the parts of the cloud that did not respond."""
     ours, missing = _ours(cloud, ledger)
     found = [(resource, _judge(resource, now, is_dead)) for resource in ours]
     garbage = [Garbage(resource, reason, _is_kept_work(resource)) for resource, reason in found if reason]
-    return whole(f"resources of {cloud.name}", sorted(garbage, key=lambda one: one.resource.kind is not Kind.MACHINE), missing)
+    garbage.sort(key=lambda one: one.resource.kind is not Kind.MACHINE)
+    return Survey(garbage, [resource for resource in ours if is_kept(resource)]), tuple(sorted(missing))
 
 
 def collect(cloud: Cloud, ledger: Ledger, garbage: Iterable[Garbage]) -> list[Garbage]:
@@ -196,6 +213,8 @@ def _ours(cloud: Cloud, ledger: Ledger) -> tuple[list[Resource], set[str]]:
 def _judge(resource: Resource, now: float, is_dead: IsDead) -> str:
     """Return why a resource is garbage, or ''."""
     labels = resource.labels
+    if is_kept(resource):
+        return ""
     expired_for_s = _expired_for_s(labels, now)
     if labels.get("keep") == "1":
         return "kept for inspection, but expired" if expired_for_s > 0 and not _is_known_alive(labels, is_dead) else ""

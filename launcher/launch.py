@@ -13,7 +13,7 @@ from clouds.errors import ConflictError, UnreachableError, UsageError
 from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.undo import Undo
-from launcher import machines
+from launcher import kept_disks, machines
 from launcher.access import identity, tunnel, wait
 from launcher.access.identity import SSH_PORT
 from launcher.access.notebook import NOTEBOOK_PORT
@@ -115,6 +115,8 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
         tell(f"machine {name!r}: {cloud.name} does not enforce its lifetime; only the timer inside the machine stops it")
     restored = None if options.cold else restore(cloud, ledger, undo, spec, image, tell)
     url = restored.url if restored else wait.await_answer(cloud, boot_machine(cloud, ledger, undo, spec, tell), spec.labels)
+    if options.wishes.keep_disk:
+        kept_disks.keep(cloud, undo, name)
     if "role" not in options.labels:
         cloud.label(Kind.MACHINE, name, {"role": "machine"})
     return Launched(
@@ -213,6 +215,7 @@ def _labels(options: LaunchOptions, image: ImageView, name: str, expires: int) -
         "expires": str(expires),
         "notebook": "1" if image.labels.get("notebook") == "1" else "0",
         **({"https": str(options.wishes.https_port)} if options.wishes.https_port else {}),
+        **(kept_disks.LABEL if options.wishes.keep_disk else {}),
         **options.labels,
     }
 

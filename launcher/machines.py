@@ -18,6 +18,7 @@ from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from clouds.near import did_you_mean
 from launcher.access import identity, tunnel, wait
+from launcher.kept_disks import LABEL
 
 GRACE_S = 300
 """How long after a machine's own auto-stop the cloud stops it, in seconds; multiplied by the cloud's slowness."""
@@ -44,6 +45,11 @@ class MachineView:
     def has_notebook(self) -> bool:
         """Whether it has a notebook."""
         return self.labels.get("notebook") == "1"
+
+    @property
+    def keeps_disk(self) -> bool:
+        """Whether its disk outlives it."""
+        return LABEL.items() <= self.labels.items() and self.labels.get("role") == "machine"
 
     @property
     def expires(self) -> int:

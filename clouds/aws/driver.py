@@ -49,7 +49,7 @@ class Aws:
 
     name = "aws"
     grants = frozenset(
-        {"machine_type", "spot", "on_preempt", "max_price_usd", "disk_type", "static_ip", "no_public_ip", "https_port"}
+        {"machine_type", "spot", "on_preempt", "max_price_usd", "disk_type", "keep_disk", "static_ip", "no_public_ip", "https_port"}
     )
     is_remote = True
     images_running_spot: Literal[True] = True
@@ -116,6 +116,10 @@ class Aws:
             "delete": lambda: self._groups.has_gone(first),
         }
         return checks[ticket.verb]()
+
+    def keep_disk(self, machine: str, *, keep: bool) -> None:
+        """Let the volume of a machine outlive it, or not."""
+        self._machines.keep_disk(machine, keep=keep)
 
     def was_reclaimed(self, machine: str) -> bool:
         """Return whether AWS has taken the capacity of a machine back."""

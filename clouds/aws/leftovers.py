@@ -34,6 +34,7 @@ def _volumes(client: Client, labels: Mapping[str, str]) -> list[Resource]:
             created_at=seconds(one["CreateTime"]),
             size_bytes=one["Size"] * _GIB,
             zone=one["AvailabilityZone"],
+            type=one["VolumeType"],
         )
         for one in listed
         if labels.items() <= naming.from_tags(one).items()

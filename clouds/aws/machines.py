@@ -220,6 +220,17 @@ class Machines:
         things = [instances.id_of(instance), *instances.disks_of(instance)]
         self.client.ask_about_new(f"machine {name}", "create_tags", Resources=things, Tags=naming.to_tags(labels, name))
 
+    def keep_disk(self, name: str, *, keep: bool) -> None:
+        """Set whether EC2 deletes the root volume of a machine when the machine is terminated.
+
+        docs.aws.amazon.com/AWSEC2/latest/UserGuide/configure-root-volume-delete-on-termination.html
+        """
+        instance = self.lookup.glance(name)
+        self.lookup.forget(name)
+        disk = {"DeviceName": instance["RootDeviceName"], "Ebs": {"DeleteOnTermination": not keep}}
+        where = {"InstanceId": instances.id_of(instance)}
+        self.client.ask_about_new(f"machine {name}: disk", "modify_instance_attribute", **where, BlockDeviceMappings=[disk])
+
     def delete(self, name: str) -> str:
         """Ask for the end of a machine, and return the name of its security group and its id; what is gone is gone.
 

@@ -39,7 +39,7 @@ class GoogleCloud:
     """Compute Engine; see clouds.driver for what each operation promises."""
 
     name = "gcp"
-    grants = frozenset({"machine_type", "spot", "on_preempt", "disk_type", "static_ip", "no_public_ip", "https_port"})
+    grants = frozenset({"machine_type", "spot", "on_preempt", "disk_type", "keep_disk", "static_ip", "no_public_ip", "https_port"})
     limits = Limits(
         poll_max_s=5.0,
         operations_s=MappingProxyType(
@@ -90,6 +90,10 @@ class GoogleCloud:
     def stop(self, machine: str) -> Ticket:
         """Stop an instance, with a normal shutdown of the guest."""
         return Ticket("stop", Kind.MACHINE, machine, self._machines.stop(machine))
+
+    def keep_disk(self, machine: str, *, keep: bool) -> None:
+        """Let the boot disk of an instance outlive it, or not."""
+        self._machines.keep_disk(machine, keep=keep)
 
     def suspend(self, machine: str) -> Ticket:
         """Suspend an instance."""

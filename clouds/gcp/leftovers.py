@@ -26,6 +26,7 @@ def disks(client: Client, labels: Mapping[str, str]) -> list[Resource]:
             created_at=seconds(disk.creation_timestamp),
             size_bytes=disk.size_gb * 2**30,
             zone=zone_of(disk),
+            type=disk.type_.rpartition("/")[2],
         )
         for disk in found
         if not disk.users

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clouds.driver import BootSpec, Resource, State
 from clouds.errors import (
@@ -22,7 +22,7 @@ from clouds.errors import (
 from clouds.gcp import instances, naming, network, refusals, rules, sdk, starting, stopping
 from clouds.gcp.client import Client
 from clouds.gcp.labelling import label_disks, merge_labels
-from clouds.gcp.operations import refer
+from clouds.gcp.operations import finish, refer
 from clouds.gcp.places import OWN_NETWORK, Places, is_ai_zone, region_of
 from clouds.gcp.scopes import everywhere
 from clouds.incomplete import partly, whole
@@ -119,10 +119,15 @@ class Machines:
 
         It is read from the zone that reported the conflict: a list over all zones may omit that zone.
         """
-        with suppress(NotFoundError):
+        try:
             there = self._read(spec.name, zone)
-            if naming.from_labels(there.labels).get("token") == spec.labels.get("token", spec.token):
-                return []
+        except NotFoundError as error:  # a boot disk has the name of its instance
+            raise ConflictError(
+                f"machine {spec.name!r}: {zone} has a disk of that name, which an earlier machine may have left",
+                next_step=f"Choose another name, or delete the disk: ./inv delete-disk {spec.name}",
+            ) from error
+        if naming.from_labels(there.labels).get("token") == spec.labels.get("token", spec.token):
+            return []
         raise ConflictError(f"machine {spec.name!r} already exists", next_step="Choose another name, or delete that machine.")
 
     def explain(self, name: str, error: CapacityError | QuotaError) -> None:
@@ -265,6 +270,15 @@ class Machines:
 
         instance, _ = merge_labels(self.client, what, set_labels, labels, read)
         label_disks(self.client, instance, labels)
+
+    def keep_disk(self, name: str, *, keep: bool) -> None:
+        """Set whether Compute Engine deletes the boot disk of a machine with the machine (instances.setDiskAutoDelete)."""
+        instance = self.cached(name)
+        self._seen.pop(name, None)
+        what, send = f"disk of machine {name!r}", self._service.set_disk_auto_delete_unary
+        device = next(disk.device_name for disk in instance.disks if disk.boot)
+        wanted: dict[str, Any] = {**instances.place(instance), "auto_delete": not keep, "device_name": device}
+        finish(self.client, what, self.client.change(what, send, **wanted))
 
     def delete(self, name: str) -> str:
         """Request the deletion of a machine and its firewall rules, and return the operations.

@@ -6,16 +6,16 @@ import time
 from dataclasses import dataclass
 
 from clouds.capabilities import KeepsLayers, Layer, PreparesHere
-from clouds.driver import Cloud
+from clouds.driver import Cloud, Resource
 from clouds.home import home
-from clouds.incomplete import partly
 from clouds.ledger import Ledger
 from launcher.access import identity, tunnel
 from launcher.cached_layers import GB, prune, size_bytes
 from launcher.command import hints
 from launcher.command.multi_cloud import ALL, visit
 from launcher.command.terminal import Terminal
-from launcher.gc import Garbage, collect, find, forget_absent, forget_bakes, prune_logs, sweep_scratch
+from launcher.gc import Garbage, collect, forget_absent, forget_bakes, prune_logs, survey, sweep_scratch
+from launcher.kept_disks import described
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,12 @@ class _Found:
     garbage: list[Garbage]
     layers: list[Layer]
     missing: tuple[str, ...]
+    kept: list[Resource]
 
     def lines(self, keep_gb: float | None) -> list[str]:
         """Return the lines to print before the user is asked."""
         lines = [str(one) for one in self.garbage]
+        lines += [f"{described(disk)} is kept and billed; to delete it: ./inv delete-disk {disk.name}" for disk in self.kept]
         if self.shrinks(keep_gb):
             rest = f" down to {keep_gb:g} GB" if keep_gb else ""
             return [*lines, f"delete {_shown(self.layers)}{rest}, except those in use"]
@@ -86,8 +88,8 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
 
 
 def _find(cloud: Cloud, ledger: Ledger, now: float) -> _Found:
-    garbage, missing = partly(lambda: find(cloud, ledger, now=now))
-    return _Found(cloud.name, list(garbage), _layers(cloud), missing)
+    found, missing = survey(cloud, ledger, now=now)
+    return _Found(cloud.name, found.garbage, _layers(cloud), missing, found.kept)
 
 
 def _layers(cloud: Cloud) -> list[Layer]:

@@ -218,10 +218,27 @@ def _delete(values: Values, terminal: Terminal) -> int:
     from launcher.machines import delete, find_machine, spare_bakes
 
     cloud, name = clouds.connect(values["cloud"]), values["name"]
-    spare_bakes(find_machine(cloud, name))
-    terminal.confirm(f"Delete machine {name!r} and everything on its disk?", yes=values["yes"])
+    keeps_disk = spare_bakes(find_machine(cloud, name)).keeps_disk
+    question = (
+        f"Delete machine {name!r}? Its disk is kept." if keeps_disk else f"Delete machine {name!r} and everything on its disk?"
+    )
+    terminal.confirm(question, yes=values["yes"])
     delete(cloud, _ledger(terminal), name)
     terminal.tell(f"machine {name!r} deleted")
+    if keeps_disk:
+        terminal.tell("its disk is kept, and billed as while the machine existed, by size and type")
+        terminal.tell(f"to delete the disk: {terminal.hint(f'./inv delete-disk {name}')}")
+    return 0
+
+
+def _delete_disk(values: Values, terminal: Terminal) -> int:
+    from launcher.kept_disks import delete_disk, described, find_disk
+
+    cloud = clouds.connect(values["cloud"])
+    disk = find_disk(cloud, values["disk"])
+    terminal.confirm(f"Delete {described(disk)} and everything on it?", yes=values["yes"])
+    delete_disk(cloud, _ledger(terminal), disk)
+    terminal.tell(f"{described(disk)} deleted")
     return 0
 
 
@@ -318,6 +335,13 @@ VERBS = (
         "Delete an image, after confirmation.",
         _delete_image,
         (Positional("image", "name of the image"),),
+        (YES, CLOUD),
+    ),
+    Verb(
+        "delete-disk",
+        "Delete a disk that a machine launched with --keep-disk has left, after confirmation.",
+        _delete_disk,
+        (Positional("disk", "name of the disk, or of its deleted machine"),),
         (YES, CLOUD),
     ),
     Verb(

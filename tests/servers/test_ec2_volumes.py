@@ -103,3 +103,25 @@ def test_a_snapshot_may_fail_late(ec2: Ec2, api: Any) -> None:
 
 def test_snapshots_of_others_are_not_listed(ec2: Ec2, api: Any) -> None:
     assert api.describe_snapshots(OwnerIds=["self"])["Snapshots"] == []
+
+
+@pytest.mark.parametrize("goes", [True, False])
+def test_whether_the_root_volume_goes_with_its_instance_can_be_changed(ec2: Ec2, api: Any, *, goes: bool) -> None:
+    """https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configure-root-volume-delete-on-termination.html."""
+    one = boot(ec2, api)
+    [root] = api.describe_volumes(Filters=[{"Name": "attachment.instance-id", "Values": [one]}])["Volumes"]
+    device = root["Attachments"][0]["Device"]
+    for wanted in (not goes, goes):
+        mapping = {"DeviceName": device, "Ebs": {"DeleteOnTermination": wanted}}
+        api.modify_instance_attribute(InstanceId=one, BlockDeviceMappings=[mapping])
+        [shown] = api.describe_instances(InstanceIds=[one])["Reservations"][0]["Instances"][0]["BlockDeviceMappings"]
+        assert shown["Ebs"]["DeleteOnTermination"] is wanted
+    api.terminate_instances(InstanceIds=[one])
+    ec2.advance(STATE_S)
+    assert [volume["State"] for volume in api.describe_volumes()["Volumes"]] == ([] if goes else ["available"])
+
+
+def test_a_device_that_an_instance_lacks_cannot_be_kept(ec2: Ec2, api: Any) -> None:
+    mapping = {"DeviceName": "/dev/sdq", "Ebs": {"DeleteOnTermination": False}}
+    code, message, _ = refusal(api.modify_instance_attribute, InstanceId=boot(ec2, api), BlockDeviceMappings=[mapping])
+    assert (code, message) == ("InvalidInstanceAttributeValue", "No device is currently mapped at /dev/sdq")

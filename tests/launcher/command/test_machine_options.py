@@ -29,6 +29,7 @@ def test_each_flag_sets_an_option() -> None:
     expected = Wishes(machine_type="big-8", spot=True, on_preempt=End.DELETE, disk_type="fast", static_ip="mine", https_port=8443)
     assert wished == expected
     assert wishes(values(no_public_ip=True)).no_public_ip
+    assert wishes(values(keep_disk=True)).keep_disk
 
 
 def test_the_highest_price_of_spot_capacity_is_in_dollars_per_hour() -> None:

@@ -181,6 +181,11 @@ class StrictResponse(ImageResponse):
                 self.error_on_dryrun()
                 setattr(instance, attribute, self.tree[name]["Value"])
                 return EmptyResult()
+        for mapping in self.tree.get("BlockDeviceMappings", []):
+            if mapping.get("DeviceName") not in instance.block_device_mapping:
+                # the code and the words are those of Eucalyptus, which follows EC2 (VmControl.modifyInstanceAttribute)
+                message = f"No device is currently mapped at {mapping.get('DeviceName')}"
+                raise ApiError("InvalidInstanceAttributeValue", message)
         if {"UserData", "InstanceType"} & set(self.tree) and instance.state != "stopped":
             # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyInstanceAttribute.html
             message = f"The instance '{instance.id}' is not in the 'stopped' state."
