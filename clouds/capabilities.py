@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from clouds.driver import START, Base, BaseImage, BootSpec, ConsoleText, Endpoint, Position, Ticket
+from clouds.driver import START, Base, BaseImage, BootSpec, Cloud, ConsoleText, Endpoint, Position, Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +245,17 @@ class KeepsDisks(Protocol):
 
     def keep_disk(self, machine: str, *, keep: bool) -> None:
         """Let the disk of a machine outlive it, or not. NotFoundError: no such machine."""
+
+
+@runtime_checkable
+class HasRegions(Protocol):
+    """A cloud whose operations and lists cover one region of its account."""
+
+    def regions(self) -> list[str]:
+        """Return the regions that are enabled for the account, sorted."""
+
+    def in_region(self, region: str) -> Cloud:
+        """Return this cloud in another region. It may be used in another thread than its siblings."""
 
 
 @runtime_checkable

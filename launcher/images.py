@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clouds import catalogue, names
@@ -70,12 +70,17 @@ class ImageView:
     def to_json(self) -> dict[str, object]:
         """Return the fields for `--json`."""
         shown = ("name", "state", "cloud", "version", "memory_bytes")
-        return {key: getattr(self, key) for key in shown} | {"labels": dict(self.labels)}
+        region = {"region": self.location} if self.location else {}
+        return {key: getattr(self, key) for key in shown} | region | {"labels": dict(self.labels)}
 
 
-def images(cloud: Cloud) -> list[ImageView]:
-    """Return the finished images, sorted by recipe and version, the newest last; broken and damaged ones are included."""
-    return [_view(cloud, image) for image in _finished(cloud)]
+def images(cloud: Cloud, region: str = "") -> list[ImageView]:
+    """Return the finished images, sorted by recipe and version, the newest last; broken and damaged ones are included.
+
+    `region` is the region of the cloud, if those of several are listed.
+    """
+    views = [_view(cloud, image) for image in _finished(cloud)]
+    return [replace(view, location=region) for view in views] if region else views
 
 
 def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: str | None = None) -> ImageView:

@@ -31,6 +31,7 @@ class MachineView:
     """A machine. `left_s` is its remaining lifetime, None if it has no limit or is stopped.
 
     `url` is its notebook's on this computer; None if the machine is stopped, has none, or needs a tunnel that is not open.
+    `region` is set where machines of several regions are listed.
     """
 
     name: str
@@ -40,6 +41,7 @@ class MachineView:
     image: str
     left_s: float | None
     labels: Mapping[str, str]
+    region: str = ""
 
     @property
     def has_notebook(self) -> bool:
@@ -58,16 +60,20 @@ class MachineView:
 
     def to_json(self) -> dict[str, object]:
         """Return the fields for `--json`."""
-        return {"name": self.name, "state": self.state, "cloud": self.cloud, "url": self.url, "labels": dict(self.labels)}
+        region = {"region": self.region} if self.region else {}
+        shown = {"name": self.name, "state": self.state, "cloud": self.cloud, **region}
+        return shown | {"url": self.url, "labels": dict(self.labels)}
 
 
-def machines(cloud: Cloud) -> list[MachineView]:
+def machines(cloud: Cloud, region: str = "") -> list[MachineView]:
     """Return all machines, oldest first, including builders and test machines (label `role`), which are billed as well.
+
+    `region` is the region of the cloud, if those of several are listed.
 
     UnreachableError: a part of the cloud did not respond; `found` is the list for the rest.
     """
     found, missing = partly(lambda: _machines(cloud))
-    return whole(f"machines of {cloud.name}", [_view(cloud, machine) for machine in found], missing)
+    return whole(f"machines of {cloud.name}", [_view(cloud, machine, region) for machine in found], missing)
 
 
 def find_machine(cloud: Cloud, name: str) -> MachineView:
@@ -158,7 +164,7 @@ def _machines(cloud: Cloud) -> list[Resource]:
     return cloud.owned({"project": names.PROJECT}, {Kind.MACHINE})
 
 
-def _view(cloud: Cloud, machine: Resource) -> MachineView:
+def _view(cloud: Cloud, machine: Resource, region: str = "") -> MachineView:
     is_on = machine.state is State.RUNNING
     expires = names.number(machine.labels, "expires")
     return MachineView(
@@ -169,6 +175,7 @@ def _view(cloud: Cloud, machine: Resource) -> MachineView:
         image=machine.labels.get("image", ""),
         left_s=max(0.0, expires - time.time()) if is_on and expires else None,
         labels=machine.labels,
+        region=region,
     )
 
 

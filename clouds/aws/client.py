@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -85,6 +85,15 @@ class Client:
         """Ask until there is an answer, at growing intervals. TimedOutError: there was none in time."""
         return until(probe, what=what, timeout_s=timeout_s, poll_s=0.5, poll_max_s=5, sleep=self.sleep, clock=self.clock)
 
+    def in_region(self, region: str) -> Client:
+        """Return the client of another region, connected: threads cannot share a session of boto3, but may use clients of it.
+
+        boto3.amazonaws.com/v1/documentation/api/latest/guide/clients.html, "Multithreading or multiprocessing with clients"
+        """
+        with collector.off():
+            ec2 = self._session.client("ec2", region)
+        return replace(self, region=region, _opened=self._session, _ec2=ec2, _account=self.account)
+
     def items(self, what: str, action: str, key: str, **request: Any) -> Iterator[dict[str, Any]]:
         """Yield what a describe call lists under a key, of all pages."""
         while True:
@@ -119,7 +128,7 @@ class Client:
     def _connected(self) -> Any:
         if self._ec2 is None:
             with collector.off():
-                self._ec2 = self._session.client("ec2")
+                self._ec2 = self._session.client("ec2", self.region)
         return self._ec2
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from itertools import chain
 from types import MappingProxyType
 from typing import Literal
@@ -76,6 +77,20 @@ class Aws:
     def account(self) -> str:
         """The account's number and the region: another region has other machines and images."""
         return f"{self._client.account}.{self._client.region_name}"
+
+    def regions(self) -> list[str]:
+        """Return the regions that are enabled for the account: without AllRegions, others are left out (API_DescribeRegions)."""
+        listed = self._client.ask("regions", "describe_regions")["Regions"]
+        return sorted(str(one["RegionName"]) for one in listed)
+
+    def in_region(self, region: str) -> Aws:
+        """Return the driver of another region, with the same credentials; zone and subnet of the settings are not in it."""
+        if region == self._client.region_name:
+            return self
+        places = replace(self._places, region=region, zone="", subnet="")
+        other = Aws(self._client.in_region(region), places, slowness=self.slowness)
+        other.name = self.name
+        return other
 
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
         """Return the newest image of a base; the one of the last time unless `refresh` asks anew."""

@@ -37,13 +37,13 @@ class Session:
             raise UsageError("aws: no region is set", next_step=_NO_REGION)
         self._endpoint = arguments.get("endpoint_url")
 
-    def client(self, service: str) -> Any:
-        """Return the client of a service (`ec2`)."""
+    def client(self, service: str, region: str = "") -> Any:
+        """Return the client of a service (`ec2`) in a region, by default that of the session."""
         config = Config(
             connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"mode": "standard", "total_max_attempts": ATTEMPTS}
         )
         try:
-            return self._session.client(service, region_name=self.region, config=config, endpoint_url=self._endpoint)
+            return self._session.client(service, region_name=region or self.region, config=config, endpoint_url=self._endpoint)
         except (BotoCoreError, ValueError, OSError, EOFError) as error:  # ValueError: an endpoint that is no URL
             raise failures.of_library("aws", error) from error
 

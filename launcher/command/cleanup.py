@@ -20,9 +20,13 @@ from launcher.kept_disks import described
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The garbage and the cached layers of one cloud, and its zones that could not be reached."""
+    """The garbage and the cached layers of one cloud, and its zones that could not be reached.
+
+    `region` is set if several regions of it are cleaned up.
+    """
 
     cloud: str
+    region: str
     garbage: list[Garbage]
     layers: list[Layer]
     missing: tuple[str, ...]
@@ -47,6 +51,7 @@ class _Done:
     """The result for one cloud: garbage that was kept because it has changed since it was listed, and the deleted layers."""
 
     cloud: str
+    region: str
     changed: list[Garbage]
     layers: list[Layer]
 
@@ -55,23 +60,31 @@ class _Done:
         return [f"{one.resource.kind} {one.resource.name!r} has changed since it was listed; kept" for one in self.changed]
 
 
-def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: float | None, yes: bool) -> int:
+def tidy_up(
+    name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: float | None, yes: bool, region: str | None = None
+) -> int:
     """Remove orphaned resources, and cached layers down to `keep_gb` (None: keep all of them); return the exit code."""
     now = time.time()
-    found, complete = visit(name, lambda cloud: _find(cloud, ledger, now), terminal.tell)
+    found, complete = visit(name, lambda cloud, where: _find(cloud, where, ledger, now), terminal.tell, region=region)
     for one in found:
         for line in one.lines(keep_gb):
-            terminal.tell(f"{one.cloud}: {hints.write(line, one.cloud)}" if name == ALL else line)
+            terminal.tell(_placed(hints.write(line, one.cloud) if name == ALL else line, one, name))
     count = sum(len(one.garbage) for one in found)
     if count or any(one.shrinks(keep_gb) for one in found):
         terminal.confirm("Continue?", yes=yes)
-    garbage = {one.cloud: one.garbage for one in found}
-    done, removed = visit(name, lambda cloud: _remove(cloud, ledger, garbage.get(cloud.name, []), keep_gb), terminal.tell)
+    garbage = {(one.cloud, one.region): one.garbage for one in found}
+
+    def clean(cloud: Cloud, where: str) -> _Done:
+        if where and (cloud.name, where) not in garbage:  # a region that could not be listed, which was reported
+            return _Done(cloud.name, where, [], [])
+        return _remove(cloud, where, ledger, garbage.get((cloud.name, where), []), keep_gb)
+
+    done, removed = visit(name, clean, terminal.tell, region=region)
     logs = prune_logs(home(), now=now)
     sweep_scratch(home())
     for end in done:
         for line in end.lines():
-            terminal.tell(f"{end.cloud}: {line}" if name == ALL else line)
+            terminal.tell(_placed(line, end, name))
         count -= len(end.changed)
     is_whole = not any(one.missing for one in found)
     if removed and (count or is_whole):
@@ -87,9 +100,15 @@ def tidy_up(name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: fl
     return 0 if complete and removed and is_whole else 1
 
 
-def _find(cloud: Cloud, ledger: Ledger, now: float) -> _Found:
+def _placed(line: str, one: _Found | _Done, name: str | None) -> str:
+    """Return a line with the cloud and region that it is about, if several are cleaned up."""
+    places = [*([one.cloud] if name == ALL else []), *([one.region] if one.region else [])]
+    return f"{' in '.join(places)}: {line}" if places else line
+
+
+def _find(cloud: Cloud, region: str, ledger: Ledger, now: float) -> _Found:
     found, missing = survey(cloud, ledger, now=now)
-    return _Found(cloud.name, found.garbage, _layers(cloud), missing, found.kept)
+    return _Found(cloud.name, region, found.garbage, _layers(cloud), missing, found.kept)
 
 
 def _layers(cloud: Cloud) -> list[Layer]:
@@ -104,7 +123,7 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _remove(cloud: Cloud, ledger: Ledger, garbage: list[Garbage], keep_gb: float | None) -> _Done:
+def _remove(cloud: Cloud, region: str, ledger: Ledger, garbage: list[Garbage], keep_gb: float | None) -> _Done:
     """Remove garbage and layers from a cloud, and this computer's records of resources that are gone."""
     changed = collect(cloud, ledger, garbage)
     if garbage:
@@ -116,4 +135,4 @@ def _remove(cloud: Cloud, ledger: Ledger, garbage: list[Garbage], keep_gb: float
     forget_absent(cloud, ledger, now=now)
     forget_bakes(cloud, ledger, now=now)
     layers = prune(cloud, int(keep_gb * GB)) if keep_gb is not None and isinstance(cloud, KeepsLayers) else []
-    return _Done(cloud.name, changed, layers)
+    return _Done(cloud.name, region, changed, layers)

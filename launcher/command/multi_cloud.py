@@ -1,31 +1,38 @@
-"""Run an action on all configured clouds, one after another; a failure on one does not affect the others."""
+"""Run an action on all configured clouds, one after another, or in all regions of a cloud, at once.
+
+A failure in one place does not affect the others.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import clouds
-from clouds.errors import BakehouseError, UnreachableError
+from clouds.errors import BakehouseError, UnreachableError, UsageError
 from launcher.command import hints
+from launcher.command.at_once import at_once
 from launcher.command.hints import Command
 
 if TYPE_CHECKING:  # the records cost 10 ms, which `./inv --list` need not spend
+    from clouds.capabilities import HasRegions
     from clouds.driver import Cloud, Tell
 
 ALL = "all"
 T = TypeVar("T")
 
 
-def visit(name: str | None, action: Callable[[Cloud], T], tell: Tell) -> tuple[list[T], bool]:
+def visit(name: str | None, action: Callable[[Cloud, str], T], tell: Tell, *, region: str | None = None) -> tuple[list[T], bool]:
     """Run an action on a cloud, or with `all` on each configured one; return the results, and whether all succeeded.
 
     With `all`, the error of a cloud is printed and the cloud skipped; for a single cloud it is raised. If only a part of a cloud
-    could not be reached, the error is printed, and the result covers the rest.
+    could not be reached, the error is printed, and the result covers the rest. With the region `all`, the action runs in each
+    enabled region of the cloud, and receives the region's name; otherwise it receives "".
     """
     if name != ALL:
         try:
-            return [action(clouds.connect(name))], True
+            return _visit_one(name, action, tell, region)
         except UnreachableError as error:
             tell(f"error: {error.message}")
             tell(f"next: {error.next_step}")
@@ -34,13 +41,49 @@ def visit(name: str | None, action: Callable[[Cloud], T], tell: Tell) -> tuple[l
     failed: list[str] = []
     for one in clouds.configured():
         try:
-            done.append(action(clouds.connect(one)))
+            results, complete = _visit_one(one, action, tell, region, is_one_of_all=True)
+            done += results
+            failed += [] if complete else [one]
         except BakehouseError as error:
             if isinstance(error, UnreachableError):
                 done.append(error.found)  # type: ignore[arg-type]
             failed.append(one)
             tell(f"{one}: {error.message}" + (f" ({hints.write(error.next_step, one)})" if error.next_step else ""))
     return done, not failed
+
+
+def _visit_one(
+    name: str | None, action: Callable[[Cloud, str], T], tell: Tell, region: str | None, *, is_one_of_all: bool = False
+) -> tuple[list[T], bool]:
+    """Do the same for one cloud. UsageError: with the region `all`, a cloud without regions, or one that lists them all anyway."""
+    if region != ALL:
+        return [action(clouds.connect(name, {"region": region}) if region else clouds.connect(name), "")], True
+    from clouds.capabilities import HasRegions
+
+    cloud = clouds.connect(name)
+    if isinstance(cloud, HasRegions):
+        return _in_all_regions(cloud, cloud.name, action, tell, hints_cloud=cloud.name if is_one_of_all else "")
+    if is_one_of_all:
+        return [action(cloud, "")], True
+    raise UsageError(f"--region {ALL}: cloud {cloud.name!r} lists everything without it (leave it out)")
+
+
+def _in_all_regions(
+    cloud: HasRegions, name: str, action: Callable[[Cloud, str], T], tell: Tell, *, hints_cloud: str
+) -> tuple[list[T], bool]:
+    """Run an action in every enabled region at once; the error of a region is printed, and the region left out."""
+    places = [(region, cloud.in_region(region)) for region in cloud.regions()]
+    results = at_once([partial(action, place, region) for region, place in places])
+    done: list[T] = []
+    complete = True
+    for (region, _), result in zip(places, results, strict=True):
+        if isinstance(result, BakehouseError):
+            complete = False
+            next_step = f" ({hints.write(result.next_step, hints_cloud)})" if result.next_step else ""
+            tell(f"{name} in {region}: {result.message}{next_step}")
+        else:
+            done.append(result)
+    return done, complete
 
 
 def launches_elsewhere(recipe: str, version: str | None, *, besides: str) -> list[str]:

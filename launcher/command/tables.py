@@ -19,6 +19,7 @@ def machine_row(machine: MachineView, *, names_cloud: bool = False) -> dict[str,
         "name": machine.name,
         "state": machine.state if role == "machine" else f"{machine.state} ({role})",
         "cloud": machine.cloud,
+        "region": machine.region,
         "image": machine.image,
         "left": "" if machine.left_s is None else hours_shown(machine.left_s),
         "url": machine.url or _way_to_url(machine, machine.cloud if names_cloud else ""),
@@ -29,6 +30,8 @@ def _way_to_url(machine: MachineView, cloud: str) -> str:
     """Return the command that opens a notebook through a new tunnel, or "" if the machine has no notebook to open."""
     from clouds.driver import State  # costs 10 ms, which `./inv --list` need not spend
 
+    if machine.region:  # `open` uses the region of the settings
+        return ""
     is_here = machine.has_notebook and machine.state == State.RUNNING and machine.labels.get("role") == "machine"
     return str(Command("open", (machine.name,), cloud)) if is_here else ""
 

@@ -38,6 +38,7 @@ JSON = Flag("json", "print the result as one line of JSON", parse=None)
 YES = Flag("yes", "do not ask for confirmation", parse=None)
 CLOUD = Flag("cloud", "the cloud, or an account such as gcp.research (default: from your settings, else local)")
 CLOUDS = Flag("cloud", "the cloud, an account such as gcp.research, or all (default: from your settings, else local)")
+REGIONS = Flag("region", "the region to use, or all: every enabled region, at once (default: from your settings)")
 RECIPE = Flag("recipe", "name of the recipe whose image to launch (default: jupyter)", default="jupyter")
 LIFETIME = Flag("lifetime-h", "hours until the machine stops automatically (default: 24; 0: never)", hours, default=24.0)
 NEW_LIFETIME = Flag("lifetime-h", "hours from now until the machine stops automatically (default: 24; 0: never)", hours)
@@ -99,7 +100,7 @@ def _machines(values: Values, terminal: Terminal) -> int:
     from launcher.machines import machines
 
     errors: list[str] = []
-    lists, complete = visit(values["cloud"], machines, errors.append)
+    lists, complete = visit(values["cloud"], machines, errors.append, region=values["region"])
     found = [machine for one in lists for machine in one]
     if values["json"]:
         terminal.out_json([machine.to_json() for machine in found])
@@ -116,7 +117,7 @@ def _images(values: Values, terminal: Terminal) -> int:
     from launcher.images import images
 
     errors: list[str] = []
-    lists, complete = visit(values["cloud"], images, errors.append)
+    lists, complete = visit(values["cloud"], images, errors.append, region=values["region"])
     listed = [image for one in lists for image in one]
     found = [image for image in listed if values["recipe"] in (None, image.recipe)]
     if values["json"]:
@@ -264,7 +265,7 @@ def _gc(values: Values, terminal: Terminal) -> int:
     from launcher.command.cleanup import tidy_up
 
     keep_gb = values["layers_gb"] if values["layers_gb"] is not None else 0.0 if values["layers"] else None
-    return tidy_up(values["cloud"], _ledger(terminal), terminal, keep_gb=keep_gb, yes=values["yes"])
+    return tidy_up(values["cloud"], _ledger(terminal), terminal, keep_gb=keep_gb, yes=values["yes"], region=values["region"])
 
 
 def _ledger(terminal: Terminal) -> Ledger:
@@ -297,12 +298,12 @@ VERBS = (
         ),
         check=_check_launch,
     ),
-    Verb("machines", "List machines and the time until they stop.", _machines, flags=(JSON, CLOUDS)),
+    Verb("machines", "List machines and the time until they stop.", _machines, flags=(JSON, REGIONS, CLOUDS)),
     Verb(
         "images",
         "List images.",
         _images,
-        flags=(Flag("recipe", "only images of this recipe"), JSON, CLOUDS),
+        flags=(Flag("recipe", "only images of this recipe"), JSON, REGIONS, CLOUDS),
     ),
     Verb(
         "ssh",
@@ -359,6 +360,7 @@ VERBS = (
             Flag("layers", "also delete cached layers that nothing uses", parse=None),
             Flag("layers-gb", "also delete the least recently used cached layers until at most this many GB remain", gigabytes),
             YES,
+            REGIONS,
             CLOUDS,
         ),
     ),

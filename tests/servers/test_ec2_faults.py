@@ -144,3 +144,9 @@ def test_an_action_that_is_not_served_is_refused_and_reported(ec2: Ec2, api: Any
     answer = ask(ec2, action, needed[action])
     assert (answer.status, answer.text("Code")) == (400, "InvalidAction")
     assert action in ec2.crashes.pop()
+
+
+def test_a_fault_may_be_that_of_one_region(ec2: Ec2, api: Any) -> None:
+    ec2.fault("DescribeInstances", error=unavailable(), nth=None, region="eu-west-1")
+    assert api.describe_instances()["Reservations"] == []
+    assert refused(client(ec2, region="eu-west-1").describe_instances) == "Unavailable"

@@ -32,10 +32,11 @@ class Fault:
     when: str
     error: Error
     nth: int | None
+    region: str | None = None
     seen: int = 0
 
-    def is_due(self, action: str) -> bool:
-        if action != self.action:
+    def is_due(self, action: str, region: str) -> bool:
+        if action != self.action or self.region not in (None, region):
             return False
         self.seen += 1
         return self.nth is None or self.seen == self.nth

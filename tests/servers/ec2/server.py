@@ -100,17 +100,18 @@ class Ec2:
         """Return how many requests for an action have been served."""
         return sum(action in (call.action, f"{call.service}:{call.action}") for call in self.calls)
 
-    def fault(self, action: str, *, when: str = "before", error: Error, nth: int | None = 1) -> None:
+    def fault(self, action: str, *, when: str = "before", error: Error, nth: int | None = 1, region: str | None = None) -> None:
         """Let the nth call of an action from now on (each, with None) fail before or after its effect.
 
         `error` is an ApiError (the answer), a LateError (the resource fails later), a Page (HTML, status 200), a function to
-        call, or "hang": no answer, for `hang_s`. Actions of other services have a prefix: `ssm:GetParameter`.
+        call, or "hang": no answer, for `hang_s`. With `region`, only calls to that region count.
+        Actions of other services have a prefix: `ssm:GetParameter`.
         """
         assert when in POSITIONS, when
         if ":" not in action:
             wire.operation(action)
         with self.cloud.lock:
-            self._faults.append(Fault(action, when, error, nth))
+            self._faults.append(Fault(action, when, error, nth, region))
 
     def clear_faults(self) -> None:
         with self.cloud.lock:
@@ -184,7 +185,7 @@ class Ec2:
         """Check and serve; the faults that are due strike before and after."""
         read(call)
         tree = wire.check(call.action, call.params) if call.service == "ec2" else {}
-        due = [fault for fault in self._faults if fault.is_due(call.name)]
+        due = [fault for fault in self._faults if fault.is_due(call.name, call.region)]
         for fault in due:
             if fault.when == "before":
                 fault.strike()
