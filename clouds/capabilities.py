@@ -259,6 +259,14 @@ class HasRegions(Protocol):
 
 
 @runtime_checkable
+class NamesHosts(Protocol):
+    """A cloud that gives machines public DNS names."""
+
+    def dns_name(self, machine: str) -> str:
+        """Return the public DNS name of a machine, as it was when it was read last; "" if it has none."""
+
+
+@runtime_checkable
 class KeepsFiles(Protocol):
     """A cloud that stores files (logs, manifest) with an image."""
 

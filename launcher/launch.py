@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from clouds import names
-from clouds.capabilities import ChecksComputer, EndsMachines, RunsHere
+from clouds.capabilities import ChecksComputer, EndsMachines, NamesHosts, RunsHere
 from clouds.driver import BootSpec, Cloud, End, Kind, Tell, Wishes
 from clouds.errors import ConflictError, UnreachableError, UsageError
 from clouds.home import home
@@ -56,6 +56,7 @@ class Launched:
     """A machine that responds. `url` and `password` are None without a notebook; `nonce` is the one of its markers.
 
     `certificate` is the SHA-256 fingerprint for an https URL; `accelerator` is kvm or tcg on this computer, else "".
+    `dns` is its public DNS name, "" on a cloud that gives it none.
     """
 
     name: str
@@ -67,12 +68,13 @@ class Launched:
     nonce: str
     certificate: str = ""
     accelerator: str = ""
+    dns: str = ""
 
     def to_json(self) -> dict[str, object]:
         """Return the fields for `--json`."""
         shown = ("name", "url", "password", "image", "cloud", "seconds")
         return {key: getattr(self, key) for key in shown} | {
-            key: value for key in ("certificate", "accelerator") if (value := getattr(self, key))
+            key: value for key in ("certificate", "accelerator", "dns") if (value := getattr(self, key))
         }
 
 
@@ -115,6 +117,7 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
         tell(f"machine {name!r}: {cloud.name} does not enforce its lifetime; only the timer inside the machine stops it")
     restored = None if options.cold else restore(cloud, ledger, undo, spec, image, tell)
     url = restored.url if restored else wait.await_answer(cloud, boot_machine(cloud, ledger, undo, spec, tell), spec.labels)
+    dns = cloud.dns_name(name) if isinstance(cloud, NamesHosts) else ""
     if options.wishes.keep_disk:
         kept_disks.keep(cloud, undo, name)
     if "role" not in options.labels:
@@ -129,6 +132,7 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
         nonce=nonce,
         certificate=wait.fingerprint(cloud, name, spec.labels),
         accelerator=cloud.accelerator_name if isinstance(cloud, RunsHere) else "",
+        dns=dns,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clouds import names
+from clouds.capabilities import NamesHosts
 from clouds.client import Fate
 from clouds.driver import Cloud, Kind, Resource, State, Tell
 from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
@@ -31,7 +32,7 @@ class MachineView:
     """A machine. `left_s` is its remaining lifetime, None if it has no limit or is stopped.
 
     `url` is its notebook's on this computer; None if the machine is stopped, has none, or needs a tunnel that is not open.
-    `region` is set where machines of several regions are listed.
+    `region` is set where machines of several regions are listed. `dns` is its public DNS name, "" if it has none.
     """
 
     name: str
@@ -42,6 +43,7 @@ class MachineView:
     left_s: float | None
     labels: Mapping[str, str]
     region: str = ""
+    dns: str = ""
 
     @property
     def has_notebook(self) -> bool:
@@ -60,9 +62,9 @@ class MachineView:
 
     def to_json(self) -> dict[str, object]:
         """Return the fields for `--json`."""
-        region = {"region": self.region} if self.region else {}
-        shown = {"name": self.name, "state": self.state, "cloud": self.cloud, **region}
-        return shown | {"url": self.url, "labels": dict(self.labels)}
+        shown = {"name": self.name, "state": self.state, "cloud": self.cloud, "url": self.url}
+        more = {key: value for key in ("region", "dns") if (value := getattr(self, key))}
+        return shown | more | {"labels": dict(self.labels)}
 
 
 def machines(cloud: Cloud, region: str = "") -> list[MachineView]:
@@ -176,6 +178,7 @@ def _view(cloud: Cloud, machine: Resource, region: str = "") -> MachineView:
         left_s=max(0.0, expires - time.time()) if is_on and expires else None,
         labels=machine.labels,
         region=region,
+        dns=cloud.dns_name(machine.name) if is_on and isinstance(cloud, NamesHosts) else "",
     )
 
 

@@ -203,6 +203,13 @@ class Aws:
             raise CloudError(f"machine {machine}: it has no address while it is off", next_step=f"Start it: ./inv start {machine}")
         return Endpoint(host, port)
 
+    def dns_name(self, machine: str) -> str:
+        """Return the public DNS name of an instance; "" without a public address, or where its network gives no names.
+
+        docs.aws.amazon.com/vpc/latest/userguide/vpc-dns.html (enableDnsHostnames)
+        """
+        return str(self._lookup.last(machine).get("PublicDnsName") or "")
+
     def admit(self, machine: str, source: str = "") -> str:
         """Let `source`, else the address of this computer, reach a machine; return what is new."""
         return admission.admit(self._client, self._lookup.glance(machine), self._places, source)

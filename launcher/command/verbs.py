@@ -86,6 +86,7 @@ def _launch(values: Values, terminal: Terminal) -> int:
         "url": launched.url,
         "password": launched.password,
         "sha256": launched.certificate,
+        "dns": launched.dns,
         "shell": terminal.hint(f"./inv ssh {launched.name}"),
     }
     for what, value in shown.items():
