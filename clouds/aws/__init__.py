@@ -51,6 +51,13 @@ SETTINGS = {
         "the name of the IAM instance profile that machines act as (default: none)",
         check=shaped(r"[\w+=,.@-]{1,128}", "is not the name of an instance profile (write its name, not its ARN)"),
     ),
+    "scheduler_role": Setting(
+        "the ARN of the IAM role as which EventBridge Scheduler stops machines at the end of their lifetime (default: none)",
+        check=shaped(
+            r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+",
+            "is not the ARN of a role (write arn:aws:iam::111122223333:role/NAME)",
+        ),
+    ),
     "debian_owner": Setting(
         "the account whose Debian images are trusted", default="136693071363", check=shaped(_ACCOUNT, "is not an account of AWS")
     ),

@@ -16,6 +16,11 @@ _ADVICE = (
     ),
     ("", r"explicit deny in a", "A policy forbids this explicitly, whatever else allows it: ask your administrator to change it."),
     (
+        "ValidationException|AccessDeniedException",
+        r"(?i)execution role|PassRole",
+        "See scheduler_role in your settings: EventBridge Scheduler must be able to assume that role, and you to pass it.",
+    ),
+    (
         "UnauthorizedOperation|AccessDenied|AccessDeniedException",
         "",
         "Ask for the permissions that docs/clouds.md lists under AWS.",

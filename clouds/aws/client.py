@@ -47,11 +47,19 @@ class Client:
     clock: Callable[[], float] = time.monotonic
     _opened: Session | None = None
     _ec2: Any = None
+    _scheduler: Any = None
     _account: str = ""
 
     def ask(self, what: str, action: str, **request: Any) -> dict[str, Any]:
         """Send a request to EC2 and return its answer. `what` is what errors say it was about; `action` is a method of boto3."""
         return _sent(what, getattr(self._connected, action), request)
+
+    def ask_scheduler(self, what: str, action: str, **request: Any) -> dict[str, Any]:
+        """Send a request to EventBridge Scheduler, whose client is made at the first one."""
+        if self._scheduler is None:
+            with collector.off():
+                self._scheduler = self._session.client("scheduler", self.region)
+        return _sent(what, getattr(self._scheduler, action), request)
 
     def ask_about_new(self, what: str, action: str, **request: Any) -> dict[str, Any]:
         """Do the same about a thing that was created a moment ago: as long as EC2 does not find it, it is asked again."""
@@ -92,7 +100,7 @@ class Client:
         """
         with collector.off():
             ec2 = self._session.client("ec2", region)
-        return replace(self, region=region, _opened=self._session, _ec2=ec2, _account=self.account)
+        return replace(self, region=region, _opened=self._session, _ec2=ec2, _scheduler=None, _account=self.account)
 
     def items(self, what: str, action: str, key: str, **request: Any) -> Iterator[dict[str, Any]]:
         """Yield what a describe call lists under a key, of all pages."""

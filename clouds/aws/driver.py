@@ -1,8 +1,9 @@
 """The driver of AWS: each operation of the Protocols in driver.py and capabilities.py, by the modules beside it.
 
-It is no `EndsMachines`: EC2 has no longest run time. The timer in the guest powers it off at its deadline, and EC2 then stops or
-terminates the instance (InstanceInitiatedShutdownBehavior). Nor is it a `Suspends`: hibernation needs an agent in the guest, space
-for its memory on its disk, and a type that can (docs.aws.amazon.com/AWSEC2/latest/UserGuide/hibernating-prerequisites.html).
+Without the setting `scheduler_role` it is no `EndsMachines`: EC2 has no longest run time. The timer in the guest powers it off at its
+deadline, and EC2 then stops or terminates the instance (InstanceInitiatedShutdownBehavior). Nor is it a `Suspends`: hibernation needs
+an agent in the guest, space for its memory on its disk, and a type that can
+(docs.aws.amazon.com/AWSEC2/latest/UserGuide/hibernating-prerequisites.html).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from clouds.aws.lookup import Lookup
 from clouds.aws.machines import Machines
 from clouds.aws.network import Subnets
 from clouds.aws.places import Places
+from clouds.aws.schedules import Schedules
 from clouds.driver import (
     EVERY_KIND,
     START,
@@ -61,7 +63,10 @@ class Aws:
         self._places = places
         self._images = Images(client, places, client.folder)
         self._groups, self._lookup = Groups(client), Lookup(client)
-        self._machines = Machines(client, places, self._images, Subnets(client, places), self._groups, self._lookup)
+        schedules = Schedules(client, places.scheduler_role)
+        self._machines = Machines(client, places, self._images, Subnets(client, places), self._groups, self._lookup, schedules)
+        if places.scheduler_role:
+            self.ends_machines: Literal[True] = True
         self._consoles: dict[str, Console] = {}
         self._opened: dict[str, set[str]] = {}
         self.slowness = slowness
@@ -101,8 +106,8 @@ class Aws:
         return Ticket("boot", Kind.MACHINE, spec.name, self._machines.create(spec))
 
     def start(self, machine: str, *, deadline_s: int, facts: Mapping[str, str]) -> Ticket:
-        """Start an instance that is off. The deadline is the guest's, by its facts."""
-        return Ticket("start", Kind.MACHINE, machine, self._machines.start(machine, facts))
+        """Start an instance that is off. The guest knows its deadline by its facts; with `scheduler_role` AWS does, too."""
+        return Ticket("start", Kind.MACHINE, machine, self._machines.start(machine, facts, deadline_s))
 
     def stop(self, machine: str) -> Ticket:
         """Stop an instance: the guest is told to shut down."""

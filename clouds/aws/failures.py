@@ -59,7 +59,9 @@ CREDENTIALS = frozenset(
 )
 PERMISSIONS = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"})
 ACCOUNT = frozenset({"Blocked", "OptInRequired", "PendingVerification", "SubscriptionRequiredException"})
-CONFLICT = frozenset({"IdempotentInstanceTerminated", "IdempotentParameterMismatch", "Resource.AlreadyAssociated"})
+CONFLICT = frozenset(
+    {"ConflictException", "IdempotentInstanceTerminated", "IdempotentParameterMismatch", "Resource.AlreadyAssociated"}
+)
 NOT_READY = frozenset(
     {
         "DependencyViolation",
@@ -176,8 +178,8 @@ def _kind(code: str, status: int) -> type[CloudError]:
         return NotReadyError
     if code in CONFLICT or code.endswith(".Duplicate"):
         return ConflictError
-    if code.endswith(".NotFound"):
+    if code.endswith(".NotFound") or code == "ResourceNotFoundException":
         return NotFoundError
-    if code.endswith(("LimitExceeded", "CountExceeded")):
+    if code.endswith(("LimitExceeded", "CountExceeded")) or code == "ServiceQuotaExceededException":
         return QuotaError
     return ThrottledError if status >= 500 else InvalidError

@@ -40,16 +40,16 @@ class Site:
     instance_profile: str
 
 
-def request(spec: BootSpec, site: Site, token: str) -> dict[str, Any]:
+def request(spec: BootSpec, site: Site, token: str, more_tags: Mapping[str, str] = {}) -> dict[str, Any]:
     """Return the request for a machine; `token` is its ClientToken."""
-    tags = naming.to_tags({_DISK_LABEL: str(spec.disk_gb), **spec.labels, "token": spec.token}, spec.name)
+    tags = naming.to_tags({_DISK_LABEL: str(spec.disk_gb), **more_tags, **spec.labels, "token": spec.token}, spec.name)
     wanted: dict[str, Any] = {
         "ClientToken": token,
         "MinCount": 1,
         "MaxCount": 1,
         "ImageId": site.image,
         "InstanceType": site.instance_type,
-        "InstanceInitiatedShutdownBehavior": "terminate" if _ends_for_good(spec) else "stop",
+        "InstanceInitiatedShutdownBehavior": "terminate" if ends_for_good(spec) else "stop",
         "BlockDeviceMappings": [{"DeviceName": site.root_device, "Ebs": _disk(spec)}],
         "NetworkInterfaces": [_interface(spec, site)],
         "MetadataOptions": {"HttpTokens": "required", "HttpPutResponseHopLimit": 1, "HttpEndpoint": "enabled"},
@@ -65,7 +65,7 @@ def request(spec: BootSpec, site: Site, token: str) -> dict[str, Any]:
     return wanted
 
 
-def _ends_for_good(spec: BootSpec) -> bool:
+def ends_for_good(spec: BootSpec) -> bool:
     """Say whether a machine that powers itself off is gone: at its deadline, or since its spot request allows no stop."""
     return (spec.deadline_s > 0 and spec.at_deadline is End.DELETE) or (spec.wishes.spot and spec.wishes.on_preempt is End.DELETE)
 
@@ -93,7 +93,7 @@ def _interface(spec: BootSpec, site: Site) -> dict[str, Any]:
 def _spot(spec: BootSpec) -> dict[str, str]:
     """Return the terms of spot capacity: only a persistent request lets its instance be stopped, and only that kind stops it."""
     price = {"MaxPrice": price_shown(spec.wishes.max_price_usd)} if spec.wishes.max_price_usd else {}
-    if _ends_for_good(spec):  # a persistent request would start another instance: fastai/fastec2#14
+    if ends_for_good(spec):  # a persistent request would start another instance: fastai/fastec2#14
         return {"SpotInstanceType": "one-time", "InstanceInterruptionBehavior": "terminate", **price}
     return {"SpotInstanceType": "persistent", "InstanceInterruptionBehavior": "stop", **price}
 

@@ -20,6 +20,7 @@ from clouds.aws.instances import Instance, Site
 from clouds.aws.lookup import Lookup
 from clouds.aws.network import Subnet, Subnets
 from clouds.aws.places import Places
+from clouds.aws.schedules import Schedules
 from clouds.driver import BootSpec, Resource, State
 from clouds.errors import CapacityError, ConflictError, ForeignError, InvalidError, NotFoundError, QuotaError, ThrottledError
 
@@ -43,6 +44,7 @@ class Machines:
     subnets: Subnets
     groups: Groups
     lookup: Lookup
+    schedules: Schedules
     _tokens: dict[str, str] = field(default_factory=dict)
 
     def create(self, spec: BootSpec) -> str:
@@ -93,7 +95,8 @@ class Machines:
         return instances.id_of(instance)
 
     def _ask_to_run(self, spec: BootSpec, site: Site, token: str) -> dict[str, Any]:
-        return self.client.ask_about_new(f"machine {spec.name}", "run_instances", **instances.request(spec, site, token))
+        wanted = instances.request(spec, site, token, self.schedules.tags(spec))
+        return self.client.ask_about_new(f"machine {spec.name}", "run_instances", **wanted)
 
     def _explain(self, error: Exception, instance_type: str, zone: str) -> None:
         """Add to a refusal what EC2 leaves out: how much was asked for; in which zones there may be room."""
@@ -120,6 +123,7 @@ class Machines:
             addresses.associate(self.client, name, instance_id, address)
             return False
         self.lookup.see(instance)
+        self.schedules.make_wanted(instance)
         return True
 
     def _is_late(self, instance: Instance, named: Iterable[Instance]) -> bool:
@@ -175,12 +179,13 @@ class Machines:
         except NotFoundError:
             return None
 
-    def start(self, name: str, facts: Mapping[str, str]) -> str:
+    def start(self, name: str, facts: Mapping[str, str], deadline_s: int) -> str:
         """Start a machine that is off; return its id and what it was like before (for `has_started`), or "" when it is on."""
         instance = self.lookup.get(name)
         if instances.state(instance) is not State.STOPPED:
             return ""
         self._tell(name, instance, facts)
+        self.schedules.renew(instance, deadline_s)  # before it runs: the old one would stop it
         self.lookup.forget(name)
         try:
             self.client.ask_while(
@@ -242,9 +247,11 @@ class Machines:
         except NotFoundError:
             if ended := self.lookup.ended(name):
                 self._cancel_request(ended)
+                self.schedules.remove(ended)
             token = self._tokens.get(name)
             return naming.group_name(name, token) if token else ""
         self._terminate(instance)
+        self.schedules.remove(instance)
         group = naming.group_name(name, naming.raw_tags(instance).get("token", ""))  # one that ends may not show its groups
         return f"{group} {instances.id_of(instance)}"
 

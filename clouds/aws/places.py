@@ -21,6 +21,7 @@ class Places:
     subnet: str = ""
     source: str = ""
     instance_profile: str = ""
+    scheduler_role: str = ""
     owners: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -37,5 +38,6 @@ def places(settings: Mapping[str, str]) -> Places:
         subnet=settings.get("subnet", ""),
         source=settings.get("source", ""),
         instance_profile=settings.get("instance_profile", ""),
+        scheduler_role=settings.get("scheduler_role", ""),
         owners={name: settings.get(f"{name}_owner") or SETTINGS[f"{name}_owner"].default for name in ("debian", "ubuntu")},
     )

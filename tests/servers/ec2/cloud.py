@@ -53,6 +53,7 @@ class Cloud:
         self.consoles: dict[str, Console] = {}
         self.runs: dict[str, int] = {}
         self.run_numbers = itertools.count(1)
+        self.schedules: dict[tuple[str, str], dict[str, Any]] = {}
         self.parameters: dict[str, dict[str, str]] = {}
         self.addresses: Iterator[str] = iter(())
         self.returned_addresses: list[str] = []

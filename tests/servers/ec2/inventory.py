@@ -10,7 +10,8 @@ from tests.servers.ec2.cloud import Cloud
 
 def lines(cloud: Cloud) -> list[str]:
     """Return one line per resource, sorted."""
-    return sorted(line for region in cloud.regions() for line in _lines(region))
+    schedules = [f"schedules {region}/{name}" for region, name in cloud.schedules]
+    return sorted([*schedules, *(line for region in cloud.regions() for line in _lines(region))])
 
 
 def _lines(region: Any) -> Iterator[str]:

@@ -42,7 +42,7 @@ class Served:
     region: str
     status: int
     code: str = ""
-    params: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Ec2:
@@ -191,7 +191,7 @@ class Ec2:
                 fault.strike()
         late = [fault.error for fault in due if isinstance(fault.error, LateError)]
         self.cloud.late = late[0] if late else None
-        reply = self._ec2(call, tree) if call.service == "ec2" else other_service(call, self.cloud.account)
+        reply = self._ec2(call, tree) if call.service == "ec2" else other_service(call, self.cloud)
         assert self.cloud.late is None, f"{call.action} makes nothing that can fail late"
         for fault in due:
             if fault.when == "after":

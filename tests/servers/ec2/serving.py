@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qsl
 
 from moto.core.request import Request
@@ -13,6 +14,8 @@ from moto.ec2.models import ec2_backends
 from moto.ssm.responses import SimpleSystemManagerResponse
 from moto.sts.responses import TokenResponse
 
+from tests.servers.ec2 import scheduler
+from tests.servers.ec2.cloud import Cloud
 from tests.servers.ec2.errors import ApiError, NotServed
 from tests.servers.ec2.http import Ask, Reply
 
@@ -29,7 +32,7 @@ class Call:
     service: str = ""
     region: str = ""
     action: str = ""
-    params: dict[str, str] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -41,7 +44,9 @@ def read(call: Call) -> None:
     """Find out what is asked for; raises ApiError."""
     found = _CREDENTIAL.search(call.ask.headers.get("Authorization", ""))
     call.service = found[3] if found else "ec2"
-    if target := call.ask.headers.get("X-Amz-Target"):
+    if call.service == "scheduler":
+        call.action, call.params = scheduler.action_of(call.ask)
+    elif target := call.ask.headers.get("X-Amz-Target"):
         call.action = target.rpartition(".")[2]
     else:
         call.params = dict(parse_qsl(call.ask.body.decode(), keep_blank_values=True))
@@ -62,8 +67,12 @@ def moto_request(call: Call, account: str) -> Request:
     return Request.from_primitives(call.ask.method, f"http://127.0.0.1{call.ask.path}", headers, call.ask.body)
 
 
-def other_service(call: Call, account: str) -> Reply:
-    """Serve a request of another service as moto does."""
+def other_service(call: Call, cloud: Cloud) -> Reply:
+    """Serve a request of another service: EventBridge Scheduler here, others as moto does."""
+    account = cloud.account
+    if call.service == "scheduler":
+        answer = scheduler.serve(cloud, call.region, call.action, call.params)
+        return Reply(200, json.dumps(answer).encode(), {"Content-Type": "application/json", **_request_id()})
     responses = {"ssm": SimpleSystemManagerResponse, "sts": TokenResponse}
     if call.service not in responses:
         raise NotServed(f"the service {call.service}")
@@ -76,8 +85,15 @@ def other_service(call: Call, account: str) -> Reply:
     return Reply(int(status), body.encode() if isinstance(body, str) else body, {"Content-Type": kind})
 
 
+def _request_id() -> dict[str, str]:
+    return {"x-amzn-RequestId": str(uuid.uuid4())}
+
+
 def refusal(service: str, error: ApiError) -> Reply:
     """Return an error in the form of the service."""
+    if service == "scheduler":
+        headers = {"Content-Type": "application/json", "x-amzn-ErrorType": error.code}
+        return Reply(error.status, json.dumps({"Message": error.message}).encode(), {**headers, **_request_id()})
     if service == "ssm":
         body = json.dumps({"__type": error.code, "message": error.message})
         return Reply(error.status, body.encode(), {"Content-Type": "application/x-amz-json-1.1"})
