@@ -17,7 +17,7 @@ from clouds.aws.failures import NotReadyError
 from clouds.aws.instances import seconds
 from clouds.aws.places import Places
 from clouds.driver import Base, BaseImage, Kind, Resource, State
-from clouds.errors import ConflictError, InvalidError, NotFoundError
+from clouds.errors import ConflictError, DeniedError, InvalidError, NotFoundError, QuotaError
 from clouds.home import write_private
 
 Ami = dict[str, Any]
@@ -32,6 +32,10 @@ _GIB = 2**30
 _STATES = {"available": State.READY, "pending": State.PENDING, "transient": State.PENDING}
 
 
+_LOOKS = 3
+"""How often a snapshot of an image of this process is looked for at least before it counts as gone."""
+
+
 @dataclass(slots=True)
 class Images:
     """The images of an account in a region; `folder` keeps which base a suite stood for."""
@@ -41,6 +45,9 @@ class Images:
     folder: Path
     _seen: dict[str, Ami] = field(default_factory=dict)
     _absent_since: dict[str, float] = field(default_factory=dict)
+    _requested: dict[str, float] = field(default_factory=dict)
+    _deleted: set[str] = field(default_factory=set)
+    _looks: dict[str, int] = field(default_factory=dict)
 
     def resolve(self, base: Base, *, refresh: bool) -> BaseImage:
         """Return the newest image of a base, or the one that it was when it was looked up last in this region."""
@@ -107,21 +114,27 @@ class Images:
         EC2 shuts an instance that runs down for it, and boots it again
         (docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateImage.html, NoReboot).
         """
-        tags = naming.to_tags({**labels, "name": image}, image)
+        self._requested[image] = self.client.clock()
         try:
-            return str(
-                self.client.ask(
-                    f"image {image}",
-                    "create_image",
-                    InstanceId=instance,
-                    Name=image,
-                    Description=f"Baked by Bakehouse: {image}",
-                    NoReboot=is_off,
-                    TagSpecifications=naming.specifications(tags, ("image", "snapshot")),
-                )["ImageId"]
-            )
+            return self._create(instance, image, labels, is_off=is_off)
         except ConflictError as error:
             return self._same(image, labels, error)
+        except (DeniedError, InvalidError, NotFoundError, QuotaError):  # nothing was created
+            del self._requested[image]
+            raise
+
+    def _create(self, instance: str, image: str, labels: Mapping[str, str], *, is_off: bool) -> str:
+        tags = naming.to_tags({**labels, "name": image}, image)
+        answer = self.client.ask(
+            f"image {image}",
+            "create_image",
+            InstanceId=instance,
+            Name=image,
+            Description=f"Baked by Bakehouse: {image}",
+            NoReboot=is_off,
+            TagSpecifications=naming.specifications(tags, ("image", "snapshot")),
+        )
+        return str(answer["ImageId"])
 
     def _same(self, image: str, labels: Mapping[str, str], error: ConflictError) -> str:
         """Accept a name that is taken by the very image that is asked for: the answer to an earlier request was lost.
@@ -193,20 +206,41 @@ class Images:
         if found:
             with suppress(NotFoundError):
                 self.client.ask(f"image {name}", "deregister_image", ImageId=found["ImageId"])
-        snapshots.update(snapshot["SnapshotId"] for snapshot in our_snapshots(self.client, {"name": name}))
-        return " ".join(sorted(snapshots))
+        return " ".join(sorted(snapshots | self._listed_snapshots(name)))
 
     def are_gone(self, name: str, snapshots: str) -> bool:
-        """Delete the snapshots of an image, and say whether all are gone: an image that is gone may use its own for a while."""
-        left = 0
-        for snapshot in snapshots.split():
-            try:
-                self.client.ask(f"image {name}: snapshot {snapshot}", "delete_snapshot", SnapshotId=snapshot)
-            except NotFoundError:
-                continue
-            except NotReadyError:
-                left += 1
-        return left == 0 and self._find(name) is None
+        """Delete the snapshots of an image, and say whether all are gone: an image that is gone may use its own for a while.
+
+        Those of an image that this process has requested may not be listed yet.
+        """
+        known = {*snapshots.split(), *(self._listed_snapshots(name) if name in self._requested else ())}
+        if not known and self._may_come(name, ""):
+            return False
+        left = [one for one in sorted(known) if not self._has_deleted(name, one)]
+        return not left and self._find(name) is None
+
+    def _listed_snapshots(self, name: str) -> set[str]:
+        return {snapshot["SnapshotId"] for snapshot in our_snapshots(self.client, {"name": name})}
+
+    def _has_deleted(self, name: str, snapshot: str) -> bool:
+        """Delete a snapshot of an image; return False if it is still in use, or may not be found yet."""
+        if snapshot in self._deleted:
+            return True
+        try:
+            self.client.ask(f"image {name}: snapshot {snapshot}", "delete_snapshot", SnapshotId=snapshot)
+        except NotFoundError:
+            return not self._may_come(name, snapshot)
+        except NotReadyError:
+            return False
+        self._deleted.add(snapshot)
+        return True
+
+    def _may_come(self, name: str, snapshot: str) -> bool:
+        """Return whether a snapshot that was not found may exist: its image was requested lately, or few looks were taken."""
+        if name not in self._requested:
+            return False
+        self._looks[snapshot] = self._looks.get(snapshot, 0) + 1
+        return self._looks[snapshot] < _LOOKS or self.client.clock() - self._requested[name] < self.client.unseen_s
 
 
 def snapshots_of(ami: Ami) -> list[str]:

@@ -124,6 +124,14 @@ def test_writes_that_name_it_fail_as_long(ec2: Ec2, api: Any) -> None:
     api.create_tags(**tag)
 
 
+def test_refused_writes_may_be_among_those_calls(ec2: Ec2, api: Any) -> None:
+    ec2.switches.unseen_calls, ec2.switches.writes_count = 2, True
+    one = launch(api)
+    tag = {"Resources": [one], "Tags": [{"Key": "a", "Value": "b"}]}
+    assert [refused(api.create_tags, **tag) for _ in range(2)] == ["InvalidInstanceID.NotFound"] * 2
+    api.create_tags(**tag)
+
+
 def test_the_image_of_a_new_instance_lags_too(ec2: Ec2, api: Any) -> None:
     one = boot(ec2, api)
     ec2.switches.unseen_calls = 1

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clouds import waiter
-from clouds.aws import session
+from clouds.aws import leftovers, session
 from launcher.access import identity
 from tests import fake_sftp
 from tests.clouds.aws.stage import Stage
@@ -27,17 +30,43 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.fixture(scope="session")
+def loader() -> Callable[..., Any]:
+    """Give what loads botocore's descriptions of services, each once: the description of EC2 takes half a second."""
+    from botocore.loaders import create_loader  # type: ignore[import-untyped]
+
+    return functools.cache(create_loader)
+
+
 @pytest.fixture
-def stage(tmp_path: Path, furnished: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """Give an empty cloud and a store of its own, and look often."""
+def quick(monkeypatch: pytest.MonkeyPatch, loader: Callable[..., Any]) -> None:
+    """Look often, and shorten what is waited for while nothing answers."""
+    from botocore import session as botocore_session  # type: ignore[import-untyped]
+    from botocore.retries.standard import ExponentialBackoff  # type: ignore[import-untyped]
+
     monkeypatch.setitem(waiter.until.__kwdefaults__, "poll_s", 0.005)
     monkeypatch.setattr(waiter, "_THROTTLED_S", 0.05)
-    monkeypatch.setattr(session, "ATTEMPTS", 2)  # the waits between them are real
-    home, builders = tmp_path / "home", fake_sftp.Store(tmp_path / "builders")
+    monkeypatch.setattr(session, "ATTEMPTS", 2)
+    monkeypatch.setattr(leftovers, "_YOUNG_S", 0.0)
+    monkeypatch.setattr(botocore_session, "create_loader", loader)
+    monkeypatch.setitem(ExponentialBackoff._DEFAULT_BACKOFF_CONFIG, "throttling_base_scale", 0.01)
+
+
+@contextmanager
+def staged(folder: Path, furnished: Path) -> Iterator[Stage]:
+    """Yield an empty cloud and a store of its own, which is BAKEHOUSE_HOME."""
+    home, builders = folder / "home", fake_sftp.Store(folder / "builders")
     vms = ScriptedVms(played_on_ec2([], builders))
-    monkeypatch.setenv("PATH", f"{fake_sftp.install(tmp_path / 'bin', builders.folder)}{os.pathsep}{os.environ['PATH']}")
     shutil.copytree(furnished, home)
-    monkeypatch.setenv("BAKEHOUSE_HOME", str(home))
-    with serve(vms=vms, hang_s=0.1) as server:
+    with pytest.MonkeyPatch.context() as patch, serve(vms=vms, hang_s=0.1) as server:
+        patch.setenv("PATH", f"{fake_sftp.install(folder / 'bin', builders.folder)}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("BAKEHOUSE_HOME", str(home))
         yield Stage(server, vms, home)
         assert server.crashes == []
+
+
+@pytest.fixture
+def stage(tmp_path: Path, furnished: Path, quick: None) -> Iterator[Stage]:
+    """Give an empty cloud and a store of its own, and look often."""
+    with staged(tmp_path, furnished) as made:
+        yield made

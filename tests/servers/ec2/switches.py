@@ -11,6 +11,7 @@ class Switches:
 
     `unseen_calls`: how many describes of its kind do not see a resource that is created from now on; writes that name it fail
     as long. https://docs.aws.amazon.com/ec2/latest/devguide/eventual-consistency.html
+    `writes_count`: whether the refused writes are among those calls, for a client that repeats only its write.
     `untagged_calls`: the same for describes with a filter by tag only.
     `stale_calls`: how many DescribeInstances show an instance as it was before the last start or stop (stale.py).
     `page_size`: the most items on a page, whatever the client asks for; a page may then hold fewer, and be empty.
@@ -27,6 +28,7 @@ class Switches:
     """
 
     unseen_calls: int = 0
+    writes_count: bool = False
     untagged_calls: int = 0
     stale_calls: int = 0
     page_size: int | None = None

@@ -70,6 +70,8 @@ def lagging(cloud: Cloud, backend: Any, action: str, tree: Tree) -> Iterator[Non
 def _refuse(cloud: Cloud, tree: Tree) -> None:
     for value in _texts(tree):
         if value in cloud.unseen:
+            if cloud.switches.writes_count:
+                _count(cloud.unseen, value)
             raise ids.absent(value)
 
 
@@ -83,10 +85,14 @@ def _count_down(left: dict[str, int], kind: str) -> set[str]:
     """Return what is hidden from this call; each call of its kind brings it nearer to being seen."""
     hidden = {thing_id for thing_id in left if ids.prefix_of(thing_id) == kind}
     for thing_id in hidden:
-        left[thing_id] -= 1
-        if not left[thing_id]:
-            del left[thing_id]
+        _count(left, thing_id)
     return hidden
+
+
+def _count(left: dict[str, int], thing_id: str) -> None:
+    left[thing_id] -= 1
+    if not left[thing_id]:
+        del left[thing_id]
 
 
 def _texts(value: Any) -> Iterator[str]:
