@@ -20,6 +20,7 @@ from bakery.sending import KEY, KNOWN_HOSTS, MANIFEST, Sending
 from bakery.shipment import SCRIPT, Shipment, archives_for, carry, file_name, fits, transfer_s
 from clouds.capabilities import ReceivesFiles
 from clouds.driver import Cloud, Tell
+from clouds.errors import CloudError, ThrottledError, TimedOutError
 from clouds.home import names_file, write_private
 from clouds.ledger import Ledger
 from clouds.lifecycle import perform
@@ -64,10 +65,17 @@ class Delivery:
         if key != "host-key" or value in self._served or not isinstance(self.cloud, ReceivesFiles):
             return
         self._served.add(value)  # it is printed again until the builder has everything
+        try:
+            self._send(value, reached)
+        except (ThrottledError, TimedOutError) as error:
+            raise _ending(error) from error
+
+    def _send(self, host_key: str, reached: int) -> None:
+        """Open the builder's SSH port, send the script and its files, and close the port."""
         began, shipment = time.monotonic(), self._shipment(reached)
         folder = partial_folder(self.record.folder, "send")  # gc removes that of a bake that is killed
         try:
-            self._lay_out(folder, shipment, value)
+            self._lay_out(folder, shipment, host_key)
             with Undo() as undo:
                 machine = self.order.id
                 undo.add(f"access to {machine} over SSH", self._close, by_hand=f"./inv delete {machine} --yes")
@@ -118,3 +126,14 @@ class Delivery:
     def _close(self) -> None:
         if isinstance(self.cloud, ReceivesFiles):
             perform(self.cloud, self.ledger, self.cloud.close_ssh(self.order.id))
+
+
+def _ending(error: ThrottledError | TimedOutError) -> CloudError:
+    """Return an error that ends the bake at once.
+
+    `Watch` continues after a ThrottledError, and takes a TimedOutError for the deadline of the bake. But files are sent only once.
+    """
+    found = CloudError(error.message, next_step=error.next_step or "Bake again.")
+    for note in getattr(error, "__notes__", ()):
+        found.add_note(note)
+    return found

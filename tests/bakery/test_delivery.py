@@ -10,9 +10,9 @@ import pytest
 
 from bakery.bake import Baked, bake
 from bakery.order import BakeOptions
-from bakery.recipe.recipe import Copy, Recipe, Step, Test
-from clouds.driver import Limits
-from clouds.errors import InvalidError
+from bakery.recipe.recipe import Builder, Copy, Recipe, Step, Test
+from clouds.driver import Limits, Ticket
+from clouds.errors import CloudError, InvalidError, ThrottledError, TimedOutError
 from tests import fake_sftp
 from tests.fake_cloud import FakeCloud
 from tests.fake_guest import CONTENT
@@ -79,6 +79,26 @@ def test_an_address_that_changed_is_let_in_in_place_of_the_one_before(
     sent = bake_on(FakeCloud, tmp_path / "sent", recipe, SMALL, monkeypatch)
     assert [call.split("(")[0].split()[0] for call in sent.calls if "_ssh" in call] == ["open_ssh", "close_ssh"] * 2
     assert sent.world.open_to_ssh == set()
+
+
+@pytest.mark.parametrize("busy", [ThrottledError("too many requests", next_step="Try again."), TimedOutError("rule: timed out")])
+def test_a_builder_that_cannot_be_opened_ends_the_bake_at_once_with_the_cause(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, busy: CloudError | TimedOutError
+) -> None:
+    """The builder repeats its host key until it has everything, so its console is never silent."""
+    clouds: list[FakeCloud] = []
+
+    class Busy(FakeCloud):
+        def open_ssh(self, machine: str) -> Ticket:
+            clouds.append(self)
+            raise busy
+
+    with pytest.raises(CloudError, match=busy.message) as caught:
+        bake_on(Busy, tmp_path / "sent", replace(recipe, builder=Builder(deadline_min=0.05)), SMALL, monkeypatch)
+    assert caught.value.next_step
+    assert len(clouds) == 1
+    assert clouds[0].world.open_to_ssh == set()
+    assert clouds[0].world.machines == {}
 
 
 def test_a_builder_that_waits_is_sent_the_files_of_its_next_step_alone(
