@@ -13,6 +13,7 @@ from bakery.proof.seal import search
 from bakery.record import Record
 from bakery.watch import Watch, Watched
 from clouds import names
+from clouds.accounts import account_key
 from clouds.capabilities import ReadsDisks
 from clouds.driver import Cloud, End, Wishes
 from clouds.errors import (
@@ -28,8 +29,10 @@ from clouds.errors import (
     ThrottledError,
     UnreachableError,
 )
+from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.undo import Undo
+from launcher.access import identity
 from launcher.access.notebook import check_login
 from launcher.launch import Launched, LaunchOptions, launch
 from launcher.log import newest
@@ -55,7 +58,8 @@ def try_image(cloud: Cloud, ledger: Ledger, order: Order, image: str, record: Re
     with Undo() as undo, blaming(cloud, image, names.test_machine_name(order.id), record, step="test", what=what):
         launched = launch(cloud, ledger, options, undo=undo, tell=lambda line: on_event(Note(line)))
         if not isinstance(cloud, ReadsDisks):
-            search(MachineFiles(cloud, launched.name), order, record)
+            config = identity.config_file(home(), account_key(cloud))
+            search(MachineFiles(cloud, launched.name, config), order, record)
         if launched.url and launched.password:
             check_login(launched.url, launched.password)
         return _run_tests(cloud, order, launched, record, on_event)

@@ -23,10 +23,14 @@ _SCRIPTS = Path(__file__).parents[2] / "templates" / "inside"
 
 @dataclass(frozen=True)
 class MachineFiles:
-    """The files of a running machine that were on its disk before it was started (a `clouds.capabilities.DiskFiles`)."""
+    """The files of a running machine that were on its disk before it was started (a `clouds.capabilities.DiskFiles`).
+
+    `config` is the ssh config that the launch of the machine has written.
+    """
 
     cloud: Cloud
     machine: str
+    config: Path
 
     def list(self) -> Mapping[str, int]:
         """Return the size in bytes of every regular file, by absolute path."""
@@ -50,7 +54,8 @@ class MachineFiles:
 
     def _run(self, script: str, stdin: str) -> bytes:
         text = (_SCRIPTS / script).read_text(encoding="utf-8")
-        done = ssh.run(self.cloud, self.machine, ["sudo", "--non-interactive", "sh", "-c", text], stdin=stdin, timeout_s=_READ_S)
+        words = ["sudo", "--non-interactive", "sh", "-c", text]
+        done = ssh.run(self.cloud, self.machine, words, stdin=stdin, timeout_s=_READ_S, config=self.config)
         if done.returncode:
             raise CloudError(f"cannot read the files of machine {self.machine!r}: {done.stderr.strip()}", next_step="Bake again.")
         return base64.b64decode(done.stdout)

@@ -51,6 +51,11 @@ def key_file(home: Path) -> Path:
     return home / "ssh" / "id_ed25519"
 
 
+def config_file(home: Path, account: str) -> Path:
+    """Return the path of the ssh config of an account, as `sync` has written it last."""
+    return home / "ssh" / "config.d" / account
+
+
 def known_hosts(home: Path, account: str, machine: str) -> Path:
     """Return the known_hosts file of one machine: it contains no other host key."""
     return _pinned(home, _KNOWN_HOSTS, account, machine)
@@ -97,7 +102,7 @@ def sync(home: Path, cloud: Cloud) -> Path:
     found, missing = partly(lambda: cloud.owned({"project": names.PROJECT}, {Kind.MACHINE}))
     endpoints = {machine.name: _endpoint(cloud, machine.name) for machine in found}
     with locked(folder):
-        part = folder / "config.d" / account
+        part = config_file(home, account)
         part.parent.mkdir(mode=0o700, exist_ok=True)
         blocks = {machine: _block(home, account, machine, where) for machine, where in endpoints.items()}
         fresh = {path.name for path in _stamps(home, account) - before}
