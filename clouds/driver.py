@@ -208,6 +208,8 @@ class Limits:
     `poll_max_s`: the longest interval between polls; set on a remote cloud, where each request counts against a quota.
     `unseen_s`: how long a new resource may be missing from `find`, `owned` and other lookups, so that "not found" proves
     nothing (EC2: boto/boto3#2556, ansible-collections/amazon.aws#1810); 0: it is visible at once.
+    `listed_when_done`: the operation that creates a resource has ended only once `find` finds the resource, if it still exists.
+    `poll_s`: the first interval between polls of an operation; 0: a tenth of a second, or less on this computer.
     `script_bytes`: the largest `BootSpec.script` (or script of `KeepsLayers.go_on`), in bytes; 0: any. It is the vendor's limit
     less what the driver adds. `compresses_script`: the driver compresses scripts with gzip, and the limit applies to the result.
     A bake whose script is larger sends it over SSH (`ReceivesFiles`); its builder boots with a script of some 4 KB.
@@ -216,6 +218,8 @@ class Limits:
     operations_s: Mapping[str, float] = field(default_factory=dict)
     poll_max_s: float = 0.0
     unseen_s: float = 0.0
+    listed_when_done: bool = False
+    poll_s: float = 0.0
     script_bytes: int = 0
     compresses_script: bool = False
 

@@ -54,7 +54,7 @@ def settle(cloud: Cloud, ticket: Ticket, *, timeout_s: float | None = None) -> N
             lambda: cloud.check(ticket),
             what=f"{ticket.verb} {ticket.kind} {ticket.name!r}",
             timeout_s=allowed_s * cloud.slowness,
-            poll_s=POLL_S if limits.poll_max_s else QUICK_S,
+            poll_s=limits.poll_s or (POLL_S if limits.poll_max_s else QUICK_S),
             poll_max_s=limits.poll_max_s or POLL_S,
         )
     except TimedOutError as error:
@@ -132,7 +132,7 @@ def remove_machine(cloud: Cloud, ledger: Ledger, spec: BootSpec) -> None:
 
 def _check_seen(cloud: Cloud, kind: Kind, name: str) -> None:
     """Wait until a cloud finds a resource that it has created, since later requests look it up. TimedOutError: it does not."""
-    if cloud.limits.unseen_s and await_seen(cloud, kind, name) is None:
+    if cloud.limits.unseen_s and not cloud.limits.listed_when_done and await_seen(cloud, kind, name) is None:
         message = f"{kind} {name!r} was created, but the cloud did not list it within {cloud.limits.unseen_s:.0f} s"
         raise TimedOutError(message, next_step=_MAY_FINISH)
 

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from clouds.aws import addresses, admission, instances, leftovers, network, user_data
+from clouds.aws.bases import Bases
 from clouds.aws.client import Client
 from clouds.aws.console import Console
 from clouds.aws.groups import Groups
@@ -61,7 +62,8 @@ class Aws:
     def __init__(self, client: Client, places: Places, *, slowness: float = 1.0) -> None:
         self._client = client
         self._places = places
-        self._images = Images(client, places, client.folder)
+        self._bases = Bases(client, places, client.folder)
+        self._images = Images(client, places, self._bases)
         self._groups, self._lookup = Groups(client), Lookup(client)
         schedules = Schedules(client, places.scheduler_role)
         self._machines = Machines(client, places, self._images, Subnets(client, places), self._groups, self._lookup, schedules)
@@ -74,6 +76,8 @@ class Aws:
             poll_max_s=10.0,
             operations_s=_OPERATIONS_S,
             unseen_s=client.unseen_s,
+            listed_when_done=True,
+            poll_s=1.0,
             script_bytes=user_data.SCRIPT_BYTES,
             compresses_script=True,
         )
@@ -99,7 +103,7 @@ class Aws:
 
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
         """Return the newest image of a base; the one of the last time unless `refresh` asks anew."""
-        return self._images.resolve(base, refresh=refresh)
+        return self._bases.resolve(base, refresh=refresh)
 
     def boot(self, spec: BootSpec) -> Ticket:
         """Ask for an instance and its security group."""

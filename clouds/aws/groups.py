@@ -34,9 +34,13 @@ class Groups:
             network.admit(self.client, what, self._ids[name], port, sources)
         return self._ids[name]
 
+    def knows(self, name: str) -> bool:
+        """Return whether this process has made a group and knows its id."""
+        return name in self._ids
+
     def has_gone(self, name: str) -> bool:
-        """Delete a group of ours, and say whether it is gone for good."""
-        found = {*network.groups_named(self.client, name), *([self._ids[name]] if name in self._ids else [])}
+        """Delete a group of ours, and say whether it is gone for good. One whose id is unknown is searched by its name."""
+        found = [self._ids[name]] if name in self._ids else network.groups_named(self.client, name)
         try:
             states = [network.delete_group(self.client, group) for group in found]
         except NotFoundError:

@@ -14,6 +14,9 @@ from clouds.errors import NotFoundError
 
 FRESH_S = 2.0
 """For how long what was read of a machine tells its address and its labels, so that one look at it is one request."""
+LISTED_S = 1800.0
+"""For how long the id of an instance that was read serves, also of one that has ended meanwhile: EC2 lists that for about an hour
+(docs.aws.amazon.com/AWSEC2/latest/UserGuide/terminating-instances.html)."""
 
 
 @dataclass(slots=True)
@@ -24,6 +27,7 @@ class Lookup:
     unanswered: dict[str, str] = field(default_factory=dict)
     _ids: dict[str, str] = field(default_factory=dict)
     _seen: dict[str, tuple[float, Instance]] = field(default_factory=dict)
+    _absent: dict[str, float] = field(default_factory=dict)
 
     def know(self, name: str, instance_id: str) -> None:
         """Remember which instance a machine is."""
@@ -41,8 +45,19 @@ class Lookup:
         found = min(self.named(name, instances.LIVE), key=instances.age_key, default=None)
         if found is None:
             self._seen.pop(name, None)
+            self._absent[name] = time.monotonic()
             raise NotFoundError(f"machine {name}: not found on aws", next_step="See: ./inv machines --cloud aws")
         return self.see(found)
+
+    def was_free(self, name: str) -> bool:
+        """Return whether no machine had a name a moment ago."""
+        return name in self._absent and time.monotonic() - self._absent[name] < FRESH_S
+
+    def recall(self, name: str) -> Instance | None:
+        """Return an instance as this process has read it, for a request that names it by its id; None: look it up."""
+        read_at, instance = self._seen.get(name, (0.0, None))
+        is_known = instance and time.monotonic() - read_at < LISTED_S and instances.phase(instance) in instances.LIVE
+        return instance if is_known else None
 
     def same(self, name: str) -> Instance:
         """Return the instance that a machine was when it was looked at last. NotFoundError: it has ended, or there was none.

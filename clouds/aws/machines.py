@@ -70,7 +70,12 @@ class Machines:
         return f"{self._run(spec, site, subnet)} {address}".strip()
 
     def _check_free(self, spec: BootSpec) -> None:
-        """Raise ConflictError when another machine has the name."""
+        """Raise ConflictError when another machine has the name, or had it a moment ago.
+
+        This saves the start of a second one; `has_booted` decides. Names of builders and test machines are random.
+        """
+        if spec.labels.get("role") in ("builder", "test") or self.lookup.was_free(spec.name):
+            return
         for other in self.lookup.named(spec.name, ("pending", "running", "stopping", "stopped")):
             if naming.from_tags(other).get("token") != spec.token:
                 raise ConflictError(f"machine {spec.name}: the name is taken", next_step=_TAKEN)
@@ -89,6 +94,9 @@ class Machines:
                 error.message += f"; {site.instance_type} costs {found}" if found else ""
                 raise  # without other zones: the user compares prices
             self._explain(error, site.instance_type, subnet.zone)
+            raise
+        except NotFoundError:
+            self.images.look_again(spec.source)
             raise
         instance: Instance = answer["Instances"][0]
         self.lookup.know(spec.name, instances.id_of(instance))
@@ -167,7 +175,12 @@ class Machines:
         return instances.phase(self.lookup.require(name, instance_id)) == "stopped"
 
     def has_gone(self, group: str, instance_id: str) -> bool:
-        """Say whether an instance has ended and its security group is deleted, which is possible only then."""
+        """Say whether an instance has ended and its security group is deleted, which is possible only then.
+
+        So the group alone tells both (aws/aws-sdk-java#163), where this process has made it and need not search it.
+        """
+        if group and self.groups.knows(group):
+            return self.groups.has_gone(group)
         if instance_id and (found := self.lookup.by_id(instance_id)) and instances.phase(found) != "terminated":
             return False
         return not group or self.groups.has_gone(group)
@@ -207,12 +220,18 @@ class Machines:
             self.client.ask(f"machine {name}", "modify_instance_attribute", **where, **told)
 
     def stop(self, name: str) -> str:
-        """Ask for a machine's orderly end and return its id; "" when it is off."""
-        instance = self.lookup.get(name)
-        if instances.state(instance) is State.STOPPED:
-            return ""
+        """Ask for a machine's orderly end and return its id; "" when it is off. NotFoundError: it has ended."""
+        instance = self.lookup.recall(name)
+        if instance is None or instances.state(instance) is State.STOPPED:
+            instance = self.lookup.get(name)
+            if instances.state(instance) is State.STOPPED:
+                return ""
         self.lookup.forget(name)
-        self.client.ask_about_new(f"machine {name}", "stop_instances", InstanceIds=[instances.id_of(instance)])
+        try:
+            self.client.ask_about_new(f"machine {name}", "stop_instances", InstanceIds=[instances.id_of(instance)])
+        except NotReadyError:
+            self.lookup.get(name)
+            raise
         return instances.id_of(instance)
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
@@ -243,7 +262,9 @@ class Machines:
         ended, which would start another one.
         """
         try:
-            instance = self.lookup.same(name)
+            known = self.lookup.recall(name)
+            is_spot = known and known.get("SpotInstanceRequestId")  # another instance may have taken its place
+            instance = self.lookup.same(name) if known is None or is_spot else known
         except NotFoundError:
             if ended := self.lookup.ended(name):
                 self._cancel_request(ended)

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from clouds import waiter
+from bakery import watch
+from clouds import lifecycle, waiter
 from clouds.aws import leftovers, session
+from launcher import boot
 from launcher.access import identity
 from tests import fake_sftp
-from tests.clouds.aws.stage import Stage
+from tests.clouds.aws.stage import Clock, Stage
 from tests.servers.ec2 import serve
 from tests.servers.guests import played_on_ec2
 from tests.servers.vm import ScriptedVms
@@ -49,16 +51,25 @@ def quick(monkeypatch: pytest.MonkeyPatch, loader: Callable[..., Any]) -> None:
     monkeypatch.setattr(session, "ATTEMPTS", 2)
     monkeypatch.setattr(leftovers, "_YOUNG_S", 0.0)
     monkeypatch.setattr(botocore_session, "create_loader", loader)
-    monkeypatch.setitem(ExponentialBackoff._DEFAULT_BACKOFF_CONFIG, "throttling_base_scale", 0.01)
+    for kind in ("throttling_base_scale", "non_throttling_base_scale"):
+        monkeypatch.setitem(ExponentialBackoff._DEFAULT_BACKOFF_CONFIG, kind, 0.002)
+
+
+@pytest.fixture
+def counted_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let waits for a machine or an operation end after a number of looks: as many on a slow computer, and soon."""
+    clock = Clock()
+    for module in (boot, lifecycle, watch):
+        monkeypatch.setattr(module, "until", functools.partial(waiter.until, clock=clock, sleep=clock.sleep))
 
 
 @contextmanager
-def staged(folder: Path, furnished: Path) -> Iterator[Stage]:
+def staged(folder: Path, furnished: Path, *, state_s: float = 0.02) -> Iterator[Stage]:
     """Yield an empty cloud and a store of its own, which is BAKEHOUSE_HOME."""
     home, builders = folder / "home", fake_sftp.Store(folder / "builders")
     vms = ScriptedVms(played_on_ec2([], builders))
     shutil.copytree(furnished, home)
-    with pytest.MonkeyPatch.context() as patch, serve(vms=vms, hang_s=0.1) as server:
+    with pytest.MonkeyPatch.context() as patch, serve(vms=vms, state_s=state_s, image_s=state_s, hang_s=0.1) as server:
         patch.setenv("PATH", f"{fake_sftp.install(folder / 'bin', builders.folder)}{os.pathsep}{os.environ['PATH']}")
         patch.setenv("BAKEHOUSE_HOME", str(home))
         yield Stage(server, vms, home)

@@ -113,7 +113,9 @@ class Cloud(Aws):
 
     def __init__(self, client: Client, settings: dict[str, str]) -> None:
         super().__init__(client, places(settings), slowness=SLOWNESS)
-        self.limits = replace(self.limits, poll_max_s=0.005, operations_s=dict.fromkeys(self.limits.operations_s, 150))
+        self.limits = replace(
+            self.limits, poll_s=0.005, poll_max_s=0.005, operations_s=dict.fromkeys(self.limits.operations_s, 150)
+        )
 
     is_open: Callable[[str, int], bool] = staticmethod(lambda machine, port: True)
     """Whether the firewall lets this computer reach a port of a machine."""
