@@ -22,6 +22,7 @@ SELDOM = {
     "firewalls.patch",
     "images.delete",
     "instances.resume",
+    "instances.setDiskAutoDelete",
     "instances.setMetadata",
     "instances.setScheduling",
     "instances.start",
