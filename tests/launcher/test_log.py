@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from clouds.driver import PIECE_BYTES
 from clouds.errors import NotFoundError
 from clouds.home import home
+from launcher import log
 from launcher.clean import clean
-from launcher.log import LOG_CHARACTERS, read_log
+from launcher.log import read_log
 from tests.fake_cloud import FakeCloud
 from tests.launcher.given import launch_one
 
@@ -51,15 +52,17 @@ def test_long_console_is_shown_to_its_end(fake: FakeCloud, jupyter: str) -> None
     assert shown.endswith("the newest\n")
 
 
-def test_of_a_console_without_end_the_newest_is_shown(fake: FakeCloud, jupyter: str) -> None:
+def test_of_a_console_without_end_the_newest_is_shown(fake: FakeCloud, jupyter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert log.LOG_CHARACTERS == 16 * 2**20
+    monkeypatch.setattr(log, "LOG_CHARACTERS", longest := 4 * 2**20)
     launch_one(fake, "one")
     fake.piece_bytes = PIECE_BYTES
-    lines = (LOG_CHARACTERS + 5 * PIECE_BYTES) // 80
+    lines = (longest + 5 * PIECE_BYTES) // 80
     fake.world.machines["one"].console += b"".join(b"%79d\n" % number for number in range(lines))
     first, *rest = read_log(home(), fake, "one").splitlines()
-    assert first == "[bakehouse: older output omitted; the newest 16 MB follow]"
+    assert first == "[bakehouse: older output omitted; the newest 4 MB follow]"
     assert rest[-1].split() == [str(lines - 1)]
-    assert LOG_CHARACTERS - PIECE_BYTES < 80 * len(rest) <= LOG_CHARACTERS + 80
+    assert longest - PIECE_BYTES < 80 * len(rest) <= longest + 80
 
 
 @pytest.mark.parametrize("name", ["nosuch", "bake-nosuch", "bake-1/../bake-1", "../bakes/bake-1"])
