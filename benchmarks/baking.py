@@ -113,7 +113,7 @@ def packer_template(recipe: Recipe, folder: Path) -> dict[str, object]:
     )
     (folder / "provision.sh").write_text(script)
     (folder / "let-in.sh").write_text(_LET_IN.format(key=key.with_suffix(".pub").read_text().strip()))
-    (folder / "build.tar.gz").write_bytes(build_archive(build_files(host_settings(), recipe.base.suite)))
+    (folder / "build.tar.gz").write_bytes(build_archive(build_files(host_settings())))
     output = folder / "output"
     return {
         "builders": [

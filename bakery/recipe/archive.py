@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeGuard
 
 from bakery.errors import RecipeError
 
@@ -42,6 +43,11 @@ class Placed:
     to: str
     mode: str | None
     owner: str | None
+
+
+def is_source(value: object) -> TypeGuard[str]:
+    """Return whether a value is a valid path to look for; its type reports an invalid one."""
+    return isinstance(value, str) and value.isprintable() and not value.startswith("/") and ".." not in value.split("/")
 
 
 def find(folder: Path, source: str) -> list[Found] | str:

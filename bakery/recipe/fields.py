@@ -61,6 +61,11 @@ def _web_address(text: str) -> str:
     return text
 
 
+def _apt_uri(text: str) -> str:
+    is_folder = re.fullmatch(r"file:(//)?/[^\x00-\x20\x7f]*", text)
+    return text if is_folder else _web_address(text)
+
+
 Cpus = Annotated[int, Strict(), Field(ge=ranges.CPUS[0], le=ranges.CPUS[1])]
 MemoryMb = Annotated[int, Strict(), Field(ge=ranges.MEMORY_MB[0], le=ranges.MEMORY_MB[1])]
 DiskGb = Annotated[int, Strict(), Field(ge=ranges.DISK_GB[0], le=ranges.DISK_GB[1])]
@@ -79,6 +84,11 @@ Owner = Annotated[
 Mode = Annotated[str, _matching(r"0?[0-7]{3}", "a file mode", 'it in octal, such as "0644"')]
 Sha256 = Annotated[str, _matching(r"[0-9a-f]{64}", "a SHA-256", "the 64 digits that sha256sum prints")]
 Url = Annotated[str, AfterValidator(_web_address)]
+AptUri = Annotated[str, AfterValidator(_apt_uri)]
+AptSuite = Annotated[
+    str, _matching(r"\.?/|[A-Za-z0-9][A-Za-z0-9._+~/-]*", "a suite", 'one such as "trixie", or "/" for a repository without suites')
+]
+AptComponent = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9._+~/-]*", "a component", 'one such as "main"')]
 GuestPath = Annotated[
     str, _matching(r"(?!.*/\.\.?(/|$))(/[^/\x00-\x1f\x7f]+)+/?", "an absolute path", 'one such as "/opt/data/file.csv"')
 ]

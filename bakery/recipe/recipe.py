@@ -54,6 +54,26 @@ class Machine:
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class AptKey:
+    """The OpenPGP key of a repository: to download from `url` with its SHA-256, or a file in the recipe's folder."""
+
+    url: fields.Url | None = None
+    sha256: fields.Sha256 | None = None
+    file: fields.Source | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class AptSource:
+    """A repository of Debian packages; without `key`, it is signed with the keys of the distribution."""
+
+    name: fields.Name
+    uri: fields.AptUri
+    suite: fields.AptSuite
+    components: Annotated[tuple[fields.AptComponent, ...], Field(min_length=1)] | None = None
+    key: AptKey | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Python:
     """Python packages in the environment of an image, /opt/notebook; `imports` are compiled during the bake."""
 
@@ -101,9 +121,10 @@ class Notebook:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Step:
-    """One unit of provisioning: a name, and exactly one of the kinds."""
+    """One unit of provisioning: a name, and exactly one of the kinds; `apt_sources` may stand beside `apt` or alone."""
 
     name: fields.Name
+    apt_sources: Annotated[tuple[AptSource, ...], Field(min_length=1)] | None = None
     apt: Annotated[tuple[fields.DebianPackage, ...], Field(min_length=1)] | None = None
     python: Python | None = None
     conda: Conda | None = None
@@ -116,7 +137,7 @@ class Step:
     @property
     def kind(self) -> str:
         """The kind of this step, one of KINDS."""
-        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+        return next((kind for kind in KINDS if getattr(self, kind) is not None), "apt")
 
     @property
     def is_unlocked(self) -> bool:

@@ -9,8 +9,8 @@ from typing import Any, TypeGuard
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from bakery.recipe import variables
-from bakery.recipe.archive import FILE_MAX_BYTES, MIB, TOTAL_MAX_BYTES, find, sizes_bytes
+from bakery.recipe import repositories, variables
+from bakery.recipe.archive import FILE_MAX_BYTES, MIB, TOTAL_MAX_BYTES, find, is_source, sizes_bytes
 from bakery.recipe.problems import Problem, show
 from clouds import ranges
 
@@ -31,6 +31,7 @@ def broken(raw: Mapping[str, Any], path: Path, kinds: Sequence[str]) -> list[Pro
         *_bad_copies(steps, path.parent),
         *_bad_scripts(steps, path.parent, raw.get("variables")),
         *_bad_notebooks(steps),
+        *repositories.broken(steps, path.parent),
         *_small_disk(raw),
     ]
 
@@ -53,6 +54,8 @@ def _misnamed(raw: Mapping[str, Any], path: Path) -> Iterator[Problem]:
 def _not_one_kind(steps: Tables, kinds: Sequence[str]) -> Iterator[Problem]:
     for at, step in steps:
         present = [kind for kind in kinds if kind in step]
+        if "apt_sources" in step and present != ["apt"]:
+            present.append("apt_sources")
         if len(present) > 1:
             yield Problem(("steps", at), f"has {' and '.join(present)} (write a separate step for each)")
         elif not present and set(step) <= {"name"}:
@@ -78,7 +81,7 @@ def _bad_copies(steps: Tables, folder: Path) -> Iterator[Problem]:
         copies = step.get("copy")
         for index, copy in enumerate(copies if isinstance(copies, list) else []):
             source = copy.get("from") if isinstance(copy, dict) else None
-            if not _is_source(source):
+            if not is_source(source):
                 continue
             found = find(folder, source)
             if isinstance(found, str):
@@ -98,7 +101,7 @@ def _bad_copies(steps: Tables, folder: Path) -> Iterator[Problem]:
 def _bad_scripts(steps: Tables, folder: Path, values: object) -> Iterator[Problem]:
     for at, step in steps:
         source = step.get("script")
-        if not _is_source(source):
+        if not is_source(source):
             continue
         found = find(folder, source)
         if isinstance(found, str) or not found[0].path.is_file():
@@ -111,11 +114,6 @@ def _bad_scripts(steps: Tables, folder: Path, values: object) -> Iterator[Proble
         elif isinstance(values, dict):
             for name in variables.unknown(text.decode(), values):
                 yield Problem(("steps", at, "script"), f"{show(source)}: {variables.told(name, values)}")
-
-
-def _is_source(value: object) -> TypeGuard[str]:
-    """Return whether a value is a valid path to look for; its type reports an invalid one."""
-    return isinstance(value, str) and value.isprintable() and not value.startswith("/") and ".." not in value.split("/")
 
 
 def _is_text(content: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import re
@@ -18,7 +19,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bakery.errors import RecipeError
 from bakery.recipe import variables
 from bakery.recipe.archive import Archive, Placed, archive, find
-from bakery.recipe.recipe import Recipe, Step
+from bakery.recipe.recipe import AptKey, AptSource, Recipe, Step
+from bakery.recipe.repositories import KEYRINGS
 from bakery.script.resolve import Resolution
 from clouds.accounts import cloud_of
 from clouds.driver import BaseImage, Limits
@@ -193,7 +195,31 @@ def _render_step(recipe: Recipe, step: Step, resolution: Resolution, notebook_po
         return _text("python", pins=pins, imports=step.python.imports, uv=_uv())
     if step.notebook is not None:
         return _text("notebook", settings=step.notebook, port=notebook_port)
-    return _text(step.kind, packages=step.apt, conda=step.conda, files=step.fetch)
+    if step.kind == "apt":
+        return _text("apt", packages=step.apt or (), sources=[_source(recipe, source) for source in step.apt_sources or ()])
+    return _text(step.kind, conda=step.conda, files=step.fetch)
+
+
+def _source(recipe: Recipe, source: AptSource) -> dict[str, str]:
+    """Return the values of a template for one source; its key is in base64, or has a URL and a digest."""
+    key = source.key or AptKey()
+    return {
+        "name": source.name,
+        "uri": source.uri,
+        "suite": source.suite,
+        "components": " ".join(source.components or ()),
+        "url": key.url or "",
+        "sha256": key.sha256 or "",
+        "key": base64.encodebytes(_read_key(recipe, key.file)).decode() if key.file else "",
+        "keyring": f"/etc/apt/keyrings/{source.name}.key" if source.key else KEYRINGS[recipe.base.suite],
+    }
+
+
+def _read_key(recipe: Recipe, source: str) -> bytes:
+    try:
+        return (recipe.folder / source).read_bytes()
+    except OSError as error:
+        raise _unreadable(recipe, source, error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +252,11 @@ def _read(recipe: Recipe, source: str) -> str:
     try:
         return (recipe.folder / source).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError([f"recipe {recipe.name!r}: {source} can no longer be read: {error} (restore it)"]) from error
+        raise _unreadable(recipe, source, error) from error
+
+
+def _unreadable(recipe: Recipe, source: str, error: Exception) -> RecipeError:
+    return RecipeError([f"recipe {recipe.name!r}: {source} can no longer be read: {error} (restore it)"])
 
 
 def _ended(text: str) -> str:

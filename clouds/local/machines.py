@@ -73,9 +73,7 @@ class Machines:
             write_facts(folder, record.facts)
             write_private(folder / "script", spec.script)
             if spec.build_settings:
-                files.write_private_bytes(
-                    folder / "build", build_archive(build_files(host_settings(), self.store.suite(spec.source)))
-                )
+                files.write_private_bytes(folder / "build", build_archive(build_files(host_settings())))
             for name in (qemu.CONSOLE, qemu.STEPS):
                 write_private(folder / name, "")
             # A guest restored from memory sees a larger disk only after it resumes (see `resume`).

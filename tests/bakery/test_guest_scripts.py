@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import time
 import tty
@@ -242,20 +241,6 @@ def test_package_lists_of_long_ago_are_fetched_anew(guest: Guest) -> None:
     guest.write("run/bakehouse/begun", "another bake\n")
     guest.run(script)
     assert not (guest.root / "run/bakehouse/apt-updated").exists()
-
-
-def test_package_lists_of_other_mirrors_are_fetched_anew(guest: Guest) -> None:
-    """A layer records that its lists were fetched; the bake that continues from it may use other mirrors."""
-    guest.write("bin/apt-get", '#!/bin/sh\nfor word; do [ "$word" != update ] || echo apt-get update >>"$CALLS"; done\n')
-    (guest.root / "bin/apt-get").chmod(0o755)
-    script = bake(("one", "apt_install a"), ("two", "apt_install b"))
-    fetched = []
-    for mirrors in ("one", "one", "two"):
-        guest.write("run/bakehouse/build/sources.list", f"deb http://{mirrors}/ trixie main\n")
-        guest.run(script)
-        shutil.rmtree(guest.root / "var/lib/bakehouse")
-        fetched.append(guest.read("calls").count("apt-get update"))
-    assert fetched == [1, 1, 2]
 
 
 def test_the_host_gets_what_each_run_writes_into_the_log_and_no_more(guest: Guest) -> None:

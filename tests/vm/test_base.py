@@ -172,7 +172,7 @@ def test_base_starts_and_holds_what_it_should(rebooted: tuple[BootSpec, str]) ->
 
 def test_settings_of_the_host_lie_in_memory_only(builder: tuple[BootSpec, dict[str, str]]) -> None:
     found = builder[1]
-    assert {"apt.conf", "env", "sources.list"} <= set(found["build"].split())
+    assert {"apt.conf", "env", "mirrors.sed"} <= set(found["build"].split())
     assert found["apt"] == "0"
     assert all("/debian" in url for url in found["sources"].split())
 

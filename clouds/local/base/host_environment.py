@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clouds.local.base.mirrors import Mirrors, apt_conf, apt_config, apt_options, host_mirrors, is_http, sources_list
+from clouds.local.base.mirrors import Mirrors, apt_conf, apt_config, apt_options, host_mirrors, is_http, mirror_rules
 from clouds.local.host.files import read_text
 
 GATEWAY = "10.0.2.2"
@@ -83,10 +83,10 @@ def ca_bundle(environment: Mapping[str, str]) -> Path | None:
     return next((path for path in (*named, _DEFAULT_BUNDLE) if path.is_file()), None)
 
 
-def build_files(settings: HostSettings, suite: str) -> dict[str, bytes]:
+def build_files(settings: HostSettings) -> dict[str, bytes]:
     """Return the files for /run/bakehouse/build, by name."""
     guest = Mirrors(for_guest(settings.mirrors.debian), for_guest(settings.mirrors.security))
-    texts = {"sources.list": sources_list(guest, suite), "apt.conf": _apt_conf(settings), "env": _env(settings)}
+    texts = {"mirrors.sed": mirror_rules(guest), "apt.conf": _apt_conf(settings), "env": _env(settings)}
     bundle = {_BUNDLE: settings.bundle.read_bytes()} if settings.bundle else {}
     return {**{name: text.encode() for name, text in texts.items()}, **bundle}
 
@@ -118,7 +118,8 @@ def for_guest(url: str) -> str:
 
 def _apt_conf(settings: HostSettings) -> str:
     options = {key: for_guest(value) for key, value in settings.apt.items() if not key.lower().endswith("::cainfo")}
-    options |= {"Dir::Etc::SourceList": f"{_GUEST}/sources.list", "Dir::Etc::SourceParts": "/dev/null"}
+    # The guest makes this folder from its own sources (`apt_sources` in templates/frame/lib.sh.j2).
+    options |= {"Dir::Etc::SourceList": "/dev/null", "Dir::Etc::SourceParts": f"{_GUEST}/sources.list.d"}
     if settings.bundle:
         options["Acquire::https::CAInfo"] = f"{_GUEST}/{_BUNDLE}"
     return apt_conf(options)

@@ -61,6 +61,28 @@ def sources_list(found: Mirrors, suite: str) -> str:
     return "".join(f"deb [signed-by={KEYRING}] {url} {name} main\n" for url, name in archives)
 
 
+def mirror_rules(found: Mirrors) -> str:
+    """Return a script for `sed --regexp-extended` that puts mirrors in place of Debian's own servers in apt's sources.
+
+    The servers: debian.org/mirror/list, and deb.debian.org and security.debian.org (wiki.debian.org/SourcesList).
+    """
+    servers = {
+        r"(deb|ftp|ftp\.[a-z]+|cdn-fastly\.deb)\.debian\.org/debian": found.debian,
+        r"((deb|cdn-fastly\.deb)\.debian\.org/debian-security|security\.debian\.org(/debian-security)?)": found.security,
+    }
+    lines = (
+        f"s#https?://{server}/?([[:space:]]|$)#{_replacement(url)}\\{server.count('(') + 1}#g"
+        for server, url in servers.items()
+        if url
+    )
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _replacement(url: str) -> str:
+    """Return a URL for the right side of sed's `s###`."""
+    return re.sub(r"[\\&#]", r"\\\g<0>", url)
+
+
 def apt_conf(options: Mapping[str, str]) -> str:
     """Return options in the format of apt.conf."""
     return "".join(f'{key} "{value}";\n' for key, value in options.items())

@@ -26,6 +26,16 @@ release = "v1.2"
 [[steps]]
 name = "tools"
 apt = ["git", "g++", "libssl-dev:amd64", "curl=8.14.1-2", "vim/trixie-backports"]
+[[steps.apt_sources]]
+name = "lab"
+uri = "https://lab.example/apt"
+suite = "stable"
+components = ["main", "extra"]
+key = { url = "https://lab.example/key.asc", sha256 = "%s" }
+[[steps.apt_sources]]
+name = "flat"
+uri = "file:/opt/debs"
+suite = "./"
 [[steps]]
 name = "packages"
 python = { packages = ["JupyterLab>=4", "numpy"], imports = ["numpy.linalg"] }
@@ -76,6 +86,18 @@ def problems(folder: Path, text: str) -> list[str]:
 
 def step(body: str) -> str:
     return f'name = "mine"\n[[steps]]\nname = "one"\n{body}\n'
+
+
+def table(**values: str | None) -> str:
+    """Return a source of Debian packages as an inline table in which some values are others, in TOML."""
+    good = {"name": '"lab"', "uri": '"https://lab.example/apt"', "suite": '"stable"', "components": '["main"]'}
+    return "{ " + ", ".join(f"{key} = {value}" for key, value in {**good, **values}.items() if value is not None) + " }"
+
+
+def source(line: str) -> str:
+    """Return the key `apt_sources` with one source that has this line."""
+    key, _, value = line.partition(" = ")
+    return f"apt_sources = [{table(**({key: value} if key else {}))}]"
 
 
 @pytest.mark.parametrize("name", available())
@@ -170,6 +192,40 @@ def test_without_variables_braces_are_left_alone(folder: Path) -> None:
         ('name = "mine"\n[[steps]]\nname = "seal"\nrun = "true"', 'steps[0].name: "seal" is a reserved name'),
         ('name = "mine"\n[[tests]]\nname = "boot"\nrun = "true"', 'tests[0].name: "boot" is a reserved name'),
         ('name = "mine"\n[[tests]]\nname = "a"\nrun = "true"\nuser = "a b"', 'tests[0].user: "a b" is not a user name'),
+        (
+            step("apt_sources = []"),
+            "steps[0].apt_sources: is empty (write at least one item, or remove the key)",
+        ),
+        (step(source("") + '\nrun = "true"'), "steps[0]: has run and apt_sources (write a separate step for each)"),
+        (step(source('uri = "ftp://x/y"')), 'steps[0].apt_sources[0].uri: "ftp://x/y" is not a URL'),
+        (step(source('uri = "https://u:p@x/y"')), "steps[0].apt_sources[0].uri: "),
+        (step(source('suite = "a b"')), 'steps[0].apt_sources[0].suite: "a b" is not a suite (write one such as "trixie"'),
+        (
+            step(source('suite = "/"')),
+            'steps[0].apt_sources[0].components: does not fit the suite "/", which is a path (remove it)',
+        ),
+        (step(source("components = []")), "steps[0].apt_sources[0].components: is empty"),
+        (step(source('components = ["a b"]')), 'steps[0].apt_sources[0].components[0]: "a b" is not a component'),
+        (step(source('name = "debian"')), 'steps[0].apt_sources[0].name: "debian" is a reserved name (write another name)'),
+        (
+            step(f"apt_sources = [{table()}, {table()}]"),
+            'steps[0].apt_sources[1].name: "lab" is already the name of steps[0].apt_sources[0] (write another name)',
+        ),
+        (step(f"apt_sources = [{table(components=None)}]"), "steps[0].apt_sources[0].components: is missing (write components = "),
+        (step(source("key = {}")), "steps[0].apt_sources[0].key: has neither url nor file (write { url ="),
+        (step(source('key = { url = "https://x/k" }')), "steps[0].apt_sources[0].key.sha256: is missing (write the SHA-256"),
+        (step(source('key = { url = "https://x/k", file = "hello.sh" }')), "steps[0].apt_sources[0].key: has url and file"),
+        (step(source('key = { file = "nosuch" }')), 'steps[0].apt_sources[0].key.file: "nosuch" does not exist'),
+        (step(source('key = { file = "data" }')), 'steps[0].apt_sources[0].key.file: "data" is a folder (write the path of a key)'),
+        (
+            step(source('key = { file = "hello.sh" }')),
+            'steps[0].apt_sources[0].key.file: "hello.sh" is not an OpenPGP public key (download the key',
+        ),
+        (step(source('key = { file = "/etc/key" }')), 'steps[0].apt_sources[0].key.file: "/etc/key" is not a path in'),
+        (
+            step(source("signed-by = 1")),
+            "steps[0].apt_sources[0].signed-by: is not a known key here (known keys: name, uri, suite,",
+        ),
         ('name = "mine"\nname = "mine"', "line 2: Cannot overwrite a value (for the syntax of TOML see toml.io)"),
         ('name = "mine', "Unterminated string"),
         ("a = " + "[" * 5000, "is nested too deeply"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -42,6 +43,22 @@ word = "it's; rm -rf /"
 [[steps]]
 name = "tools"
 apt = ["git", "g++"]
+[[steps.apt_sources]]
+name = "lab"
+uri = "https://lab.example/a'b"
+suite = "stable"
+components = ["main", "extra"]
+key = { url = "https://lab.example/key.asc", sha256 = "%s" }
+[[steps.apt_sources]]
+name = "own"
+uri = "file:/opt/debs"
+suite = "./"
+key = { file = "own.gpg" }
+[[steps.apt_sources]]
+name = "contrib"
+uri = "https://deb.debian.org/debian"
+suite = "trixie"
+components = ["contrib"]
 [[steps]]
 name = "packages"
 python = { packages = ["jupyterlab", "numpy"], imports = ["numpy", "json"] }
@@ -75,6 +92,8 @@ name = "root"
 run = "id"
 user = "root"
 """.replace("%s", "0" * 64)
+KEY = b"\x98\x33" + bytes(90)
+"""The beginning of an OpenPGP public key, and no more."""
 BASE = BaseImage("base-1234", "us", Base("trixie", "amd64"))
 RESOLUTION = Resolution({"packages": ("jupyterlab==4.5.0", "numpy==2.4.0")}, "2026-01-02T03:04:05Z")
 
@@ -86,6 +105,7 @@ def recipe(tmp_path: Path) -> Recipe:
     (tmp_path / "data/sub/b.csv").write_text("3,4\n")
     (tmp_path / "tool.sh").write_text("echo {{ word | quote }} '{{.Other}}'\n")
     (tmp_path / "tool.sh").chmod(0o755)
+    (tmp_path / "own.gpg").write_bytes(KEY)
     (tmp_path / "all.toml").write_text(ALL)
     return load(tmp_path / "all.toml")
 

@@ -86,7 +86,7 @@ def sourced(env: bytes) -> dict[str, str]:
 
 
 def test_shell_reads_the_environment_as_it_was_meant(settings: HostSettings) -> None:
-    variables = sourced(build_files(settings, "trixie")["env"])
+    variables = sourced(build_files(settings)["env"])
     assert variables["http_proxy"] == variables["HTTP_PROXY"] == f"http://me:{SECRET}@10.0.2.2:3128"
     assert variables["no_proxy"] == "localhost,it's"
     assert variables["UV_DEFAULT_INDEX"] == variables["PIP_INDEX_URL"] == "https://p.example/simple"
@@ -96,33 +96,37 @@ def test_shell_reads_the_environment_as_it_was_meant(settings: HostSettings) -> 
 
 
 def test_apt_gets_our_mirrors_and_proxies(settings: HostSettings) -> None:
-    files = build_files(settings, "trixie")
-    sources = files["sources.list"].decode().splitlines()
-    assert [line.partition("] ")[2] for line in sources] == [
-        "http://10.0.2.2:3142/debian trixie main",
-        "http://10.0.2.2:3142/debian trixie-updates main",
-        "http://s.example/debian-security trixie-security main",
+    files = build_files(settings)
+    own = (
+        "deb http://deb.debian.org/debian trixie main\nURIs: https://security.debian.org\ndeb http://x.example/debian trixie main\n"
+    )
+    command = ["sed", "--regexp-extended", files["mirrors.sed"].decode()]
+    assert subprocess.run(command, input=own, capture_output=True, text=True, check=True).stdout.splitlines() == [
+        "deb http://10.0.2.2:3142/debian trixie main",
+        "URIs: http://s.example/debian-security",
+        "deb http://x.example/debian trixie main",
     ]
+    assert 'Dir::Etc::SourceParts "/run/bakehouse/build/sources.list.d";' in files["apt.conf"].decode()
     assert 'Acquire::http::Proxy "http://10.0.2.2:3142";' in files["apt.conf"].decode()
     assert 'Acquire::https::CAInfo "/run/bakehouse/build/ca.crt";' in files["apt.conf"].decode()
     assert "ours.crt" not in files["apt.conf"].decode()
 
 
 def test_without_a_bundle_no_certificates_are_named() -> None:
-    files = build_files(HostSettings(), "trixie")
+    files = build_files(HostSettings())
     assert "ca.crt" not in files
     assert "SSL_CERT_FILE" not in sourced(files["env"])
 
 
 def test_what_may_hold_credentials_is_for_root_only(settings: HostSettings) -> None:
-    with tarfile.open(fileobj=io.BytesIO(build_archive(build_files(settings, "trixie")))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(build_archive(build_files(settings)))) as tar:
         modes = {entry.name: entry.mode for entry in tar}
         content = tar.extractfile("build/ca.crt")
         assert content
         assert content.read() == b"certificates"
     assert modes == {
         "build": 0o755,
-        "build/sources.list": 0o600,
+        "build/mirrors.sed": 0o600,
         "build/apt.conf": 0o600,
         "build/env": 0o600,
         "build/ca.crt": 0o644,

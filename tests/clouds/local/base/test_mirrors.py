@@ -1,10 +1,11 @@
 """Debian's mirrors and apt's options, found in the files of this computer's apt."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from clouds.local.base.mirrors import Mirrors, apt_conf, apt_options, host_mirrors, mirrors, sources_list
+from clouds.local.base.mirrors import Mirrors, apt_conf, apt_options, host_mirrors, mirror_rules, mirrors, sources_list
 
 ONE_LINE = """
 # deb http://old.example/debian bookworm main
@@ -72,6 +73,36 @@ def test_sources_have_the_updates_and_the_security_suite() -> None:
         ["http://m.example/debian", "trixie-updates", "main"],
         ["http://s.example/debian-security", "trixie-security", "main"],
     ]
+
+
+FOUND = Mirrors("http://u&s:p#w\\1@m.example/debian", "https://s.example/x/debian-security")
+
+
+@pytest.mark.parametrize(
+    ("own", "there"),
+    [
+        ("deb http://deb.debian.org/debian trixie main", f"deb {FOUND.debian} trixie main"),
+        (
+            "deb [arch=amd64] https://deb.debian.org/debian/ trixie-backports main",
+            f"deb [arch=amd64] {FOUND.debian} trixie-backports main",
+        ),
+        ("URIs: http://deb.debian.org/debian", f"URIs: {FOUND.debian}"),
+        ("URIs: http://ftp.de.debian.org/debian https://deb.debian.org/debian/", f"URIs: {FOUND.debian} {FOUND.debian}"),
+        ("URIs: http://deb.debian.org/debian-security/", f"URIs: {FOUND.security}"),
+        ("deb http://security.debian.org trixie-security main", f"deb {FOUND.security} trixie-security main"),
+        ("deb http://security.debian.org/debian-security trixie-security main", f"deb {FOUND.security} trixie-security main"),
+        ("deb http://deb.debian.org/debian-debug trixie-debug main", "deb http://deb.debian.org/debian-debug trixie-debug main"),
+        ("deb https://deb.nodesource.com/node_20.x nodistro main", "deb https://deb.nodesource.com/node_20.x nodistro main"),
+        ("deb https://debian.example.org/debian trixie main", "deb https://debian.example.org/debian trixie main"),
+    ],
+)
+def test_mirrors_take_the_place_of_debians_own_servers_alone(own: str, there: str) -> None:
+    command = ["sed", "--regexp-extended", mirror_rules(FOUND)]
+    assert subprocess.run(command, input=own, capture_output=True, text=True, check=True).stdout == there
+
+
+def test_without_mirrors_sources_stay_as_they_are() -> None:
+    assert mirror_rules(Mirrors()) == ""
 
 
 def test_proxies_and_certificates_are_picked_out_of_apts_options() -> None:
