@@ -43,8 +43,10 @@ def _requirement(text: str) -> str:
         parsed = Requirement(text)
     except InvalidRequirement:
         raise wrong("is not a Python package requirement", 'write one such as "numpy" or "pandas>=2"') from None
-    if not text.isprintable() or (parsed.url and "@" in parsed.url):
+    if not text.isprintable():
         raise wrong("is more than one plain requirement", 'write one such as "numpy" or "pandas>=2"')
+    if parsed.url and "@" in parsed.url.partition("//")[2].partition("/")[0]:
+        raise wrong("contains a user name, which would stay in the image's log", "write a URL that needs none")
     return text
 
 

@@ -7,6 +7,7 @@ uv.toml, unlike requirements.txt (annotations, index URLs, markers). It lists on
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,9 +28,24 @@ class Pin:
     path: str = ""
 
 
+_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(==[A-Za-z0-9][A-Za-z0-9.!+_-]*| @ [^\s;'\"\\]+)")
+"""What a script may install: an exact version, or a URL."""
+
+
 def read_lock(text: str) -> list[Pin]:
     """Return the packages of a pylock.toml, in its order. ValueError, KeyError or TypeError: not a valid file."""
-    return [_pin(package) for package in tomllib.loads(text).get("packages", ())]
+    return [_checked(_pin(package)) for package in tomllib.loads(text).get("packages", ())]
+
+
+def _checked(pin: Pin) -> Pin:
+    """Raise ValueError for a pin that is not exact, or whose files have no hashes."""
+    is_named = not pin.path  # otherwise it is refused for its path
+    if is_named and not _REQUIREMENT.fullmatch(pin.requirement):
+        raise ValueError(f"{pin.requirement!r} is neither NAME==VERSION nor NAME @ URL")
+    is_commit = re.search(r" @ (git|hg|svn|bzr)\+", pin.requirement)
+    if is_named and not is_commit and not all(re.fullmatch(r"\w+:[0-9a-f]{32,}", one) for one in pin.hashes or ("",)):
+        raise ValueError(f"{pin.requirement!r} has no hash")
+    return pin
 
 
 def write_lock(requirements: Iterable[str]) -> str:

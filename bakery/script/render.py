@@ -192,7 +192,8 @@ def _render_step(recipe: Recipe, step: Step, resolution: Resolution, notebook_po
         return variables.put_in(_read(recipe, step.script), recipe.variables)
     if step.python is not None:
         pins = [_Pinned(pin, resolution.hashes.get(pin, ())) for pin in resolution.pins[step.name]]
-        return _text("python", pins=pins, imports=step.python.imports, uv=_uv())
+        has_git = any(" @ git+" in pin.requirement for pin in pins)
+        return _text("python", pins=pins, imports=step.python.imports, uv=_uv(), has_git=has_git)
     if step.notebook is not None:
         return _text("notebook", settings=step.notebook, port=notebook_port)
     if step.kind == "apt":

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,8 +25,9 @@ from uv import find_uv_bin
 
 from bakery.errors import RecipeError
 from bakery.recipe.recipe import Recipe
+from bakery.script import uv_settings
 from bakery.script.pins import Pin, read_lock, write_lock
-from clouds.errors import BakehouseError, MissingToolError, UsageError
+from clouds.errors import BakehouseError, MissingToolError
 from clouds.home import write_private
 
 PYTHON_OF = {"trixie": "3.13", "noble": "3.12"}
@@ -35,6 +36,7 @@ PYTHON_OF = {"trixie": "3.13", "noble": "3.12"}
 _TIMEOUT_S = 600
 _UV_UNSATISFIABLE = 1
 """uv's exit status if no set of versions fits; 2 means any other failure, such as no network."""
+_EXPLAINING_LINES = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,17 @@ def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -
     """
     kept_at = folder / f"{recipe.name}.json"
     wanted = {step.name: step.python.packages for step in recipe.steps if step.python}
-    needs = {"python": PYTHON_OF[recipe.base.suite], "packages": [[name, list(wanted[name])] for name in wanted]}
+    needs: dict[str, Any] = {
+        "python": PYTHON_OF[recipe.base.suite],
+        "packages": [[name, list(wanted[name])] for name in wanted],
+    }
+    if wanted and (settings := uv_settings.fingerprint(os.environ)):
+        needs["settings"] = settings
     kept = _read(kept_at)
     if not refresh and kept and kept["needs"] == needs and "hashes" in kept:  # older releases stored none
         return _resolution(recipe, kept)
-    preferred = [] if refresh or not kept else [pin for pins in kept["pins"].values() for pin in pins]
+    is_new = refresh or not kept or kept["needs"].get("settings") != needs.get("settings")
+    preferred = [] if is_new or not kept else [pin for pins in kept["pins"].values() for pin in pins]
     pins = _pin(recipe, wanted, preferred, folder / "cache") if wanted else {}
     found = {
         **(kept or {}),  # keep fields of other releases
@@ -92,34 +100,13 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _check_settings(environ: Mapping[str, str]) -> None:
-    """Raise UsageError if the user's uv.toml omits packages from the result, which no option of uv can override.
-
-    Locations of uv.toml: docs.astral.sh/uv/concepts/configuration-files
-    """
-    if environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes", "on"):
-        return
-    own = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    shared = [Path(folder) for folder in (environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")]
-    named = environ.get("UV_CONFIG_FILE")
-    files = [Path(named)] if named else [folder / "uv/uv.toml" for folder in (own, *shared, Path("/etc"))]
-    for file in files:
-        try:
-            hidden = tomllib.loads(file.read_text(encoding="utf-8")).get("pip", {}).get("no-emit-package")
-        except (OSError, ValueError, AttributeError):
-            continue  # missing, or invalid, which uv itself reports
-        if hidden:
-            raise UsageError(
-                f"{file}: pip.no-emit-package: omits {', '.join(map(str, hidden))} from every image (remove it)",
-                next_step="Or resolve without your uv settings: UV_NO_CONFIG=1",
-            )
-
-
 def _pin(recipe: Recipe, wanted: Mapping[str, Sequence[str]], preferred: Sequence[str], cache: Path) -> dict[str, list[Pin]]:
     """Return the pins of each step: all steps are resolved together, and each gets what earlier steps do not install."""
-    _check_settings(os.environ)
+    uv_settings.check(os.environ)
     compiler = _Compiler(recipe, wanted, cache)
     everything = compiler.compile([package for packages in wanted.values() for package in packages], preferred=preferred)
+    if secret := [pin for pin in everything if uv_settings.has_credentials(pin.requirement)]:
+        raise RecipeError([_of_secret(recipe, wanted, pin) for pin in secret])
     if local := [pin for pin in everything if pin.path]:
         raise RecipeError([_of_this_computer(recipe, wanted, pin) for pin in local])
     pins: dict[str, list[Pin]] = {}
@@ -133,13 +120,24 @@ def _pin(recipe: Recipe, wanted: Mapping[str, Sequence[str]], preferred: Sequenc
     return pins
 
 
+def _of_secret(recipe: Recipe, wanted: Mapping[str, Sequence[str]], pin: Pin) -> str:
+    url = uv_settings.without_credentials(pin.requirement.partition(" @ ")[2])
+    reason = f"{url}: its user name and password would stay in the image's log (write a URL that needs none)"
+    return f"{_asking(recipe, wanted, pin)}: {reason}"
+
+
 def _of_this_computer(recipe: Recipe, wanted: Mapping[str, Sequence[str]], pin: Pin) -> str:
+    reason = f"{pin.path} is on this computer, where the builder cannot read it (write a version or a URL)"
+    return f"{_asking(recipe, wanted, pin)}: {reason}"
+
+
+def _asking(recipe: Recipe, wanted: Mapping[str, Sequence[str]], pin: Pin) -> str:
+    """Return the recipe, the step that names this package (else all python steps), and the package."""
     name = pin.requirement.partition(" @ ")[0]
     asks = (
         step for step, packages in wanted.items() if name in {str(canonicalize_name(Requirement(one).name)) for one in packages}
     )
-    where = f"recipe {recipe.name!r}: step {next(asks, ', '.join(wanted))!r}: package {name!r}"
-    return f"{where}: {pin.path} is on this computer, where the builder cannot read it (write a version or a URL)"
+    return f"recipe {recipe.name!r}: step {next(asks, ', '.join(wanted))!r}: package {name!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +160,7 @@ class _Compiler:
                 *("--python-version", PYTHON_OF[self.recipe.base.suite], "--python-platform", "x86_64-unknown-linux-gnu"),
                 *("--python", sys.executable, "--quiet", "--cache-dir", str(self.cache), "--format", "pylock.toml"),
                 *("--no-universal", "--deps"),  # override the user's uv.toml
+                *(word for file in uv_settings.constraints(os.environ) for word in ("--constraints", file)),
             ]
             self._run(command, folder)
             try:
@@ -177,7 +176,7 @@ class _Compiler:
             done = subprocess.run(
                 command,
                 cwd=folder,
-                env={**os.environ, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"},
+                env={**uv_settings.environment(os.environ), "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"},
                 capture_output=True,
                 text=True,
                 timeout=_TIMEOUT_S,
@@ -189,15 +188,14 @@ class _Compiler:
                 f"recipe {self.recipe.name!r}: no answer from the package index within {_TIMEOUT_S} s", next_step="Try again."
             ) from error
         if done.returncode:
-            raise self._error(done.returncode, done.stderr.strip())
+            raise self._error(done.returncode, uv_settings.without_credentials(done.stderr.strip()))
 
     def _error(self, status: int, said: str) -> BakehouseError:
         is_offline = "network was disabled" in said
         if status == _UV_UNSATISFIABLE and not is_offline:
-            reason = said.partition("cause: ")[2].partition("\n")[0] or said
-            return RecipeError(
-                [f"recipe {self.recipe.name!r}: step {self._blamed(said)}: {reason} (write a package and versions that exist)"]
-            )
+            reason, details = explanation(said)
+            where = f"recipe {self.recipe.name!r}: step {self._blamed(said)}"
+            return RecipeError(["\n  ".join([f"{where}: {reason} (write a package and versions that exist)", *details])])
         return BakehouseError(
             f"recipe {self.recipe.name!r}: cannot look up the versions of its Python packages:\n{said}",
             next_step="Check the network and uv's settings (UV_DEFAULT_INDEX, proxies). Resolved packages need no network.",
@@ -205,7 +203,7 @@ class _Compiler:
 
     def _blamed(self, said: str) -> str:
         """Return the step and package that the message is about, or all python steps."""
-        words = set(said.replace(",", " ").split())
+        words = set(re.split(r"[\s,`'\"]+", said))
         for step, packages in self.wanted.items():
             for package in packages:
                 name = canonicalize_name(Requirement(package).name)
@@ -214,3 +212,12 @@ class _Compiler:
                 ):
                     return f"{step!r}: package {name!r}"
         return ", ".join(map(repr, self.wanted))
+
+
+def explanation(said: str) -> tuple[str, list[str]]:
+    """Return the reason in an error of uv, on one line, and the lines with which uv explains it: output of a build, hints."""
+    first, _, rest = said.partition("\n\n")
+    failed, *causes = [" ".join(part.split()) for part in first.removeprefix("error: ").split("cause: ")]
+    reason = failed if failed.startswith("Failed to build") or not causes else causes[0]
+    lines = [line.strip() for line in rest.splitlines()]
+    return reason, [line for line in lines if line and line not in ("[stderr]", "[stdout]")][:_EXPLAINING_LINES]

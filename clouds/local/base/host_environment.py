@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import tarfile
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,7 @@ class HostSettings:
 
 def host_settings() -> HostSettings:
     """Read the settings of this computer."""
-    index, extra = pip_indexes(os.environ, _pip_files())
+    index, extra = pip_indexes(os.environ, _pip_files(), _uv_files())
     return HostSettings(
         mirrors=host_mirrors(),
         proxies={key: value for key in PROXIES if (value := os.environ.get(key) or os.environ.get(key.upper()))},
@@ -61,10 +62,15 @@ def host_settings() -> HostSettings:
     )
 
 
-def pip_indexes(environment: Mapping[str, str], files: Iterable[str]) -> tuple[str, tuple[str, ...]]:
-    """Return (index, extra indexes) of pip or uv on this computer; only URLs that a guest can reach (http, https)."""
-    index = next((environment[key] for key in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL") if environment.get(key)), "")
-    extra = " ".join(environment.get(key, "") for key in ("UV_INDEX", "UV_EXTRA_INDEX_URL", "PIP_EXTRA_INDEX_URL"))
+def pip_indexes(environment: Mapping[str, str], files: Iterable[str], uv_files: Iterable[str] = ()) -> tuple[str, tuple[str, ...]]:
+    """Return (index, extra indexes) of uv or pip on this computer; only URLs that a guest can reach (http, https).
+
+    `files` are pip's configurations, `uv_files` those of uv, which come first: uv has resolved the packages.
+    """
+    own, own_extra = uv_indexes(uv_files)
+    index = environment.get("UV_DEFAULT_INDEX") or environment.get("UV_INDEX_URL") or own or environment.get("PIP_INDEX_URL", "")
+    extra = " ".join(environment.get(key, "") for key in ("UV_INDEX", "UV_EXTRA_INDEX_URL"))
+    extra = " ".join([extra, *own_extra, environment.get("PIP_EXTRA_INDEX_URL", "")])
     for text in files:
         parser = configparser.RawConfigParser(strict=False)
         try:
@@ -75,6 +81,30 @@ def pip_indexes(environment: Mapping[str, str], files: Iterable[str]) -> tuple[s
         extra = extra if extra.strip() else parser.get("global", "extra-index-url", fallback="")
     urls = [url.rpartition("=")[2] if re.match(r"[\w-]+=https?:", url) else url for url in extra.split()]
     return (index if is_http(index) else ""), tuple(url for url in urls if is_http(url))
+
+
+def uv_indexes(files: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+    """Return (index, extra indexes) in the texts of uv.toml files (docs.astral.sh/uv/concepts/indexes)."""
+    index, extra = "", []
+    for text in files:
+        try:
+            settings = tomllib.loads(text)
+        except ValueError:
+            continue  # uv reports it
+        pip = settings.get("pip")
+        for table in (settings, pip if isinstance(pip, dict) else {}):
+            extra += [one for one in _list(table.get("extra-index-url")) if isinstance(one, str)]
+            index = index or str(table.get("index-url", ""))
+        for one in _list(settings.get("index")):
+            if isinstance(one, dict) and one.get("default"):
+                index = index or str(one.get("url", ""))
+            elif isinstance(one, dict) and not one.get("explicit"):
+                extra.append(str(one.get("url", "")))
+    return index, tuple(extra)
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def ca_bundle(environment: Mapping[str, str]) -> Path | None:
@@ -136,6 +166,16 @@ def _env(settings: HostSettings) -> str:
     if settings.bundle:
         variables |= dict.fromkeys(_CERTIFICATES, f"{_GUEST}/{_BUNDLE}")
     return "".join(f"export {key}={shlex.quote(value)}\n" for key, value in variables.items())
+
+
+def _uv_files() -> list[str]:
+    """Return the texts of uv's configuration files, highest precedence first (docs.astral.sh/uv/concepts/configuration-files)."""
+    if os.environ.get("UV_NO_CONFIG", "").lower() in ("1", "true", "yes", "on"):
+        return []
+    own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    shared = [Path(folder) for folder in (os.environ.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":")]
+    named = os.environ.get("UV_CONFIG_FILE")
+    return [read_text(path) for path in ([Path(named)] if named else [one / "uv/uv.toml" for one in (own, *shared, Path("/etc"))])]
 
 
 def _pip_files() -> list[str]:

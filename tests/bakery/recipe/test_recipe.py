@@ -128,6 +128,13 @@ def test_variables_are_put_into_steps_and_nothing_else_in_braces_is_touched(fold
     assert recipe.steps[5].run == """echo 'it'"'"'s here' ${#array[@]} {{.Names}}"""
 
 
+@pytest.mark.parametrize("url", ["git+https://example.org/x@1.16.0", "https://example.org/@scope/x.whl", "https://example.org/x@1"])
+def test_address_of_a_python_package_may_contain_an_at_sign_after_the_server(folder: Path, url: str) -> None:
+    found = read(folder, step(f'python = {{ packages = ["x @ {url}"] }}')).steps[0].python
+    assert found
+    assert found.packages == (f"x @ {url}",)
+
+
 def test_without_variables_braces_are_left_alone(folder: Path) -> None:
     assert read(folder, step('run = "echo {{ anything }}"')).steps[0].run == "echo {{ anything }}"
 
@@ -164,6 +171,14 @@ def test_without_variables_braces_are_left_alone(folder: Path) -> None:
         (
             step('python = { packages = ["-r file"] }'),
             'steps[0].python.packages[0]: "-r file" is not a Python package requirement',
+        ),
+        (
+            step('python = { packages = ["x @ https://me:word@example.org/x.whl"] }'),
+            "contains a user name, which would stay in the image's log (write a URL that needs none)",
+        ),
+        (
+            step('python = { packages = ["x @ git+ssh://git@example.org/x@1.0"] }'),
+            "contains a user name, which would stay in the image's log (write a URL that needs none)",
         ),
         (
             step('python = { packages = ["x"], imports = ["os; evil()"] }'),

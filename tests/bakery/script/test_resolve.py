@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -21,8 +22,10 @@ from typing import get_args, get_type_hints
 import pytest
 from uv import find_uv_bin
 
+import clouds
 from bakery.errors import RecipeError
 from bakery.recipe.recipe import Base, Recipe, load
+from bakery.script.pins import read_lock
 from bakery.script.render import render
 from bakery.script.resolve import PYTHON_OF, Resolution, resolve
 from clouds.errors import BakehouseError, UsageError
@@ -89,10 +92,16 @@ def hash_of(index: Path, pin: str) -> str:
 
 
 def repository(folder: Path) -> str:
-    """Make a repository that holds the source of `plum`, as a web server shows it; return its commit."""
+    """Make a repository that holds the source of `plum`, tagged 1.0, as a web server shows it; return its commit."""
     folder.mkdir(parents=True)
     (folder / "pyproject.toml").write_text('[project]\nname = "plum"\nversion = "1.0"\n')
-    for words in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--message=first"), ("update-server-info",)):
+    for words in (
+        ("init", "--quiet"),
+        ("add", "."),
+        ("commit", "--quiet", "--message=first"),
+        ("tag", "1.0"),
+        ("update-server-info",),
+    ):
         git(folder, *words)
     commit = git(folder, "rev-parse", "HEAD")
     for path in (folder / ".git").iterdir():  # bare, as it is served
@@ -108,9 +117,9 @@ def git(folder: Path, *words: str) -> str:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(folder: Path, kind: type[SimpleHTTPRequestHandler] | None = None) -> Iterator[str]:
     """Serve a folder on the loopback address; give its URL."""
-    handler = partial(QuietHandler, directory=str(folder))
+    handler = partial(kind or QuietHandler, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -192,6 +201,37 @@ def test_requirement_that_is_a_web_address_has_a_hash_and_one_in_a_repository_it
 
 
 @pytest.mark.usefixtures("index")
+def test_requirement_in_a_repository_may_name_a_tag_and_is_installed_with_git(tmp_path: Path) -> None:
+    commit = repository(tmp_path / "site/plum.git")
+    with serving(tmp_path / "site") as site:
+        wanted = recipe(tmp_path, python(f"plum @ git+{site}/plum.git@1.0"), python("apple"))
+        found = resolve(wanted, tmp_path / "kept", refresh=False)
+    assert found.pins["step-1"] == (f"plum @ git+{site}/plum.git@{commit}",)
+    first, second = (part.text for part in render(wanted, found).parts[1:3])
+    assert "command -v git >/dev/null || apt_install git\n" in first
+    assert "apt_install git" not in second
+
+
+@pytest.mark.usefixtures("index")
+def test_package_that_cannot_be_built_is_told_with_its_name_and_what_uv_says(tmp_path: Path, index: Path) -> None:
+    """As with sklearn on PyPI, whose build says what to install instead."""
+    source = tmp_path / "source/sklorn-1.0"
+    source.mkdir(parents=True)
+    system = '[build-system]\nrequires = []\nbuild-backend = "own"\nbackend-path = ["."]\n'
+    (source / "pyproject.toml").write_text(f'[project]\nname = "sklorn"\ndynamic = ["version", "dependencies"]\n{system}')
+    (source / "own.py").write_text("raise SystemExit('use scikit-lorn\\n  instead of sklorn')\n")
+    (index / "sklorn").mkdir()
+    with tarfile.open(index / "sklorn/sklorn-1.0.tar.gz", "w:gz") as packed:
+        packed.add(source, source.name)
+    _list(index / "sklorn/sklorn-1.0.tar.gz")
+    with pytest.raises(RecipeError) as refused:
+        resolve(recipe(tmp_path, python("apple"), python("sklorn")), tmp_path / "kept", refresh=False)
+    first, *rest = refused.value.message.splitlines()
+    assert first.startswith("recipe 'fruit': step 'step-2': package 'sklorn': Failed to build `sklorn==1.0` (")
+    assert rest[:2] == ["  use scikit-lorn", "  instead of sklorn"]
+
+
+@pytest.mark.usefixtures("index")
 def test_file_of_this_computer_is_refused_with_its_step(tmp_path: Path) -> None:
     wheel = publish(tmp_path / "mine", "melon", "1.0")
     wanted = recipe(tmp_path, python("apple"), python(f"melon @ {wheel.as_uri()}"))
@@ -201,7 +241,6 @@ def test_file_of_this_computer_is_refused_with_its_step(tmp_path: Path) -> None:
 
 SHAPES = """[pip]
 universal = true
-no-deps = true
 no-header = false
 no-annotate = false
 annotation-style = "line"
@@ -239,6 +278,181 @@ def test_settings_of_uv_that_leave_packages_out_are_refused(tmp_path: Path, monk
     assert refused.value.message == f"{file}: pip.no-emit-package: omits apple from every image (remove it)"
     monkeypatch.setenv("UV_NO_CONFIG", "1")
     assert resolve(recipe(tmp_path, python("cherry")), tmp_path / "kept", refresh=False).pins["step-1"][0] == "apple==2.0"
+
+
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[pip]\nno-deps = true\n", "pip.no-deps: omits the dependencies of packages from every image (remove it)"),
+        ('exclude-dependencies = ["apple"]\n', "exclude-dependencies: omits apple from every image (remove it)"),
+    ],
+)
+def test_setting_of_uv_that_drops_dependencies_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    file = user_settings(tmp_path, monkeypatch, text)
+    with pytest.raises(UsageError) as refused:
+        resolve(recipe(tmp_path, python("cherry")), tmp_path / "kept", refresh=False)
+    assert refused.value.message == f"{file}: {told}"
+
+
+@pytest.mark.usefixtures("index")
+def test_variable_of_uv_that_drops_dependencies_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_EXCLUDE", "/x/excluded.txt")
+    with pytest.raises(UsageError, match="UV_EXCLUDE"):
+        resolve(recipe(tmp_path, python("cherry")), tmp_path / "kept", refresh=False)
+
+
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize(
+    ("text", "pins"),
+    [
+        ('constraint-dependencies = ["apple<2"]', ("apple==1.0", "cherry==1.0")),
+        ('override-dependencies = ["apple==1.0"]', ("apple==1.0", "cherry==1.0")),
+        ('resolution = "lowest"', ("apple==1.0", "cherry==1.0")),
+        ('[pip]\nresolution = "lowest"', ("apple==1.0", "cherry==1.0")),
+        ('prerelease = "allow"', ("apple==3.0rc1", "cherry==1.0")),
+    ],
+)
+def test_setting_of_uv_that_chooses_versions_holds_as_soon_as_it_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: Path, text: str, pins: tuple[str, ...]
+) -> None:
+    publish(index, "apple", "3.0rc1")
+    wanted = recipe(tmp_path, python("cherry"))
+    before = resolve(wanted, tmp_path / "kept", refresh=False)
+    assert before.pins == {"step-1": ("apple==2.0", "cherry==1.0")}
+    file = user_settings(tmp_path, monkeypatch, text + "\n")
+    after = resolve(wanted, tmp_path / "kept", refresh=False)
+    assert after.pins == {"step-1": pins}
+    assert render(wanted, after).sha256 != render(wanted, before).sha256
+    index.rename(tmp_path / "gone")
+    assert resolve(wanted, tmp_path / "kept", refresh=False) == after
+    (tmp_path / "gone").rename(index)
+    file.unlink()
+    assert resolve(wanted, tmp_path / "kept", refresh=False) == before
+
+
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize("variable", ["UV_CONSTRAINT", "UV_OVERRIDE"])
+def test_file_of_constraints_holds_from_any_folder_and_counts_by_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    (tmp_path / "own.txt").write_text("apple==1.0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, "own.txt")
+    monkeypatch.setenv("UV_WORKING_DIR", "/")
+    wanted = recipe(tmp_path, python("cherry"))
+    assert resolve(wanted, tmp_path / "kept", refresh=False).pins["step-1"][0] == "apple==1.0"
+    (tmp_path / "own.txt").write_text("apple==2.0\n")
+    assert resolve(wanted, tmp_path / "kept", refresh=False).pins["step-1"][0] == "apple==2.0"
+
+
+PASSWORD = "hunter2-correct-horse"
+PLACES = (
+    "uv.toml",
+    "uv.toml extra",
+    "pip.conf",
+    "netrc",
+    "UV_INDEX_URL",
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX",
+    "PIP_INDEX_URL",
+    "find-links",
+)
+
+
+class LockedHandler(QuietHandler):
+    """Serves files to those who send the password."""
+
+    def do_GET(self) -> None:
+        """Ask for the password."""
+        if self.headers.get("Authorization") == "Basic " + base64.b64encode(f"me:{PASSWORD}".encode()).decode():
+            super().do_GET()
+            return
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="x"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def plant(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: str) -> None:
+    """Write the password of an index where uv and pip read it."""
+    url = site.replace("//", f"//me:{PASSWORD}@")
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    (tmp_path / "home/uv").mkdir(parents=True)
+    (tmp_path / "home/pip").mkdir()
+    shapes = "[pip]\nemit-index-url = true\nemit-index-annotation = true\nemit-find-links = true\n"
+    uv_toml = {
+        "uv.toml": f'[[index]]\nurl = "{url}"\ndefault = true\n{shapes}',
+        "uv.toml extra": f'[[index]]\nname = "own"\nurl = "{url}"\n{shapes}',
+        "netrc": f'[[index]]\nurl = "{site}"\ndefault = true\n{shapes}',
+        "find-links": f'no-index = true\nfind-links = ["{url}/apple"]\n{shapes}',
+        "pip.conf": f'[[index]]\nurl = "{site}"\ndefault = true\n{shapes}',
+        "PIP_INDEX_URL": f'[[index]]\nurl = "{url}"\ndefault = true\n{shapes}',
+    }
+    (tmp_path / "home/uv/uv.toml").write_text(uv_toml.get(place, shapes))
+    server = site.partition("//")[2].partition(":")[0]
+    (tmp_path / "home/.netrc").write_text(
+        f"machine {server} login me password {PASSWORD}\n" if place in ("netrc", "pip.conf") else ""
+    )
+    (tmp_path / "home/.netrc").chmod(0o600)
+    (tmp_path / "home/pip/pip.conf").write_text(f"[global]\nindex-url = {url}\n" if place == "pip.conf" else "")
+    monkeypatch.delenv("UV_NO_CONFIG")
+    monkeypatch.delenv("UV_DEFAULT_INDEX")
+    if place.isupper():
+        monkeypatch.setenv(place, url)
+
+
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize("place", PLACES)
+def test_password_of_an_index_reaches_no_script_no_store_and_no_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: Path, place: str
+) -> None:
+    with serving(index, LockedHandler) as site:
+        plant(place, tmp_path, monkeypatch, site)
+        wanted = recipe(tmp_path, python("apple"))
+        found = resolve(wanted, tmp_path / "kept", refresh=False)
+        assert found.pins == {"step-1": ("apple==2.0",)}
+        with pytest.raises(BakehouseError) as missing:
+            resolve(recipe(tmp_path, python("apple", "nosuch")), tmp_path / "kept", refresh=False)
+    with pytest.raises(BakehouseError) as unreachable:
+        resolve(wanted, tmp_path / "kept", refresh=True)
+    texts = [render(wanted, found, cloud=cloud).text for cloud in clouds.DRIVERS]
+    texts += [str(error.value) + error.value.next_step for error in (missing, unreachable)]
+    texts += [path.read_text(errors="replace") for path in (tmp_path / "kept").rglob("*") if path.is_file()]
+    assert texts
+    assert not [text for text in texts if PASSWORD in text or base64.b64encode(f"me:{PASSWORD}".encode()).decode() in text]
+
+
+def test_package_whose_address_needs_a_password_is_refused_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: Path
+) -> None:
+    wheel = publish(index, "melon", "1.0")
+    with serving(index, LockedHandler) as site:
+        url = f"{site}/melon/{wheel.name}".replace("//", f"//me:{PASSWORD}@", 1)
+        user_settings(tmp_path, monkeypatch, f'override-dependencies = ["melon @ {url}"]\n')
+        with pytest.raises(RecipeError, match=r"package 'melon': .*\*\*\*@127.* its user name and password") as refused:
+            resolve(recipe(tmp_path, python("melon")), tmp_path / "kept", refresh=False)
+    assert PASSWORD not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        'name = "a"\nversion = "1.0 --index-url=http://x"\nwheels = [{ hashes = { sha256 = "%s" } }]',
+        'name = "-r"\nversion = "1.0"\nwheels = [{ hashes = { sha256 = "%s" } }]',
+        'name = "a"\nversion = "1.0"\nwheels = [{ hashes = {} }]',
+        'name = "a"\nversion = "1.0"\nwheels = [{ hashes = { sha256 = "x --pre" } }]',
+        'name = "a"\nwheels = [{ hashes = { sha256 = "%s" } }]',
+        'name = "a"\narchive = { url = "https://x/a b", hashes = { sha256 = "%s" } }',
+        'name = "a"\narchive = { url = "https://x/a.whl", hashes = {} }',
+    ],
+)
+def test_only_exact_requirements_with_hashes_are_read(package: str) -> None:
+    with pytest.raises((ValueError, KeyError)):
+        read_lock(f"[[packages]]\n{package.replace('%s', '0' * 64)}\n")
 
 
 @pytest.mark.usefixtures("index")

@@ -50,6 +50,40 @@ def test_extra_index_of_uv_may_have_a_name() -> None:
     assert pip_indexes({"UV_INDEX": "ours=https://e.example/simple"}, []) == ("", ("https://e.example/simple",))
 
 
+UV = """[[index]]
+url = "https://a.example/simple"
+default = true
+[[index]]
+name = "own"
+url = "https://b.example/simple"
+[[index]]
+name = "explicit"
+url = "https://c.example/simple"
+explicit = true
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "file", "found"),
+    [
+        ({}, UV, ("https://a.example/simple", ("https://b.example/simple",))),
+        ({"PIP_INDEX_URL": "https://p.example/"}, UV, ("https://a.example/simple", ("https://b.example/simple",))),
+        ({"UV_INDEX_URL": "https://u.example/"}, UV, ("https://u.example/", ("https://b.example/simple",))),
+        (
+            {},
+            '[pip]\nindex-url = "https://a.example/"\nextra-index-url = ["https://b.example/"]',
+            ("https://a.example/", ("https://b.example/",)),
+        ),
+        ({"PIP_INDEX_URL": "https://p.example/"}, "not = [toml", ("https://p.example/", ())),
+        ({}, 'index = 3\npip = 4\nindex-url = "file:///x"', ("", ())),
+    ],
+)
+def test_indexes_of_uv_with_which_packages_were_resolved_reach_the_builder(
+    environment: dict[str, str], file: str, found: tuple[str, tuple[str, ...]]
+) -> None:
+    assert pip_indexes(environment, [], [file]) == found
+
+
 def test_index_in_a_local_folder_is_left_out() -> None:
     assert pip_indexes({"PIP_INDEX_URL": "file:///opt/simple"}, []) == ("", ())
 
