@@ -6,6 +6,7 @@ kernel, a stopped machine has a state. Only silence is detected by a deadline.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,8 @@ from clouds.waiter import until
 
 DISK_FULL = "bakehouse: disk full"
 """The line in a failed step's log that means that the guest's disk was full (templates/frame/failure.sh.j2)."""
+LOG_MAX_BYTES = 64 * 2**20
+"""The size of a stored log from which only its last half is kept."""
 GAP = "\n[bakehouse: output is missing here: the cloud had discarded it before it was read]\n"
 """Marks a missing part in a stored console."""
 _SYNTAX = re.compile(r"(line [0-9]+: (?:syntax error|unexpected EOF).*)")
@@ -37,6 +40,18 @@ def cause(failure: markers.Checkpoint, log: Sequence[str]) -> str:
         return f"line {failure.failed_line} returned exit status {failure.exit_status}"
     syntax = next((found[1] for line in reversed(log) if (found := _SYNTAX.search(line))), "")
     return f"bash: {syntax}" if syntax else f"it returned exit status {failure.exit_status}"
+
+
+def drop_oldest(path: Path, kept_bytes: int) -> None:
+    """Keep about the last `kept_bytes` of a log, from the start of a line, below a line that says so."""
+    with path.open("r+b") as file:
+        dropped_bytes = max(0, file.seek(0, os.SEEK_END) - kept_bytes)
+        file.seek(dropped_bytes)
+        dropped_bytes += len(file.readline())
+        rest = file.read()
+        file.seek(0)
+        file.write(f"[bakehouse: the oldest {dropped_bytes >> 20} MiB of the output were dropped]\n".encode() + rest)
+        file.truncate()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +184,9 @@ class Watch:
             self._last_sign = time.monotonic()
             with names_file(path), path.open("a", encoding="utf-8") as file:
                 file.write((GAP if piece.lost else "") + piece.text)
+                size_bytes = file.tell()
+            if size_bytes > LOG_MAX_BYTES:
+                drop_oldest(path, LOG_MAX_BYTES // 2)
 
     def _advance(self, marker: markers.Marker) -> None:
         before = self._progress

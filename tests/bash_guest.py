@@ -22,6 +22,7 @@ STUBS = {
     "systemctl": """printf '%s\\n' "systemctl $*" >>"$CALLS"; [[ $1 != is-system-running ]] || cat "$SYSTEM_STATE" """,
     "systemd-run": """printf '%s\\n' "systemd-run $*" >>"$CALLS" """,
     "df": """printf ' Avail 1M-blocks\\n%s\\n' "$(cat "$DISK")" """,
+    "dmesg": """cat "$KERNEL" """,
     # The frame sleeps between markers that it writes again; the third time the machine is stopped.
     "sleep": """printf 'x' >>"$SLEPT"; [[ $(wc --bytes <"$SLEPT") -lt 3 ]] || kill -TERM "$PPID" """,
 }
@@ -47,7 +48,7 @@ class Guest:
 
     def environ(self) -> dict[str, str]:
         """Return the environment of what runs: the stubs come first."""
-        names = ("CONSOLE", "CALLS", "SYSTEM_STATE", "DISK", "SLEPT")
+        names = ("CONSOLE", "CALLS", "SYSTEM_STATE", "DISK", "SLEPT", "KERNEL")
         files = {name: str(self.root / name.lower()) for name in names}
         return {**os.environ, **files, "PATH": f"{self.root}/bin:{os.environ['PATH']}"}
 
@@ -76,6 +77,6 @@ def new_guest(folder: Path) -> Guest:
     for name, body in STUBS.items():
         made.write(f"bin/{name}", f"#!/bin/bash\n{body}\n")
         (folder / "bin" / name).chmod(0o755)
-    for name, text in (("calls", ""), ("system_state", "running\n"), ("disk", "5000 10000")):
+    for name, text in (("calls", ""), ("system_state", "running\n"), ("disk", "5000 10000"), ("kernel", "")):
         made.write(name, text)
     return made

@@ -16,6 +16,9 @@ from bakery.script.render import Part, Script, frame
 from clouds import markers
 from tests.bash_guest import NONCE, Guest, new_guest
 
+LOG_MAX_BYTES = 32 * 2**20
+"""What the frame keeps of a log; it drops the oldest half when there is more."""
+
 
 @pytest.fixture
 def guest(tmp_path: Path) -> Guest:
@@ -166,6 +169,58 @@ def test_a_disk_that_was_full_is_told_when_the_step_has_cleaned_up(guest: Guest)
 
 def test_a_disk_with_space_is_not_called_full(guest: Guest) -> None:
     assert guest.run(bake(("bad", "echo mine; false"))).log == ("mine",)
+
+
+def test_log_of_a_step_that_prints_much_keeps_its_end_and_takes_little_memory(guest: Guest) -> None:
+    script = bake(
+        ("quiet", "echo before"), ("loud", f"head --bytes={LOG_MAX_BYTES * 3} /dev/zero | tr '\\0' x; echo; echo last; exit 4")
+    )
+    progress = guest.run(script)
+    assert progress.failure is not None
+    assert progress.failure.exit_status == 4
+    assert progress.log[-1] == "last"
+    status = (guest.root / "run/bakehouse/bake.log").stat()
+    assert status.st_size > LOG_MAX_BYTES * 3
+    assert status.st_blocks * 512 < LOG_MAX_BYTES * 1.5
+
+
+def test_output_that_does_not_fit_in_memory_is_lost_and_that_is_told(guest: Guest) -> None:
+    guest.write("bin/dd", "#!/bin/bash\nhead --bytes=100 >/dev/null\nexit 1\n")
+    (guest.root / "bin/dd").chmod(0o755)
+    progress = guest.run(bake(("loud", "for i in {1..20000}; do echo line $i; done; exit 4")))
+    assert progress.failure is not None
+    assert progress.failure.exit_status == 4
+    assert progress.log[-1] == "bakehouse: some output was lost: no memory left for it"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Failed to connect to system scope bus via local transport: No such file or directory", r'.* apt = \["dbus"\]'),
+        ("Failed to connect to bus: No such file or directory", r'.* apt = \["dbus"\]'),
+        (
+            "Failed to connect to user scope bus via local transport: $XDG_RUNTIME_DIR not defined",
+            ".*systemctl --global enable UNIT",
+        ),
+        (
+            "Failed to connect to bus: $DBUS_SESSION_BUS_ADDRESS and $XDG_RUNTIME_DIR not defined",
+            ".*systemctl --global enable UNIT",
+        ),
+        ("another reason", "another reason"),
+    ],
+)
+def test_command_that_needs_a_bus_which_a_builder_lacks_is_told_with_what_to_do(guest: Guest, said: str, told: str) -> None:
+    assert re.fullmatch(told, guest.run(bake(("bad", f"echo '{said}' >&2; false"))).log[-1])
+
+
+def test_step_that_a_signal_has_ended_tells_which(guest: Guest) -> None:
+    assert guest.run(bake(("bad", "kill -SEGV $$"))).log[-1] == "bakehouse: ended by signal SEGV"
+
+
+def test_step_that_needed_too_much_memory_tells_so(guest: Guest) -> None:
+    guest.write("kernel", "[ 12.3] Out of memory: Killed process 77 (python3) total-vm:9kB, anon-rss:8kB\n[ 13.0] other (line)\n")
+    told = guest.run(bake(("bad", "bash -c 'kill -KILL $$'"))).log[-1]
+    assert re.fullmatch(r"bakehouse: out of memory \(\d+ MB in all\); the kernel ended process 77 \(python3\)", told)
 
 
 @pytest.mark.parametrize(("keep", "calls"), [(False, 1), (True, 0)])
