@@ -227,6 +227,43 @@ def test_uv_itself_is_installed_by_the_hashes_of_our_own_lock(recipe: Recipe) ->
     assert re.search(r"<<'PINS'\nuv==\S+( --hash=sha256:[0-9a-f]{64})+\nPINS\n", text)
 
 
+def test_sources_come_before_the_packages_of_their_step_and_their_keys_before_them(recipe: Recipe) -> None:
+    text = step_text(render(recipe, RESOLUTION), "tools")
+    assert f"fetch_file https://lab.example/key.asc {'0' * 64} /etc/apt/keyrings/lab.key 0644\n" in text
+    source = shlex.quote("https://lab.example/a'b")
+    assert f"apt_source lab {source} stable 'main extra' /etc/apt/keyrings/lab.key\n" in text
+    key = re.search(
+        r"base64 --decode >/etc/apt/keyrings/own.key <<'KEY'\n(.*?)^KEY\napt_source own ", text, re.MULTILINE | re.DOTALL
+    )
+    assert key
+    assert base64.b64decode(key[1]) == KEY
+    assert (
+        "apt_source contrib https://deb.debian.org/debian trixie contrib /usr/share/keyrings/debian-archive-keyring.gpg\n" in text
+    )
+    assert text.endswith("apt_install git g++\n")
+
+
+def test_the_digest_changes_with_a_source_and_with_its_key(recipe: Recipe) -> None:
+    first, step = digests(recipe), recipe.steps[0]
+    assert step.apt_sources
+    other = replace(step, apt_sources=step.apt_sources[:2])
+    changed = digests(replace(recipe, steps=(other, *recipe.steps[1:])))
+    (recipe.folder / "own.gpg").write_bytes(KEY + b"x")
+    assert len({first, changed, digests(recipe)}) == 3
+
+
+def test_step_of_sources_alone_installs_nothing(recipe: Recipe) -> None:
+    alone = replace(recipe, steps=(replace(recipe.steps[0], apt=None), *recipe.steps[1:]))
+    assert alone.steps[0].kind == "apt"
+    assert "apt_install" not in step_text(render(alone, RESOLUTION), "tools")
+
+
+def test_rc_local_of_debian_runs_if_a_recipe_makes_one(recipe: Recipe) -> None:
+    """The base has no generator for it; the unit runs nothing unless the file is executable (rc-local.service of systemd)."""
+    text = step_text(render(recipe, RESOLUTION), "prepare")
+    assert "/usr/lib/systemd/system/rc-local.service /etc/systemd/system/multi-user.target.wants/rc-local.service\n" in text
+
+
 def test_what_is_interpolated_is_quoted(recipe: Recipe) -> None:
     script = render(recipe, RESOLUTION)
     assert "'https://example.org/a?b=c&d='\"'\"''" in step_text(script, "model")
