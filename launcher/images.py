@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from clouds import catalogue, names
 from clouds.capabilities import KeepsMemory
 from clouds.catalogue import Image
 from clouds.driver import Cloud, Kind, State
-from clouds.errors import CloudError, ConflictError, NotFoundError
+from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from clouds.near import did_you_mean
@@ -86,10 +87,12 @@ def images(cloud: Cloud, region: str = "") -> list[ImageView]:
 def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: str | None = None) -> ImageView:
     """Return the image with this name, else with this version of a recipe, else the newest stable one of the recipe.
 
-    UsageError: `version` is not a version. NotFoundError has the next step.
+    `recipe` is its name, or the path of its file. UsageError: `version` is not a version, or there is no such file. NotFoundError
+    has the next step.
     """
     if name:
         return _by_name(cloud, name)
+    typed, recipe = recipe, recipe_name(recipe)
     wanted = str(names.parse_version(version)) if version else ""
     listed = _finished(cloud)
     known = [image for image in catalogue.of_recipe(listed, recipe) if not image.is_broken]
@@ -98,12 +101,12 @@ def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: s
     if found:
         return _view(cloud, found)
     if wanted:
-        error: NoImageError = _no_version(cloud.name, recipe, wanted, [image.version for image in readable])
+        error: NoImageError = _no_version(cloud.name, typed, wanted, [image.version for image in readable])
         elsewhere = catalogue.of_version([image for image in known if image not in readable], recipe, wanted)
     else:
         candidates = [image.version for image in readable if image.state == names.CANDIDATE]
-        meant = "" if known else recipe_meant(recipe, [image.recipe for image in listed])
-        error = _no_image(cloud.name, recipe, candidates, meant=meant)
+        meant = "" if known else recipe_meant(typed, [image.recipe for image in listed])
+        error = _no_image(cloud.name, typed, candidates, meant=meant)
         elsewhere = catalogue.newest_stable([image for image in known if image not in readable], recipe)
     if elsewhere:
         error.next_step += (
@@ -118,11 +121,30 @@ def recipe_meant(recipe: str, others: Iterable[str]) -> str:
     `others` are the recipes that have images.
     """
     known = {path.stem for path in RECIPES.glob("*.toml")}
-    return "" if recipe in known else did_you_mean(recipe, sorted(known.union(others)), otherwise="")
+    return "" if recipe in known or _is_path(recipe) else did_you_mean(recipe, sorted(known.union(others)), otherwise="")
+
+
+def recipe_name(recipe: str) -> str:
+    """Return the name of a recipe that is given by name or by the path of its file, which is named after it.
+
+    UsageError: there is no such file.
+    """
+    if not _is_path(recipe):
+        return recipe
+    if not Path(recipe).is_file():
+        raise UsageError(f"{recipe}: no such file", next_step="Give the name or the path of a recipe; for names see: ./inv images")
+    return Path(recipe).stem
+
+
+def _is_path(recipe: str) -> bool:
+    """Return whether a recipe is given by the path of its file: as `bakery.recipe.recipe.load` decides."""
+    return "/" in recipe or recipe.endswith(".toml")
 
 
 def bake_command(recipe: str) -> str:
     """Return the command that bakes a recipe; of one that is not in images/ only its user knows the path."""
+    if _is_path(recipe):
+        return f"./inv bake --recipe {shlex.quote(recipe)}"
     return f"./inv bake --recipe {recipe if (RECIPES / f'{recipe}.toml').is_file() else 'PATH.toml'}"
 
 
@@ -179,19 +201,21 @@ def _view(cloud: Cloud, image: Image) -> ImageView:
 
 def _no_version(cloud: str, recipe: str, version: str, versions: Sequence[str]) -> NoImageError:
     return NoImageError(
-        f"recipe {recipe!r} has no image of version {version} on {cloud}",
+        f"recipe {recipe_name(recipe)!r} has no image of version {version} on {cloud}",
         next_step=f"Available versions: {', '.join(versions)}" if versions else f"Bake one: {bake_command(recipe)}",
     )
 
 
 def _no_image(cloud: str, recipe: str, candidates: Sequence[str], *, meant: str) -> NoImageError:
+    typed = shlex.quote(recipe)
     candidate = (
-        f"; to launch the newest candidate, which failed its tests: ./inv launch --recipe {recipe} --version {candidates[-1]}"
+        f"; to launch the newest candidate, which failed its tests: ./inv launch --recipe {typed} --version {candidates[-1]}"
         if candidates
         else ""
     )
     return NoImageError(
-        f"recipe {recipe!r} has no stable image on {cloud}", next_step=meant or f"Bake one: {bake_command(recipe)}{candidate}"
+        f"recipe {recipe_name(recipe)!r} has no stable image on {cloud}",
+        next_step=meant or f"Bake one: {bake_command(recipe)}{candidate}",
     )
 
 

@@ -39,7 +39,7 @@ YES = Flag("yes", "do not ask for confirmation", parse=None)
 CLOUD = Flag("cloud", "the cloud, or an account such as gcp.research (default: from your settings, else local)")
 CLOUDS = Flag("cloud", "the cloud, an account such as gcp.research, or all (default: from your settings, else local)")
 REGIONS = Flag("region", "the region to use, or all: every enabled region, at once (default: from your settings)")
-RECIPE = Flag("recipe", "name of the recipe whose image to launch (default: jupyter)", default="jupyter")
+RECIPE = Flag("recipe", "the recipe whose image to launch: its name, or the path of its file (default: jupyter)", default="jupyter")
 LIFETIME = Flag("lifetime-h", "hours until the machine stops automatically (default: 24; 0: never)", hours, default=24.0)
 NEW_LIFETIME = Flag("lifetime-h", "hours from now until the machine stops automatically (default: 24; 0: never)", hours)
 PASSWORD_FILE = Flag("password-file", "file whose first line is the new password; '-' prompts for it", password_file)
@@ -115,12 +115,13 @@ def _machines(values: Values, terminal: Terminal) -> int:
 
 
 def _images(values: Values, terminal: Terminal) -> int:
-    from launcher.images import images
+    from launcher.images import images, recipe_name
 
+    wanted = recipe_name(values["recipe"]) if values["recipe"] else None
     errors: list[str] = []
     lists, complete = visit(values["cloud"], images, errors.append, region=values["region"])
     listed = [image for one in lists for image in one]
-    found = [image for image in listed if values["recipe"] in (None, image.recipe)]
+    found = [image for image in listed if wanted in (None, image.recipe)]
     if values["json"]:
         terminal.out_json([image.to_json() for image in found])
         return _finish(errors, terminal, complete=complete)
@@ -133,12 +134,13 @@ def _images(values: Values, terminal: Terminal) -> int:
 
 
 def _no_images(recipe: str | None, others: list[ImageView]) -> str:
-    from launcher.images import bake_command, recipe_meant
+    from launcher.images import bake_command, recipe_meant, recipe_name
 
     if recipe is None:
         return "no images; to bake one: ./inv bake"
     meant = recipe_meant(recipe, [image.recipe for image in others])
-    return f"no images of {recipe!r}. {meant}" if meant else f"no images of {recipe!r}; to bake one: {bake_command(recipe)}"
+    what = f"no images of {recipe_name(recipe)!r}"
+    return f"{what}. {meant}" if meant else f"{what}; to bake one: {bake_command(recipe)}"
 
 
 def _broken(kind: str, found: MachineView | ImageView, verb: str) -> str:
@@ -304,7 +306,7 @@ VERBS = (
         "images",
         "List images.",
         _images,
-        flags=(Flag("recipe", "only images of this recipe"), JSON, REGIONS, CLOUDS),
+        flags=(Flag("recipe", "only images of this recipe: its name, or the path of its file"), JSON, REGIONS, CLOUDS),
     ),
     Verb(
         "ssh",

@@ -113,6 +113,29 @@ def test_images_can_be_of_one_recipe(cloud: FakeCloud, world: World) -> None:
     assert [image["name"] for image in json.loads(run("images", recipe="minimal", json=True)[1])] == ["minimal-1.4.0-2"]
 
 
+def test_recipe_may_be_given_by_the_path_of_its_file_wherever_one_is_given(cloud: FakeCloud, world: World, tmp_path: Path) -> None:
+    path = tmp_path / "my lab/lab.toml"
+    path.parent.mkdir()
+    path.write_text('name = "lab"\n')
+    bake = f"./inv bake --recipe '{path}'"
+    code, _, stderr = run("launch", recipe=str(path))
+    assert code == 1
+    assert f"recipe 'lab' has no stable image on {cloud.name}" in stderr
+    assert bake in stderr
+    assert run("images", recipe=str(path)) == (0, "", f"no images of 'lab'; to bake one: {bake}\n")
+    put_image(world, "lab", "1.4.0-2")
+    put_image(world, "jupyter", "1.4.0-7")
+    assert [image["name"] for image in json.loads(run("images", recipe=str(path), json=True)[1])] == ["lab-1.4.0-2"]
+    assert json.loads(run("launch", recipe=str(path), json=True)[1])["image"] == "lab-1.4.0-2"
+
+
+@pytest.mark.parametrize("verb", ["launch", "images"])
+def test_path_without_a_recipe_is_an_error_of_usage(cloud: FakeCloud, tmp_path: Path, verb: str) -> None:
+    code, _, stderr = run(verb, recipe=f"{tmp_path}/nosuch.toml")
+    assert code == 2
+    assert f"{tmp_path}/nosuch.toml: no such file" in stderr
+
+
 def test_delete_without_a_terminal_wants_yes_and_deletes_nothing(cloud: FakeCloud, world: World) -> None:
     put_image(world, "jupyter", "1.4.0-7")
     launch_one(cloud)
