@@ -15,6 +15,7 @@ from clouds.ledger import Ledger
 from clouds.undo import Undo
 from launcher import kept_disks, machines
 from launcher.access import identity, tunnel, wait
+from launcher.access.environment import send_environment
 from launcher.access.identity import SSH_PORT
 from launcher.access.notebook import NOTEBOOK_PORT
 from launcher.access.password import generate, hash_password
@@ -30,7 +31,7 @@ class LaunchOptions:
     """What to launch. None means: the size in the image's labels, a generated name or password, the cloud's default deadline.
 
     `image` is an exact name, also of a candidate; `script` is run as well (already rendered for its boot, with `nonce`).
-    A `cold` launch boots even if the image has saved memory.
+    A `cold` launch boots even if the image has saved memory. `environment` are variables for the machine's user, sent over SSH.
     """
 
     recipe: str = "jupyter"
@@ -49,6 +50,7 @@ class LaunchOptions:
     deadline_s: int | None = None
     at_deadline: End = End.STOP
     cold: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +119,8 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
         tell(f"machine {name!r}: {cloud.name} does not enforce its lifetime; only the timer inside the machine stops it")
     restored = None if options.cold else restore(cloud, ledger, undo, spec, image, tell)
     url = restored.url if restored else wait.await_answer(cloud, boot_machine(cloud, ledger, undo, spec, tell), spec.labels)
+    if options.environment:
+        send_environment(cloud, name, options.environment)
     dns = cloud.dns_name(name) if isinstance(cloud, NamesHosts) else ""
     if options.wishes.keep_disk:
         kept_disks.keep(cloud, undo, name)

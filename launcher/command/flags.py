@@ -92,6 +92,13 @@ def password_file(typed: str) -> str:
     return typed
 
 
+def env_file(typed: str) -> str:
+    """Read the name of a file that can be read, or `-`; its lines are read when they are needed."""
+    if typed != "-" and (not os.access(typed, os.R_OK) or Path(typed).is_dir()):
+        raise ValueError("is not a file that can be read (write the path of one with lines NAME=VALUE, or - for standard input)")
+    return typed
+
+
 def gigabytes(typed: str) -> float:
     """Read a size in GB; 0 is allowed."""
     if not _NUMBER.fullmatch(typed):

@@ -16,6 +16,7 @@ from launcher.command.flags import (
     Verb,
     cpus,
     disk_gb,
+    env_file,
     gigabytes,
     hours,
     image_version,
@@ -43,6 +44,9 @@ RECIPE = Flag("recipe", "the recipe whose image to launch: its name, or the path
 LIFETIME = Flag("lifetime-h", "hours until the machine stops automatically (default: 24; 0: never)", hours, default=24.0)
 NEW_LIFETIME = Flag("lifetime-h", "hours from now until the machine stops automatically (default: 24; 0: never)", hours)
 PASSWORD_FILE = Flag("password-file", "file whose first line is the new password; '-' prompts for it", password_file)
+ENV_FILE = Flag(
+    "env-file", "file of lines NAME=VALUE: variables for the machine's user, sent over SSH; '-' reads standard input", env_file
+)
 SUSPEND = Flag("suspend", "save its memory too, so that start resumes it where it was (if the cloud supports this)", parse=None)
 COLD = Flag("cold", "boot from the disk, even if the image has saved memory", parse=None)
 NAME = Positional("name", "name of the machine")
@@ -55,6 +59,7 @@ def _check_launch(values: Values) -> None:
 
 
 def _launch(values: Values, terminal: Terminal) -> int:
+    from launcher.access.environment import read_env_file
     from launcher.access.password import read_password
     from launcher.images import NoImageError
     from launcher.launch import LaunchOptions, launch
@@ -70,6 +75,7 @@ def _launch(values: Values, terminal: Terminal) -> int:
         lifetime_h=values["lifetime_h"],
         wishes=wishes(values),
         cold=values["cold"],
+        environment=read_env_file(values["env_file"]) if values["env_file"] else {},
     )
     cloud = clouds.connect(values["cloud"], given(values, _SETTINGS_OF_LAUNCH))
     try:
@@ -290,6 +296,7 @@ VERBS = (
             Flag("memory-mb", "memory of the machine, in MB (default: from the recipe)", memory_mb),
             Flag("disk-gb", "disk of the machine, in GB (default: from the recipe)", disk_gb),
             PASSWORD_FILE,
+            ENV_FILE,
             LIFETIME,
             COLD,
             *WISH_FLAGS,

@@ -61,6 +61,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     auth = SimpleNamespace(passwd_check=None)
     monkeypatch.setitem(sys.modules, "jupyter_server.auth", auth)
     monkeypatch.setitem(sys.modules, "jupyter_server.auth.identity", SimpleNamespace(PasswordIdentityProvider=StandIn))
+    kernels = SimpleNamespace(AsyncMappingKernelManager=object)
+    monkeypatch.setitem(sys.modules, "jupyter_server.services.kernels.kernelmanager", kernels)
     return Server(tmp_path)
 
 

@@ -1,0 +1,86 @@
+"""Variables for a machine, from a file on this computer: sent over SSH, stored on the machine only, readable by its user only."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from clouds.driver import Cloud
+from clouds.errors import CloudError, UsageError
+from clouds.waiter import until
+from launcher.access.identity import SSH_PORT
+from launcher.access.ssh import run
+from launcher.boot import ANSWER_S, POLL_S, ssh_answers
+
+BYTES_MAX = 1 << 20
+FILE = ".config/environment.d/90-launch.conf"
+"""Where a machine keeps them, below its user's home; environment.d(5) describes the format."""
+_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
+_STORE = f"""set -eu
+umask 077
+mkdir -p .config/environment.d
+cat >{FILE}.part
+mv {FILE}.part {FILE}
+"""
+
+
+def read_env_file(file: str) -> dict[str, str]:
+    """Return the variables in a file of lines NAME=VALUE, or on standard input for `-`.
+
+    Values are taken as they are, without a pair of quotes around them; empty lines and comments (#) are skipped. UsageError
+    names the line, but does not repeat it, since it may contain a secret.
+    """
+    found: dict[str, str] = {}
+    for number, line in enumerate(_read(file).splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        matched = _LINE.fullmatch(line)
+        if matched is None or "\0" in line:
+            raise UsageError(f"--env-file {file}: line {number} is not NAME=VALUE", next_step="Write one NAME=VALUE on each line.")
+        found[matched[1]] = _unquoted(matched[2].strip())
+    return found
+
+
+def _unquoted(value: str) -> str:
+    return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "\"'" else value
+
+
+def as_environment_d(variables: Mapping[str, str]) -> str:
+    """Return variables in the format of environment.d(5), in which nothing of a value is expanded."""
+    return "".join(f'{name}="{_escaped(value)}"\n' for name, value in variables.items())
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+
+
+def send_environment(cloud: Cloud, name: str, variables: Mapping[str, str]) -> None:
+    """Store variables on a running machine; they are sent on standard input, never as an argument. CloudError: that failed."""
+    until(
+        lambda: ssh_answers(cloud.address(name, SSH_PORT)),
+        what=f"response of the SSH server of {name}",
+        timeout_s=ANSWER_S * cloud.slowness,
+        poll_s=POLL_S,
+    )
+    done = run(cloud, name, ["sh", "-c", _STORE], stdin=as_environment_d(variables))
+    if done.returncode:
+        raise CloudError(
+            f"machine {name!r}: could not store the variables of --env-file: {done.stderr.strip()}",
+            next_step=f"Look at its console: ./inv log {name}",
+        )
+
+
+def _read(file: str) -> str:
+    try:
+        if file == "-":
+            return sys.stdin.read(BYTES_MAX)
+        with Path(file).open(encoding="utf-8") as opened:
+            return opened.read(BYTES_MAX)
+    except UnicodeDecodeError:
+        raise UsageError(f"--env-file {file}: not UTF-8 text", next_step="Write one NAME=VALUE on each line.") from None
+    except OSError as error:
+        raise UsageError(
+            f"--env-file {file}: {error.strerror}", next_step="Give a file with one NAME=VALUE on each line."
+        ) from error

@@ -1,0 +1,67 @@
+"""`launch --env-file`: what the file may contain, and how its variables reach the machine."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from clouds.errors import CloudError, UsageError
+from clouds.ledger import Ledger
+from launcher.access.environment import FILE, read_env_file
+from launcher.launch import LaunchOptions, launch
+from tests.fake_cloud import FakeCloud
+from tests.launcher.access.test_copy import SSH
+
+
+def test_lines_are_taken_as_they_are_without_a_pair_of_quotes(tmp_path: Path) -> None:
+    (tmp_path / "env").write_text(
+        "# a comment\n\nA=1\nexport B = no\n".replace(" = ", "=") + 'C="x y"\nD=\'$HOME\'\nE=a=b # c\nF=\n  G="\n'
+    )
+    assert read_env_file(str(tmp_path / "env")) == {
+        "A": "1",
+        "B": "no",
+        "C": "x y",
+        "D": "$HOME",
+        "E": "a=b # c",
+        "F": "",
+        "G": '"',
+    }
+
+
+@pytest.mark.parametrize("line", ["secret", "1A=secret", "A-B=secret", "=secret", "A B=secret"])
+def test_a_line_that_is_no_variable_is_named_but_not_repeated(tmp_path: Path, line: str) -> None:
+    (tmp_path / "env").write_text(f"A=1\n{line}\n")
+    with pytest.raises(UsageError, match="line 2 is not NAME=VALUE") as raised:
+        read_env_file(str(tmp_path / "env"))
+    assert "secret" not in raised.value.message + raised.value.next_step
+
+
+@pytest.fixture
+def machines(fake: FakeCloud, jupyter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let machines have the home `machine`; return that folder."""
+    for name in ("bin", "machine"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "bin/ssh").write_text(SSH.replace("shift\nexport", 'echo "$*" >>"$0.calls"\nshift\nexport'))
+    (tmp_path / "bin/ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    return tmp_path / "machine"
+
+
+def test_variables_are_stored_on_the_machine_for_its_user_only(fake: FakeCloud, machines: Path, ledger: Ledger) -> None:
+    launched = launch(fake, ledger, LaunchOptions(name="one", environment={"TOKEN": "hf_secret$1"}))
+    stored = machines / FILE
+    assert stored.read_text() == 'TOKEN="hf_secret$$1"\n'
+    assert stored.stat().st_mode & 0o777 == 0o600
+    assert (machines / ".config/environment.d").stat().st_mode & 0o777 == 0o700
+    elsewhere = [*machines.parent.rglob("*.calls"), *Path(os.environ["BAKEHOUSE_HOME"]).rglob("*")]
+    assert not [path for path in elsewhere if path.is_file() and b"hf_secret" in path.read_bytes()]
+    assert "hf_secret" not in repr(launched) + repr(fake.world.machines["one"]) + repr(
+        LaunchOptions(environment={"A": "hf_secret"})
+    )
+
+
+def test_machine_that_cannot_store_them_is_removed(fake: FakeCloud, machines: Path, ledger: Ledger) -> None:
+    (machines / ".config").write_text("a file")
+    with pytest.raises(CloudError, match="could not store the variables of --env-file"):
+        launch(fake, ledger, LaunchOptions(name="one", environment={"A": "1"}))
+    assert "one" not in fake.world.machines
