@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from clouds import markers
 from clouds.driver import START, BootSpec, Cloud, Endpoint, Kind, Position, Tell
-from clouds.errors import BakehouseError, CloudError, KernelPanicError, NotFoundError, TimedOutError
+from clouds.errors import BakehouseError, CloudError, GuestError, KernelPanicError, NotFoundError, TimedOutError
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_machine, is_running, remove
 from clouds.names import new_nonce
@@ -23,7 +23,8 @@ ANSWER_S = 60
 """How long its services may take after that, in seconds; multiplied as well."""
 QUICK_S, POLL_S = 0.02, 0.2
 """The first and the longest interval between polls, in seconds. Where requests count against a quota, POLL_S is the first one."""
-TAIL_LINES = 20
+TAIL_LINES = 40
+NOTEBOOK_FAILED = "its Jupyter fails whenever it starts; its last lines are below"
 
 
 @dataclass(slots=True)
@@ -82,6 +83,8 @@ class Boot:
         self.has_spoken = self.has_spoken or marker is not None
         if isinstance(marker, markers.Fact):
             self.facts[marker.key] = marker.value
+            if (marker.key, marker.value) == ("notebook", "failed"):
+                self.ended = self.ended or NOTEBOOK_FAILED
 
     def await_identity(self) -> None:
         """Wait until the machine has reported its host key, or has ended."""
@@ -101,10 +104,13 @@ class Boot:
         self.check()
 
     def check(self) -> None:
-        """Raise KernelPanicError or CloudError, with the last lines of the console, if the machine has ended."""
+        """Raise the error of a machine that has ended, with the last lines of its console: GuestError if only its Jupyter fails."""
         if not self.ended:
             return
         message, next_step = f"machine {self.machine!r}: {self.ended}", "Try again; if it repeats, with more --memory-mb."
+        if self.ended == NOTEBOOK_FAILED:
+            fix = "Fix Jupyter's configuration: in the recipe, or in ~/.jupyter of the machine."
+            raise GuestError(message, step="notebook", log=tuple(self.last), next_step=fix)
         if self.is_spot:
             next_step = "Spot capacity can be reclaimed at any time: try again, in another --zone, or without --spot."
         if self.has_panicked:

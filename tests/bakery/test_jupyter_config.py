@@ -39,7 +39,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.config, self.settings = Config(), dict[str, bytes]()
         script = render(load("jupyter"), Resolution({"packages": ()})).text
-        text = script.partition("cat >/etc/jupyter/jupyter_server_config.py <<'FILE'\n")[2].partition("\nFILE\n")[0]
+        text = script.partition("cat >/usr/lib/bakehouse/jupyter_front.py <<'FILE'\n")[2].partition("\nFILE\n")[0]
         self.code = load_code("config.py", SYSTEM_PATH.sub(str(folder), text), get_config=lambda: self.config)
         self.secret: Path = self.code.COOKIE_SECRET
         self.secret.parent.mkdir(parents=True)
@@ -61,8 +61,6 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Server:
     auth = SimpleNamespace(passwd_check=None)
     monkeypatch.setitem(sys.modules, "jupyter_server.auth", auth)
     monkeypatch.setitem(sys.modules, "jupyter_server.auth.identity", SimpleNamespace(PasswordIdentityProvider=StandIn))
-    kernels = SimpleNamespace(AsyncMappingKernelManager=object)
-    monkeypatch.setitem(sys.modules, "jupyter_server.services.kernels.kernelmanager", kernels)
     return Server(tmp_path)
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from clouds.driver import BootSpec, Endpoint, State
-from clouds.errors import CloudError, KernelPanicError, TimedOutError
+from clouds.errors import CloudError, GuestError, KernelPanicError, TimedOutError
 from clouds.names import new_nonce
 from launcher.boot import Boot, bring_up, ssh_answers
 from tests.fake_cloud import FakeCloud
@@ -138,3 +138,12 @@ def test_machine_that_ends_after_its_first_marker_is_not_started_again(quiet: Fa
 def test_greeting_of_an_ssh_server_is_an_answer_and_nothing_else_is() -> None:
     assert ssh_answers(ssh())
     assert not ssh_answers(Endpoint("127.0.0.1", 9))
+
+
+def test_jupyter_that_always_fails_ends_the_wait_with_its_own_last_lines(quiet: FakeCloud) -> None:
+    boot = Boot(quiet, "one", NONCE)
+    printed(quiet, "[   20.0] jupyter[9]: ModuleNotFoundError: No module named 'mine'\r\n" + said("fact notebook failed"))
+    with pytest.raises(GuestError, match="its Jupyter fails whenever it starts") as raised:
+        boot.await_answer(lambda: False, what="response of its notebook")
+    assert "No module named 'mine'" in raised.value.log[0]
+    assert "configuration" in raised.value.next_step

@@ -181,7 +181,12 @@ def test_the_shell_inside_a_script_is_found(recipe: Recipe) -> None:
 def test_the_python_inside_a_script_is_python(recipe: Recipe) -> None:
     text = render(recipe, RESOLUTION).text
     found = dict(re.findall(r"^ *cat >(\S+\.py) <<'FILE'\n(.*?)^FILE$", text, re.MULTILINE | re.DOTALL))
-    assert {path.rpartition("/")[2] for path in found} == {"identity.py", "jupyter.py", "jupyter_server_config.py"}
+    assert {path.rpartition("/")[2] for path in found} == {
+        "identity.py",
+        "jupyter.py",
+        "jupyter_front.py",
+        "jupyter_server_config.py",
+    }
     for path, program in found.items():
         compile(program, path, "exec")
 
