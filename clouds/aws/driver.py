@@ -1,8 +1,8 @@
 """The driver of AWS: each operation of the Protocols in driver.py and capabilities.py, by the modules beside it.
 
-Without the setting `scheduler_role` it is no `EndsMachines`: EC2 has no longest run time. The timer in the guest powers it off at its
-deadline, and EC2 then stops or terminates the instance (InstanceInitiatedShutdownBehavior). Nor is it a `Suspends`: hibernation needs
-an agent in the guest, space for its memory on its disk, and a type that can
+Without the setting `scheduler_role` it is no `EndsMachines`: EC2 has no longest run time. The timer in the guest powers it off
+at its deadline, and EC2 then stops or terminates the instance (InstanceInitiatedShutdownBehavior). Nor is it a `Suspends`:
+hibernation needs an agent in the guest, space for its memory on its disk, and a type that can
 (docs.aws.amazon.com/AWSEC2/latest/UserGuide/hibernating-prerequisites.html).
 """
 

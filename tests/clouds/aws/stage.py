@@ -70,8 +70,8 @@ class Wire:
         """Send the requests of a client over this wire."""
         make = client._session.client
 
-        def made(service: str) -> Any:
-            service_client = make(service)
+        def made(service: str, region: str = "") -> Any:
+            service_client = make(service, region)
             prefix = "" if service == "ec2" else f"{service}:"
             service_client._endpoint.http_session = _Http(self, service_client._endpoint.http_session, prefix)
             return service_client
