@@ -13,7 +13,7 @@ from clouds.driver import Wishes
 from clouds.errors import CloudError, InvalidError, QuotaError
 from tests.clouds.aws.stage import Stage
 from tests.clouds.gcp.stage import bake_tiny
-from tests.servers.ec2 import spot_limit
+from tests.servers.ec2 import internal_error, spot_limit
 from tests.servers.ec2_asking import client
 from tests.servers.vm import Step, Vm
 
@@ -97,6 +97,20 @@ def test_another_failure_of_a_spot_builder_is_not_taken_for_an_interruption(stag
     bake(stage)
     assert isinstance(stage.error, BuilderDiedError)
     assert "reclaimed" not in stage.told
+    assert stage.left() == []
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("action", ["RunInstances", "CreateImage", "CancelSpotInstanceRequests"])
+def test_a_bake_that_fails_leaves_neither_builder_nor_request_nor_image(stage: Stage, action: str, when: str) -> None:
+    tries = 2 if action.startswith("Cancel") else None  # so that undo can cancel it
+    for nth in (1, 2) if tries else (None,):
+        stage.server.fault(action, when=when, error=internal_error(), nth=nth)
+    bake(stage)
+    assert isinstance(stage.error, CloudError), stage.told
+    assert "reclaimed" not in stage.told
+    stage.server.advance(600)
+    stage.collect()
     assert stage.left() == []
 
 
