@@ -8,29 +8,72 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import importlib
 import json
 import os
 import runpy
+import select
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).parents[1]
 PRELOADED = ("invoke.main", "invoke.collection", "launcher.command.verbs", "launcher.command.runner", "bakery.cli", "clouds.local")
+FOR_A_BAKE = ("bakery.bake", "tests.fake_memory")
+"""What a bake loads besides; the server loads it for the first one."""
 _MESSAGE_BYTES = 1 << 20
 
 
 def run(module: str, *words: str, cwd: Path, stdout: int | None = None) -> subprocess.CompletedProcess[str]:
     """Do what `python -m MODULE WORDS` does in a folder; `stdout` is a file descriptor, or None to return what is written on it."""
+    return start(module, *words, cwd=cwd, stdout=stdout).wait()
+
+
+def start(module: str, *words: str, cwd: Path, stdout: int | None = None, environ: Mapping[str, str] | None = None) -> Process:
+    """Start what `run` runs; one at a time, so it must be waited for before the next one."""
     out, err = os.memfd_create("stdout"), os.memfd_create("stderr")
-    with os.fdopen(out, encoding="utf-8") as written, os.fdopen(err, encoding="utf-8") as told:
-        request, server = json.dumps([module, words, str(cwd), dict(os.environ)]).encode(), _server()
-        socket.send_fds(server, [request], [out if stdout is None else stdout, err])
-        code = os.waitstatus_to_exitcode(int(server.recv(_MESSAGE_BYTES)))
-        return subprocess.CompletedProcess([module, *words], code, _read(written), _read(told))
+    request, server = json.dumps([module, words, str(cwd), dict(environ or os.environ)]).encode(), _server()
+    socket.send_fds(server, [request], [out if stdout is None else stdout, err])
+    _, (pidfd, *_), *_ = socket.recv_fds(server, _MESSAGE_BYTES, 1)
+    return Process([module, *words], pidfd, server, os.fdopen(out, encoding="utf-8"), os.fdopen(err, encoding="utf-8"))
+
+
+@dataclass
+class Process:
+    """A process that was started; `pidfd` refers to it even when it has ended."""
+
+    words: list[str]
+    pidfd: int
+    server: socket.socket
+    written: IO[str]
+    told: IO[str]
+    done: subprocess.CompletedProcess[str] | None = None
+
+    def __del__(self) -> None:
+        os.close(self.pidfd)
+
+    def has_ended(self) -> bool:
+        return bool(select.select([self.pidfd], [], [], 0)[0])
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless it has ended."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)
+
+    def wait(self) -> subprocess.CompletedProcess[str]:
+        """Wait for its end."""
+        if self.done is None:
+            code = os.waitstatus_to_exitcode(int(self.server.recv(_MESSAGE_BYTES)))
+            with self.written, self.told:
+                self.done = subprocess.CompletedProcess(self.words, code, _read(self.written), _read(self.told))
+        return self.done
 
 
 def _read(file: IO[str]) -> str:
@@ -61,15 +104,22 @@ def serve() -> None:
     for name in PRELOADED:
         importlib.import_module(name)
     sys.path.remove(str(ROOT))
+    gc.freeze()  # or each process looks at, and so copies, all that was loaded
     with socket.socket(fileno=int(sys.argv[1])) as other:
         while True:
             request, streams, *_ = socket.recv_fds(other, _MESSAGE_BYTES, 2)
             if not request:
                 return
+            if b'"tests.bake_process"' in request:
+                for name in FOR_A_BAKE:
+                    importlib.import_module(name)
             if not (child := os.fork()):
                 break
             for stream in streams:
                 os.close(stream)
+            pidfd = os.pidfd_open(child)
+            socket.send_fds(other, [b"started"], [pidfd])
+            os.close(pidfd)
             other.send(str(os.waitpid(child, 0)[1]).encode())
     _become(*json.loads(request), streams)
 

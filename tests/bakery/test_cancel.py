@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +15,7 @@ import pytest
 
 from clouds.waiter import until
 from launcher.command.outcome import Outcome, outcome
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 STAGES = {
@@ -31,31 +30,30 @@ STAGES = {
 
 
 @contextmanager
-def baking(
-    folder: Path, operation: str = "none", nth: int = 1, when: str = "before", *flags: str
-) -> Iterator[subprocess.Popen[str]]:
+def baking(folder: Path, operation: str = "none", nth: int = 1, when: str = "before", *flags: str) -> Iterator[forked.Process]:
     """Run a bake that stops at such a call; it gets there first."""
-    command = [sys.executable, "-m", "tests.bake_process", str(folder), operation, str(nth), when, *flags]
-    environ = os.environ | {"BAKEHOUSE_HOME": str(folder / "home")}
-    with subprocess.Popen(command, cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        try:
-            if operation not in ("none", "refused"):
-                until(lambda: _is_there(folder, process), what=operation, timeout_s=60, poll_s=0.01)
-            yield process
-        finally:
-            process.kill()
+    words = (str(folder), operation, str(nth), when, *flags)
+    process = forked.start("tests.bake_process", *words, cwd=ROOT, environ=os.environ | {"BAKEHOUSE_HOME": str(folder / "home")})
+    try:
+        if operation not in ("none", "refused"):
+            until(lambda: _is_there(folder, process), what=operation, timeout_s=60, poll_s=0.01)
+        yield process
+    except BaseException:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        raise
 
 
-def _is_there(folder: Path, process: subprocess.Popen[str]) -> bool:
-    assert process.poll() is None, process.communicate()
+def _is_there(folder: Path, process: forked.Process) -> bool:
+    assert not process.has_ended()
     return (folder / "there").exists()
 
 
-def ended(process: subprocess.Popen[str], folder: Path) -> tuple[int, dict[str, object], list[str]]:
+def ended(process: forked.Process, folder: Path) -> tuple[int, dict[str, object], list[str]]:
     """Return the exit status of a bake, the last line that it wrote, and what is left."""
-    stdout, stderr = process.communicate(timeout=60)
-    assert "Traceback" not in stderr
-    return process.returncode, json.loads(stdout.splitlines()[-1]), (folder / "left").read_text().splitlines()
+    done = process.wait()
+    assert "Traceback" not in done.stderr
+    return done.returncode, json.loads(done.stdout.splitlines()[-1]), (folder / "left").read_text().splitlines()
 
 
 @pytest.mark.matrix(sample=3)
@@ -83,8 +81,8 @@ def test_more_signals_while_it_cleans_up_have_no_effect(tmp_path: Path) -> None:
     assert (status, told["error"], left) == (130, "interrupted (SIGINT)", [])
 
 
-def _press(process: subprocess.Popen[str]) -> None:
-    while process.returncode is None:
+def _press(process: forked.Process) -> None:
+    while not process.has_ended():
         process.send_signal(signal.SIGTERM)
 
 
