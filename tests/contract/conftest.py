@@ -29,7 +29,7 @@ AWS = pytest.param("aws", marks=pytest.mark.server)
 LOCAL = pytest.param("local", marks=pytest.mark.vm)
 
 
-@pytest.fixture(scope="session", params=["fake", "late", "faraway", "gcp", AWS, LOCAL])
+@pytest.fixture(scope="package", params=["fake", "late", "faraway", "gcp", AWS, LOCAL])
 def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """Give each cloud in turn, the same to all files of the contract, and leave nothing on it."""
     with ExitStack() as stack:
@@ -121,13 +121,13 @@ def check_clean_ec2(server: Ec2) -> None:
     assert server.inventory() == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cloud(bench: Bench) -> Cloud:
     """Give the driver itself."""
     return bench.cloud
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running(bench: Bench) -> BootSpec:
     """Give a machine that runs and has told so."""
     nonce = names.new_nonce()
@@ -136,7 +136,7 @@ def running(bench: Bench) -> BootSpec:
     return spec
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stopped(bench: Bench) -> tuple[BootSpec, str]:
     """Give a machine that has run and was stopped, and its nonce."""
     nonce = names.new_nonce()
@@ -146,7 +146,7 @@ def stopped(bench: Bench) -> tuple[BootSpec, str]:
     return spec, nonce
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def image(bench: Bench, stopped: tuple[BootSpec, str]) -> str:
     """Give an image of the machine that was stopped."""
     name = f"contract-1.0-{int(bench.labels['contract'][:6], 16)}"

@@ -22,7 +22,7 @@ from tests.contract.bench import Bench
 from tests.fake_guest import CONTENT
 
 KEEPING = ["layered", pytest.param("local", marks=pytest.mark.vm)]
-pytestmark = pytest.mark.parametrize("bench", KEEPING, indirect=True, scope="session")
+pytestmark = pytest.mark.parametrize("bench", KEEPING, indirect=True, scope="package")
 
 ABSENT = "layer-000000000000-00000000"
 

@@ -16,7 +16,7 @@ from launcher.restore import own_facts
 from tests.contract.bench import BOOT_S, Bench
 
 KEEPING = ["keeping", pytest.param("local", marks=pytest.mark.vm)]
-pytestmark = pytest.mark.parametrize("bench", KEEPING, indirect=True, scope="session")
+pytestmark = pytest.mark.parametrize("bench", KEEPING, indirect=True, scope="package")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from launcher.power import SUSPEND_S
 from tests.contract.bench import Bench
 
 SUSPENDING = ["faraway", "keeping", "gcp", pytest.param("local", marks=pytest.mark.vm)]
-pytestmark = pytest.mark.parametrize("bench", SUSPENDING, indirect=True, scope="session")
+pytestmark = pytest.mark.parametrize("bench", SUSPENDING, indirect=True, scope="package")
 
 
 @pytest.fixture(scope="module")
