@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from launcher.access.notebook import answers, login
+from launcher.access.notebook import Session, answers, login
 from tests.vm.bakehouse import Bakehouse, holds
 from tests.vm.browser import IRIS, run_cell
 
@@ -22,7 +23,18 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.vm
 
 NAME = "lab"
+SECRET = "hf_$HOME `id` of-the-env-file"
 SHAPE = {"--cpus": "1", "--memory-mb": "3000", "--disk-gb": "14"}
+
+IN_A_KERNEL = """
+import os, sys
+from jupyter_client import BlockingKernelClient
+client = BlockingKernelClient(connection_file=os.path.expanduser(f"~/.local/share/jupyter/runtime/kernel-{sys.argv[1]}.json"))
+client.load_connection_file()
+client.start_channels()
+client.wait_for_ready(timeout=120)
+client.execute_interactive(sys.argv[2], timeout=90)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +42,9 @@ def machine(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> Iterator[dict[str,
     """Give a launched machine of a shape of its own."""
     assert jupyter["image"]
     flags = [word for pair in SHAPE.items() for word in pair]
-    launched: dict[str, Any] = bakehouse.must("launch", "--name", NAME, *flags, "--json").result
+    (env_file := bakehouse.home / "lab.env").write_text(f"TOKEN='{SECRET}'\n")
+    launched: dict[str, Any] = bakehouse.must("launch", "--name", NAME, *flags, "--env-file", str(env_file), "--json").result
+    env_file.unlink()
     yield launched
     bakehouse.must("delete", NAME, "--yes")
     assert bakehouse.left_overs() == []
@@ -119,6 +133,71 @@ def test_folders_and_modes_are_copied_both_ways(bakehouse: Bakehouse, machine: d
     assert (back.read_text(), back.stat().st_mode & 0o777) == ("echo hello\n", 0o750)
 
 
+def test_links_stay_links_in_a_copy(bakehouse: Bakehouse, machine: dict[str, Any], tmp_path: Path) -> None:
+    assert machine["name"]
+    (tmp_path / "project/lib").mkdir(parents=True)
+    (tmp_path / "project/lib64").symlink_to("lib")
+    (tmp_path / "project/broken").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "project/pipe")
+    assert "pipe (FIFO)" in bakehouse.must("copy", str(tmp_path / "project"), f"{NAME}:").stderr
+    assert inside(bakehouse, "readlink", "project/lib64", "project/broken").split() == ["lib", "nowhere"]
+    bakehouse.must("copy", f"{NAME}:project", str(tmp_path / "back"))
+    assert (tmp_path / "back/lib64").readlink() == Path("lib")
+
+
+def test_variables_reach_commands_and_kernels_and_secrets_nothing_else(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    script = "echo GREETING=hello | sudo tee -a /etc/environment; echo export FROM_PROFILE=yes >>~/.profile"
+    inside(bakehouse, "sh", "-c", script)
+    wanted = f"hello yes {SECRET}"
+    assert inside(bakehouse, 'echo "$GREETING $FROM_PROFILE $TOKEN"').strip() == wanted
+    kernel = new_kernel(machine)
+    code = "import os; print(*(os.environ.get(name) for name in ('GREETING', 'FROM_PROFILE', 'TOKEN')))"
+    assert wanted in in_kernel(bakehouse, kernel, code)
+    assert inside(bakehouse, "stat", "--format=%a", ".config/environment.d/90-launch.conf").strip() == "600"
+    assert [path for path in bakehouse.files() if path.suffix != ".qcow2" and holds(path, [SECRET.encode()])] == []
+
+
+def test_a_kernel_that_takes_all_memory_dies_alone(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    kernels = [new_kernel(machine) for _ in range(3)]
+    for kernel in kernels:
+        in_kernel(bakehouse, kernel, "x = 41")
+    main_pid = ("systemctl", "show", "--property=MainPID", "jupyter.service")
+    before = inside(bakehouse, *main_pid)
+    in_kernel(bakehouse, kernels[2], "y = []\nwhile True: y.append(b'x' * 50_000_000)")
+    assert inside(bakehouse, *main_pid) == before
+    for kernel in kernels[:2]:
+        assert "42" in in_kernel(bakehouse, kernel, "print(x + 1)")
+    assert "NameError" in in_kernel(bakehouse, kernels[2], "print(x + 1)")
+
+
+def test_own_jupyter_settings_cannot_cut_it_off_and_its_failures_are_shown(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    own = "~/.jupyter/jupyter_server_config.py"
+    inside(bakehouse, "sh", "-c", f"mkdir -p ~/.jupyter; echo 'c.ServerApp.port = 9999; c.ServerApp.base_url = \"/x\"' >{own}")
+    inside(bakehouse, "sudo", "systemctl", "restart", "jupyter")
+    wait_for(lambda: answers(machine["url"]))
+    inside(bakehouse, "sh", "-c", f"echo 'import os; os.write(2, b\"my own mistake\\n\"); os._exit(3)' >{own}")
+    inside(bakehouse, "sudo", "systemctl", "restart", "jupyter")
+    wait_for(lambda: "my own mistake" in Session(machine["url"]).get("/lab").body)
+    assert Session(machine["url"]).get("/lab").status == http.client.SERVICE_UNAVAILABLE
+    assert "my own mistake" in bakehouse.must("log", NAME).stdout
+    inside(bakehouse, "rm", "-r", ".jupyter")
+    wait_for(lambda: answers(machine["url"]))
+
+
+def new_kernel(machine: dict[str, Any]) -> str:
+    """Start a kernel; return its id."""
+    session = login(machine["url"], machine["password"])
+    assert session
+    started = session.post(f"/api/kernels?_xsrf={session.cookies['_xsrf']}", {})
+    return str(json.loads(started.body)["id"])
+
+
+def in_kernel(bakehouse: Bakehouse, kernel: str, code: str) -> str:
+    """Run code in a kernel, return what it prints, also if the kernel dies of it."""
+    done = bakehouse.run("ssh", NAME, "--", "/opt/notebook/bin/python", "-c", IN_A_KERNEL, kernel, code, timeout_s=600)
+    return done.stdout + done.stderr
+
+
 def test_the_machine_tells_what_is_left_of_its_lifetime(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
     assert machine["name"]
     [row] = [line for line in bakehouse.must("machines").stdout.splitlines() if line.startswith(NAME)]
@@ -138,6 +217,9 @@ def test_jupyter_survives_the_end_of_an_ssh_session_and_a_reboot(bakehouse: Bake
     bakehouse.run("ssh", NAME, "--", "sudo", "reboot")
     wait_for(lambda: bakehouse.run("ssh", NAME, "--", "cat", "/proc/sys/kernel/random/boot_id").stdout not in ("", before))
     wait_for(lambda: answers(machine["url"]) and login(machine["url"], machine["password"]) is not None)
+    assert "ordering cycle" not in inside(
+        bakehouse, "sudo", "journalctl", "--boot", "--quiet", "--identifier=systemd", "--output=cat"
+    )
 
 
 def test_a_new_password_holds_at_once_and_ends_old_sessions(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
