@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bakery import watch
+from bakery import shipment, watch
 from clouds import lifecycle, waiter
 from clouds.aws import leftovers, session
 from launcher import boot
@@ -57,7 +57,11 @@ def quick(monkeypatch: pytest.MonkeyPatch, loader: Callable[..., Any]) -> None:
 
 @pytest.fixture
 def counted_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let waits for a machine or an operation end after a number of looks: as many on a slow computer, and soon."""
+    """Let waits for a machine or an operation end after a number of looks: as many on a slow computer, and soon.
+
+    Files that are sent may take a minute there.
+    """
+    monkeypatch.setattr(shipment, "CONNECT_S", 3000)
     clock = Clock()
     for module in (boot, lifecycle, watch):
         monkeypatch.setattr(module, "until", functools.partial(waiter.until, clock=clock, sleep=clock.sleep))
