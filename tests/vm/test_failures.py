@@ -43,6 +43,48 @@ FAILURES = {
 }
 
 
+@pytest.fixture
+def bake_until(bakehouse: Bakehouse) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Give what begins a bake and returns it when a step has begun."""
+    begun = []
+
+    def begin(step: str) -> subprocess.Popen[str]:
+        begun.append(bakehouse.start("bake", "--recipe", str(RECIPES / "sleeps.toml"), "--from", step, "--json"))
+        await_event(begun[-1], "step-started", step)
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.wait()
+
+
+def await_event(process: subprocess.Popen[str], event: str, name: str) -> None:
+    """Read the events of a bake until one has come."""
+    assert process.stdout
+    for line in process.stdout:
+        seen: dict[str, Any] = json.loads(line)
+        if (seen.get("event"), seen.get("name")) == (event, name):
+            return
+    raise AssertionError(f"{event} {name} never came: {process.stderr.read() if process.stderr else ''}")
+
+
+@pytest.mark.parametrize(
+    ("step", "signals", "status"),
+    [("boot", [signal.SIGINT] * 2, 130), ("boot", [signal.SIGTERM], 143), ("trouble", [signal.SIGINT], 130)],
+)
+def test_an_interrupted_bake_leaves_nothing(
+    bakehouse: Bakehouse, bake_until: BakeUntil, step: str, signals: list[signal.Signals], status: int
+) -> None:
+    """These are first: `--from boot` discards the layer from which all later bakes of this file start."""
+    bake = bake_until(step)
+    for number in signals:
+        bake.send_signal(number)
+    bake.communicate(timeout=60)
+    assert bake.returncode == status
+    assert bakehouse.left_overs() == []
+
+
 @pytest.mark.matrix(sample=2, edges=["exits-3", "fails-its-test", "keeps-a-secret"])
 @pytest.mark.parametrize("recipe", FAILURES)
 def test_a_failed_bake_says_which_step_and_why_and_leaves_nothing(
@@ -79,32 +121,6 @@ def test_an_unsealed_image_is_not_kept(bakehouse: Bakehouse, failed: Callable[[s
     assert bakehouse.must("images", "--recipe", "keeps-a-secret", "--json").result == []
 
 
-@pytest.fixture
-def bake_until(bakehouse: Bakehouse) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
-    """Give what begins a bake and returns it when a step has begun."""
-    begun = []
-
-    def begin(step: str) -> subprocess.Popen[str]:
-        begun.append(bakehouse.start("bake", "--recipe", str(RECIPES / "sleeps.toml"), "--from", step, "--json"))
-        await_event(begun[-1], "step-started", step)
-        return begun[-1]
-
-    yield begin
-    for process in begun:
-        process.kill()
-        process.wait()
-
-
-def await_event(process: subprocess.Popen[str], event: str, name: str) -> None:
-    """Read the events of a bake until one has come."""
-    assert process.stdout
-    for line in process.stdout:
-        seen: dict[str, Any] = json.loads(line)
-        if (seen.get("event"), seen.get("name")) == (event, name):
-            return
-    raise AssertionError(f"{event} {name} never came: {process.stderr.read() if process.stderr else ''}")
-
-
 def test_a_killed_builder_is_told_at_once(bakehouse: Bakehouse, bake_until: BakeUntil) -> None:
     bake = bake_until("trouble")
     logs = bakehouse.home.glob  # a builder that dies before it has told anything is started once more
@@ -114,21 +130,6 @@ def test_a_killed_builder_is_told_at_once(bakehouse: Bakehouse, bake_until: Bake
             os.kill(pid, signal.SIGKILL)
     stdout, _ = bake.communicate(timeout=30)
     assert "the machine stopped unexpectedly" in json.loads(stdout.splitlines()[-1])["error"]
-    assert bakehouse.left_overs() == []
-
-
-@pytest.mark.parametrize(
-    ("step", "signals", "status"),
-    [("trouble", [signal.SIGINT], 130), ("boot", [signal.SIGINT] * 2, 130), ("boot", [signal.SIGTERM], 143)],
-)
-def test_an_interrupted_bake_leaves_nothing(
-    bakehouse: Bakehouse, bake_until: BakeUntil, step: str, signals: list[signal.Signals], status: int
-) -> None:
-    bake = bake_until(step)
-    for number in signals:
-        bake.send_signal(number)
-    bake.communicate(timeout=60)
-    assert bake.returncode == status
     assert bakehouse.left_overs() == []
 
 
