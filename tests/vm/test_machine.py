@@ -24,7 +24,6 @@ pytestmark = pytest.mark.vm
 
 NAME = "lab"
 SECRET = "hf_$HOME `id` of-the-env-file"
-SHAPE = {"--cpus": "1", "--memory-mb": "3000", "--disk-gb": "14"}
 
 IN_A_KERNEL = """
 import os, sys
@@ -39,11 +38,10 @@ client.execute_interactive(sys.argv[2], timeout=90)
 
 @pytest.fixture(scope="module")
 def machine(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Give a launched machine of a shape of its own."""
+    """Give a launched machine."""
     assert jupyter["image"]
-    flags = [word for pair in SHAPE.items() for word in pair]
     (env_file := bakehouse.home / "lab.env").write_text(f"TOKEN='{SECRET}'\n")
-    launched: dict[str, Any] = bakehouse.must("launch", "--name", NAME, *flags, "--env-file", str(env_file), "--json").result
+    launched: dict[str, Any] = bakehouse.must("launch", "--name", NAME, "--env-file", str(env_file), "--json").result
     env_file.unlink()
     yield launched
     bakehouse.must("delete", NAME, "--yes")
@@ -70,16 +68,6 @@ def test_the_manifest_lists_the_packages(bakehouse: Bakehouse, jupyter: dict[str
     packages = json.loads((folder / "packages.json").read_text())
     assert packages["debian"]["nginx"]
     assert packages["python"]["jupyterlab"]
-
-
-def test_the_guest_has_the_shape_that_was_asked_for(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
-    assert machine["name"]
-    cpus, memory_kib, disk_bytes = inside(
-        bakehouse, "sh", "-c", "nproc; awk '/MemTotal/ {print $2}' /proc/meminfo; df --block-size=1 --output=size / | tail -1"
-    ).split()
-    assert int(cpus) == 1
-    assert 2700 * 1024 < int(memory_kib) <= 3000 * 1024
-    assert 13e9 < int(disk_bytes) < 14 * 1024**3
 
 
 def test_the_password_opens_the_notebook_and_a_wrong_one_does_not(machine: dict[str, Any]) -> None:
@@ -211,15 +199,9 @@ def test_no_machine_shows_its_password(bakehouse: Bakehouse, machine: dict[str, 
     assert "argon2" not in listed
 
 
-def test_jupyter_survives_the_end_of_an_ssh_session_and_a_reboot(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
-    before = inside(bakehouse, "cat", "/proc/sys/kernel/random/boot_id")
+def test_jupyter_survives_the_end_of_an_ssh_session(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    inside(bakehouse, "true")
     assert answers(machine["url"])
-    bakehouse.run("ssh", NAME, "--", "sudo", "reboot")
-    wait_for(lambda: bakehouse.run("ssh", NAME, "--", "cat", "/proc/sys/kernel/random/boot_id").stdout not in ("", before))
-    wait_for(lambda: answers(machine["url"]) and login(machine["url"], machine["password"]) is not None)
-    assert "ordering cycle" not in inside(
-        bakehouse, "sudo", "journalctl", "--boot", "--quiet", "--identifier=systemd", "--output=cat"
-    )
 
 
 def test_a_new_password_holds_at_once_and_ends_old_sessions(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:

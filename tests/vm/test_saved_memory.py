@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from clouds.waiter import until
 from tests.vm.bakehouse import Bakehouse, Finished
 
 pytestmark = pytest.mark.vm
@@ -43,15 +44,41 @@ def test_a_small_machine_goes_on_at_once(bakehouse: Bakehouse, small: Path) -> N
 
 
 @pytest.mark.matrix(sample=1, edges=["cold"])
-@pytest.mark.parametrize("flags", [("--cpus", "1"), ("--memory-mb", "1536"), ("--cold",)], ids=["cpus", "memory", "cold"])
+@pytest.mark.parametrize(
+    "flags",
+    [("--cpus", "1"), ("--memory-mb", "1536"), ("--cold", "--cpus", "1", "--memory-mb", "1536", "--disk-gb", "9")],
+    ids=["cpus", "memory", "cold"],
+)
 def test_a_machine_of_another_shape_boots_and_one_line_says_why(bakehouse: Bakehouse, small: Path, flags: tuple[str, ...]) -> None:
     assert small.is_dir()
     name = f"small{flags[0].replace('--', '-')}"
     finished = launch(bakehouse, name, *flags)
     assert boots(bakehouse, name)
-    why = [] if flags == ("--cold",) else [f"{flags[1]} "]
+    why = [] if "--cold" in flags else [f"{flags[1]} "]
     assert len(finished.told) == len(why), finished.stderr
     assert all(word in line for word, line in zip(why, finished.told, strict=True))
+    check_shape(bakehouse, name, flags)
+
+
+def check_shape(bakehouse: Bakehouse, name: str, flags: tuple[str, ...]) -> None:
+    """Check that a machine has the processors, memory and disk that its launch has asked for."""
+    look = "nproc; awk '/MemTotal/ {print int($2 / 1024)}' /proc/meminfo; df --block-size=1M --output=size / | tail -1"
+    cpus, memory_mb, disk_mb = map(int, bakehouse.must("ssh", name, "--", "sh", "-c", look).stdout.split())
+    assert cpus == 1 or "--cpus" not in flags
+    assert 1300 < memory_mb <= 1536 or "--memory-mb" not in flags
+    assert 8500 < disk_mb <= 9216 or "--disk-gb" not in flags
+
+
+def test_a_machine_that_was_restored_survives_a_reboot(bakehouse: Bakehouse, small: Path) -> None:
+    assert small.is_dir()
+    launch(bakehouse, "small-rebooted")
+    read = ("ssh", "small-rebooted", "--", "cat", "/proc/sys/kernel/random/boot_id")
+    before = bakehouse.must(*read).stdout
+    bakehouse.run("ssh", "small-rebooted", "--", "sudo", "reboot")
+    until(lambda: bakehouse.run(*read).stdout not in ("", before), what="the reboot", timeout_s=600, poll_s=0.5)
+    assert boots(bakehouse, "small-rebooted")
+    journal = ("sudo", "journalctl", "--boot", "--quiet", "--identifier=systemd", "--output=cat")
+    assert "ordering cycle" not in bakehouse.must("ssh", "small-rebooted", "--", *journal).stdout
 
 
 def test_a_larger_disk_is_grown_while_the_machine_is_on(bakehouse: Bakehouse, small: Path) -> None:
