@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,12 +24,15 @@ import pytest
 from uv import find_uv_bin
 
 import clouds
+from bakery.bake import bake
 from bakery.errors import RecipeError
+from bakery.order import BakeOptions
 from bakery.recipe.recipe import Base, Recipe, load
 from bakery.script.pins import read_lock
 from bakery.script.render import render
 from bakery.script.resolve import PYTHON_OF, Resolution, resolve
 from clouds.errors import BakehouseError, UsageError
+from tests.fake_cloud import FakeCloud
 
 PACKAGES = {"apple": ("1.0", "2.0"), "banana": ("1.0", "1.5"), "cherry": ("1.0",)}
 NEEDS = {"cherry": ("apple",)}
@@ -380,9 +384,9 @@ def plant(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: str
     """Write the password of an index where uv and pip read it."""
     url = site.replace("//", f"//me:{PASSWORD}@")
     for name in ("HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
-    (tmp_path / "home/uv").mkdir(parents=True)
-    (tmp_path / "home/pip").mkdir()
+        monkeypatch.setenv(name, str(tmp_path / "user"))
+    (tmp_path / "user/uv").mkdir(parents=True)
+    (tmp_path / "user/pip").mkdir()
     shapes = "[pip]\nemit-index-url = true\nemit-index-annotation = true\nemit-find-links = true\n"
     uv_toml = {
         "uv.toml": f'[[index]]\nurl = "{url}"\ndefault = true\n{shapes}',
@@ -392,13 +396,13 @@ def plant(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, site: str
         "pip.conf": f'[[index]]\nurl = "{site}"\ndefault = true\n{shapes}',
         "PIP_INDEX_URL": f'[[index]]\nurl = "{url}"\ndefault = true\n{shapes}',
     }
-    (tmp_path / "home/uv/uv.toml").write_text(uv_toml.get(place, shapes))
+    (tmp_path / "user/uv/uv.toml").write_text(uv_toml.get(place, shapes))
     server = site.partition("//")[2].partition(":")[0]
-    (tmp_path / "home/.netrc").write_text(
+    (tmp_path / "user/.netrc").write_text(
         f"machine {server} login me password {PASSWORD}\n" if place in ("netrc", "pip.conf") else ""
     )
-    (tmp_path / "home/.netrc").chmod(0o600)
-    (tmp_path / "home/pip/pip.conf").write_text(f"[global]\nindex-url = {url}\n" if place == "pip.conf" else "")
+    (tmp_path / "user/.netrc").chmod(0o600)
+    (tmp_path / "user/pip/pip.conf").write_text(f"[global]\nindex-url = {url}\n" if place == "pip.conf" else "")
     monkeypatch.delenv("UV_NO_CONFIG")
     monkeypatch.delenv("UV_DEFAULT_INDEX")
     if place.isupper():
@@ -424,6 +428,21 @@ def test_password_of_an_index_reaches_no_script_no_store_and_no_message(
     texts += [path.read_text(errors="replace") for path in (tmp_path / "kept").rglob("*") if path.is_file()]
     assert texts
     assert not [text for text in texts if PASSWORD in text or base64.b64encode(f"me:{PASSWORD}".encode()).decode() in text]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_password_of_an_index_reaches_no_file_and_no_event_of_a_bake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, index: Path, fake: FakeCloud, place: str
+) -> None:
+    home, events = Path(os.environ["BAKEHOUSE_HOME"]), list[object]()
+    with serving(index, LockedHandler) as site:
+        plant(place, tmp_path, monkeypatch, site)
+        baked = bake(fake, recipe(tmp_path, python("apple")), BakeOptions(), home=home, on_event=events.append)
+    assert baked.image in fake.world.images
+    texts = [path.read_text(errors="replace") for path in home.rglob("*") if path.is_file()]
+    assert len(texts) > 3
+    texts += [repr(events), repr(fake.world.images[baked.image])]
+    assert not [text for text in texts if PASSWORD in text]
 
 
 def test_package_whose_address_needs_a_password_is_refused_without_it(
