@@ -149,7 +149,7 @@ def test_a_kernel_that_takes_all_memory_dies_alone(bakehouse: Bakehouse, machine
     kernels = [new_kernel(machine) for _ in range(3)]
     for kernel in kernels:
         in_kernel(bakehouse, kernel, "x = 41")
-    main_pid = ("systemctl", "show", "--property=MainPID", "jupyter.service")
+    main_pid = ("sudo", "systemctl", "show", "--property=MainPID", "jupyter.service")
     before = inside(bakehouse, *main_pid)
     in_kernel(bakehouse, kernels[2], "y = []\nwhile True: y.append(b'x' * 50_000_000)")
     assert inside(bakehouse, *main_pid) == before
