@@ -14,6 +14,8 @@ from tests.vm.browser import chromium
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+pytest.register_assert_rewrite("tests.vm.bake_and_launch")  # its tests run under the names of other files
+
 
 @pytest.fixture
 def page() -> Iterator[Page]:

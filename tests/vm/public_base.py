@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
-import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from clouds import names
-from clouds.driver import Base, BootSpec, Kind
-from clouds.lifecycle import is_running, settle
-from clouds.local.driver import LocalCloud
-from clouds.local.vm.qemu import DISK
-from clouds.waiter import until
+from clouds.driver import Base
+from clouds.local.base.build import build
+from clouds.local.base.definition import Definition, define
+from clouds.local.base.host_environment import build_files, host_settings
 
 SSH_PORT = 22
-_MAKE_S = 120
+_HERE = Path(__file__).parent
+_MIRRORS = "root/usr/share/mirrors/build"
 
 
 def check_ssh_port() -> None:
@@ -33,27 +34,30 @@ def check_ssh_port() -> None:
             pass  # something listens on port 22 of all addresses; the test that needs the port reports it
 
 
-def make_base(local: LocalCloud, store: Path, disk: Path, *, script: str) -> Path:
-    """Make the disk that stands for a cloud's public image out of a base of the local cloud."""
-    base = local.resolve_base(Base("trixie", "amd64"))
-    spec = BootSpec(
-        name=names.new_machine_name("base"),
-        token=names.new_nonce(),
-        source=base.id,
-        cpus=2,
-        memory_mb=1024,
-        disk_gb=4,
-        labels={"role": "test"},
-        deadline_s=int(10 * _MAKE_S * local.slowness),
-        script=Path(__file__).with_name(script).read_text(encoding="utf-8"),
-        build_settings=True,
-    )
-    settle(local, local.boot(spec))
-    try:
-        until(lambda: not is_running(local, spec.name), what="making of the base", timeout_s=_MAKE_S * local.slowness, poll_s=0.5)
-        made = store / "local/machines" / spec.name / DISK
-        subprocess.run(["qemu-img", "convert", "-O", "qcow2", str(made), str(disk)], check=True)
-    finally:
-        settle(local, local.delete(Kind.MACHINE, spec.name))
-    disk.chmod(0o444)
+def make_base(disk: Path, *, packages: Sequence[str], script: str) -> Path:
+    """Build the disk of a cloud's public image: a base of the local cloud with more packages and another customize script.
+
+    `packages` are Debian's, `script` is the name of the cloud's part of the customize script beside this file.
+    """
+    scratch = disk.with_suffix(".scratch")
+    scratch.mkdir()
+    templates = disk.with_suffix(".templates")
+    build(extend(define(Base("trixie", "amd64")), templates, packages=packages, script=script), scratch, print)
+    (scratch / "disk.qcow2").rename(disk)
+    for folder in (scratch, templates):
+        shutil.rmtree(folder)
     return disk
+
+
+def extend(base: Definition, templates: Path, *, packages: Sequence[str], script: str) -> Definition:
+    """Return the definition of a public image, whose templates are those of the base and more, in a new folder (0700)."""
+    templates.mkdir(mode=0o700)
+    shutil.copytree(base.templates, templates, dirs_exist_ok=True)
+    named = base.templates / "packages"
+    (templates / "packages").write_text("\n".join((named.read_text(encoding="utf-8"), "acpid", *packages, "")), encoding="utf-8")
+    parts = (base.templates / "customize", _HERE / "public-base.sh", _HERE / script)
+    (templates / "customize").write_text("\n".join(part.read_text(encoding="utf-8") for part in parts), encoding="utf-8")
+    (templates / _MIRRORS).mkdir(parents=True)
+    for name, content in build_files(host_settings(), base.base.suite).items():
+        (templates / _MIRRORS / name).write_bytes(content)
+    return replace(base, templates=templates)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bakery.proof.seal import find_leaks
-from clouds.local.disk.contents import DiskContents
-from tests.servers.qemu import PORTS
+from tests.vm import bake_and_launch as shared
 from tests.vm.amazon import Amazon, amazon
 
 pytestmark = pytest.mark.vm
 
-NAME = "lab"
+baked, image, machine = shared.baked, shared.image, shared.machine
 
 
 @pytest.fixture(scope="module")
@@ -27,57 +24,35 @@ def cloud(vm_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
 
 
 @pytest.fixture(scope="module")
-def image(cloud: Amazon) -> dict[str, Any]:
-    """Give the result of a bake of `minimal`."""
-    result: dict[str, Any] = cloud.must("bake", "--recipe", "minimal", "--json", timeout_s=3000).result
-    return result
+def recipe() -> str:
+    return "jupyter"
 
 
-@pytest.fixture(scope="module")
-def machine(cloud: Amazon, image: dict[str, Any]) -> dict[str, Any]:
-    """Give a machine that was launched from it."""
-    launched: dict[str, Any] = cloud.must("launch", "--recipe", "minimal", "--name", NAME, "--json", timeout_s=900).result
-    return launched
+test_the_public_image_has_the_agent_of_its_cloud_alone = shared.the_public_image_has_the_agent_of_its_cloud_alone
+test_a_bake_leaves_an_image_and_nothing_else = shared.a_bake_leaves_an_image_and_nothing_else
+test_the_image_holds_no_secret = shared.the_image_holds_no_secret
 
 
-def test_a_bake_leaves_an_image_without_secrets_and_nothing_else(cloud: Amazon, image: dict[str, Any], tmp_path: Path) -> None:
-    assert (image["image"], image["cloud"]) == (f"minimal-{image['version']}", "aws")
-    assert cloud.left() == []
-    (snapshot,) = (line.split()[1].rpartition("/")[2] for line in cloud.server.inventory() if line.startswith("snapshots "))
-    (disk,) = cloud.vms.image_disk("x").parent.glob("image-snap-*.qcow2")
-    assert snapshot
-    files = DiskContents(disk, tmp_path)
-    assert len(files.list()) > 10_000
-    assert find_leaks(files) == []
+def test_the_snapshot_of_the_image_has_its_name(cloud: Amazon, image: dict[str, Any]) -> None:
+    lines = [f"{kind} us-east-1/{image['image']} {state}" for kind, state in (("images", "available"), ("snapshots", "completed"))]
+    assert cloud.server.inventory() == lines
 
 
-def test_a_machine_is_reached_by_ssh_alone(cloud: Amazon, machine: dict[str, Any]) -> None:
-    assert (machine["name"], machine["cloud"]) == (NAME, "aws")
-    assert cloud.must("ssh", NAME, "--", "hostname", timeout_s=120).stdout.strip() == NAME
-    address = cloud.server.instance(NAME).public_ip
-    assert [port for port in (*PORTS, *range(1, 1024)) if _answers(address, port)] == [22, 22]
+test_an_unchanged_recipe_is_not_baked_again = shared.an_unchanged_recipe_is_not_baked_again
+test_a_launch_tells_programs_all_they_need = shared.a_launch_tells_programs_all_they_need
+test_a_cell_runs_through_the_tunnel = shared.a_cell_runs_through_the_tunnel
+test_no_other_port_of_the_machine_answers = shared.no_other_port_of_the_machine_answers
+test_the_password_is_kept_nowhere = shared.the_password_is_kept_nowhere
+test_a_command_runs_over_ssh_and_a_file_is_copied = shared.a_command_runs_over_ssh_and_a_file_is_copied
+test_a_stopped_machine_starts_again_with_its_files_and_its_password = (
+    shared.a_stopped_machine_starts_again_with_its_files_and_its_password
+)
+test_deleting_leaves_nothing = shared.deleting_leaves_nothing
 
 
-def _answers(address: str, port: int) -> bool:
-    try:
-        with socket.create_connection((address, port), timeout=2):
-            return True
-    except OSError:
-        return False
-
-
-def test_a_stopped_machine_starts_again_with_its_files(cloud: Amazon, machine: dict[str, Any]) -> None:
-    assert machine["name"]
-    cloud.must("ssh", NAME, "--", "touch kept; sync", timeout_s=120)
-    cloud.must("stop", NAME, timeout_s=600)
-    assert cloud.server.instance(NAME).state == "stopped"
-    cloud.must("start", NAME, timeout_s=900)
-    assert cloud.must("ssh", NAME, "--", "ls", timeout_s=120).stdout.strip() == "kept"
-
-
-def test_a_deleted_machine_and_image_leave_nothing(cloud: Amazon, machine: dict[str, Any], image: dict[str, Any]) -> None:
-    assert machine["name"]
-    cloud.must("delete", NAME, "--yes", timeout_s=600)
+def test_a_deleted_image_leaves_nothing(cloud: Amazon, image: dict[str, Any]) -> None:
     cloud.must("delete-image", image["image"], "--yes")
     assert cloud.server.inventory() == []
-    assert "nothing" in cloud.must("gc", "--yes").stdout + cloud.must("gc", "--yes").stderr
+
+
+test_gc_finds_nothing = shared.gc_finds_nothing
