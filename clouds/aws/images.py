@@ -68,8 +68,8 @@ class Images:
         """Ask for an image of an instance, and return its id. ConflictError: the name is taken.
 
         EC2 shuts an instance that runs down for it, and boots it again
-        (docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateImage.html, NoReboot). Guess: that this is no shutdown by the guest,
-        at which the instance would be terminated; Packer relies on it too, since it does not stop spot instances before.
+        (docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateImage.html, NoReboot). Guess: that this is no shutdown by the
+        guest, at which the instance would be terminated; Packer relies on it too, since it does not stop spot instances before.
         """
         self._requested[image] = self.client.clock()
         try:
