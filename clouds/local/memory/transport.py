@@ -88,11 +88,16 @@ def _passed(monitor: Monitor, file: BinaryIO) -> Iterator[str]:
 
 
 def _is_saved(monitor: Monitor) -> bool:
+    """Return whether the memory is saved, and QEMU accepts `cont`, which it rejects for a moment after it reports `completed`.
+
+    migration_iteration_finish sets the run state after the status (migration/migration.c); qmp_cont checks it
+    (monitor/qmp-cmds.c: "Migration is not finalized yet").
+    """
     found = monitor.execute("query-migrate")
     if found["status"] in ("failed", "cancelled"):
         said = found.get("error-desc", found["status"])
         raise CloudError(f"QEMU could not save the memory of the machine: {said}", next_step="Is the disk full? Try again.")
-    return bool(found["status"] == "completed")
+    return bool(found["status"] == "completed" and monitor.execute("query-status")["status"] != "finish-migrate")
 
 
 def _is_loaded(monitor: Monitor) -> bool:

@@ -62,6 +62,19 @@ def test_memory_is_saved_by_every_version(version: tuple[int, int], tmp_path: Pa
     assert (tmp_path / transport.STATE).stat().st_mode & 0o777 == 0o600
 
 
+def test_machine_is_saved_once_qemu_accepts_cont(tmp_path: Path) -> None:
+    """QEMU reports `completed` a moment before its run state changes, and rejects `cont` until then."""
+    states = iter(["finish-migrate", "finish-migrate", "postmigrate"])
+    usual = qemu_of((7, 2))
+
+    def answer(message: dict[str, Any]) -> dict[str, Any]:
+        return {"return": {"status": next(states)}} if message["execute"] == "query-status" else usual(message)
+
+    with serving(tmp_path, qemu.QMP, answer, greeting=greeting(7, 2)):
+        transport.save(tmp_path, tmp_path)
+    assert list(states) == []
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_memory_is_loaded_by_every_version(version: tuple[int, int], tmp_path: Path) -> None:
     (tmp_path / transport.STATE).touch()
