@@ -29,6 +29,7 @@ DEPRECATED = "deprecated"
 
 _MACHINE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _NUMBER = re.compile(r"[0-9]{1,12}", re.ASCII)
+_TICKS = re.compile(r"[0-9]{1,20}", re.ASCII)
 SIZES = ("cpus", "memory-mb", "disk-gb")
 """The labels of an image with the size of its machines."""
 _RESERVED = ("bake-", "test-")
@@ -181,11 +182,9 @@ def client_fate(labels: Mapping[str, str]) -> Fate:
     Labels of older releases have only a host name, which other computers may have too, so the result is UNKNOWN.
     """
     pid, start = labels.get("client-pid", ""), labels.get("client-start", "")
-    if not (pid.isdecimal() and start.isdecimal()):
+    if not (_NUMBER.fullmatch(pid) and _TICKS.fullmatch(start)):
         return Fate.UNKNOWN
-    created = labels.get("created", "")
-    client = Client(labels.get("client-computer", ""), int(pid), int(start))
-    return client.fate(made_at=int(created) if created.isdecimal() else 0)
+    return Client(labels.get("client-computer", ""), int(pid), int(start)).fate(made_at=number(labels, "created"))
 
 
 def client_is_dead(labels: Mapping[str, str]) -> bool:
