@@ -58,6 +58,6 @@ def extend(base: Definition, templates: Path, *, packages: Sequence[str], script
     parts = (base.templates / "customize", _HERE / "public-base.sh", _HERE / script)
     (templates / "customize").write_text("\n".join(part.read_text(encoding="utf-8") for part in parts), encoding="utf-8")
     (templates / _MIRRORS).mkdir(parents=True)
-    for name, content in build_files(host_settings(), base.base.suite).items():
+    for name, content in build_files(host_settings()).items():
         (templates / _MIRRORS / name).write_bytes(content)
     return replace(base, templates=templates)
