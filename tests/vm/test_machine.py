@@ -163,7 +163,7 @@ def test_own_jupyter_settings_cannot_cut_it_off_and_its_failures_are_shown(bakeh
     inside(bakehouse, "sh", "-c", f"mkdir -p ~/.jupyter; echo 'c.ServerApp.port = 9999; c.ServerApp.base_url = \"/x\"' >{own}")
     inside(bakehouse, "sudo", "systemctl", "restart", "jupyter")
     wait_for(lambda: answers(machine["url"]))
-    inside(bakehouse, "sh", "-c", f"echo 'import os; os.write(2, b\"my own mistake\\n\"); os._exit(3)' >{own}")
+    inside(bakehouse, "sh", "-c", f"echo 'import os; os.write(2, b\"my own mistake\" + bytes([10])); os._exit(3)' >{own}")
     inside(bakehouse, "sudo", "systemctl", "restart", "jupyter")
     wait_for(lambda: "my own mistake" in Session(machine["url"]).get("/lab").body)
     assert Session(machine["url"]).get("/lab").status == http.client.SERVICE_UNAVAILABLE
