@@ -269,12 +269,14 @@ def _refused(error: ParseError) -> Exit:
 
 def _message(error: ParseError) -> str:
     """Return Invoke's message; that of a flag without its value in our words."""
-    found = re.match(r"Flag <Argument: ([a-z-]+)", str(error))
+    found = re.match(r"Flag <Argument: (\w+)", str(error))  # the name of the parameter, such as memory_mb
     if found is None or error.context is None:
         return str(error)
-    parse = next((flag.parse for flag in _BY_NAME[str(error.context.name)].flags if flag.name == found[1]), None)
-    example = f" (such as {EXAMPLES[parse]})" if parse in EXAMPLES else ""
-    return f"--{found[1]}: needs a value{example}"
+    flag = next((one for one in _BY_NAME[str(error.context.name)].flags if one.key == found[1]), None)
+    if flag is None:
+        return str(error)
+    example = f" (such as {EXAMPLES[flag.parse]})" if flag.parse in EXAMPLES else ""
+    return f"--{flag.name}: needs a value{example}"
 
 
 def _shown(error: UsageError) -> str:

@@ -74,7 +74,7 @@ _ADVICE = (
     (
         "UnsupportedOperation",
         "one-time Spot",
-        "Machines that are deleted when their capacity is taken back cannot be stopped; delete it.",
+        "A spot machine that was launched with --on-preempt delete cannot be stopped, only deleted.",
     ),
 )
 """Patterns of a code and of a message, and what to do; the first that fits both holds."""

@@ -141,7 +141,11 @@ def of_library(what: str, error: Exception) -> CloudError | UsageError:
     if isinstance(error, its.ProxyConnectionError | its.InvalidProxiesConfigError):
         return _unanswered(what, name, "See what HTTPS_PROXY is; try again.")
     if isinstance(error, its.HTTPClientError | its.ConnectionError):
-        return _unanswered(what, name, "See that this computer is online and that the region exists; try again.")
+        return _unanswered(
+            what,
+            _with_address(name, error),
+            "See that this computer is online, that the region exists, and what AWS_ENDPOINT_URL is; try again.",
+        )
     if isinstance(error, its.SSOError | its.TokenRetrievalError | its.LoginError | its.NoAuthTokenError):
         return DeniedError(f"{what}: your log-in to AWS has expired", next_step="Log in: aws sso login")
     if isinstance(error, OSError | EOFError):  # a credential process that cannot be run; a code that nobody can be asked for
@@ -159,6 +163,12 @@ def foreign(what: str) -> ForeignError:
         f"{what}: the answer is not from AWS: it has not the form of its answers",
         next_step="See whether this network wants you to log in (open any web page), and what HTTPS_PROXY is; try again.",
     )
+
+
+def _with_address(name: str, error: Any) -> str:
+    """Return the name of an error with the address that did not respond, which AWS_ENDPOINT_URL or a region may have set."""
+    address = str(getattr(error, "kwargs", {}).get("endpoint_url") or "")
+    return f"{name}: {address}" if address else name
 
 
 def _unanswered(what: str, name: str, next_step: str) -> ThrottledError:

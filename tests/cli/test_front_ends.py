@@ -94,6 +94,8 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
         (("ssh", "lab", "ls", "a b"), "next: Did you mean: ./inv ssh lab -- ls 'a b'\n"),
         (("-h", "launhc"), "error: No idea what 'launhc' is!\nnext: Did you mean launch"),
         (("launch", "--cpus"), "error: --cpus: needs a value (such as 2)\nnext: See: ./inv launch --help\n"),
+        (("launch", "--max-price"), "error: --max-price: needs a value (such as 0.05)\nnext: See: ./inv launch --help\n"),
+        (("bake", "--from"), "error: --from: needs a value\n"),
         (("launch", "--name", "--json"), "error: --name: needs a value\n"),
         (("launch", "--cpus", "500"), "error: --cpus: '500' is too large (write 256 or less)"),
         (("launch", "--memory-mb", "2"), "error: --memory-mb: '2' is too small (write 512 or more)"),

@@ -235,8 +235,9 @@ def test_a_server_that_does_not_answer_is_told_in_time(tmp_path: Any, monkeypatc
 
     monkeypatch.setattr(session, "ATTEMPTS", 1)
     client = client_of(tmp_path, endpoint_url="http://127.0.0.1:9", **KEYS)
-    with pytest.raises(ThrottledError, match="no answer from AWS"):
+    with pytest.raises(ThrottledError, match=r"no answer from AWS \(EndpointConnectionError: http://127\.0\.0\.1:9/?\)") as caught:
         client.ask("machines", "describe_instances")
+    assert "AWS_ENDPOINT_URL" in caught.value.next_step
 
 
 def test_a_proxy_that_is_out_of_reach_is_told(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
