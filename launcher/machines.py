@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clouds import names
-from clouds.capabilities import NamesHosts
+from clouds.capabilities import HasRegions, NamesHosts
 from clouds.client import Fate
 from clouds.driver import Cloud, Kind, Resource, State, Tell
 from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
@@ -86,7 +86,8 @@ def find_machine(cloud: Cloud, name: str) -> MachineView:
     found = cloud.find(Kind.MACHINE, name)
     if found is None:
         others, _ = partly(lambda: _machines(cloud))
-        next_step = did_you_mean(name, [machine.name for machine in others], otherwise="See: ./inv machines")
+        every = "See: ./inv machines --region all" if isinstance(cloud, HasRegions) else "See: ./inv machines"
+        next_step = did_you_mean(name, [machine.name for machine in others], otherwise=every)
         raise NotFoundError(f"machine {name!r} not found on {cloud.name}", next_step=next_step)
     if found.labels.get("project") != names.PROJECT:
         raise ConflictError(

@@ -31,6 +31,7 @@ from launcher.command.tables import hours_shown, image_row, machine_row
 from launcher.command.terminal import Terminal, table
 
 if TYPE_CHECKING:
+    from clouds.driver import Cloud
     from clouds.ledger import Ledger
     from launcher.images import ImageView
     from launcher.machines import MachineView
@@ -82,7 +83,7 @@ def _launch(values: Values, terminal: Terminal) -> int:
         launched = launch(cloud, _ledger(terminal), options, tell=terminal.tell)
     except NoImageError as error:
         elsewhere = launches_elsewhere(values["recipe"], values["version"], besides=cloud.name)
-        error.next_step = "\n".join([*elsewhere, error.next_step])
+        error.next_step = "\n".join([*elsewhere, error.next_step, *_bake_there(cloud, values["region"])])
         raise
     if values["json"]:
         terminal.out_json(launched.to_json())
@@ -98,9 +99,38 @@ def _launch(values: Values, terminal: Terminal) -> int:
     for what, value in shown.items():
         if value:
             terminal.out(f"  {what:<10}{value}")
+    if (values["region"] or values["zone"]) and _is_elsewhere(cloud, values["cloud"]):
+        terminal.tell(
+            f"{launched.name} is not in the region of your settings, in which other commands look: "
+            "set its region there, or in the environment, before you use them (docs/clouds.md)"
+        )
     if launched.certificate:
         terminal.tell("Your browser will warn about a self-signed certificate; continue only if it shows the SHA-256 above.")
     return 0
+
+
+def _bake_there(cloud: Cloud, region: str | None) -> list[str]:
+    """Return a further next step for a launch without an image: an image may be of one region only."""
+    from clouds.capabilities import HasRegions
+
+    return (
+        [f"An image can be launched only in its region: bake with --region {region}, too"]
+        if (region and isinstance(cloud, HasRegions))
+        else []
+    )
+
+
+def _is_elsewhere(cloud: Cloud, name: str | None) -> bool:
+    """Return whether a cloud is in another region than that of the settings, or the settings have none."""
+    from clouds.capabilities import HasRegions
+    from clouds.errors import BakehouseError
+
+    if not isinstance(cloud, HasRegions):
+        return False
+    try:
+        return clouds.connect(name).account != cloud.account
+    except BakehouseError:  # the machine runs: this must not fail its launch
+        return True
 
 
 def _machines(values: Values, terminal: Terminal) -> int:

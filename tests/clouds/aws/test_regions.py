@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from clouds.errors import CloudError
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_machine
 from clouds.undo import Undo
+from launcher.command import verbs
 from launcher.command.at_once import at_once
 from tests.cli.verbs import run
 from tests.clouds.aws.stage import Cloud, Stage
@@ -72,6 +74,24 @@ def test_without_the_flag_the_region_of_the_settings_is_listed(two: Stage) -> No
     assert "far" not in stdout
     assert "REGION" not in stdout
     assert {call.region for call in two.server.calls} == {HERE}
+
+
+def test_machine_that_is_not_found_may_be_in_another_region(two: Stage) -> None:
+    code, _, stderr = run("stop", name="elsewhere")
+    assert code == 1
+    assert "next: See: ./inv machines --region all\n" in stderr
+
+
+def test_launch_outside_the_region_of_the_settings_says_so(two: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(_name: str | None = None, given: Mapping[str, str] | None = None) -> Aws:
+        return two.connect().in_region((given or {}).get("region", HERE))
+
+    monkeypatch.setattr(clouds, "connect", connect)
+    code, _, stderr = run("launch", recipe="tiny", region=THERE)
+    assert code == 1
+    assert f"bake with --region {THERE}, too\n" in stderr
+    for place, is_elsewhere in (({"region": THERE}, True), ({"region": HERE}, False)):
+        assert verbs._is_elsewhere(clouds.connect("aws", place), "aws") is is_elsewhere
 
 
 @pytest.mark.parametrize("verb", ["machines", "images", "gc"])
