@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -39,6 +40,7 @@ _REFUSED = {
     errno.EIO: _SOUND,
 }
 """The next step for each errno that is a problem of this computer, not of Bakehouse."""
+_OWN = ("bakery", "clouds", "launcher", "tasks")
 
 
 class Stopped(KeyboardInterrupt):
@@ -136,7 +138,7 @@ def _shown(error: BaseException) -> tuple[int, BakehouseError]:
     if isinstance(error, KeyboardInterrupt):
         stopped = error if isinstance(error, Stopped) else Stopped()
         return stopped.exit_code, _with_notes(BakehouseError(f"interrupted ({stopped})"), error)
-    if refused := _refused_here(error):
+    if refused := _refused_here(error) or _outdated(error):
         return refused.exit_code, _with_notes(refused, error)
     bug = BakehouseError(f"unexpected {type(error).__name__}: {error}", next_step=_report(error))
     return BUG, _with_notes(bug, error)
@@ -151,6 +153,16 @@ def _refused_here(error: BaseException) -> BakehouseError | None:
     else:  # the error of a write to an open file does not name it
         where = "a file of Bakehouse"
     return BakehouseError(f"{where}: {os.strerror(error.errno)}", next_step=_REFUSED[error.errno])
+
+
+def _outdated(error: BaseException) -> BakehouseError | None:
+    """Return the error to print if a package is missing that requirements.lock lists: only `./inv` updates .venv."""
+    if not isinstance(error, ModuleNotFoundError) or (error.name or "").partition(".")[0] in _OWN:
+        return None
+    return BakehouseError(
+        f"{Path(sys.prefix).name} lacks the Python package {error.name!r}",
+        next_step="Run: ./inv --list. It installs what this version of Bakehouse needs.",
+    )
 
 
 def _with_notes(shown: BakehouseError, error: BaseException) -> BakehouseError:

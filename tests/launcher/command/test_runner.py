@@ -125,6 +125,14 @@ def test_problem_of_this_computer_is_no_bug(number: int, instead: str, file: str
     assert not (home() / "logs").exists()
 
 
+def test_package_that_an_outdated_environment_lacks_is_no_bug_and_a_module_of_ours_is() -> None:
+    code, _, stderr = run(raising(ModuleNotFoundError("No module named 'boto3'", name="boto3.session")))
+    assert code == 1
+    assert "lacks the Python package 'boto3.session'" in stderr
+    assert "next: Run: ./inv --list." in stderr
+    assert run(raising(ModuleNotFoundError("No module named 'clouds.moon'", name="clouds.moon")))[0] == 3
+
+
 def test_other_errors_of_the_system_are_bugs() -> None:
     assert run(raising(FileNotFoundError(errno.ENOENT, "No such file", "x")))[0] == 3
 
