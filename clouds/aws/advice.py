@@ -74,7 +74,7 @@ _ADVICE = (
     (
         "UnsupportedOperation",
         "one-time Spot",
-        "A spot machine that was launched with --on-preempt delete cannot be stopped, only deleted.",
+        "A spot machine that was launched with --on-preempt delete cannot be stopped; delete it instead.",
     ),
 )
 """Patterns of a code and of a message, and what to do; the first that fits both holds."""
