@@ -157,8 +157,7 @@ needs_apt = pytest.mark.skipif(not (shutil.which("gpg") and os.access("/usr/bin/
 
 
 @needs_apt
-@pytest.mark.parametrize("armored", [True, False])
-@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize(("armored", "flat"), [(True, False), (False, True)])
 def test_apt_itself_trusts_a_source_of_the_recipe_by_its_key_alone(guest: Guest, tmp_path: Path, armored: bool, flat: bool) -> None:
     keys = repository(tmp_path / "srv/lab", tmp_path / "gnupg", flat=flat)
     own_apt(guest)

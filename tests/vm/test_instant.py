@@ -65,16 +65,17 @@ def who(bakehouse: Bakehouse, name: str) -> dict[str, str]:
 def machines(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
     """Give machines from one memory, and what each said of itself right after its launch."""
     assert jupyter["image"]
-    made = []
-    for number in range(COUNT):
-        finished = bakehouse.must("launch", "--name", f"instant-{number}", "--json")
-        launched = finished.result
-        assert "booting" not in finished.stderr
-        asked = time.time()
-        made.append({**launched, "said": who(bakehouse, launched["name"]), "between": (asked - 5, time.time() + 5)})
-    yield made
-    for machine in made:
-        bakehouse.run("delete", machine["name"], "--yes")
+    names, made = [f"instant-{number}" for number in range(COUNT)], []
+    try:
+        for name in names:
+            finished = bakehouse.must("launch", "--name", name, "--json")
+            assert "booting" not in finished.stderr, finished.stderr
+            asked = time.time()
+            made.append({**finished.result, "said": who(bakehouse, name), "between": (asked - 5, time.time() + 5)})
+        yield made
+    finally:
+        for name in names:
+            bakehouse.run("delete", name, "--yes")
     assert bakehouse.left_overs() == []
 
 

@@ -45,7 +45,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, versions in PACKAGES.items():
         for version in versions:
             publish(folder, name, version)
-    for key, value in {"UV_DEFAULT_INDEX": folder.as_uri(), "UV_NO_CONFIG": "1"}.items():
+    for key, value in {"UV_DEFAULT_INDEX": folder.as_uri(), "UV_NO_CONFIG": "1", "UV_HTTP_RETRIES": "0"}.items():
         monkeypatch.setenv(key, value)
     return folder
 
