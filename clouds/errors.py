@@ -16,6 +16,7 @@
     │   ├── ForeignError           something between this computer and the cloud responded in its place
     │   ├── HostFullError          the disk of this computer is full
     │   ├── RestoreError           a machine could not be restored from its image's saved memory
+    │   │   └── UnresponsiveError  its guest did not respond: another machine from the same memory may
     │   └── MissingToolError       a program is not installed; next_step has the command
     ├── TimedOutError              a wait reached its deadline; `last_seen` is the last state seen
     ├── GuestError                 a guest, or a program in it, failed: step and last lines
@@ -128,6 +129,10 @@ class HostFullError(CloudError):
 
 class RestoreError(CloudError):
     """A machine could not be restored from its image's saved memory; it may work if it is booted from its disk."""
+
+
+class UnresponsiveError(RestoreError):
+    """The guest of a restored machine did not respond: QEMU or its kernel hangs. Another machine from the same memory may work."""
 
 
 class MissingToolError(CloudError):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clouds.errors import CapacityError, ConflictError, HostFullError, RestoreError
+from clouds.errors import CapacityError, ConflictError, HostFullError, RestoreError, UnresponsiveError
 from clouds.home import home
 from clouds.ledger import Ledger
 from launcher.access.identity import known_hosts, make_host_key
@@ -126,6 +126,29 @@ def test_machine_that_does_not_respond_after_a_restore_is_booted_from_disk(
     assert [entry.name for entry in ledger.entries("fake")] == ["one"]
     if launched.url and launched.password:
         check_login(launched.url, launched.password)
+
+
+@pytest.mark.parametrize(
+    ("hangs", "created", "ends"),
+    [
+        (1, ["restore one"] * 2, ["restoring it once more"]),
+        (2, ["restore one", "restore one", "boot one"], ["restoring it once more", "booting it from disk"]),
+    ],
+)
+def test_machine_whose_guest_hangs_is_restored_once_more(
+    keeping: MemoryCloud, ledger: Ledger, frozen: str, hangs: int, created: list[str], ends: list[str]
+) -> None:
+    for nth in range(1, hangs + 1):
+        keeping.fault("restore", when="after", error=UnresponsiveError("machine one: no response"), nth=nth)
+    told: list[str] = []
+    launched = launch(keeping, ledger, ONE, tell=told.append)
+    assert (made(keeping), told) == (created, [f"machine one: no response; {end}" for end in ends])
+    assert [entry.name for entry in ledger.entries("fake")] == ["one"]
+    assert (
+        known_hosts(home(), "fake", "one").read_text() == f"one {only_machine(keeping.world).facts.get('HOST_KEY_PUB', HOST_KEY)}\n"
+    )
+    assert launched.url and launched.password
+    check_login(launched.url, launched.password)
 
 
 @pytest.mark.parametrize("error", [HostFullError("no room"), ConflictError("taken"), CapacityError("no more")])

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from clouds.errors import BakehouseError, CloudError, RestoreError
+from clouds.errors import BakehouseError, CloudError, UnresponsiveError
 from clouds.local.disk.overlays import virtual_bytes
 from clouds.local.memory.fit import booting
 from clouds.local.memory.suspend import SUSPENDED, boot_anyway, unpause
@@ -54,7 +54,7 @@ def set_clock(folder: Path) -> None:
 def _take_identity(folder: Path, record: MachineRecord) -> dict[str, int]:
     """Continue a machine that was restored from another's memory and give it its identity; return its ports.
 
-    RestoreError: its guest does not take it.
+    UnresponsiveError: its guest does not take it.
     """
     is_larger = record.disk_bytes > virtual_bytes(folder / record.memory / qemu.DISK)
     try:
@@ -65,6 +65,6 @@ def _take_identity(folder: Path, record: MachineRecord) -> dict[str, int]:
         give_order(folder, order(folder, record, is_larger=is_larger))
         return open_ports(folder, record.forwards)
     except (OSError, CloudError) as error:
-        raise RestoreError(
+        raise UnresponsiveError(
             f"it did not respond after it was restored from memory: {error}", next_step="Launch it with --cold."
         ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from clouds.local.vm.record import MachineRecord
 from clouds.local.vm.sockets import Orders
 
-TAKES_S = 60
+TAKES_S = 30
 """How long a guest may take to take its order; it takes a tenth of a second, and on a busy computer seconds."""
 _SEED_BYTES = 64
 
