@@ -31,8 +31,8 @@ from launcher.command.flags import EXAMPLES, Flag, Values, Verb
 from launcher.command.terminal import Terminal
 
 ROOT = Path(__file__).parent
-SLOW = "vm or install or server"
-"""The tests (by pytest marker) that start virtual machines or install environments."""
+SLOW = "vm or install or server or program"
+"""The tests (by pytest marker) that start virtual machines, install environments, or run servers and programs many times."""
 # Fast tests mostly wait for files, sockets and processes: three at a time keep two cores busy. Virtual machines do not wait.
 _BY_FILE = ("--dist=loadfile", "--no-loadscope-reorder")
 BROWSERS = ("google-chrome-stable", "google-chrome", "chromium", "chromium-browser")

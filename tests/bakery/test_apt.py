@@ -16,6 +16,8 @@ from clouds.local.base.host_environment import HostSettings, build_files
 from clouds.local.base.mirrors import Mirrors
 from tests.bash_guest import SYSTEM_PATH, Guest, new_guest
 
+pytestmark = pytest.mark.program
+
 DEBIAN = "Types: deb\nURIs: http://deb.debian.org/debian\nSuites: trixie trixie-updates\nComponents: main\n"
 NODE = "deb [trusted=yes] https://node.example/node_20.x nodistro main\n"
 APT_GET = """#!/bin/bash

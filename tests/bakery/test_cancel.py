@@ -17,6 +17,8 @@ from clouds.waiter import until
 from launcher.command.outcome import Outcome, outcome
 from tests import forked
 
+pytestmark = pytest.mark.program
+
 ROOT = Path(__file__).parents[2]
 STAGES = {
     "before the builder is requested": ("boot", 1, "before"),

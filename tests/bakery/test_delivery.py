@@ -19,6 +19,8 @@ from tests.fake_guest import CONTENT
 from tests.fake_layers import LayeredCloud
 from tests.fake_world import World
 
+pytestmark = pytest.mark.program
+
 SMALL = Limits(script_bytes=8192)
 
 

@@ -16,6 +16,8 @@ from bakery.script.render import Part, Script, frame
 from clouds import markers
 from tests.bash_guest import NONCE, Guest, new_guest
 
+pytestmark = pytest.mark.program
+
 LOG_MAX_BYTES = 32 * 2**20
 """What the frame keeps of a log; it drops the oldest half when there is more."""
 

@@ -17,6 +17,8 @@ from tests import fake_sftp
 from tests.fake_cloud import FakeCloud
 from tests.fake_world import World
 
+pytestmark = pytest.mark.program
+
 LARGE = bytes(range(256)) * 4000
 FILES = {"a.tar": LARGE, "b.tar": LARGE[:5000], "script": b"echo\n"}
 HERE = Endpoint("127.0.0.1", 22)

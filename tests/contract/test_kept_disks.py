@@ -10,7 +10,7 @@ from clouds.errors import NotFoundError
 from clouds.lifecycle import settle
 from tests.contract.bench import Bench
 
-KEEPING = ["gcp", "aws"]
+KEEPING = ["gcp", pytest.param("aws", marks=pytest.mark.server)]
 pytestmark = pytest.mark.parametrize("bench", KEEPING, indirect=True, scope="session")
 
 

@@ -34,6 +34,8 @@ from bakery.script.resolve import PYTHON_OF, Resolution, resolve
 from clouds.errors import BakehouseError, UsageError
 from tests.fake_cloud import FakeCloud
 
+pytestmark = pytest.mark.program
+
 PACKAGES = {"apple": ("1.0", "2.0"), "banana": ("1.0", "1.5"), "cherry": ("1.0",)}
 NEEDS = {"cherry": ("apple",)}
 

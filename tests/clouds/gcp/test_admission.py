@@ -18,6 +18,8 @@ from tests.clouds.gcp.stage import Cloud, NewStage, Stage, launch_tiny
 from tests.clouds.gcp.stub import SPEC
 from tests.servers.gce.errors import forbidden
 
+pytestmark = pytest.mark.server
+
 HERE, BEFORE, OFFICE = "127.0.0.1/32", "198.51.100.7/32", "203.0.113.0/24"
 SSH, PATCH = "projects/demo/global/firewalls/bakehouse-mine-ssh", "compute.firewalls.patch"
 

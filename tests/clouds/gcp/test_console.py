@@ -24,6 +24,8 @@ from tests.fake_guest import marker, read_script
 from tests.servers.gce.errors import not_ready
 from tests.servers.vm import OFF, READ, RING_BYTES, Step, Vm
 
+pytestmark = pytest.mark.server
+
 STEPS = ["boot", "prepare", "first", "seal"]
 NOISE = "[   18.0] Setting up a package (1.2-3) ...\r\n"
 READS = "compute.instances.getSerialPortOutput"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from bakery.bake import Baked, bake
@@ -22,6 +23,8 @@ from clouds.waiter import until
 from tests import fake_sftp
 from tests.clouds.gcp.stage import Cloud, NewStage, Stage, Wire, bake_large, tiny
 from tests.servers.gce.errors import ApiError
+
+pytestmark = pytest.mark.server
 
 METADATA_BYTES = 256 * 1024
 

@@ -18,6 +18,8 @@ from tests.servers.gce.errors import forbidden
 from tests.servers.gce.faults import not_compatible
 from tests.servers.gce.operations import OperationError
 
+pytestmark = pytest.mark.server
+
 ZONE = "us-central1-a"
 INSERT = "compute.instances.insert"
 

@@ -18,6 +18,8 @@ from tests.servers.gce.faults import quota_error, stock_out
 from tests.servers.gce.operations import OperationError
 from tests.servers.vm import silent
 
+pytestmark = pytest.mark.server
+
 INSERT, LIST_ZONES = "compute.instances.insert", "compute.zones.list"
 BUILDER, TEST_MACHINE = 1, 2
 """Which request for a machine is theirs."""

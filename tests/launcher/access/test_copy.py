@@ -23,6 +23,8 @@ from launcher.command.terminal import Terminal
 from tests.fake_cloud import FakeCloud
 from tests.launcher.given import launch_one
 
+pytestmark = pytest.mark.program
+
 SSH = """#!/bin/sh
 # What OpenSSH does with its arguments, but on this computer: `ssh -F CONFIG -E FILE NAME -- COMMAND` runs COMMAND in a home.
 [ ! -e "$0.refuses" ] || { echo 'ssh: connect to host 127.0.0.1 port 9: Connection refused' >"$4"; exit 255; }

@@ -23,6 +23,8 @@ from tests.fake_cloud import Killed, interrupt
 from tests.fake_remote import RemoteCloud
 from tests.launcher.given import launch_one
 
+pytestmark = pytest.mark.program
+
 REFUSED = "notebook@127.0.0.1: Permission denied (publickey).\n"
 
 
