@@ -182,3 +182,43 @@ def test_images_have_a_quota(ec2: Ec2, api: Any) -> None:
     ec2.switches.images = 1
     image(ec2, api, one, "first", NoReboot=True)
     assert refused(api.create_image, InstanceId=one, Name="second") == "ResourceLimitExceeded"
+
+
+def test_a_description_may_be_changed(ec2: Ec2, api: Any) -> None:
+    mine = image(ec2, api, boot(ec2, api), Description="before")
+    api.modify_image_attribute(ImageId=mine, Description={"Value": "after"})
+    assert _image(api, mine)["Description"] == "after"
+    assert refused(api.modify_image_attribute, ImageId=base(api), Description={"Value": "mine"}) == "AuthFailure"
+
+
+@pytest.mark.parametrize("operation", ["add", ""], ids=["by operation", "by change"])
+def test_an_image_and_its_snapshot_may_be_shared(ec2: Ec2, api: Any, operation: str) -> None:
+    mine, friend = image(ec2, api, boot(ec2, api)), "444455556666"
+    snapshot = _snapshot(api, mine)
+    if operation:
+        api.modify_image_attribute(ImageId=mine, Attribute="launchPermission", OperationType="add", UserIds=[friend])
+        api.modify_snapshot_attribute(SnapshotId=snapshot, OperationType="add", UserIds=[friend])
+    else:
+        api.modify_image_attribute(ImageId=mine, LaunchPermission={"Add": [{"UserId": friend}]})
+        api.modify_snapshot_attribute(SnapshotId=snapshot, CreateVolumePermission={"Add": [{"UserId": friend}]})
+    assert _shared_with(api, mine, snapshot) == ([{"UserId": friend}], [{"UserId": friend}])
+    api.modify_snapshot_attribute(SnapshotId=snapshot, CreateVolumePermission={"Remove": [{"UserId": friend}]})
+    assert _shared_with(api, mine, snapshot) == ([{"UserId": friend}], [])
+
+
+def _snapshot(api: Any, image_id: str) -> str:
+    return str(_image(api, image_id)["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"])
+
+
+def _shared_with(api: Any, image_id: str, snapshot: str) -> tuple[Any, Any]:
+    of_image = api.describe_image_attribute(ImageId=image_id, Attribute="launchPermission")
+    of_snapshot = api.describe_snapshot_attribute(SnapshotId=snapshot, Attribute="createVolumePermission")
+    return of_image["LaunchPermissions"], of_snapshot["CreateVolumePermissions"]
+
+
+def test_what_the_default_key_encrypts_is_not_shared(ec2: Ec2, api: Any) -> None:
+    mine = image(ec2, api, boot(ec2, api, BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"Encrypted": True}}]))
+    friends = {"Add": [{"UserId": "444455556666"}]}
+    assert refused(api.modify_image_attribute, ImageId=mine, LaunchPermission=friends) == "InvalidParameter"
+    wanted = {"SnapshotId": _snapshot(api, mine), "CreateVolumePermission": friends}
+    assert refused(api.modify_snapshot_attribute, **wanted) == "OperationNotPermitted"

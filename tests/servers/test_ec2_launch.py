@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.servers.ec2 import serve
-from tests.servers.ec2_asking import NOW, STATE_S, boot, client, launch, machine, refusal, refused, shown
+from tests.servers.ec2_asking import NOW, STATE_S, ask, boot, client, launch, machine, refusal, refused, shown
 
 pytestmark = pytest.mark.server
 
@@ -155,6 +155,16 @@ def test_tags_go_to_each_kind_of_resource(ec2: Ec2, api: Any) -> None:
 def test_the_newest_image_may_be_named_by_its_parameter(ec2: Ec2, api: Any) -> None:
     one = launch(api, ImageId="resolve:ssm:/aws/service/debian/release/13/latest/amd64")
     assert shown(api, one)["ImageId"] == machine(api)["ImageId"]
+
+
+def test_empty_names_stand_for_none(ec2: Ec2, api: Any) -> None:
+    empty = dict.fromkeys(("SubnetId", "Placement.AvailabilityZone", "IamInstanceProfile.Name", "UserData"), "")
+    plain = {"ImageId": machine(api)["ImageId"], "InstanceType": "t3.small", "MinCount": 1, "MaxCount": 1}
+    answer = ask(ec2, "RunInstances", {**plain, **empty})
+    assert answer.status == 200, answer.body
+    found = shown(api, answer.text("instanceId"))
+    assert found["SubnetId"].startswith("subnet-")
+    assert "IamInstanceProfile" not in found
 
 
 def test_without_a_default_network_a_subnet_is_needed() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from moto.core.responses import ActionResult
+from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.models import ec2_backends
 from moto.ec2.responses import EC2Response
 
-from tests.servers.ec2 import images, tag_rules
+from tests.servers.ec2 import ids, images, tag_rules
 from tests.servers.ec2.cloud import CLOUDS, Cloud
-from tests.servers.ec2.errors import NotServed, invalid_value
+from tests.servers.ec2.errors import ApiError, NotServed, invalid_value
 
 Tree = dict[str, Any]
 
@@ -85,6 +85,48 @@ class ImageResponse(EC2Response):
         self.ec2_backend.deprecate(self.tree["ImageId"], None)
         return ActionResult({"Return": True})
 
+    def modify_image_attribute(self) -> ActionResult:
+        """Change the description or the launch permissions, one of them at a time.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifyImageAttribute.html; moto ignores the description.
+        """
+        image = self.ec2_backend.get_image(self.tree["ImageId"])
+        if image.owner_id != self.current_account:
+            raise images.not_owner(image.id)
+        if set(self.tree) - {"ImageId", "DryRun"} == {"Description"}:
+            self.error_on_dryrun()
+            image.description = self.tree["Description"].get("Value", "")
+            return EmptyResult()
+        if not set(self.tree) <= {"ImageId", "DryRun", *_PERMISSIONS}:
+            raise NotServed(f"ModifyImageAttribute with {sorted(self.tree)}")
+        if any(mapping["Ebs"]["Encrypted"] for mapping in image.mappings):
+            # https://github.com/hashicorp/packer/issues/7410; all encrypted disks of this server have the default key
+            message = "Snapshots encrypted with the AWS Managed CMK can't be shared. Specify another snapshot."
+            raise ApiError("InvalidParameter", message)
+        return super().modify_image_attribute()
+
+    def modify_snapshot_attribute(self) -> ActionResult:
+        """Change who may use a snapshot, by `OperationType` or by `CreateVolumePermission`, which moto ignores.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ModifySnapshotAttribute.html
+        """
+        tree = self.tree
+        if tree["SnapshotId"] not in self.ec2_backend.snapshots:
+            raise ids.absent(tree["SnapshotId"])
+        if self.ec2_backend.snapshots[tree["SnapshotId"]].encrypted:
+            # https://github.com/hashicorp/packer/issues/7499
+            raise ApiError("OperationNotPermitted", "Encrypted snapshots with EBS default key cannot be shared")
+        self.error_on_dryrun()
+        changes = tree.get("CreateVolumePermission", {})
+        for change, act in (("Add", "add_create_volume_permission"), ("Remove", "remove_create_volume_permission")):
+            whom = changes.get(change, [])
+            getattr(self.ec2_backend, act)(
+                tree["SnapshotId"],
+                user_ids=[one["UserId"] for one in whom if "UserId" in one],
+                groups=[one["Group"] for one in whom if "Group" in one],
+            )
+        return super().modify_snapshot_attribute()
+
     def create_volume(self) -> ActionResult:
         tag_rules.check(self.tree, "volume")
         return super().create_volume()
@@ -98,6 +140,10 @@ class ImageResponse(EC2Response):
         found = super().describe_snapshots().result["Snapshots"]  # type: ignore[index]
         owners = {self.current_account if owner == "self" else owner for owner in self.tree.get("OwnerIds", [])}
         return ActionResult({"Snapshots": [one for one in found if not owners or one.owner_id in owners]})
+
+
+_PERMISSIONS = ("Attribute", "OperationType", "UserIds", "UserGroups", "LaunchPermission")
+"""The parameters of ModifyImageAttribute that say whom an image is shared with."""
 
 
 def _tags(tree: Tree) -> dict[str, dict[str, str]]:

@@ -124,14 +124,18 @@ def _check_key(backend: Any, tree: Tree) -> None:
 
 
 def _check_profile(backend: Any, tree: Tree) -> None:
-    """Refuse an instance profile that moto's IAM does not know: https://github.com/CiscoDevNet/cloud-cml/issues/4."""
+    """Refuse an instance profile that moto's IAM does not know: https://github.com/CiscoDevNet/cloud-cml/issues/4.
+
+    An empty name stands for none, as an empty zone and subnet do: Packer sends all three where its template names none
+    (https://github.com/hashicorp/packer/blob/v1.6.6/builder/amazon/common/step_run_source_instance.go).
+    """
     from moto.iam.models import iam_backends
 
     profile = tree.get("IamInstanceProfile", {})
     known = iam_backends[backend.account_id]["aws"].instance_profiles.values() if profile else ()
     for name, attribute in (("Name", "name"), ("Arn", "arn")):
         value = profile.get(name)
-        if value is not None and value not in {getattr(one, attribute) for one in known}:
+        if value and value not in {getattr(one, attribute) for one in known}:
             what = f"Invalid IAM Instance Profile {'name' if name == 'Name' else 'ARN'}"
             raise invalid_value(f"Value ({value}) for parameter iamInstanceProfile.{attribute} is invalid. {what}")
 
@@ -176,7 +180,7 @@ def _place(backend: Any, tree: Tree, kind: str, least: int) -> Any:
         message = "Network interfaces and an instance-level security groups may not be specified on the same request"
         raise invalid_combination(message)
     subnet_id = tree.get("SubnetId") or next((nic["SubnetId"] for nic in nics if "SubnetId" in nic), None)
-    zone = tree.get("Placement", {}).get("AvailabilityZone")
+    zone = tree.get("Placement", {}).get("AvailabilityZone") or None
     if subnet_id:
         subnet = backend.get_subnet(subnet_id)
         if zone not in (None, subnet.availability_zone):
