@@ -38,6 +38,8 @@ _BY_FILE = ("--dist=loadfile", "--no-loadscope-reorder")
 BROWSERS = ("google-chrome-stable", "google-chrome", "chromium", "chromium-browser")
 """The names of Chrome and Chromium's programs, in order of preference; the last one is Ubuntu's old name."""
 _SCRIPT_BYTES = 8192
+_WITHOUT_PLUGINS = (1, 10)
+"""From this version on, Packer contains no builder for AWS (https://github.com/hashicorp/packer/pull/12660)."""
 _SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")
 
 
@@ -58,7 +60,8 @@ def _test(values: Values, terminal: Terminal) -> int:
         return _check(values, terminal)
     clouds.prepare_local(terminal.tell)  # first: some fast tests run its programs, and are skipped without them
     _need_browser(terminal)
-    _need(terminal, {"ss": "iproute2", "ps": "procps", "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf"})
+    packer = {"/usr/bin/packer": "packer"} if not find_packer() and offers_packer() else {}
+    _need(terminal, {"ss": "iproute2", "ps": "procps", "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf", **packer})
     slow = ("--numprocesses=2", *_BY_FILE, *_matrices(values), "--by-file", "--timeout=3600", "-m", SLOW)
     return _check(values, terminal) or _run(terminal, (sys.executable, "-m", "pytest", *slow))
 
@@ -147,6 +150,36 @@ def no_browser() -> MissingToolError:
             "Ubuntu and others: .venv/bin/playwright install --with-deps chromium"
         ),
     )
+
+
+def find_packer(path: str | None = None) -> str | None:
+    """Return the full path of a Packer that contains the builder amazon-ebs, or None; `path` is a PATH."""
+    folders = (path or os.environ.get("PATH", os.defpath)).split(os.pathsep)
+    found = [program for folder in folders if (program := shutil.which("packer", path=folder))]
+    return next((program for program in found if _has_builders(_output(program, "--version"))), None)
+
+
+def offers_packer(path: str | None = None) -> bool:
+    """Return whether apt offers such a Packer; not every release of Debian and Ubuntu has the package."""
+    apt_cache = shutil.which("apt-cache", path=path)
+    candidate = re.search(r"Candidate: (.+)", _output(apt_cache, "policy", "packer") if apt_cache else "")
+    return candidate is not None and _has_builders(candidate[1])
+
+
+def _has_builders(version: str) -> bool:
+    """Return whether Packer of a version, such as `1.6.6+ds2-1`, contains its builders."""
+    numbers = re.match(r"(\d+)\.(\d+)\.", version)
+    return numbers is not None and (int(numbers[1]), int(numbers[2])) < _WITHOUT_PLUGINS
+
+
+def _output(*command: str) -> str:
+    """Return what a command prints, "" if it fails; a program of another kind may wait for input."""
+    environ = os.environ | {"LC_ALL": "C", "CHECKPOINT_DISABLE": "1"}
+    try:
+        done = subprocess.run(command, env=environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def _is_snap(program: Path) -> bool:
