@@ -19,10 +19,12 @@ from launcher.command.machine_options import (
     check_type,
     given,
 )
+from launcher.command.places import connect
 from launcher.command.terminal import Terminal, table
 from launcher.command.verbs import CLOUD, JSON
 
 RECIPE = Flag("recipe", "the recipe: a name in images/, or the path of a TOML file (default: jupyter)", default="jupyter")
+REGION_OF_PLAN = Flag("region", "the region of the bake and the launch (default: from your settings)")
 _SETTINGS_OF_BAKE = (*PLACE_FLAGS, SERVICE_ACCOUNT, ACCELERATOR)
 
 
@@ -55,7 +57,7 @@ def _bake(values: Values, terminal: Terminal) -> int:
         no_public_ip=values["no_public_ip"],
         spot=values["spot"],
     )
-    cloud = clouds.connect(values["cloud"], given(values, _SETTINGS_OF_BAKE))
+    cloud = connect(values, terminal, _SETTINGS_OF_BAKE)
     stream = terminal.stdout if values["json"] else terminal.stderr
     showing = choose_view(stream, as_json=values["json"], verbose=values["verbose"])
     with showing as view, reporting(lambda line: view.show(Note(line))):
@@ -98,7 +100,7 @@ def _plan(values: Values, terminal: Terminal) -> int:
     from bakery.plan import plan
     from bakery.recipe.recipe import load
 
-    cloud = clouds.connect(values["cloud"], given(values, (ACCELERATOR,)))
+    cloud = connect(values, terminal, (REGION_OF_PLAN, ACCELERATOR))
     for line in plan(cloud, load(values["recipe"]), home=home()):
         terminal.out(line)
     return 0
@@ -136,6 +138,6 @@ VERBS = (
         "plan",
         "Print what a bake and a launch of a recipe (--recipe NAME) would do, and why, without doing it.",
         _plan,
-        flags=(RECIPE, ACCELERATOR, CLOUD),
+        flags=(RECIPE, REGION_OF_PLAN, ACCELERATOR, CLOUD),
     ),
 )

@@ -45,6 +45,13 @@ class EndsMachines(Protocol):
 
 
 @runtime_checkable
+class EndsMachinesBySetting(Protocol):
+    """A cloud that `EndsMachines` if one of its settings is set: the one with the key `ends_machines_by`."""
+
+    ends_machines_by: str
+
+
+@runtime_checkable
 class ReclaimsSpot(Protocol):
     """A cloud that reports whether it has reclaimed the capacity of a spot machine."""
 
@@ -249,7 +256,10 @@ class KeepsDisks(Protocol):
 
 @runtime_checkable
 class HasRegions(Protocol):
-    """A cloud whose operations and lists cover one region of its account."""
+    """A cloud whose operations and lists cover one region of its account, in which names are unique. `account` ends with it."""
+
+    def region(self) -> str:  # no property: before Python 3.12 isinstance() reads those of a Protocol
+        """Return the region. UsageError: no setting names one."""
 
     def regions(self) -> list[str]:
         """Return the regions that are enabled for the account, sorted."""

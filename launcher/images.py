@@ -15,6 +15,7 @@ from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from clouds.near import did_you_mean
+from launcher.regions import other_regions, where
 
 RECIPES = Path(__file__).parents[1] / "images"
 """The folder of the recipes that are baked by name; others are baked by the path of their file."""
@@ -101,12 +102,12 @@ def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: s
     if found:
         return _view(cloud, found)
     if wanted:
-        error: NoImageError = _no_version(cloud.name, typed, wanted, [image.version for image in readable])
+        error: NoImageError = _no_version(where(cloud), typed, wanted, [image.version for image in readable])
         elsewhere = catalogue.of_version([image for image in known if image not in readable], recipe, wanted)
     else:
         candidates = [image.version for image in readable if image.state == names.CANDIDATE]
         meant = "" if known else recipe_meant(typed, [image.recipe for image in listed])
-        error = _no_image(cloud.name, typed, candidates, meant=meant)
+        error = _no_image(where(cloud), typed, candidates, meant=meant)
         elsewhere = catalogue.newest_stable([image for image in known if image not in readable], recipe)
     if elsewhere:
         error.next_step += (
@@ -221,4 +222,4 @@ def _no_image(cloud: str, recipe: str, candidates: Sequence[str], *, meant: str)
 
 def _unknown(cloud: Cloud, name: str) -> NotFoundError:
     next_step = did_you_mean(name, [image.name for image in images(cloud)], otherwise="See: ./inv images")
-    return NotFoundError(f"image {name!r} not found on {cloud.name}", next_step=next_step)
+    return NotFoundError(f"image {name!r} not found on {where(cloud)}", next_step=next_step + other_regions(cloud, "images"))

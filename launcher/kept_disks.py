@@ -10,6 +10,7 @@ from clouds.incomplete import partly, whole
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from clouds.undo import Undo
+from launcher.regions import other_regions, where
 
 LABEL = {"keep-disk": "1"}
 """The label of a machine whose disk is kept, and of the disk."""
@@ -57,7 +58,7 @@ def find_disk(cloud: Cloud, name: str) -> Resource:
     if cloud.find(Kind.MACHINE, name):
         raise ConflictError(f"the disk of machine {name!r} is in use", next_step=f"Delete the machine first: ./inv delete {name}")
     others = f"Kept disks: {', '.join(disk.name for disk in disks)}" if disks else "To list kept disks: ./inv gc"
-    raise NotFoundError(f"kept disk {name!r} not found on {cloud.name}", next_step=others)
+    raise NotFoundError(f"kept disk {name!r} not found on {where(cloud)}", next_step=others + other_regions(cloud, "gc"))
 
 
 def delete_disk(cloud: Cloud, ledger: Ledger, disk: Resource) -> None:

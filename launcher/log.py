@@ -11,6 +11,7 @@ from clouds.driver import Cloud, Kind
 from clouds.errors import NotFoundError
 from clouds.lifecycle import console_pieces
 from launcher.clean import clean
+from launcher.regions import other_regions, where
 
 BAKE_LOGS = ("console.log", "tests.log", "steps.log")
 """The logs that a bake keeps; the most informative one is last, where the reader of a terminal looks first."""
@@ -33,8 +34,8 @@ def read_log(home: Path, cloud: Cloud, id: str) -> str:  # noqa: A002 - the word
         return clean("\n".join(kept))
     if cloud.find(Kind.MACHINE, id) is None:
         raise NotFoundError(
-            f"no log of a bake or machine {id!r} found on {cloud.name}",
-            next_step="See: ./inv machines, and the label bake in: ./inv images --json",
+            f"no log of a bake or machine {id!r} found on {where(cloud)}",
+            next_step="See: ./inv machines, and the label bake in: ./inv images --json" + other_regions(cloud, "machines"),
         )
     return clean(newest(cloud, id))
 

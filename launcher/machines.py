@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from clouds import names
-from clouds.capabilities import HasRegions, NamesHosts
+from clouds.capabilities import NamesHosts
 from clouds.client import Fate
 from clouds.driver import Cloud, Kind, Resource, State, Tell
 from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
@@ -20,6 +20,7 @@ from clouds.lifecycle import remove
 from clouds.near import did_you_mean
 from launcher.access import identity, tunnel, wait
 from launcher.kept_disks import LABEL
+from launcher.regions import other_regions, where
 
 GRACE_S = 300
 """How long after a machine's own auto-stop the cloud stops it, in seconds; multiplied by the cloud's slowness."""
@@ -86,9 +87,8 @@ def find_machine(cloud: Cloud, name: str) -> MachineView:
     found = cloud.find(Kind.MACHINE, name)
     if found is None:
         others, _ = partly(lambda: _machines(cloud))
-        every = "See: ./inv machines --region all" if isinstance(cloud, HasRegions) else "See: ./inv machines"
-        next_step = did_you_mean(name, [machine.name for machine in others], otherwise=every)
-        raise NotFoundError(f"machine {name!r} not found on {cloud.name}", next_step=next_step)
+        next_step = did_you_mean(name, [machine.name for machine in others], otherwise="See: ./inv machines")
+        raise NotFoundError(f"machine {name!r} not found on {where(cloud)}", next_step=next_step + other_regions(cloud, "machines"))
     if found.labels.get("project") != names.PROJECT:
         raise ConflictError(
             f"machine {name!r} on {cloud.name} was not created by Bakehouse",

@@ -104,8 +104,9 @@ def test_every_command_in_a_text_is_found() -> None:
     assert sorted(written) == sorted(f"./inv {command.verb}" for _, command in advised())
 
 
-def test_verbs_that_take_a_cloud_are_those_of_the_table() -> None:
-    assert {name for name, verb in VERBS.items() if any(flag.name == "cloud" for flag in verb.flags)} == hints.OF_A_CLOUD
+@pytest.mark.parametrize("flag", ["cloud", "region"])
+def test_verbs_that_take_a_cloud_and_a_region_are_those_of_the_table(flag: str) -> None:
+    assert {name for name, verb in VERBS.items() if any(one.name == flag for one in verb.flags)} == hints.OF_A_CLOUD
 
 
 @pytest.mark.parametrize("command", ["./inv delete", "./inv start a b", "./inv gc --layer", "./inv launch now", "./inv bak"])
@@ -135,6 +136,23 @@ def test_commands_of_a_text_are_written_for_a_cloud(text: str, told: str) -> Non
     assert hints.write(text, "") == text
 
 
+@pytest.mark.parametrize(
+    ("cloud", "told"),
+    [
+        ("", "./inv stop lab --region r; ./inv ssh lab --region r -- ls; ./inv gc --region all; ./inv images --cloud b"),
+        (
+            "a",
+            "./inv stop lab --cloud a --region r; ./inv ssh lab --cloud a --region r -- ls; ./inv gc --cloud a --region all; "
+            "./inv images --cloud b",
+        ),
+    ],
+)
+def test_commands_of_a_text_are_written_for_a_region(cloud: str, told: str) -> None:
+    text = "./inv stop lab; ./inv ssh lab -- ls; ./inv gc --region all; ./inv images --cloud b"
+    assert hints.write(text, cloud, "r") == told
+    assert hints.write(told, cloud, "r") == told
+
+
 words = st.lists(st.from_regex(r"[a-z0-9][a-z0-9./:-]{0,8}[a-z0-9/]|--[a-z-]{1,8}", fullmatch=True), max_size=4).map(tuple)
 
 
@@ -142,8 +160,10 @@ words = st.lists(st.from_regex(r"[a-z0-9][a-z0-9./:-]{0,8}[a-z0-9/]|--[a-z-]{1,8
     st.sampled_from(sorted(VERBS)),
     words,
     st.sampled_from(["", "gcp"]),
+    st.sampled_from(["", "eu-west-1"]),
     st.sampled_from(["", ".", ", then", ") so", "; and", "\nx"]),
 )
-def test_command_that_is_written_is_read_again(verb: str, said: tuple[str, ...], cloud: str, behind: str) -> None:
-    command = Command(verb, said, cloud if verb in hints.OF_A_CLOUD else "")
+def test_command_that_is_written_is_read_again(verb: str, said: tuple[str, ...], cloud: str, region: str, behind: str) -> None:
+    is_placed = verb in hints.OF_A_CLOUD
+    command = Command(verb, said, cloud if is_placed else "", region if is_placed else "")
     assert [part for part in hints.read(f"Do: {command}{behind}") if part] == ["Do: ", command, *([behind] if behind else [])]

@@ -69,7 +69,7 @@ _ADVICE = (
         r"(?i)volume|iops",
         "Choose another --disk-type: gp3, gp2.",
     ),
-    (r"InvalidAMIID\..*", "", "Take the newest base: ./inv bake --refresh; or choose another image: ./inv images --cloud aws"),
+    (r"InvalidAMIID\..*", "", "Take the newest base: ./inv bake --refresh; or choose another image: ./inv images"),
     ("OperationNotPermitted", "disableApi", "Somebody protects it: aws ec2 modify-instance-attribute --no-disable-api-termination"),
     (
         "UnsupportedOperation",

@@ -57,6 +57,7 @@ class Aws:
     )
     is_remote = True
     images_running_spot: Literal[True] = True
+    ends_machines_by = "scheduler_role"
     stopped_costs = "its disk, and a reserved address"
 
     def __init__(self, client: Client, places: Places, *, slowness: float = 1.0) -> None:
@@ -85,7 +86,11 @@ class Aws:
     @property
     def account(self) -> str:
         """The account's number and the region: another region has other machines and images."""
-        return f"{self._client.account}.{self._client.region_name}"
+        return f"{self._client.account}.{self.region()}"
+
+    def region(self) -> str:
+        """Return the region of the settings, or of `in_region`."""
+        return self._client.region_name
 
     def regions(self) -> list[str]:
         """Return the regions that are enabled for the account: without AllRegions, others are left out (API_DescribeRegions)."""

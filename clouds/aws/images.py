@@ -50,7 +50,7 @@ class Images:
                 next_step="Take the newest base: ./inv bake --refresh",
             )
         if ami["State"] != "available":
-            raise InvalidError(f"image {source}: it is {ami['State']}", next_step="See: ./inv images --cloud aws")
+            raise InvalidError(f"image {source}: it is {ami['State']}", next_step="See: ./inv images")
         return ami
 
     def look_again(self, source: str) -> None:
@@ -146,7 +146,7 @@ class Images:
         """Return an image of ours. NotFoundError: there is none."""
         found = self._find(name)
         if found is None:
-            raise NotFoundError(f"image {name}: not found on aws", next_step="See: ./inv images --cloud aws")
+            raise NotFoundError(f"image {name}: not found on aws", next_step="See: ./inv images")
         return found
 
     def _find(self, name: str) -> Ami | None:

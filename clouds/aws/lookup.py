@@ -46,7 +46,7 @@ class Lookup:
         if found is None:
             self._seen.pop(name, None)
             self._absent[name] = time.monotonic()
-            raise NotFoundError(f"machine {name}: not found on aws", next_step="See: ./inv machines --cloud aws")
+            raise NotFoundError(f"machine {name}: not found on aws", next_step="See: ./inv machines")
         return self.see(found)
 
     def was_free(self, name: str) -> bool:
@@ -68,7 +68,7 @@ class Lookup:
         found = self.get(name)
         if known and instances.id_of(found) != known:
             self.know(name, known)
-            raise NotFoundError(f"machine {name}: it has ended", next_step="See: ./inv machines --cloud aws")
+            raise NotFoundError(f"machine {name}: it has ended", next_step="See: ./inv machines")
         return found
 
     def ended(self, name: str) -> Instance | None:
@@ -87,7 +87,7 @@ class Lookup:
         named = self.named(name, (*instances.LIVE, "terminated"))
         living = [one for one in named if instances.phase(one) != "terminated"]
         if not named:
-            raise NotFoundError(f"machine {name}: not found on aws", next_step="See: ./inv machines --cloud aws")
+            raise NotFoundError(f"machine {name}: not found on aws", next_step="See: ./inv machines")
         return self.see(min(living, key=instances.age_key) if living else max(named, key=instances.age_key))
 
     def glance(self, name: str) -> Instance:
@@ -102,7 +102,7 @@ class Lookup:
         found = self.by_id(instance_id)
         if found is None or instances.phase(found) in ("shutting-down", "terminated"):
             reason = instances.reason(found).get("Message", "it is gone") if found else "it is gone"
-            raise NotFoundError(f"machine {name}: it has ended: {reason}", next_step="See: ./inv machines --cloud aws")
+            raise NotFoundError(f"machine {name}: it has ended: {reason}", next_step="See: ./inv machines")
         return self.see(found)
 
     def by_id(self, instance_id: str) -> Instance | None:

@@ -41,21 +41,15 @@ def copy(
     `transient` shows a line of progress, which the next one replaces. UsageError: both sides or none are on a machine, or the
     local file does not exist. CloudError: the copy failed, or some files could not be copied.
     """
-    from_machine, to_machine = _REMOTE.fullmatch(source), _REMOTE.fullmatch(destination)
-    machine = from_machine or to_machine
-    if machine is None or (from_machine and to_machine):
-        raise UsageError(
-            f"copy {source} {destination}: exactly one side must be on a machine",
-            next_step="Write that side as NAME:PATH, such as: ./inv copy results.csv jupyter-k7m2:work/",
-        )
+    machine, path, to_machine = _sides(source, destination)
     if to_machine and not Path(source).exists():
         raise UsageError(f"{source}: no such file or folder", next_step="Give an existing file or folder.")
     meter = Meter(transient)
     mark = secrets.token_hex(16)
     try:
-        with piped(cloud, machine[1], [*_PROGRAM, mark]) as far:
+        with piped(cloud, machine, [*_PROGRAM, mark]) as far:
             _await_mark(far, mark)
-            report = _transfer(far, source if to_machine else destination, machine[2], meter, sends=bool(to_machine))
+            report = _transfer(far, source if to_machine else destination, path, meter, sends=to_machine)
     except tree.TreeError as error:
         raise CloudError(
             f"copy {source} {destination}: {error}",
@@ -64,6 +58,23 @@ def copy(
     finally:
         meter.end()
     _tell_report(report, f"copy {source} {destination}", tell)
+
+
+def machine_of(source: str, destination: str) -> str:
+    """Return the machine of a copy. UsageError: both sides or none are on a machine."""
+    return _sides(source, destination)[0]
+
+
+def _sides(source: str, destination: str) -> tuple[str, str, bool]:
+    """Return the machine, the path on it, and whether it is the destination. UsageError: both sides or none are on a machine."""
+    from_machine, to_machine = _REMOTE.fullmatch(source), _REMOTE.fullmatch(destination)
+    machine = from_machine or to_machine
+    if machine is None or (from_machine and to_machine):
+        raise UsageError(
+            f"copy {source} {destination}: exactly one side must be on a machine",
+            next_step="Write that side as NAME:PATH, such as: ./inv copy results.csv jupyter-k7m2:work/",
+        )
+    return machine[1], machine[2], bool(to_machine)
 
 
 def _transfer(far: Piped, here: str, there: str, meter: Meter, *, sends: bool) -> dict[str, Any]:

@@ -82,6 +82,12 @@ def certificate(home: Path, account: str, machine: str) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
+def accounts_that_know(home: Path, cloud: str, machine: str) -> list[str]:
+    """Return the keys of the accounts of a cloud for which a host key of this machine name is pinned on this computer."""
+    folders = (home / "ssh" / _KNOWN_HOSTS).glob(f"{cloud}.*")
+    return sorted(folder.name for folder in folders if any(pinned.name == machine for pinned in folder.iterdir()))
+
+
 def check_known(home: Path, account: str, machine: str) -> None:
     """Raise CloudError when the host key of a machine is not pinned on this computer: SSH would refuse to connect."""
     if not known_hosts(home, account, machine).exists():

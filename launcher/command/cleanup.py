@@ -68,7 +68,7 @@ def tidy_up(
     found, complete = visit(name, lambda cloud, where: _find(cloud, where, ledger, now), terminal.tell, region=region)
     for one in found:
         for line in one.lines(keep_gb):
-            terminal.tell(_placed(hints.write(line, one.cloud) if name == ALL else line, one, name))
+            terminal.tell(_placed(hints.write(line, one.cloud if name == ALL else "", one.region), one, name))
     count = sum(len(one.garbage) for one in found)
     if count or any(one.shrinks(keep_gb) for one in found):
         terminal.confirm("Continue?", yes=yes)

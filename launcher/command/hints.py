@@ -1,4 +1,4 @@
-"""The commands in hints, as records: parsed from a text, and printed with the `--cloud` that they need.
+"""The commands in hints, as records: parsed from a text, and printed with the `--cloud` and `--region` that they need.
 
 A command in a text is `./inv VERB WORDS` and ends its clause: what follows is the end of the line or one of `,;.:()&|`.
 tests/test_hints.py checks this for every text of the source, and checks every command against the table of verbs.
@@ -14,27 +14,29 @@ OF_A_CLOUD = frozenset(
     {"bake", "plan", "launch", "machines", "images", "ssh", "open", "copy", "password"}
     | {"stop", "start", "delete", "delete-image", "delete-disk", "log", "gc"}
 )
-"""The verbs that take `--cloud`."""
+"""The verbs that take `--cloud` and `--region`."""
 _WORD = r"(?:[^\s,;()&|.:]|[.:](?=\S))+"
 _COMMAND = re.compile(rf"\./inv (?P<verb>[a-z][a-z-]*)(?P<words>(?: (?!\./inv ){_WORD})*)(?![^\s,;()&|.:])")
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A Bakehouse command; `cloud` is the value of its `--cloud`, "" if it needs none."""
+    """A Bakehouse command; `cloud` and `region` are the values of its `--cloud` and `--region`, "" if it needs none."""
 
     verb: str
     words: tuple[str, ...] = ()
     cloud: str = ""
+    region: str = ""
 
     def __str__(self) -> str:
         cut = self.words.index("--") if "--" in self.words else len(self.words)
-        cloud = ("--cloud", self.cloud) if self.cloud and self.verb in OF_A_CLOUD else ()
-        return " ".join(("./inv", self.verb, *self.words[:cut], *cloud, *self.words[cut:]))
+        flags = {"--cloud": self.cloud, "--region": self.region} if self.verb in OF_A_CLOUD else {}
+        place = [word for flag, value in flags.items() if value for word in (flag, value)]
+        return " ".join(("./inv", self.verb, *self.words[:cut], *place, *self.words[cut:]))
 
-    def in_cloud(self, cloud: str) -> Command:
-        """Return the command with `--cloud`, unchanged if it has one already."""
-        return self if self.cloud else replace(self, cloud=cloud)
+    def in_place(self, cloud: str, region: str) -> Command:
+        """Return the command with `--cloud` and `--region`; it keeps its own region, and is unchanged if it has its own cloud."""
+        return self if self.cloud else replace(self, cloud=cloud, region=self.region or region)
 
 
 def read(text: str) -> Iterator[str | Command]:
@@ -47,13 +49,22 @@ def read(text: str) -> Iterator[str | Command]:
     yield text[at:]
 
 
-def write(text: str, cloud: str) -> str:
-    """Add `--cloud` to each command of a text that has none. With cloud "", return the text unchanged."""
-    return "".join(str(part.in_cloud(cloud) if isinstance(part, Command) else part) for part in read(text)) if cloud else text
+def write(text: str, cloud: str, region: str = "") -> str:
+    """Add `--cloud` and `--region` to the commands of a text (`Command.in_place`). If both are "", return the text unchanged."""
+    if not (cloud or region):
+        return text
+    return "".join(str(part.in_place(cloud, region) if isinstance(part, Command) else part) for part in read(text))
 
 
 def _command(verb: str, words: list[str]) -> Command:
-    if "--cloud" not in words[:-1]:
-        return Command(verb, tuple(words))
-    at = words.index("--cloud")
-    return Command(verb, (*words[:at], *words[at + 2 :]), words[at + 1])
+    cloud, words = _without("--cloud", words)
+    region, words = _without("--region", words)
+    return Command(verb, tuple(words), cloud, region)
+
+
+def _without(flag: str, words: list[str]) -> tuple[str, list[str]]:
+    """Return the value of a flag ("": it is absent), and the other words."""
+    if flag not in words[:-1]:
+        return "", words
+    at = words.index(flag)
+    return words[at + 1], [*words[:at], *words[at + 2 :]]

@@ -27,8 +27,8 @@ def visit(name: str | None, action: Callable[[Cloud, str], T], tell: Tell, *, re
     """Run an action on a cloud, or with `all` on each configured one; return the results, and whether all succeeded.
 
     With `all`, the error of a cloud is printed and the cloud skipped; for a single cloud it is raised. If only a part of a cloud
-    could not be reached, the error is printed, and the result covers the rest. With the region `all`, the action runs in each
-    enabled region of the cloud, and receives the region's name; otherwise it receives "".
+    could not be reached, the error is printed, and the result covers the rest. With a region, the action runs there, with `all` in
+    each enabled region of the cloud, and receives the region's name; otherwise it receives "".
     """
     if name != ALL:
         try:
@@ -48,24 +48,30 @@ def visit(name: str | None, action: Callable[[Cloud, str], T], tell: Tell, *, re
             if isinstance(error, UnreachableError):
                 done.append(error.found)  # type: ignore[arg-type]
             failed.append(one)
-            tell(f"{one}: {error.message}" + (f" ({hints.write(error.next_step, one)})" if error.next_step else ""))
+            next_step = hints.write(error.next_step, one, region if region and region != ALL else "")
+            tell(f"{one}: {error.message}" + (f" ({next_step})" if next_step else ""))
     return done, not failed
 
 
 def _visit_one(
     name: str | None, action: Callable[[Cloud, str], T], tell: Tell, region: str | None, *, is_one_of_all: bool = False
 ) -> tuple[list[T], bool]:
-    """Do the same for one cloud. UsageError: with the region `all`, a cloud without regions, or one that lists them all anyway."""
-    if region != ALL:
-        return [action(clouds.connect(name, {"region": region}) if region else clouds.connect(name), "")], True
+    """Do the same for one cloud. UsageError: a region is given for a cloud without regions, or one that covers them all anyway."""
     from clouds.capabilities import HasRegions
 
-    cloud = clouds.connect(name)
-    if isinstance(cloud, HasRegions):
-        return _in_all_regions(cloud, cloud.name, action, tell, hints_cloud=cloud.name if is_one_of_all else "")
-    if is_one_of_all:
+    cloud = clouds.connect(name, {"region": region}) if region and region != ALL else clouds.connect(name)
+    if not region or (region == ALL and is_one_of_all and not isinstance(cloud, HasRegions)):
         return [action(cloud, "")], True
-    raise UsageError(f"--region {ALL}: cloud {cloud.name!r} lists everything without it (leave it out)")
+    if not isinstance(cloud, HasRegions):
+        raise no_regions(cloud, region)
+    if region == ALL:
+        return _in_all_regions(cloud, cloud.name, action, tell, hints_cloud=cloud.name if is_one_of_all else "")
+    return [action(cloud, region)], True
+
+
+def no_regions(cloud: Cloud, region: str) -> UsageError:
+    """Return the error for `--region` with a cloud that needs none to find machines and images."""
+    return UsageError(f"--region {region}: cloud {cloud.name!r} finds everything without it (leave it out)")
 
 
 def _in_all_regions(
@@ -79,7 +85,7 @@ def _in_all_regions(
     for (region, _), result in zip(places, results, strict=True):
         if isinstance(result, BakehouseError):
             complete = False
-            next_step = f" ({hints.write(result.next_step, hints_cloud)})" if result.next_step else ""
+            next_step = f" ({hints.write(result.next_step, hints_cloud, region)})" if result.next_step else ""
             tell(f"{name} in {region}: {result.message}{next_step}")
         else:
             done.append(result)

@@ -58,16 +58,20 @@ def run(
 
     `ends_process`: unless the code is 0, the process exits with it at once. Signals are ignored until then, which keeps the code.
     """
-    named = typed.get("cloud")
     result, stdout = guarded(terminal.stdout)
     progress, stderr = guarded(terminal.stderr)
-    cloud = named if isinstance(named, str) and named != multi_cloud.ALL else ""
-    terminal = replace(terminal, stdout=stdout, stderr=stderr, cloud=cloud)
+    terminal = replace(terminal, stdout=stdout, stderr=stderr, cloud=_one(typed, "cloud"), region=_one(typed, "region"))
     with _Signals() as signals:
         code = _run(verb, typed, command, terminal, signals) or _unwritten(result, progress)
         if ends_process and code:
             signals.ignore()
     return code
+
+
+def _one(typed: Mapping[str, str | bool | None], flag: str) -> str:
+    """Return the value of a flag that names one cloud or region; "" if it is absent or names all."""
+    value = typed.get(flag)
+    return value if isinstance(value, str) and value != multi_cloud.ALL else ""
 
 
 def _run(verb: Verb, typed: Mapping[str, str | bool | None], command: Sequence[str], terminal: Terminal, signals: _Signals) -> int:
@@ -115,7 +119,7 @@ def _unwritten(result: Output, progress: Output) -> int:
 def lines(error: BakehouseError, hint: Callable[[str], str] = str) -> list[str]:
     """Return an error as lines for the user: cause, details, leftovers, next step.
 
-    `hint` adds `--cloud` to the commands of the last two; the log of a guest is quoted unchanged.
+    `hint` adds `--cloud` and `--region` to the commands of the last two; the log of a guest is quoted unchanged.
     """
     cause, *details = error.message.splitlines() or [type(error).__name__]
     details += [f"| {line}" for line in (error.log if isinstance(error, GuestError) else ())]
@@ -125,7 +129,7 @@ def lines(error: BakehouseError, hint: Callable[[str], str] = str) -> list[str]:
 
 
 def as_json(error: BakehouseError, hint: Callable[[str], str] = str) -> Mapping[str, object]:
-    """Return an error for JSON; `hint` adds `--cloud` to its commands."""
+    """Return an error for JSON; `hint` adds `--cloud` and `--region` to its commands."""
     notes = getattr(error, "__notes__", ())
     step, log = (error.step, list(error.log)) if isinstance(error, GuestError) else ("", [])
     return {"error": "\n".join([error.message, *map(hint, notes)]), "step": step, "log": log, "next": hint(error.next_step)}

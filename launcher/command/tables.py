@@ -30,10 +30,8 @@ def _way_to_url(machine: MachineView, cloud: str) -> str:
     """Return the command that opens a notebook through a new tunnel, or "" if the machine has no notebook to open."""
     from clouds.driver import State  # costs 10 ms, which `./inv --list` need not spend
 
-    if machine.region:  # `open` uses the region of the settings
-        return ""
     is_here = machine.has_notebook and machine.state == State.RUNNING and machine.labels.get("role") == "machine"
-    return str(Command("open", (machine.name,), cloud)) if is_here else ""
+    return str(Command("open", (machine.name,), cloud, machine.region)) if is_here else ""
 
 
 def image_row(image: ImageView) -> dict[str, str]:

@@ -12,9 +12,11 @@ from launcher.clean import clean
 from launcher.command import hints
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Terminal:
-    """The three streams of a command, and the value of its `--cloud`, which is added to the commands in its messages.
+    """The three streams of a command, and the values of `--cloud` and `--region` for the commands in its messages.
+
+    `launcher.command.places` sets the region once the cloud of the command is known.
 
     Python uses None for a stream that was closed before the command started.
     """
@@ -23,10 +25,11 @@ class Terminal:
     stdout: TextIO
     stderr: TextIO
     cloud: str = ""
+    region: str = ""
 
     def hint(self, text: str) -> str:
-        """Add `--cloud` to the commands in a text of ours, if this command was given one."""
-        return hints.write(text, self.cloud)
+        """Add `--cloud` and `--region` to the commands in a text of ours, if they need them."""
+        return hints.write(text, self.cloud, self.region)
 
     def out(self, line: str) -> None:
         """Write a line of the result, without control sequences."""
@@ -42,7 +45,7 @@ class Terminal:
         self.out_exactly(json.dumps(value))
 
     def tell(self, line: str) -> None:
-        """Write a line of progress to stderr, with `--cloud` added to its commands."""
+        """Write a line of progress to stderr, with `--cloud` and `--region` added to its commands."""
         self.quote(self.hint(line))
 
     def quote(self, line: str) -> None:

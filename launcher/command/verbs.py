@@ -27,11 +27,11 @@ from launcher.command.flags import (
 from launcher.command.hints import Command
 from launcher.command.machine_options import ACCELERATOR, NEW_SOURCE, PLACE_FLAGS, SOURCE, WISH_FLAGS, given, wishes
 from launcher.command.multi_cloud import launches_elsewhere, visit
+from launcher.command.places import REGION, REGION_OF_NAME, connect, connect_to
 from launcher.command.tables import hours_shown, image_row, machine_row
 from launcher.command.terminal import Terminal, table
 
 if TYPE_CHECKING:
-    from clouds.driver import Cloud
     from clouds.ledger import Ledger
     from launcher.images import ImageView
     from launcher.machines import MachineView
@@ -78,12 +78,12 @@ def _launch(values: Values, terminal: Terminal) -> int:
         cold=values["cold"],
         environment=read_env_file(values["env_file"]) if values["env_file"] else {},
     )
-    cloud = clouds.connect(values["cloud"], given(values, _SETTINGS_OF_LAUNCH))
+    cloud = connect(values, terminal, _SETTINGS_OF_LAUNCH)
     try:
         launched = launch(cloud, _ledger(terminal), options, tell=terminal.tell)
     except NoImageError as error:
         elsewhere = launches_elsewhere(values["recipe"], values["version"], besides=cloud.name)
-        error.next_step = "\n".join([*elsewhere, error.next_step, *_bake_there(cloud, values["region"])])
+        error.next_step = "\n".join([*elsewhere, error.next_step])
         raise
     if values["json"]:
         terminal.out_json(launched.to_json())
@@ -99,38 +99,11 @@ def _launch(values: Values, terminal: Terminal) -> int:
     for what, value in shown.items():
         if value:
             terminal.out(f"  {what:<10}{value}")
-    if (values["region"] or values["zone"]) and _is_elsewhere(cloud, values["cloud"]):
-        terminal.tell(
-            f"{launched.name} is not in the region of your settings, in which other commands look: "
-            "set its region there, or in the environment, before you use them (docs/clouds.md)"
-        )
+    if terminal.region:
+        terminal.tell(f"{launched.name} is in {terminal.region}; to list the machines there: ./inv machines")
     if launched.certificate:
         terminal.tell("Your browser will warn about a self-signed certificate; continue only if it shows the SHA-256 above.")
     return 0
-
-
-def _bake_there(cloud: Cloud, region: str | None) -> list[str]:
-    """Return a further next step for a launch without an image: an image may be of one region only."""
-    from clouds.capabilities import HasRegions
-
-    return (
-        [f"An image can be launched only in its region: bake with --region {region}, too"]
-        if (region and isinstance(cloud, HasRegions))
-        else []
-    )
-
-
-def _is_elsewhere(cloud: Cloud, name: str | None) -> bool:
-    """Return whether a cloud is in another region than that of the settings, or the settings have none."""
-    from clouds.capabilities import HasRegions
-    from clouds.errors import BakehouseError
-
-    if not isinstance(cloud, HasRegions):
-        return False
-    try:
-        return clouds.connect(name).account != cloud.account
-    except BakehouseError:  # the machine runs: this must not fail its launch
-        return True
 
 
 def _machines(values: Values, terminal: Terminal) -> int:
@@ -191,24 +164,24 @@ def _finish(errors: list[str], terminal: Terminal, *, complete: bool) -> int:
     return 0 if complete else 1
 
 
-def _ssh(values: Values, _terminal: Terminal) -> int:
+def _ssh(values: Values, terminal: Terminal) -> int:
     from launcher.access.ssh import ssh
 
-    return ssh(clouds.connect(values["cloud"]), values["name"], values["command"])
+    return ssh(connect_to(values["name"], values, terminal), values["name"], values["command"])
 
 
 def _open(values: Values, terminal: Terminal) -> int:
     from launcher.access.notebook import open_url
     from launcher.machines import notebook_url
 
-    terminal.out(open_url(notebook_url(clouds.connect(values["cloud"]), values["name"], terminal.tell)))
+    terminal.out(open_url(notebook_url(connect_to(values["name"], values, terminal), values["name"], terminal.tell)))
     return 0
 
 
 def _copy(values: Values, terminal: Terminal) -> int:
-    from launcher.access.copy import copy
+    from launcher.access.copy import copy, machine_of
 
-    cloud = clouds.connect(values["cloud"])
+    cloud = connect_to(machine_of(values["source"], values["destination"]), values, terminal)
     copy(cloud, values["source"], values["destination"], tell=terminal.tell, transient=terminal.transient)
     return 0
 
@@ -218,7 +191,7 @@ def _password(values: Values, terminal: Terminal) -> int:
 
     file = values["password_file"]
     new = password.read_password(file) if file else password.generate()
-    password.set_password(clouds.connect(values["cloud"]), values["name"], new)
+    password.set_password(connect_to(values["name"], values, terminal), values["name"], new)
     terminal.tell(f"machine {values['name']!r} has a new password; all sessions are logged out")
     if not file:
         terminal.out(new)
@@ -228,7 +201,8 @@ def _password(values: Values, terminal: Terminal) -> int:
 def _stop(values: Values, terminal: Terminal) -> int:
     from launcher import power
 
-    cloud, name = clouds.connect(values["cloud"]), values["name"]
+    name = values["name"]
+    cloud = connect_to(name, values, terminal)
     if values["suspend"]:
         power.suspend(cloud, name)
         state, costs = "suspended; its disk and memory are kept", f"{cloud.stopped_costs}, its saved memory"
@@ -245,7 +219,7 @@ def _stop(values: Values, terminal: Terminal) -> int:
 def _start(values: Values, terminal: Terminal) -> int:
     from launcher.power import start
 
-    cloud = clouds.connect(values["cloud"], given(values, (ACCELERATOR,)))
+    cloud = connect_to(values["name"], values, terminal, (ACCELERATOR,))
     machine = start(cloud, values["name"], lifetime_h=values["lifetime_h"], source=values["source"] or "", tell=terminal.tell)
     stops = f"; it stops in {hours_shown(machine.left_s)}" if machine.left_s else ""
     terminal.tell(f"machine {machine.name!r} is running{stops}")
@@ -257,7 +231,8 @@ def _start(values: Values, terminal: Terminal) -> int:
 def _delete(values: Values, terminal: Terminal) -> int:
     from launcher.machines import delete, find_machine, spare_bakes
 
-    cloud, name = clouds.connect(values["cloud"]), values["name"]
+    name = values["name"]
+    cloud = connect_to(name, values, terminal)
     keeps_disk = spare_bakes(find_machine(cloud, name)).keeps_disk
     question = (
         f"Delete machine {name!r}? Its disk is kept." if keeps_disk else f"Delete machine {name!r} and everything on its disk?"
@@ -274,7 +249,7 @@ def _delete(values: Values, terminal: Terminal) -> int:
 def _delete_disk(values: Values, terminal: Terminal) -> int:
     from launcher.kept_disks import delete_disk, described, find_disk
 
-    cloud = clouds.connect(values["cloud"])
+    cloud = connect_to(values["disk"], values, terminal)
     disk = find_disk(cloud, values["disk"])
     terminal.confirm(f"Delete {described(disk)} and everything on it?", yes=values["yes"])
     delete_disk(cloud, _ledger(terminal), disk)
@@ -285,7 +260,7 @@ def _delete_disk(values: Values, terminal: Terminal) -> int:
 def _delete_image(values: Values, terminal: Terminal) -> int:
     from launcher.images import check_unused, delete_image
 
-    cloud, name = clouds.connect(values["cloud"]), values["image"]
+    cloud, name = connect_to("", values, terminal), values["image"]
     check_unused(cloud, name)
     terminal.confirm(f"Delete image {name!r}?", yes=values["yes"])
     delete_image(cloud, _ledger(terminal), name)
@@ -296,7 +271,7 @@ def _delete_image(values: Values, terminal: Terminal) -> int:
 def _log(values: Values, terminal: Terminal) -> int:
     from launcher.log import read_log
 
-    terminal.out(read_log(home(), clouds.connect(values["cloud"]), values["id"]).rstrip("\n"))
+    terminal.out(read_log(home(), connect_to(values["id"], values, terminal), values["id"]).rstrip("\n"))
     return 0
 
 
@@ -350,47 +325,47 @@ VERBS = (
         "Open a shell on a machine, or run a command there: ssh NAME -- COMMAND.",
         _ssh,
         (NAME,),
-        (CLOUD,),
+        (REGION, CLOUD),
         takes_command=True,
     ),
-    Verb("open", "Open a machine's notebook in the browser and print its URL.", _open, (NAME,), (CLOUD,)),
+    Verb("open", "Open a machine's notebook in the browser and print its URL.", _open, (NAME,), (REGION, CLOUD)),
     Verb(
         "copy",
         "Copy a file or folder to or from a machine; write the path on the machine as NAME:PATH.",
         _copy,
         (Positional("source", "file or folder to copy"), Positional("destination", "where to copy it")),
-        (CLOUD,),
+        (REGION, CLOUD),
     ),
     Verb(
         "password",
         "Set a new password for a machine's notebook, and print it if it was generated.",
         _password,
         (NAME,),
-        (PASSWORD_FILE, CLOUD),
+        (PASSWORD_FILE, REGION, CLOUD),
     ),
-    Verb("stop", "Stop a machine; its disk is kept.", _stop, (NAME,), (SUSPEND, CLOUD)),
-    Verb("start", "Start a stopped or suspended machine.", _start, (NAME,), (NEW_LIFETIME, NEW_SOURCE, ACCELERATOR, CLOUD)),
-    Verb("delete", "Delete a machine and its disk, after confirmation.", _delete, (NAME,), (YES, CLOUD)),
+    Verb("stop", "Stop a machine; its disk is kept.", _stop, (NAME,), (SUSPEND, REGION, CLOUD)),
+    Verb("start", "Start a stopped or suspended machine.", _start, (NAME,), (NEW_LIFETIME, NEW_SOURCE, ACCELERATOR, REGION, CLOUD)),
+    Verb("delete", "Delete a machine and its disk, after confirmation.", _delete, (NAME,), (YES, REGION, CLOUD)),
     Verb(
         "delete-image",
         "Delete an image, after confirmation.",
         _delete_image,
         (Positional("image", "name of the image"),),
-        (YES, CLOUD),
+        (YES, REGION_OF_NAME, CLOUD),
     ),
     Verb(
         "delete-disk",
         "Delete a disk that a machine launched with --keep-disk has left, after confirmation.",
         _delete_disk,
         (Positional("disk", "name of the disk, or of its deleted machine"),),
-        (YES, CLOUD),
+        (YES, REGION_OF_NAME, CLOUD),
     ),
     Verb(
         "log",
         "Print the log of a bake or the console of a machine.",
         _log,
         (Positional("id", "id of the bake or name of the machine"),),
-        (CLOUD,),
+        (REGION, CLOUD),
     ),
     Verb(
         "gc",

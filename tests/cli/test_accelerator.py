@@ -43,7 +43,7 @@ def test_start_hands_it_to_its_cloud(fake: FakeCloud, world: World, monkeypatch:
     monkeypatch.setattr(clouds, "connect", lambda _name=None, settings=None: given.append(settings) or fake)
     assert run("stop", name="one")[0] == 0
     assert run("start", name="one", accelerator="tcg")[0] == 0
-    assert given == [None, {"accelerator": "tcg"}]
+    assert given == [{}, {"accelerator": "tcg"}]
 
 
 @pytest.mark.parametrize("verb", ["plan", "start"])

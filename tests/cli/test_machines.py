@@ -278,4 +278,4 @@ def test_gc_with_nothing_to_do_reports_it(cloud: FakeCloud) -> None:
 def test_all_regions_of_a_cloud_that_lists_them_anyway_are_refused(cloud: FakeCloud, verb: str) -> None:
     code, _, stderr = run(verb, region="all")
     assert (code, cloud.calls) == (2, [])
-    assert "--region all: cloud 'fake' lists everything without it (leave it out)" in stderr
+    assert "--region all: cloud 'fake' finds everything without it (leave it out)" in stderr

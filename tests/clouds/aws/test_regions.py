@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 import clouds
 from clouds import names
+from clouds.accounts import account_key
 from clouds.aws.driver import Aws
-from clouds.driver import Base, BootSpec
+from clouds.driver import Base, BootSpec, Kind
 from clouds.errors import CloudError
+from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_machine
 from clouds.undo import Undo
-from launcher.command import verbs
+from launcher import kept_disks
+from launcher.access.identity import pin
 from launcher.command.at_once import at_once
 from tests.cli.verbs import run
 from tests.clouds.aws.stage import Cloud, Stage
@@ -30,7 +32,7 @@ HERE, THERE, DOWN = "us-east-1", "eu-west-1", "ap-south-1"
 @pytest.fixture
 def two(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """Give a cloud with a machine in each of two regions, and three enabled regions; let verbs use it."""
-    monkeypatch.setattr(clouds, "connect", lambda _name=None, _given=None: stage.connect())
+    monkeypatch.setattr(clouds, "connect", lambda _=None, given=None: stage.connect().in_region((given or {}).get("region", HERE)))
     monkeypatch.setattr(clouds, "configured", lambda: ["aws"])
     monkeypatch.setattr(Cloud, "regions", lambda self: [DOWN, THERE, HERE])
     for region, name in ((HERE, "near"), (THERE, "far")):
@@ -40,7 +42,7 @@ def two(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
 
 def boot(stage: Stage, cloud: Aws, name: str, **labels: str) -> None:
 
-    whole = {**names.client_labels(), "role": "machine", "notebook": "1", "image": "tiny-1", **labels}
+    whole = {**names.client_labels(), "role": "machine", "machine": name, "notebook": "1", "image": "tiny-1", **labels}
     source = cloud.resolve_base(Base("trixie", "amd64")).id
     size = {"cpus": 2, "memory_mb": 2048, "disk_gb": 8, "deadline_s": 3600}
     with Undo() as undo:
@@ -62,7 +64,7 @@ def test_machines_of_all_regions_are_one_list_with_their_regions(two: Stage) -> 
     header, *rows = [line.split() for line in stdout.splitlines()]
     assert "REGION" in header
     assert {(row[0], row[header.index("REGION")]) for row in rows} == {("near", HERE), ("far", THERE)}
-    assert "./inv open" not in stdout  # it would look in the region of the settings
+    assert f"./inv open far --region {THERE}" in stdout
     code, stdout, _ = run("machines", region="all", json=True)
     assert {(one["name"], one["region"]) for one in json.loads(stdout)} == {("near", HERE), ("far", THERE)}
 
@@ -79,19 +81,32 @@ def test_without_the_flag_the_region_of_the_settings_is_listed(two: Stage) -> No
 def test_machine_that_is_not_found_may_be_in_another_region(two: Stage) -> None:
     code, _, stderr = run("stop", name="elsewhere")
     assert code == 1
-    assert "next: See: ./inv machines --region all\n" in stderr
+    assert f"error: machine 'elsewhere' not found on aws in {HERE}\n" in stderr
+    assert "add --region NAME. To look in all of them: ./inv machines --region all\n" in stderr
 
 
-def test_launch_outside_the_region_of_the_settings_says_so(two: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    def connect(_name: str | None = None, given: Mapping[str, str] | None = None) -> Aws:
-        return two.connect().in_region((given or {}).get("region", HERE))
-
-    monkeypatch.setattr(clouds, "connect", connect)
+def test_image_for_a_launch_in_another_region_is_baked_there(two: Stage) -> None:
     code, _, stderr = run("launch", recipe="tiny", region=THERE)
     assert code == 1
-    assert f"bake with --region {THERE}, too\n" in stderr
-    for place, is_elsewhere in (({"region": THERE}, True), ({"region": HERE}, False)):
-        assert verbs._is_elsewhere(clouds.connect("aws", place), "aws") is is_elsewhere
+    assert f"has no stable image on aws in {THERE}\n" in stderr
+    assert f"./inv bake --recipe PATH.toml --region {THERE}\n" in stderr
+
+
+def test_machine_of_another_region_is_found_by_its_pinned_key_or_with_the_flag(two: Stage) -> None:
+    there = two.connect().in_region(THERE)
+    assert run("delete", name="far", yes=True)[0] == 1
+    pin(home(), account_key(there), "far", "ssh-ed25519 AAAA")
+    code, _, stderr = run("stop", name="far")
+    assert (code, f"./inv start far --region {THERE}\n" in stderr) == (0, True), stderr
+    there.keep_disk("far", keep=True)
+    there.label(Kind.MACHINE, "far", kept_disks.LABEL)
+    code, _, stderr = run("delete", name="far", yes=True)
+    assert (code, f"./inv delete-disk far --region {THERE}\n" in stderr) == (0, True), stderr
+    kept = next(line for line in run("gc", region="all")[2].splitlines() if "is kept and billed" in line)
+    assert kept.endswith(f" --region {THERE}")
+    assert run("delete-disk", disk="far", yes=True)[0] == 1
+    assert run("delete-disk", disk="far", region=THERE, yes=True)[0] == 0
+    assert run("stop", name="near", region=HERE)[0] == 0
 
 
 @pytest.mark.parametrize("verb", ["machines", "images", "gc"])

@@ -1,0 +1,73 @@
+"""The cloud of a command, in the region of its flags, or of the machine that it names (`clouds.capabilities.HasRegions`).
+
+Host keys are pinned by account and region, so this computer knows in which region it has launched a machine. A command that works
+in another region than that of the settings prints its commands with `--region`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import clouds
+from clouds.accounts import HasAccount, account_key, cloud_of
+from clouds.errors import UsageError
+from launcher.command.flags import Flag, Values
+from launcher.command.machine_options import given
+from launcher.command.multi_cloud import no_regions
+from launcher.command.terminal import Terminal
+
+if TYPE_CHECKING:
+    from clouds.driver import Cloud
+
+REGION = Flag("region", "the machine's region (default: where this computer launched it, else from your settings)")
+REGION_OF_NAME = Flag("region", "its region (default: from your settings)")
+
+
+def connect(values: Values, terminal: Terminal, flags: Iterable[Flag] = ()) -> Cloud:
+    """Return the cloud of a command, with the settings from these flags."""
+    from clouds.capabilities import HasRegions
+
+    cloud = clouds.connect(values["cloud"], given(values, flags))
+    is_placed = bool(values.get("region") or values.get("zone"))
+    terminal.region = cloud.region() if is_placed and isinstance(cloud, HasRegions) else ""
+    return cloud
+
+
+def connect_to(machine: str, values: Values, terminal: Terminal, flags: Iterable[Flag] = ()) -> Cloud:
+    """Return the cloud of a command that names something in it: in the region of `--region`, else in that of the machine.
+
+    `machine` is "" if it names no machine. UsageError: the cloud needs no `--region`, or this computer knows a machine of this
+    name in several regions.
+    """
+    from clouds.capabilities import HasRegions
+
+    cloud = connect(values, terminal, (*flags, REGION))
+    if not isinstance(cloud, HasRegions):
+        if values["region"]:
+            raise no_regions(cloud, values["region"])
+        return cloud
+    if not values["region"] and (region := _other_region(cloud, cloud.region, machine)):
+        terminal.region = region
+        return cloud.in_region(region)
+    return cloud
+
+
+def _other_region(cloud: HasAccount, region: Callable[[], str], machine: str) -> str:
+    """Return in which other region this computer knows a machine; "" if it knows it in that of the cloud, or not at all."""
+    from clouds.home import home
+    from launcher.access.identity import accounts_that_know
+
+    keys = accounts_that_know(home(), cloud_of(cloud.name), machine)
+    if not keys:  # first: the account's number may take a request
+        return ""
+    account = account_key(cloud).removesuffix(region())
+    known = [key.removeprefix(account) for key in keys if key.startswith(account)]
+    if region() in known or not known:
+        return ""
+    if len(known) > 1:
+        raise UsageError(
+            f"machine {machine!r}: {cloud.name} has one in each of the regions {', '.join(known)}",
+            next_step=f"Choose one of them, such as: --region {known[0]}",
+        )
+    return known[0]
