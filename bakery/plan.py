@@ -29,12 +29,13 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
         cloud.check_computer()
     listed = images_of(cloud, recipe.name)
     images = catalogue.usable(catalogue.startable(cloud, catalogue.finished(listed)))
+    base = _base(cloud, recipe)
     reason = "would run: no image yet"
     equal, steps = None, []
     size_bytes = _least_bytes(cloud, recipe)
-    if images and not _has_base(cloud, recipe):
+    if images and base is None:
         reason = "would run: its current base is not built yet"
-    elif images or (isinstance(cloud, KeepsLayers) and cloud.layers() and _has_base(cloud, recipe)):
+    elif images or (isinstance(cloud, KeepsLayers) and cloud.layers() and base):
         order = place_order(cloud, recipe, BakeOptions(), home, lambda _line: None, keep_versions=False)
         equal, size_bytes = catalogue.equal(images, recipe.name, order.digest), order.sent_bytes
         reason = why(images, recipe.name, order.digest, order.base) if images else reason
@@ -42,17 +43,29 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     newest = catalogue.newest_stable(images, recipe.name)
     version = str(catalogue.next_version(listed, recipe.name))
     way = described(cloud, size_bytes) if size_bytes else ""
-    baked = [] if equal else describe_bake(recipe, cloud.name, version, steps, way=way, keeps_memory=isinstance(cloud, KeepsMemory))
+    baked = (
+        []
+        if equal
+        else describe_bake(
+            recipe,
+            cloud.name,
+            version,
+            steps,
+            way=way,
+            keeps_memory=isinstance(cloud, KeepsMemory),
+            base_gb=base.disk_gb if base else 0,
+        )
+    )
     launched = describe_launch(recipe, equal or newest, version, is_baked=equal is not None)
     if equal and (misfitting := misfit(cloud, equal)):
         reason = f"would save the memory of {equal.name} again: {misfitting}"
     return [f"bake: {reason}", *baked, *launched, *describe_start(cloud, equal or newest), *describe_computer(cloud)]
 
 
-def _has_base(cloud: Cloud, recipe: Recipe) -> bool:
-    """Return whether the base of a recipe is known without building it, which a plan must not do."""
+def _base(cloud: Cloud, recipe: Recipe) -> BaseImage | None:
+    """Return the base that a bake would start from; None if it has to be built first, which a plan must not do."""
     base = Base(recipe.base.suite, recipe.base.architecture)
-    return not isinstance(cloud, BuildsBases) or cloud.kept_base(base) is not None
+    return cloud.kept_base(base) if isinstance(cloud, BuildsBases) else cloud.resolve_base(base)
 
 
 def _least_bytes(cloud: Cloud, recipe: Recipe) -> int:
@@ -81,17 +94,24 @@ def why(images: Sequence[Image], recipe: str, wanted: str, base: BaseImage) -> s
 
 
 def describe_bake(
-    recipe: Recipe, cloud: str, version: str, steps: Sequence[str] = (), *, way: str = "", keeps_memory: bool = False
+    recipe: Recipe,
+    cloud: str,
+    version: str,
+    steps: Sequence[str] = (),
+    *,
+    way: str = "",
+    keeps_memory: bool = False,
+    base_gb: int = 0,
 ) -> list[str]:
     """Return what a bake would create, in order; `steps`: a line per step, whether it is reused or run.
 
-    `way` says that script and files are sent to the builder over SSH.
+    `way` says that script and files are sent to the builder over SSH. A disk has at least the size of the base, `base_gb`.
     """
     builder = recipe.builder
     names_of_steps = ", ".join(["prepare", *(step.name for step in recipe.steps), "seal"])
     tests = ", ".join([*(test.name for test in recipe.tests), *(["log in to the notebook"] if recipe.has_notebook else [])])
     return [
-        f"  builder on {cloud}: {_shape(builder.cpus, builder.memory_mb, builder.disk_gb)}; deleted at the end",
+        f"  builder on {cloud}: {_shape(builder.cpus, builder.memory_mb, max(builder.disk_gb, base_gb))}; deleted at the end",
         *([f"  {way}"] if way else []),
         *(steps or [f"  steps: {names_of_steps}"]),
         f"  image {recipe.name}-{version}, a candidate at first",
@@ -102,13 +122,16 @@ def describe_bake(
 
 
 def describe_launch(recipe: Recipe, image: Image | None, version: str, *, is_baked: bool) -> list[str]:
-    """Return what a launch would create, from the existing image or, after a bake, from the new one."""
+    """Return what a launch would create, from the existing image or, after a bake, from the new one.
+
+    The size of a machine is in the image's labels: the image may be of another version of the recipe.
+    """
     if image is None:
         return [f"launch: needs a bake first; then from {recipe.name}-{version}"]
-    machine = recipe.machine
     later = "" if is_baked else f" (after a bake: {recipe.name}-{version})"
+    cpus, memory_mb, disk_gb = (names.number(image.labels, label) for label in names.SIZES)
     access = "a notebook with a password, and SSH" if recipe.has_notebook else "SSH"
-    return [f"launch: a machine from {image.name}{later}: {_shape(machine.cpus, machine.memory_mb, machine.disk_gb)}; {access}"]
+    return [f"launch: a machine from {image.name}{later}: {_shape(cpus, memory_mb, disk_gb)}; {access}"]
 
 
 def describe_start(cloud: Cloud, image: Image | None) -> list[str]:

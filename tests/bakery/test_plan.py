@@ -14,7 +14,7 @@ from bakery.script.render import digest, render, render_tests
 from bakery.script.resolve import Resolution
 from clouds import names
 from clouds.catalogue import Image as Listed
-from clouds.driver import Base, BaseImage, BootSpec, Kind, Limits, Resource, State
+from clouds.driver import Base, BaseImage, BootSpec, Kind, Limits, Resource, State, Tell
 from tests.fake_cloud import FakeCloud
 from tests.fake_memory import MemoryCloud
 from tests.fake_world import Image, World
@@ -122,6 +122,28 @@ def test_when_nothing_has_changed_only_a_launch_is_left(recipe: Recipe, tmp_path
         "bake: nothing to do: minimal-0.1.0-3 has the same recipe, packages, files and base (to bake anyway: --force)",
         "launch: a machine from minimal-0.1.0-3: 2 processors, 1024 MB of memory, 4 GB of disk; SSH",
     ]
+
+
+class LargeBases(FakeCloud):
+    """A cloud whose bases have a disk of 8 GB."""
+
+    def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
+        return replace(super().resolve_base(base, refresh=refresh, tell=tell), disk_gb=8)
+
+
+def test_disk_of_the_builder_has_the_size_of_its_base_at_least(recipe: Recipe, tmp_path: Path) -> None:
+    cloud = LargeBases(World(tmp_path))
+    assert plan(cloud, recipe, home=tmp_path)[1].startswith("  builder on fake: 2 processors, 1024 MB of memory, 8 GB of disk;")
+    large = replace(recipe, builder=replace(recipe.builder, disk_gb=12))
+    assert "12 GB of disk" in plan(cloud, large, home=tmp_path)[1]
+
+
+def test_machine_has_the_size_in_the_labels_of_its_image(recipe: Recipe, tmp_path: Path) -> None:
+    cloud = LargeBases(World(tmp_path))
+    put_equal(cloud, recipe).labels.update({"disk-gb": "8", "cpus": "3"})
+    assert "launch: a machine from minimal-0.1.0-3: 3 processors, 1024 MB of memory, 8 GB of disk; SSH" in plan(
+        cloud, recipe, home=tmp_path
+    )
 
 
 class BuildingCloud(FakeCloud):
