@@ -49,6 +49,9 @@ def check(client: Client, name: str) -> None:
         answer = client.ask(f"instance type {name}", "describe_instance_types", InstanceTypes=[name])
     except DeniedError:
         return
+    except InvalidError as error:
+        error.next_step = "Choose a --type of this region, for amd64, such as t3.large: aws ec2 describe-instance-types"
+        raise
     if answer["InstanceTypes"] and answer["InstanceTypes"][0].get("Hypervisor") == "xen":
         raise InvalidError(
             f"instance type {name}: its console cannot be read while it runs, since it is not a Nitro type",

@@ -267,6 +267,14 @@ def test_an_address_whose_association_was_not_answered_is_ours_all_the_same(stag
     assert stage.boot(cloud, wishes=Wishes(static_ip="front"))["PublicIpAddress"]
 
 
+def test_an_unknown_type_is_refused_with_a_next_step_before_anything_is_made(stage: Stage) -> None:
+    with pytest.raises(InvalidError, match=r"instance type t3\.tiny: .* do not exist") as refused:
+        stage.boot(wishes=Wishes(machine_type="t3.tiny"))
+    assert "Choose a --type" in refused.value.next_step
+    assert "aws ec2 describe-instance-types" in refused.value.next_step
+    assert stage.left() == []
+
+
 def test_a_type_that_is_not_nitro_is_refused_before_anything_is_made(stage: Stage) -> None:
     with pytest.raises(InvalidError, match="not a Nitro type"):
         stage.boot(wishes=Wishes(machine_type="t2.small"))

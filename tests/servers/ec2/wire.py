@@ -129,12 +129,17 @@ def _scalar(shape: Shape, given: str, where: str) -> Any:
         return _blob(given, name)
     allowed = getattr(shape, "enum", None)
     if allowed and given not in allowed:
-        raise _bad_enum(given, name)
+        raise _bad_enum(given, name, where)
     return given
 
 
-def _bad_enum(given: str, name: str) -> ApiError:
-    """Return the error of https://github.com/getmoto/moto/issues/1695 (an instance type), else a guess."""
+def _bad_enum(given: str, name: str, where: str) -> ApiError:
+    """Return the error of https://github.com/getmoto/moto/issues/1695 (an instance type), else a guess.
+
+    In a list of instance types: https://github.com/scylladb/scylla-cluster-tests/issues/12419.
+    """
+    if re.fullmatch(r"InstanceType\.\d+", where):
+        return ApiError("InvalidInstanceType", f"The following supplied instance types do not exist: [{given}]")
     if name == "InstanceType":
         return invalid_value(f"Invalid value '{given}' for InstanceType.")
     return invalid_value(f"Value ({given}) for parameter {name} is invalid.")

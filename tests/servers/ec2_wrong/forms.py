@@ -75,6 +75,14 @@ FORM = [
 
 IDS = [
     ask(
+        "unknown type described",
+        THREAD + "scylladb/scylla-cluster-tests/issues/12419",
+        "DescribeInstanceTypes",
+        "InvalidInstanceType",
+        "The following supplied instance types do not exist: [t3.tiny]",
+        InstanceType__1="t3.tiny",
+    ),
+    ask(
         "malformed instance",
         THREAD + "aws-quickstart/quickstart-confluent-kafka/issues/50",
         "DescribeInstances",
