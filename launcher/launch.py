@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from clouds import names
-from clouds.capabilities import ChecksComputer, EndsMachines, NamesHosts, RunsHere
+from clouds.capabilities import ChecksComputer, EndsMachines, EndsMachinesBySetting, NamesHosts, RunsHere
 from clouds.driver import BootSpec, Cloud, End, Kind, Tell, Wishes
 from clouds.errors import ConflictError, UnreachableError, UsageError
 from clouds.home import home
@@ -116,7 +116,7 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
         for line in (*new_notices(cloud, home()), *cloud.logout_notices()):
             tell(line)
     if "role" not in options.labels and spec.facts["EXPIRES"] != "0" and not isinstance(cloud, EndsMachines):
-        tell(f"machine {name!r}: {cloud.name} does not enforce its lifetime; only the timer inside the machine stops it")
+        tell(_unenforced(cloud, name))
     restored = None if options.cold else restore(cloud, ledger, undo, spec, image, tell)
     url = restored.url if restored else wait.await_answer(cloud, boot_machine(cloud, ledger, undo, spec, tell), spec.labels)
     if options.environment:
@@ -138,6 +138,14 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
         accelerator=cloud.accelerator_name if isinstance(cloud, RunsHere) else "",
         dns=dns,
     )
+
+
+def _unenforced(cloud: Cloud, name: str) -> str:
+    """Return the line for a machine whose lifetime its cloud does not enforce, with the setting that changes that."""
+    line = f"machine {name!r}: {cloud.name} does not enforce its lifetime; only the timer inside the machine stops it"
+    if isinstance(cloud, EndsMachinesBySetting):
+        line += f" (the setting {cloud.ends_machines_by} lets {cloud.name} stop it as well: docs/clouds.md)"
+    return line
 
 
 def _forget(cloud: Cloud, name: str) -> None:

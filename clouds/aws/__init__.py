@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _REGION = r"[a-z]{2}(?:-[a-z]+)+-[0-9]{1,2}"
 _ZONE = rf"(?P<region>{_REGION})(?:-[a-z]+-[0-9]+)?[a-z]"
 _ACCOUNT = r"[0-9]{12}"
+_NO_ACCOUNT = "is not an account of AWS (write its number of 12 digits, such as 136693071363)"
+_ROLE = rf"arn:aws(?:-[a-z]+)*:iam::{_ACCOUNT}:role/(?:[\w+=,.@-]+/)*[\w+=,.@-]{{1,64}}"
+"""Partition, path and name: docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html, .../reference_iam-quotas.html."""
 
 
 def region_of(zone: str) -> str:
@@ -54,15 +57,14 @@ SETTINGS = {
     "scheduler_role": Setting(
         "the ARN of the IAM role as which EventBridge Scheduler stops machines at the end of their lifetime (default: none)",
         check=shaped(
-            r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]+",
-            "is not the ARN of a role (write arn:aws:iam::111122223333:role/NAME)",
+            _ROLE, "is not the ARN of a role (write one such as arn:aws:iam::111122223333:role/bakehouse-stop, with your account)"
         ),
     ),
     "debian_owner": Setting(
-        "the account whose Debian images are trusted", default="136693071363", check=shaped(_ACCOUNT, "is not an account of AWS")
+        "the account whose Debian images are trusted", default="136693071363", check=shaped(_ACCOUNT, _NO_ACCOUNT)
     ),
     "ubuntu_owner": Setting(
-        "the account whose Ubuntu images are trusted", default="099720109477", check=shaped(_ACCOUNT, "is not an account of AWS")
+        "the account whose Ubuntu images are trusted", default="099720109477", check=shaped(_ACCOUNT, _NO_ACCOUNT)
     ),
     "slowness": Setting("a factor for all deadlines", default="1", check=number(0.1, 1000)),
 }

@@ -20,7 +20,9 @@ CONNECT_S, READ_S = 10, 30
 ATTEMPTS = 4
 """How often a request is sent at most. botocore's mode `standard` repeats what was throttled, not answered, or answered by 5xx,
 after up to 20 s each time (botocore.retries.standard). It repeats InsufficientInstanceCapacity too, whose status is 500."""
-_NO_REGION = "Set AWS_REGION, or region in the [aws] table of the settings file (docs/clouds.md), or: aws configure"
+_NO_REGION = (
+    "Give --region, set AWS_REGION or region in the [aws] table of the settings file (docs/clouds.md), or run: aws configure"
+)
 
 
 class Session:

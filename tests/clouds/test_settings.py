@@ -204,6 +204,38 @@ def test_bad_values_of_compute_engine_say_what_to_write(
     assert instead in raised.value.message
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "instead"),
+    [
+        ("debian_owner", "12", "(write its number of 12 digits, such as 136693071363)"),
+        ("ubuntu_owner", "canonical", "(write its number of 12 digits"),
+        ("scheduler_role", "bakehouse-stop", "(write one such as arn:aws:iam::111122223333:role/bakehouse-stop"),
+        ("scheduler_role", "arn:aws:iam::12:role/bakehouse-stop", "arn:aws:iam::111122223333:role/bakehouse-stop"),
+        ("scheduler_role", "arn:aws:iam::111122223333:user/me", "arn:aws:iam::111122223333:role/bakehouse-stop"),
+        ("scheduler_role", "arn:aws:sts::111122223333:assumed-role/stop/me", "arn:aws:iam::111122223333:role/bakehouse-stop"),
+        ("scheduler_role", "arn:aws:iam::111122223333:role//", "arn:aws:iam::111122223333:role/bakehouse-stop"),
+        ("scheduler_role", "arn:aws:iam::111122223333:role/stop/", "arn:aws:iam::111122223333:role/bakehouse-stop"),
+        ("scheduler_role", "arn:awsx:iam::111122223333:role/stop", "arn:aws:iam::111122223333:role/bakehouse-stop"),
+    ],
+)
+def test_bad_values_of_ec2_say_what_to_write(key: str, value: str, instead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(clouds.DRIVERS, "aws", "clouds.aws")
+    file = write(f'[aws]\n{key} = "{value}"\n')
+    with pytest.raises(UsageError) as raised:
+        settings.load("aws", {})
+    assert raised.value.message.startswith(f"{file}: aws.{key}: {value!r} is not ")
+    assert instead in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "role", ["arn:aws:iam::111122223333:role/a", "arn:aws-us-gov:iam::111122223333:role/service-role/team/a+b"]
+)
+def test_role_may_have_a_path_and_be_of_another_partition(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(clouds.DRIVERS, "aws", "clouds.aws")
+    write(f'[aws]\nscheduler_role = "{role}"\n')
+    assert settings.load("aws", {})["scheduler_role"] == role
+
+
 def test_what_is_no_toml_is_told_with_its_place() -> None:
     (problem,) = refused("cloud = \n")
     assert "line 1" in problem

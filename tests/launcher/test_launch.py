@@ -121,6 +121,16 @@ def test_lifetime_that_the_cloud_does_not_enforce_is_reported(
     assert (line in told) == is_told
 
 
+def test_setting_by_which_the_cloud_would_enforce_a_lifetime_is_named(world: World, ledger: Ledger, jupyter: str) -> None:
+    cloud, told = LenientCloud(world), list[str]()
+    cloud.ends_machines_by = "stopper"  # type: ignore[attr-defined]
+    launch(cloud, ledger, ONE, tell=told.append)
+    assert told == [
+        "machine 'one': fake does not enforce its lifetime; only the timer inside the machine stops it "
+        "(the setting stopper lets fake stop it as well: docs/clouds.md)"
+    ]
+
+
 def test_lifetime_that_the_cloud_enforces_needs_no_word(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     told: list[str] = []
     launch(fake, ledger, ONE, tell=told.append)

@@ -227,6 +227,7 @@ def test_an_unknown_profile_is_told(tmp_path: Any) -> None:
 def test_without_a_region_the_next_step_says_where_to_set_one(tmp_path: Any) -> None:
     with pytest.raises(UsageError, match="no region is set") as caught:
         client_of(tmp_path, region="").ask("machines", "describe_instances")
+    assert "--region" in caught.value.next_step
     assert "AWS_REGION" in caught.value.next_step
 
 

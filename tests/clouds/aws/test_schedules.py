@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from clouds import names
-from clouds.aws import session
-from clouds.capabilities import EndsMachines
+from clouds.aws import SETTINGS, session
+from clouds.capabilities import EndsMachines, EndsMachinesBySetting
 from clouds.driver import Base, BootSpec, End, Kind
 from clouds.errors import BakehouseError, DeniedError, UsageError
 from clouds.ledger import Ledger
@@ -114,6 +114,8 @@ def test_a_start_without_the_setting_leaves_no_old_schedule_that_would_stop_the_
 def test_without_the_setting_nothing_is_asked_and_its_client_is_not_made(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     cloud = stage.connect()
     assert not isinstance(cloud, EndsMachines)
+    assert isinstance(cloud, EndsMachinesBySetting)
+    assert cloud.ends_machines_by in SETTINGS
     made: list[str] = []
     make = session.Session.client
     monkeypatch.setattr(session.Session, "client", lambda own, service, *rest: made.append(service) or make(own, service, *rest))
