@@ -12,6 +12,9 @@ from pydantic_core import PydanticCustomError
 
 from clouds import ranges
 
+APT_URI = '"https://deb.example.org/debian"'
+"""An example for messages."""
+
 
 def wrong(what: str, instead: str) -> PydanticCustomError:
     """Return the error of a validator, as `WHAT (INSTEAD)`."""
@@ -51,13 +54,17 @@ def _requirement(text: str) -> str:
 
 
 def _web_address(text: str) -> str:
+    return _checked_url(text, '"https://example.org/data.csv"')
+
+
+def _checked_url(text: str, example: str) -> str:
     try:
         parts = urlsplit(text)
         is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and text.isprintable() and " " not in text
     except ValueError:
         is_good = False
     if not is_good:
-        raise wrong("is not a URL", 'write one such as "https://example.org/data.csv"')
+        raise wrong("is not a URL", f"write one such as {example}")
     if parts.username is not None:
         raise wrong("contains a user name, which would stay in the image's log", "write a URL that needs none")
     return text
@@ -65,7 +72,7 @@ def _web_address(text: str) -> str:
 
 def _apt_uri(text: str) -> str:
     is_folder = re.fullmatch(r"file:(//)?/[^\x00-\x20\x7f]*", text)
-    return text if is_folder else _web_address(text)
+    return text if is_folder else _checked_url(text, APT_URI)
 
 
 Cpus = Annotated[int, Strict(), Field(ge=ranges.CPUS[0], le=ranges.CPUS[1])]

@@ -9,9 +9,16 @@ from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from typing import Any, get_args
 
+from bakery.recipe.fields import APT_URI
+
 _SHOWN_MAX = 60
 
 Key = tuple[str | int, ...]
+_EXAMPLES: Mapping[str | int, str] = {
+    "uri": APT_URI,
+    "apt_sources": f'{{ name = "lab", uri = {APT_URI}, suite = "stable", components = ["main"] }}',
+}
+"""What to write for keys whose form a user may not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +83,25 @@ def _word(error: Mapping[str, Any], record: type) -> str:
     words: dict[str, Callable[[], str]] = {
         "recipe": lambda: f"{show(value)} {error['msg']}",
         "unexpected_keyword_argument": lambda: f"is not a known key here ({_nearest(str(key[-1]), _keys(record, key[:-1]))})",
-        "missing": lambda: f"is missing (write {key[-1]} = ...)",
+        "missing": lambda: f"is missing (write {key[-1]} = {_EXAMPLES.get(key[-1], '...')})",
         "int_type": lambda: f"is {show(value)}, not a whole number (write one such as 4, without quotes)",
         "float_type": lambda: f"is {show(value)}, not a number (write one such as 0.5, without quotes)",
         "finite_number": lambda: f"is {show(value)} (write a number such as 30)",
         "string_type": lambda: f"is {show(value)}, not text (write it in quotes)",
         "tuple_type": lambda: f"is {show(value)}, not a list (write it in [ ])",
-        "dataclass_type": lambda: f"is {show(value)}, not a table (write {{ key = value }}; {_keys_told(_keys(record, key))})",
+        "dataclass_type": lambda: f"is {show(value)}, not a table (write {_table(key)}; {_keys_told(_keys(record, key))})",
         "greater_than_equal": lambda: f"is {show(value)} (write {context['ge']} or more)",
         "less_than_equal": lambda: f"is {show(value)} (write {context['le']} or less)",
         "literal_error": lambda: f"is {show(value)} (write {context['expected'].replace(chr(39), chr(34))})",
         "too_short": lambda: "is empty (write at least one item, or remove the key)",
     }
     return words.get(error["type"], lambda: f"is {show(value)} ({error['msg']})")()
+
+
+def _table(key: Key) -> str:
+    """Return an example of the table at a key, also if that is an item of a list."""
+    name = key[-2] if len(key) > 1 and isinstance(key[-1], int) else key[-1]
+    return _EXAMPLES.get(name, "{ key = value }")
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:

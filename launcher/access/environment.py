@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clouds.driver import Cloud
@@ -15,6 +15,8 @@ from launcher.access.ssh import run
 from launcher.boot import ANSWER_S, POLL_S, ssh_answers
 
 BYTES_MAX = 1 << 20
+_SHOWN = 10
+"""How many lines an error names."""
 FILE = ".config/environment.d/90-launch.conf"
 """Where a machine keeps them, below its user's home; environment.d(5) describes the format."""
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)")
@@ -30,17 +32,32 @@ def read_env_file(file: str) -> dict[str, str]:
     """Return the variables in a file of lines NAME=VALUE, or on standard input for `-`.
 
     Values are taken as they are, without a pair of quotes around them; empty lines and comments (#) are skipped. UsageError
-    names the line, but does not repeat it, since it may contain a secret.
+    names all wrong lines, but does not repeat them, since they may contain secrets.
     """
     found: dict[str, str] = {}
+    wrong: list[int] = []
     for number, line in enumerate(_read(file).splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         matched = _LINE.fullmatch(line)
         if matched is None or "\0" in line:
-            raise UsageError(f"--env-file {file}: line {number} is not NAME=VALUE", next_step="Write one NAME=VALUE on each line.")
-        found[matched[1]] = _unquoted(matched[2].strip())
+            wrong.append(number)
+        else:
+            found[matched[1]] = _unquoted(matched[2].strip())
+    if wrong:
+        raise UsageError(
+            f"--env-file {file}: {_lines(wrong)} not NAME=VALUE",
+            next_step="Write one NAME=VALUE on each line; a name has letters, digits and '_', and starts with no digit.",
+        )
     return found
+
+
+def _lines(numbers: Sequence[int]) -> str:
+    """Return the subject of a sentence: `line 2 is`, `lines 2, 5 are`, `lines 2, 5, 6 and 40 more are`."""
+    if len(numbers) == 1:
+        return f"line {numbers[0]} is"
+    more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
+    return f"lines {', '.join(map(str, numbers[:_SHOWN]))}{more} are"
 
 
 def _unquoted(value: str) -> str:

@@ -26,6 +26,8 @@ Values = Mapping[str, Any]
 
 _WHOLE = re.compile(r"[0-9]{1,9}")
 _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+_ADDRESS_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+"""Of Compute Engine (RFC 1035), the strictest of all clouds."""
 
 
 def text(typed: str) -> str:
@@ -76,6 +78,14 @@ def machine_name(typed: str) -> str:
     from clouds.names import check_machine_name  # 10 ms, which `./inv --list` need not spend
 
     return check_machine_name(typed)
+
+
+def address_name(typed: str) -> str:
+    """Read the name of a static address."""
+    if not _ADDRESS_NAME.fullmatch(typed):
+        rule = "at most 63 of a-z, 0-9 and '-', starting with a letter and not ending with '-', such as notebook-1"
+        raise ValueError(f"is not a name for an address (write {rule})")
+    return typed
 
 
 def image_version(typed: str) -> str:
@@ -132,6 +142,7 @@ EXAMPLES: Mapping[Parse | None, str] = {
     memory_mb: "4096",
     disk_gb: "20",
     hours: "8",
+    address_name: "notebook-1",
     gigabytes: "20",
     dollars: "0.05",
     port: "8443",

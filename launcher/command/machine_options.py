@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from clouds.errors import UsageError, not_supported
-from launcher.command.flags import Flag, Values, dollars, end, port
+from launcher.command.flags import Flag, Values, address_name, dollars, end, port
 
 if TYPE_CHECKING:  # the records cost 10 ms, which `./inv --list` need not spend
     from clouds.driver import Cloud, Wishes
@@ -20,7 +20,7 @@ HTTPS_PORT = 443
 PLACE_FLAGS = (
     Flag("zone", "the zone to try first (default: from your settings)"),
     Flag("region", "the region; its zones are tried in turn (default: from your settings)"),
-    Flag("network", "network of the machine (default: from your settings)"),
+    Flag("network", "network of the machine (Google Cloud only; default: from your settings)"),
     Flag("subnet", "the subnet of the network (default: from your settings)"),
 )
 ACCELERATOR = Flag("accelerator", "accelerator of local machines: kvm, or tcg for emulation (default: kvm if it works)")
@@ -30,7 +30,7 @@ SOURCE = Flag(
 NEW_SOURCE = Flag(
     "source", "address or range that may reach the machine from now on (default: from your settings, else this computer's)"
 )
-SERVICE_ACCOUNT = Flag("service-account", "service account of the builder (default: from your settings)")
+SERVICE_ACCOUNT = Flag("service-account", "service account of the builder (Google Cloud only; default: from your settings)")
 TYPE = Flag("type", "the cloud's machine type, instead of --cpus and --memory-mb")
 NO_PUBLIC_IP = Flag("no-public-ip", "no public address: the machine can be reached only from inside the network", parse=None)
 SPOT_BUILDER = Flag("spot", "use spot capacity for the builder: cheaper, but the bake fails if the cloud reclaims it", parse=None)
@@ -41,7 +41,7 @@ WISH_FLAGS = (
     Flag("max-price", "the most that an hour of a --spot machine may cost, in US dollars (default: the on-demand price)", dollars),
     Flag("disk-type", "the cloud's disk type"),
     Flag("keep-disk", "keep the disk when the machine is deleted; it is billed until you delete it", parse=None),
-    Flag("static-ip", "name of a static address: reserved on first use, kept when the machine is deleted"),
+    Flag("static-ip", "name of a static address: reserved on first use, kept when the machine is deleted", address_name),
     NO_PUBLIC_IP,
     Flag("https", "open the notebook to your address, with TLS and a pinned certificate, instead of a tunnel", parse=None),
     Flag("port", f"the port for --https (default: {HTTPS_PORT})", port),

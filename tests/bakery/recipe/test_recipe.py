@@ -212,7 +212,19 @@ def test_without_variables_braces_are_left_alone(folder: Path) -> None:
             "steps[0].apt_sources: is empty (write at least one item, or remove the key)",
         ),
         (step(source("") + '\nrun = "true"'), "steps[0]: has run and apt_sources (write a separate step for each)"),
-        (step(source('uri = "ftp://x/y"')), 'steps[0].apt_sources[0].uri: "ftp://x/y" is not a URL'),
+        (
+            step(source('uri = "ftp://x/y"')),
+            'steps[0].apt_sources[0].uri: "ftp://x/y" is not a URL (write one such as "https://deb.example.org/debian")',
+        ),
+        (
+            step(f"apt_sources = [{table(uri=None)}]"),
+            'steps[0].apt_sources[0].uri: is missing (write uri = "https://deb.example.org/debian")',
+        ),
+        (
+            step('apt_sources = ["deb http://x/y stable main"]'),
+            'steps[0].apt_sources[0]: is "deb http://x/y stable main", not a table '
+            '(write { name = "lab", uri = "https://deb.example.org/debian", suite = "stable"',
+        ),
         (step(source('uri = "https://u:p@x/y"')), "steps[0].apt_sources[0].uri: "),
         (step(source('suite = "a b"')), 'steps[0].apt_sources[0].suite: "a b" is not a suite (write one such as "trixie"'),
         (

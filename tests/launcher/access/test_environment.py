@@ -36,6 +36,15 @@ def test_a_line_that_is_no_variable_is_named_but_not_repeated(tmp_path: Path, li
     assert "secret" not in raised.value.message + raised.value.next_step
 
 
+def test_all_wrong_lines_are_named_up_to_a_number(tmp_path: Path) -> None:
+    (tmp_path / "env").write_text("secret\nA=1\nsecret\n")
+    with pytest.raises(UsageError, match=r"lines 1, 3 are not NAME=VALUE$"):
+        read_env_file(str(tmp_path / "env"))
+    (tmp_path / "env").write_text("secret\n" * 50)
+    with pytest.raises(UsageError, match=r"lines 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 40 more are not NAME=VALUE$"):
+        read_env_file(str(tmp_path / "env"))
+
+
 @pytest.fixture
 def machines(fake: FakeCloud, jupyter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let machines have the home `machine`; return that folder."""

@@ -66,6 +66,16 @@ def test_flags_that_make_no_sense_together_are_refused(typed: dict[str, str | bo
         wishes(values(**typed))
 
 
+@pytest.mark.parametrize("typed", ["Bad Name!", "My_Address", "1st", "ends-", "-a", "a" * 64])
+def test_invalid_name_of_an_address_is_refused_with_the_rule(typed: str) -> None:
+    with pytest.raises(UsageError, match=r"--static-ip: .* is not a name for an address \(write at most 63 of a-z, 0-9 and '-'"):
+        values(static_ip=typed)
+
+
+def test_name_of_an_address_may_have_63_characters() -> None:
+    assert wishes(values(static_ip="a" * 63)).static_ip == "a" * 63
+
+
 @pytest.mark.parametrize("typed", ["", "0", "65536", "https", "-1", "8443 "])
 def test_invalid_port_is_refused(typed: str) -> None:
     with pytest.raises(ValueError, match="write a number"):
