@@ -26,7 +26,7 @@ NAME = "lab"
 SECRET = "hf_$HOME `id` of-the-env-file"
 
 IN_KERNELS = """
-import glob, json, os, queue, sys
+import glob, json, os, queue, sys, time
 from jupyter_client import BlockingKernelClient
 
 def processes(kernel):
@@ -36,7 +36,14 @@ def run(kernel, code):
     client = BlockingKernelClient(connection_file=os.path.expanduser(f"~/.local/share/jupyter/runtime/kernel-{kernel}.json"))
     client.load_connection_file()
     client.start_channels()
-    client.wait_for_ready(timeout=120)
+    for left in reversed(range(60)):
+        try:
+            client.wait_for_ready(timeout=120)
+            break
+        except RuntimeError:  # no heartbeat: it is only just starting
+            if not left:
+                raise
+            time.sleep(1)
     before, asked = processes(kernel), client.execute(code)
     while True:
         try:
