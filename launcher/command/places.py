@@ -6,11 +6,11 @@ in another region than that of the settings prints its commands with `--region`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Container, Iterable
 from typing import TYPE_CHECKING
 
 import clouds
-from clouds.accounts import HasAccount, account_key, cloud_of
+from clouds.accounts import account_key, cloud_of
 from clouds.errors import UsageError
 from launcher.command.flags import Flag, Values
 from launcher.command.machine_options import given
@@ -41,33 +41,35 @@ def connect_to(machine: str, values: Values, terminal: Terminal, flags: Iterable
     name in several regions.
     """
     from clouds.capabilities import HasRegions
+    from clouds.home import home
+    from launcher.access.identity import accounts_that_know
 
+    flags = tuple(flags)
     cloud = connect(values, terminal, (*flags, REGION))
     if not isinstance(cloud, HasRegions):
         if values["region"]:
             raise no_regions(cloud, values["region"])
         return cloud
-    if not values["region"] and (region := _other_region(cloud, cloud.region, machine)):
-        terminal.region = region
-        return cloud.in_region(region)
-    return cloud
-
-
-def _other_region(cloud: HasAccount, region: Callable[[], str], machine: str) -> str:
-    """Return in which other region this computer knows a machine; "" if it knows it in that of the cloud, or not at all."""
-    from clouds.home import home
-    from launcher.access.identity import accounts_that_know
-
     keys = accounts_that_know(home(), cloud_of(cloud.name), machine)
-    if not keys:  # first: the account's number may take a request
-        return ""
-    account = account_key(cloud).removesuffix(region())
-    known = [key.removeprefix(account) for key in keys if key.startswith(account)]
-    if region() in known or not known:
-        return ""
+    if values["region"] or not keys or _is_one_of(cloud, keys):
+        return cloud
+    regions = {key: key.rpartition(".")[2] for key in keys}
+    places = {key: clouds.connect(values["cloud"], {**given(values, flags), "region": region}) for key, region in regions.items()}
+    known = [key for key, place in places.items() if account_key(place) == key]
     if len(known) > 1:
         raise UsageError(
-            f"machine {machine!r}: {cloud.name} has one in each of the regions {', '.join(known)}",
-            next_step=f"Choose one of them, such as: --region {known[0]}",
+            f"machine {machine!r}: {cloud.name} has one in each of the regions {', '.join(regions[key] for key in known)}",
+            next_step=f"Choose one of them, such as: --region {regions[known[0]]}",
         )
-    return known[0]
+    if not known:
+        return cloud
+    terminal.region = regions[known[0]]
+    return places[known[0]]
+
+
+def _is_one_of(cloud: Cloud, keys: Container[str]) -> bool:
+    """Return whether a cloud has one of these keys; False if no setting names its region."""
+    try:
+        return account_key(cloud) in keys
+    except UsageError:
+        return False

@@ -10,6 +10,7 @@ import pytest
 
 import clouds
 from clouds.accounts import account_key
+from clouds.errors import UsageError
 from clouds.home import home
 from launcher.access.identity import known_hosts, pin
 from launcher.command.tables import machine_row
@@ -33,14 +34,19 @@ NAMED = {
 
 
 class ManyRegions(FakeCloud):
-    """A client of one region of an account; each region is a `World`."""
+    """A client of one region of an account, "" if the settings name none; each region is a `World`."""
 
     def __init__(self, worlds: Mapping[str, World], region: str = HERE, number: str = "123") -> None:
-        super().__init__(worlds[region])
+        super().__init__(worlds[region or HERE])
         self.worlds, self._region, self._number = worlds, region, number
-        self.account = f"{number}.{region}"
+
+    @property
+    def account(self) -> str:  # type: ignore[override]
+        return f"{self._number}.{self.region()}"
 
     def region(self) -> str:
+        if not self._region:
+            raise UsageError("no region is set")
         return self._region
 
     def regions(self) -> list[str]:
@@ -77,6 +83,14 @@ def test_machine_that_this_computer_launched_in_another_region_is_found_by_its_n
     assert run("delete", name="lab", yes=True)[0] == 0
     assert far.world.machines == {}
     assert run("stop", name="lab")[0] == 1  # its key is gone, so the name has no region any more
+
+
+def test_machine_is_found_by_its_name_although_no_setting_names_a_region(far: ManyRegions, monkeypatch: pytest.MonkeyPatch) -> None:
+    launch_one(far, "lab")
+    monkeypatch.setattr(clouds, "connect", lambda _=None, given=None: ManyRegions(far.worlds, (given or {}).get("region", "")))
+    assert run("stop", name="lab")[0] == 0
+    code, _, stderr = run("stop", name="other")
+    assert (code, stderr) == (2, "error: no region is set\n")
 
 
 def test_machine_of_another_computer_is_found_with_its_region(far: ManyRegions) -> None:
