@@ -33,7 +33,7 @@ from clouds.incomplete import partly, whole
 from clouds.ledger import Entry, Ledger
 from clouds.lifecycle import has_ended, remove, stop_machine
 from clouds.partial import sweep
-from launcher.kept_disks import is_kept
+from launcher.kept_disks import forgo, is_kept
 
 UNKNOWN_CLIENT_S = 24 * 3600
 """How long after `expires`, in seconds, a client elsewhere counts as alive."""
@@ -257,5 +257,7 @@ def _is_kept_work(resource: Resource) -> bool:
 def _remove(cloud: Cloud, ledger: Ledger, garbage: Garbage) -> None:
     if garbage.stop_only:
         stop_machine(cloud, garbage.resource.name)
-    else:
-        remove(cloud, ledger, garbage.resource.kind, garbage.resource.name)
+        return
+    if garbage.resource.kind is Kind.MACHINE:
+        forgo(cloud, garbage.resource.name, garbage.resource.labels)
+    remove(cloud, ledger, garbage.resource.kind, garbage.resource.name)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
+
 from clouds import names
 from clouds.capabilities import KeepsDisks
 from clouds.driver import Cloud, Kind, Resource
-from clouds.errors import ConflictError, NotFoundError
+from clouds.errors import ConflictError, InvalidError, NotFoundError
 from clouds.incomplete import partly, whole
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
@@ -26,6 +29,17 @@ def keep(cloud: Cloud, undo: Undo, machine: str) -> None:
         by_hand="./inv gc",
     )
     cloud.keep_disk(machine, keep=True)
+
+
+def forgo(cloud: Cloud, machine: str, labels: Mapping[str, str]) -> None:
+    """Let the disk of a machine be deleted with it if its launch did not finish: it may have been killed after `keep`.
+
+    Call this before the machine is deleted. If the machine no longer allows it, `gc` finds the disk later.
+    """
+    if LABEL.items() <= labels.items() and labels.get("role") != "machine" and isinstance(cloud, KeepsDisks):
+        keeper: KeepsDisks = cloud
+        with suppress(NotFoundError, InvalidError):
+            keeper.keep_disk(machine, keep=False)
 
 
 def is_kept(disk: Resource) -> bool:

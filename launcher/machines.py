@@ -19,7 +19,7 @@ from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from clouds.near import did_you_mean
 from launcher.access import identity, tunnel, wait
-from launcher.kept_disks import LABEL
+from launcher.kept_disks import LABEL, forgo
 from launcher.regions import other_regions, where
 
 GRACE_S = 300
@@ -145,7 +145,7 @@ def delete(cloud: Cloud, ledger: Ledger, name: str) -> None:
 
     ConflictError: a running bake uses it.
     """
-    spare_bakes(find_machine(cloud, name))
+    forgo(cloud, name, spare_bakes(find_machine(cloud, name)).labels)
     remove(cloud, ledger, Kind.MACHINE, name)
     tunnel.forget(cloud, name)
     identity.sync(home(), cloud)

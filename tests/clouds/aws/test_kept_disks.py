@@ -9,9 +9,11 @@ from clouds.driver import Kind, Wishes
 from clouds.errors import CloudError
 from clouds.ledger import Ledger
 from launcher import gc, kept_disks
+from launcher.launch import LaunchOptions
 from tests.cli.verbs import run
-from tests.clouds.aws.stage import Stage
-from tests.clouds.gcp.stage import LONG_AFTER
+from tests.clouds.aws.stage import Stage, Wire
+from tests.clouds.gcp.stage import LONG_AFTER, launch_tiny
+from tests.fake_cloud import Killed
 from tests.servers.ec2 import internal_error
 from tests.servers.ec2_asking import client
 
@@ -101,6 +103,27 @@ def test_a_launch_that_fails_leaves_no_disk(stage: Stage, action: str, when: str
     assert isinstance(stage.error, CloudError)
     stage.collect()
     assert stage.left() == before
+
+
+@pytest.mark.parametrize(
+    ("action", "when"), [("ModifyInstanceAttribute", "before"), ("ModifyInstanceAttribute", "after"), ("CreateTags", "before")]
+)
+def test_a_launch_that_is_killed_leaves_no_disk_after_one_gc(stage: Stage, action: str, when: str) -> None:
+    stage.bake()
+    before = stage.left()
+    wire = Wire()
+    wire.strikes = lambda seen, _nth, then: wire.die() if (seen, then) == (action, when) else None
+    ordered = LaunchOptions(recipe="tiny", name="mine", wishes=KEEP)
+    stage.play(lambda: launch_tiny(stage.connect(wire), stage.home, options=ordered))
+    assert isinstance(stage.error, Killed)
+    stage.collect()
+    assert stage.left() == before
+
+
+def test_a_machine_whose_launch_did_not_finish_is_deleted_with_its_disk(launched: Stage) -> None:
+    launched.connect().label(Kind.MACHINE, "mine", {"role": "machine-in-progress"})
+    assert run("delete", name="mine", yes=True)[0] == 0
+    assert volumes(launched) == []
 
 
 def test_a_machine_without_the_option_asks_for_nothing_more(stage: Stage) -> None:
