@@ -17,8 +17,37 @@ _ADVICE = (
     ("", r"explicit deny in a", "A policy forbids this explicitly, whatever else allows it: ask your administrator to change it."),
     (
         "ValidationException|AccessDeniedException",
-        r"(?i)execution role|PassRole",
-        "See scheduler_role in your settings: EventBridge Scheduler must be able to assume that role, and you to pass it.",
+        r"(?i)execution role|pass ?role",
+        "See scheduler_role in your settings: EventBridge Scheduler must be able to assume that role, and you to pass it "
+        "(docs/clouds.md). A role that was just created works after a few minutes.",
+    ),
+    (
+        "ServiceQuotaExceededException",
+        "",
+        "Delete schedules that you do not need, or ask for more at "
+        "https://console.aws.amazon.com/servicequotas/home/services/scheduler/quotas.",
+    ),
+    (
+        r"AuthFailure\.ServiceLinkedRoleCreationNotPermitted",
+        "",
+        "Let an administrator of the account run once: aws iam create-service-linked-role --aws-service-name spot.amazonaws.com. "
+        "Or leave --spot out.",
+    ),
+    (
+        "AddressLimitExceeded",
+        "",
+        "Release an address that you do not need (./inv delete-address NAME, or aws ec2 release-address), or ask for more at "
+        "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas.",
+    ),
+    (
+        r"Gateway\.NotAttached",  # hashicorp/terraform-provider-aws#2181
+        "",
+        "Choose a --subnet of a network with an internet gateway, or leave --static-ip out.",
+    ),
+    (
+        "IncorrectSpotRequestState",
+        "",
+        "Try again in a few minutes: the spot request of a machine that was just stopped allows no start yet.",
     ),
     (
         "UnauthorizedOperation|AccessDenied|AccessDeniedException",

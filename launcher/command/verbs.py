@@ -257,6 +257,17 @@ def _delete_disk(values: Values, terminal: Terminal) -> int:
     return 0
 
 
+def _delete_address(values: Values, terminal: Terminal) -> int:
+    from launcher.addresses import delete_address, described, find_address
+
+    cloud = clouds.connect(values["cloud"])
+    address = find_address(cloud, values["address"])
+    terminal.confirm(f"Release {described(address)}?", yes=values["yes"])
+    delete_address(cloud, _ledger(terminal), address)
+    terminal.tell(f"{described(address)} released")
+    return 0
+
+
 def _delete_image(values: Values, terminal: Terminal) -> int:
     from launcher.images import check_unused, delete_image
 
@@ -359,6 +370,13 @@ VERBS = (
         _delete_disk,
         (Positional("disk", "name of the disk, or of its deleted machine"),),
         (YES, REGION_OF_NAME, CLOUD),
+    ),
+    Verb(
+        "delete-address",
+        "Release an address that launch --static-ip has reserved, after confirmation.",
+        _delete_address,
+        (Positional("address", "name of the address"),),
+        (YES, CLOUD),
     ),
     Verb(
         "log",

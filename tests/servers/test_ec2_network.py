@@ -60,9 +60,21 @@ def test_a_group_that_another_one_names_cannot_be_deleted(ec2: Ec2, api: Any) ->
     api.delete_security_group(GroupId=group)
 
 
-def test_an_address_in_use_cannot_be_released(ec2: Ec2, api: Any) -> None:
+def test_an_address_in_use_in_a_default_network_is_taken_from_its_instance(ec2: Ec2, api: Any) -> None:
+    """https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ReleaseAddress.html."""
     address = api.allocate_address(Domain="vpc")
     one = boot(ec2, api)
+    api.associate_address(AllocationId=address["AllocationId"], InstanceId=one)
+    api.release_address(AllocationId=address["AllocationId"])
+    assert shown(api, one).get("PublicIpAddress") != address["PublicIp"]
+    assert not [line for line in ec2.inventory() if line.startswith("addresses")]
+
+
+def test_an_address_in_use_in_another_network_cannot_be_released(ec2: Ec2, api: Any) -> None:
+    address = api.allocate_address(Domain="vpc")
+    vpc = api.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnet = api.create_subnet(VpcId=vpc, CidrBlock="10.0.1.0/24", AvailabilityZone="us-east-1a")["Subnet"]["SubnetId"]
+    one = boot(ec2, api, SubnetId=subnet)
     association = api.associate_address(AllocationId=address["AllocationId"], InstanceId=one)["AssociationId"]
     assert shown(api, one)["PublicIpAddress"] == address["PublicIp"]
     assert refused(api.release_address, AllocationId=address["AllocationId"]) == "InvalidIPAddress.InUse"

@@ -64,7 +64,7 @@ def _instances(ec2: Ec2, api: Any) -> Things:
     api.terminate_instances(InstanceIds=[things["gone"]])
     ec2.advance(STATE_S)
     address = api.allocate_address(Domain="vpc")["AllocationId"]
-    api.associate_address(AllocationId=address, InstanceId=things["on"])
+    api.associate_address(AllocationId=address, InstanceId=things["kept"])
     return {**things, "eip": address}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.servers.ec2.errors import ApiError, dependency
+from tests.servers.ec2.states import GONE
 
 
 class Network:
@@ -16,6 +17,7 @@ class Network:
     addresses: list[Any]
     enis: dict[str, Any]
     groups: dict[str, dict[str, Any]]
+    vpcs: dict[str, Any]
 
     def delete_security_group(self, name: str | None = None, group_id: str | None = None) -> None:
         """Delete a group that nothing uses; raises ApiError."""
@@ -45,15 +47,32 @@ class Network:
         return super().allocate_address("vpc", address or self.cloud.next_address(), tags)  # type: ignore[misc]
 
     def release_address(self, address: str | None = None, allocation_id: str | None = None) -> None:
-        """Release an address that nothing uses: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ReleaseAddress.html."""
+        """Release an address; in a default VPC whatever uses it loses it, in others such a one is refused.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_ReleaseAddress.html
+        """
         found = [one for one in self.addresses if allocation_id == one.allocation_id or (address and one.public_ip == address)]
         if not found:
             message = f"The allocation ID '{allocation_id}' does not exist"
             raise ApiError("InvalidAllocationID.NotFound", message)
-        if found[0].association_id:
+        if found[0].association_id and not self._is_in_default_network(found[0]):
             raise ApiError("InvalidIPAddress.InUse", f"Address {found[0].public_ip} is in use.")
         super().release_address(found[0].public_ip)  # type: ignore[misc]
         self.cloud.returned_addresses.append(found[0].public_ip)
+
+    def _is_in_default_network(self, address: Any) -> bool:
+        vpc = self.vpcs[address.eni.subnet.vpc_id]
+        return str(vpc.is_default).lower() == "true"
+
+    def associate_address(self, instance: Any = None, **more: Any) -> Any:
+        """Give an address to an instance; raises ApiError for one that is pending or has ended.
+
+        https://github.com/hashicorp/terraform-provider-aws/pull/3072, .../cloudposse/terraform-aws-ec2-instance/issues/95
+        """
+        if instance is not None and instance.state in ("pending", *GONE):
+            message = f"The {instance.state} instance '{instance.id}' is not in a valid state for this operation."
+            raise ApiError("InvalidInstanceID", message)
+        return super().associate_address(instance=instance, **more)  # type: ignore[misc]
 
     def delete_subnet(self, subnet_id: str) -> Any:
         if any(nic.subnet.id == subnet_id for nic in self.enis.values()):
