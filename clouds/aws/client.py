@@ -66,7 +66,11 @@ class Client:
         return self.ask_while(NotFoundError, self.unseen_s, what, action, **request)
 
     def ask_while(self, refusal: type[CloudError], timeout_s: float, what: str, action: str, **request: Any) -> dict[str, Any]:
-        """Send a request again as long as it is refused so, then raise the refusal.
+        """Send a request again as long as it is refused so, then raise the refusal."""
+        return self.repeat(refusal, timeout_s, what, lambda: self.ask(what, action, **request))
+
+    def repeat(self, refusal: type[CloudError], timeout_s: float, what: str, send: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Call `send` until it is no longer refused so, and return its answer; after `timeout_s` raise the last refusal.
 
         What was throttled or not answered is not sent again here: botocore has done so already.
         """
@@ -74,7 +78,7 @@ class Client:
 
         def attempt() -> tuple[dict[str, Any], ThrottledError | None] | None:
             try:
-                return self.ask(what, action, **request), None
+                return send(), None
             except ThrottledError as error:
                 return {}, error
             except refusal as error:

@@ -57,7 +57,10 @@ CREDENTIALS = frozenset(
         "UnrecognizedClientException",
     }
 )
-PERMISSIONS = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"})
+PERMISSIONS = frozenset(
+    {"UnauthorizedOperation", "AccessDenied", "AccessDeniedException", "AuthFailure.ServiceLinkedRoleCreationNotPermitted"}
+)
+"""The last is that of the first spot machine of an account: github.com/dstackai/dstack/issues/886."""
 ACCOUNT = frozenset({"Blocked", "OptInRequired", "PendingVerification", "SubscriptionRequiredException"})
 CONFLICT = frozenset(
     {"ConflictException", "IdempotentInstanceTerminated", "IdempotentParameterMismatch", "Resource.AlreadyAssociated"}

@@ -23,6 +23,9 @@ _STATES = {
     "stopped": State.STOPPED,
     "terminated": State.STOPPED,
 }
+_RECLAIMED = ("Server.SpotInstanceTermination", "Server.SpotInstanceShutdown")
+"""The reasons of an instance whose spot capacity AWS has taken back, and which it has terminated or stopped
+(docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html)."""
 _DISK = "gp3"
 _DISK_LABEL = "disk-gb"
 _GIB = 2**30
@@ -126,6 +129,14 @@ def state(instance: Instance) -> State:
 def is_spot(instance: Instance) -> bool:
     """Return whether an instance uses spot capacity."""
     return bool(instance.get("InstanceLifecycle") == "spot")
+
+
+def was_reclaimed(instance: Instance) -> bool:
+    """Return whether AWS has taken the spot capacity of an instance back. Of those that it has stopped, only AWS starts one again.
+
+    docs.aws.amazon.com/AWSEC2/latest/UserGuide/interruption-behavior.html
+    """
+    return reason(instance).get("Code") in _RECLAIMED
 
 
 def zone_of(instance: Instance) -> str:

@@ -28,8 +28,7 @@ SPOT_LAG_S = 120.0
 """For how long a stopped machine of spot capacity cannot be started, since its request is not `disabled` yet
 (docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html: marked-for-stop). The time is a guess."""
 _TAKEN = "Choose another name, or delete that machine."
-_RECLAIMED = "Server.SpotInstanceTermination"
-"""The reason of an instance whose spot capacity AWS has taken back: same page as `_GUEST`."""
+_WAIT = "Wait: AWS starts it again when there is capacity. Or launch another machine: its disk is kept until you delete it."
 _GUEST = "Client.InstanceInitiatedShutdown"
 """The reason of an instance that has powered itself off (docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html)."""
 
@@ -49,6 +48,9 @@ class Machines:
 
     def create(self, spec: BootSpec) -> str:
         """Ask for a machine and its security group; return its id and that of its address. The same token is the same machine."""
+        prices.check(spec.wishes.max_price_usd)
+        if spec.deadline_s:
+            self.schedules.check()
         self._check_free(spec)
         image = self.images.source(spec.source)
         if spec.wishes.machine_type:
@@ -175,6 +177,13 @@ class Machines:
         return instances.phase(self.lookup.require(name, instance_id)) == "stopped"
 
     def has_gone(self, group: str, instance_id: str) -> bool:
+        """Say whether an instance has ended and its security group is deleted. CloudError: its schedule was not deleted."""
+        has_gone = self._has_gone(group, instance_id)
+        if has_gone:
+            self.schedules.raise_failure(instance_id)
+        return has_gone
+
+    def _has_gone(self, group: str, instance_id: str) -> bool:
         """Say whether an instance has ended and its security group is deleted, which is possible only then.
 
         So the group alone tells both (aws/aws-sdk-java#163), where this process has made it and need not search it.
@@ -193,10 +202,15 @@ class Machines:
             return None
 
     def start(self, name: str, facts: Mapping[str, str], deadline_s: int) -> str:
-        """Start a machine that is off; return its id and what it was like before (for `has_started`), or "" when it is on."""
+        """Start a machine that is off; return its id and what it was like before (for `has_started`), or "" when it is on.
+
+        InvalidError: AWS has stopped it.
+        """
         instance = self.lookup.get(name)
         if instances.state(instance) is not State.STOPPED:
             return ""
+        if instances.was_reclaimed(instance):
+            raise InvalidError(f"machine {name}: AWS has reclaimed its spot capacity, and only AWS can start it", next_step=_WAIT)
         self._tell(name, instance, facts)
         self.schedules.renew(instance, deadline_s)  # before it runs: the old one would stop it
         self.lookup.forget(name)
@@ -268,11 +282,11 @@ class Machines:
         except NotFoundError:
             if ended := self.lookup.ended(name):
                 self._cancel_request(ended)
-                self.schedules.remove(ended)
+                self.schedules.discard(ended)
             token = self._tokens.get(name)
             return naming.group_name(name, token) if token else ""
         self._terminate(instance)
-        self.schedules.remove(instance)
+        self.schedules.discard(instance)
         group = naming.group_name(name, naming.raw_tags(instance).get("token", ""))  # one that ends may not show its groups
         return f"{group} {instances.id_of(instance)}"
 
@@ -295,7 +309,7 @@ class Machines:
     def was_reclaimed(self, name: str) -> bool:
         """Return whether AWS has taken the spot capacity of a machine back; it shows the reason for about an hour."""
         found = self.lookup.ended(name)
-        return found is not None and instances.reason(found).get("Code") == _RECLAIMED
+        return found is not None and instances.was_reclaimed(found)
 
     def require_at_rest(self, name: str) -> Instance:
         """Return a machine whose image can be created. InvalidError: it is on, and can be stopped.

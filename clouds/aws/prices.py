@@ -1,4 +1,4 @@
-"""The prices of spot capacity, asked for only when a highest price was too low."""
+"""The prices of spot capacity: the highest that a user gives, and the present ones where that is too low."""
 
 from __future__ import annotations
 
@@ -6,10 +6,20 @@ import time
 
 from clouds.aws.client import Client
 from clouds.aws.instances import price_shown
-from clouds.errors import CloudError
+from clouds.errors import CloudError, InvalidError
 
+LEAST_USD = 0.001
+"""EC2 refuses a lower price (docs.aws.amazon.com/AWSEC2/latest/APIReference/API_SpotMarketOptions.html, MaxPrice)."""
 PRODUCT = "Linux/UNIX"
 """The product of our images (docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeSpotPriceHistory.html)."""
+
+
+def check(max_price_usd: float) -> None:
+    """Raise InvalidError for a highest price that EC2 does not accept; 0 is none."""
+    if 0 < max_price_usd < LEAST_USD:
+        raise InvalidError(
+            f"--max-price {price_shown(max_price_usd)}: lower than EC2 accepts", next_step=f"Give {price_shown(LEAST_USD)} or more."
+        )
 
 
 def current(client: Client, instance_type: str) -> str:

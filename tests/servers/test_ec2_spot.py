@@ -22,8 +22,7 @@ def spot(**options: str) -> dict[str, Any]:
     return {"InstanceMarketOptions": {**SPOT, "SpotOptions": options}}
 
 
-PERSISTENT = spot(SpotInstanceType="persistent")
-PERSISTENT_STOP = spot(SpotInstanceType="persistent", InstanceInterruptionBehavior="stop")
+PERSISTENT = spot(SpotInstanceType="persistent", InstanceInterruptionBehavior="stop")
 
 
 def _request(api: Any) -> dict[str, Any]:
@@ -74,7 +73,7 @@ def test_a_one_time_instance_cannot_be_stopped(ec2: Ec2, api: Any) -> None:
 
 
 def test_a_persistent_one_can(ec2: Ec2, api: Any) -> None:
-    one = boot(ec2, api, **PERSISTENT_STOP)
+    one = boot(ec2, api, **PERSISTENT)
     api.stop_instances(InstanceIds=[one])
     ec2.advance(STATE_S)
     assert state(api, one) == "stopped"
@@ -85,7 +84,7 @@ def test_a_persistent_one_can(ec2: Ec2, api: Any) -> None:
 
 def test_the_request_of_a_stopped_instance_lags_behind(ec2: Ec2, api: Any) -> None:
     ec2.switches.spot_lag_s = 30.0
-    one = boot(ec2, api, **PERSISTENT_STOP)
+    one = boot(ec2, api, **PERSISTENT)
     api.stop_instances(InstanceIds=[one])
     ec2.advance(STATE_S)
     assert (state(api, one), _request(api)["State"], _request(api)["Status"]["Code"]) == ("stopped", "active", "marked-for-stop")
@@ -111,17 +110,18 @@ def test_an_interruption_gives_notice_and_then_terminates(ec2: Ec2, api: Any) ->
 
 
 def test_an_interruption_may_stop_and_the_service_starts_again(ec2: Ec2, api: Any) -> None:
-    one = boot(ec2, api, **PERSISTENT_STOP)
+    one = boot(ec2, api, **PERSISTENT)
     ec2.interrupt(one)
     ec2.advance(120)
     assert (state(api, one), _request(api)["Status"]["Code"]) == ("stopping", "instance-stopped-no-capacity")
+    assert shown(api, one)["StateReason"]["Code"] == "Server.SpotInstanceShutdown"
     ec2.advance(STATE_S + 2 * ec2.switches.respawn_s + STATE_S)
     assert (state(api, one), _request(api)["Status"]["Code"]) == ("running", "fulfilled")
 
 
 def test_what_an_interruption_has_stopped_a_user_cannot_start(ec2: Ec2, api: Any) -> None:
     ec2.switches.respawn_s = 600.0
-    one = boot(ec2, api, **PERSISTENT_STOP)
+    one = boot(ec2, api, **PERSISTENT)
     ec2.interrupt(one)
     ec2.advance(120 + STATE_S)
     assert state(api, one) == "stopped"
@@ -130,14 +130,15 @@ def test_what_an_interruption_has_stopped_a_user_cannot_start(ec2: Ec2, api: Any
     assert state(api, one) == "running"
 
 
-@pytest.mark.parametrize("how", ["terminate", "interrupt"])
-def test_a_persistent_request_starts_another_instance(ec2: Ec2, api: Any, how: str) -> None:
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_persistent_request_starts_another_instance(ec2: Ec2, api: Any, interrupted: bool) -> None:
     one = boot(ec2, api, **PERSISTENT)
-    if how == "terminate":
-        api.terminate_instances(InstanceIds=[one])
-    else:
+    if interrupted:
+        ec2.switches.respawn_s = 600.0
         ec2.interrupt(one)
-        ec2.advance(120)
+        ec2.advance(120 + STATE_S)
+        ec2.switches.respawn_s = 5.0
+    api.terminate_instances(InstanceIds=[one])
     ec2.advance(STATE_S)
     assert (state(api, one), _request(api)["State"]) == ("terminated", "open")
     ec2.advance(ec2.switches.respawn_s)
@@ -160,6 +161,25 @@ def test_a_cancelled_request_starts_nothing_and_leaves_its_instance(ec2: Ec2, ap
     assert (state(api, one), _request(api)["State"]) == ("running", "cancelled")
     api.terminate_instances(InstanceIds=[one])
     ec2.advance(STATE_S + 3600)
+    assert ec2.inventory() == []
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_stopped_instance_is_terminated_when_its_request_is_cancelled(ec2: Ec2, api: Any, interrupted: bool) -> None:
+    one = boot(ec2, api, **PERSISTENT)
+    ec2.switches.respawn_s = 600.0
+    if interrupted:
+        ec2.interrupt(one)
+        ec2.advance(120)
+    else:
+        api.stop_instances(InstanceIds=[one])
+    ec2.advance(STATE_S)
+    assert state(api, one) == "stopped"
+    api.cancel_spot_instance_requests(SpotInstanceRequestIds=[_request(api)["SpotInstanceRequestId"]])
+    ec2.advance(STATE_S)
+    assert state(api, one) == "terminated"
+    api.terminate_instances(InstanceIds=[one])
+    ec2.advance(1200)
     assert ec2.inventory() == []
 
 

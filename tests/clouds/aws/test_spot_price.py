@@ -7,7 +7,7 @@ import pytest
 from clouds.aws.failures import PriceError
 from clouds.aws.instances import price_shown
 from clouds.driver import End, Wishes
-from clouds.errors import UsageError
+from clouds.errors import InvalidError, UsageError
 from launcher.command.machine_options import check_granted
 from tests.clouds.aws.stage import Stage
 from tests.servers.ec2 import ApiError, unauthorized
@@ -62,6 +62,12 @@ def test_where_spot_costs_more_than_the_usual_price_other_zones_are_tried(stage:
     stage.server.fault("RunInstances", error=ApiError("SpotMaxPriceTooLow", "Your Spot request price of 0.02 is lower"))
     stage.boot(wishes=Wishes(spot=True))
     assert stage.server.count("RunInstances") == 2
+
+
+def test_a_price_that_ec2_never_accepts_is_refused_before_anything_is_made(stage: Stage) -> None:
+    with pytest.raises(InvalidError, match=r"--max-price 0\.0005: lower than EC2 accepts"):
+        stage.boot(wishes=Wishes(spot=True, max_price_usd=0.0005))
+    assert stage.server.count("CreateSecurityGroup") == 0
 
 
 def test_a_price_is_written_as_ec2_reads_it() -> None:

@@ -54,6 +54,8 @@ class Cloud:
         self.runs: dict[str, int] = {}
         self.run_numbers = itertools.count(1)
         self.schedules: dict[tuple[str, str], dict[str, Any]] = {}
+        self.schedule_tokens: set[tuple[str, ...]] = set()
+        self.unsettled: dict[tuple[str, str], float] = {}
         self.parameters: dict[str, dict[str, str]] = {}
         self.addresses: Iterator[str] = iter(())
         self.returned_addresses: list[str] = []

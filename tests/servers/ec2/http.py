@@ -66,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(reply.body)
         self.wfile.flush()
 
-    do_DELETE = do_GET = do_POST = _serve  # noqa: N815
+    do_DELETE = do_GET = do_POST = do_PUT = _serve  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Print nothing; tests read `calls`."""

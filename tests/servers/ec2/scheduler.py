@@ -25,6 +25,8 @@ _ACTIONS = {"POST": "CreateSchedule", "GET": "GetSchedule", "DELETE": "DeleteSch
 _TARGET = re.compile(r"arn:aws:scheduler:::aws-sdk:ec2:(stopInstances|terminateInstances)")
 _AT = re.compile(r"at\((\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\)")
 Json = dict[str, Any]
+Key = tuple[str, str]
+"""Region and name of a schedule."""
 
 
 def action_of(ask: Ask) -> tuple[str, Json]:
@@ -41,20 +43,25 @@ def action_of(ask: Ask) -> tuple[str, Json]:
 
 def serve(cloud: Cloud, region: str, action: str, params: Json) -> Json:
     """Serve a request; raises ApiError."""
-    if action not in ("CreateSchedule", "GetSchedule", "DeleteSchedule"):
+    if action not in _ACTIONS.values():
         raise NotServed(f"scheduler:{action}")
     shape = get_service_model("scheduler").operation_model(action).input_shape
     assert shape
     _check(shape, params, "")
+    if params.get("GroupName", "default") != "default":
+        raise _absent(f"Schedule group {params['GroupName']}")
     key = region, params["Name"]
     if action == "CreateSchedule":
         return _create(cloud, key, params)
+    if action != "GetSchedule":
+        _check_settled(cloud, key)
     if key not in cloud.schedules:
-        raise ApiError("ResourceNotFoundException", f"Schedule {params['Name']} does not exist.", status=404)
+        raise _absent(f"Schedule {params['Name']}")
     if action == "DeleteSchedule":
         del cloud.schedules[key]
+        _unsettle(cloud, key)
         return {}
-    return cloud.schedules[key]
+    return _put(cloud, key, params) if action == "UpdateSchedule" else cloud.schedules[key]
 
 
 def _check(shape: Shape, value: Any, where: str) -> None:
@@ -84,43 +91,108 @@ def _check_text(shape: Shape, value: str, where: str) -> None:
         raise _invalid(where, f"Member must satisfy regular expression pattern: {pattern}")
 
 
-def _create(cloud: Cloud, key: tuple[str, str], params: Json) -> Json:
-    region, name = key
-    answer = {"ScheduleArn": f"arn:aws:scheduler:{region}:{cloud.account}:schedule/default/{name}"}
+def _create(cloud: Cloud, key: Key, params: Json) -> Json:
+    """Make a schedule; the same token again makes nothing, even if its schedule is gone (a guess, which forbids more)."""
+    token = (*key, params.get("ClientToken", ""))
+    if token in cloud.schedule_tokens:
+        return _answer(cloud, key)
     if key in cloud.schedules:
-        known = cloud.schedules[key]
-        if params.get("ClientToken") and known.get("ClientToken") == params["ClientToken"]:
-            return answer
-        raise ApiError("ConflictException", f"Schedule {name} already exists.", status=409)
-    at, action = _due_at(params), _TARGET.fullmatch(params["Target"]["Arn"])
+        raise ApiError("ConflictException", f"Schedule {key[1]} already exists.", status=409)
+    _check_settled(cloud, key)
+    answer = _put(cloud, key, params)
+    if token[2]:
+        cloud.schedule_tokens.add(token)
+    return answer
+
+
+def _put(cloud: Cloud, key: Key, params: Json) -> Json:
+    """Make a schedule, or replace one: what a request does not name is not kept (API_UpdateSchedule.html)."""
+    at, action = _due_at(cloud, params), _TARGET.fullmatch(params["Target"]["Arn"])
     if action is None:
         raise NotServed(f"the target {params['Target']['Arn']}")
     if params.get("ActionAfterCompletion") != "DELETE":
         raise NotServed("a schedule that stays after it has run")
-    ids = json.loads(params["Target"].get("Input", "{}"))["InstanceIds"]
-    schedule = cloud.schedules[key] = {**params, **answer, "GroupName": "default", "State": "ENABLED"}
-    cloud.after(at - cloud.engine.now(), lambda: _run(cloud, key, schedule, action[1], ids))
-    return answer
+    _check_role(cloud, params["Target"]["RoleArn"])
+    schedule = cloud.schedules[key] = {**params, "GroupName": "default", "State": "ENABLED"}
+    _unsettle(cloud, key)
+    cloud.after(at - cloud.engine.now(), lambda: _run(cloud, key, schedule, action[1]))
+    return _answer(cloud, key)
 
 
-def _due_at(params: Json) -> float:
-    """Return when a schedule is due, in seconds since the epoch; raises ApiError."""
+def _answer(cloud: Cloud, key: Key) -> Json:
+    return {"ScheduleArn": f"arn:aws:scheduler:{key[0]}:{cloud.account}:schedule/default/{key[1]}"}
+
+
+def _due_at(cloud: Cloud, params: Json) -> float:
+    """Return when a schedule is due, in seconds since the epoch; raises ApiError.
+
+    https://github.com/localstack/localstack/issues/9284; a time in the past: https://github.com/DefangLabs/pulumi-defang/pull/425,
+    whose text is a guess.
+    """
     found = _AT.fullmatch(params["ScheduleExpression"])
     if found is None or params.get("ScheduleExpressionTimezone", "UTC") != "UTC":
-        raise _invalid("ScheduleExpression", f"Invalid Schedule Expression {params['ScheduleExpression']}.")
-    return datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp()
+        raise ApiError("ValidationException", f"Invalid Schedule Expression {params['ScheduleExpression']}.")
+    at = datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp()
+    if at < cloud.engine.now():
+        raise ApiError("ValidationException", "The time of a one-time schedule must be in the future.")
+    return at
 
 
-def _run(cloud: Cloud, key: tuple[str, str], schedule: Json, action: str, ids: list[str]) -> None:
+def _check_role(cloud: Cloud, role: str) -> None:
+    """Raise ApiError for a role that Scheduler may not be given, or cannot assume.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use_passrole.html, with the words of
+    https://github.com/artilleryio/chaos-lambda/issues/29; https://github.com/aws/aws-sdk-js-v3/issues/6494
+    """
+    if role.split(":")[4] != cloud.account:
+        raise ApiError("AccessDeniedException", "Cross-account pass role is not allowed.", status=403)
+    if role in cloud.switches.unassumable_roles:
+        message = "The execution role you provide must allow AWS EventBridge Scheduler to assume the role."
+        raise ApiError("ValidationException", message)
+
+
+def _unsettle(cloud: Cloud, key: Key) -> None:
+    """Note that a schedule is being changed for a while."""
+    cloud.unsettled[key] = cloud.engine.now() + cloud.switches.schedule_busy_s
+
+
+def _check_settled(cloud: Cloud, key: Key) -> None:
+    """Raise ApiError while an earlier change of a schedule has not ended: https://github.com/alchemy-run/distilled/pull/248."""
+    if cloud.engine.now() < cloud.unsettled.get(key, 0.0):
+        raise ApiError("ConflictException", f"Schedule {key[1]} is being changed.", status=409)
+
+
+def _run(cloud: Cloud, key: Key, schedule: Json, action: str) -> None:
     """Call the target and delete the schedule, unless it was deleted or replaced; a call that is refused changes nothing."""
     if cloud.schedules.get(key) is not schedule:
         return
     del cloud.schedules[key]
     backend = cloud.backends[key[0]]
     try:
+        ids = _ids(schedule["Target"].get("Input", ""), action)
         backend.stop_all(ids) if action == "stopInstances" else backend.terminate_all(ids)
     except ApiError:
         return
+
+
+def _ids(text: str, action: str) -> list[str]:
+    """Return the instances that the input of a target names, in the spelling of the API; raises ApiError.
+
+    CreateSchedule does not look at it: API_Target.html, Input.
+    """
+    model = get_service_model("ec2").operation_model(f"{action[0].upper()}{action[1:]}").input_shape
+    assert model
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = {}
+    if not isinstance(given, dict) or "InstanceIds" not in given or not given.keys() <= model.members.keys():
+        raise ApiError("ValidationException", f"The input of {action} is wrong: {text}")
+    return list(given["InstanceIds"])
+
+
+def _absent(what: str) -> ApiError:
+    return ApiError("ResourceNotFoundException", f"{what} does not exist.", status=404)
 
 
 def _invalid(where: str, why: str) -> ApiError:

@@ -16,7 +16,7 @@ from moto.ec2.models import ec2_backends
 from moto.ssm.models import ssm_backends
 
 from tests.servers.ec2 import backend as _backend  # noqa: F401 - registers the class with moto
-from tests.servers.ec2 import life, stale, unseen, wire
+from tests.servers.ec2 import iam, life, stale, unseen, wire
 from tests.servers.ec2.cloud import CLOUDS, Cloud, loopback_addresses
 from tests.servers.ec2.errors import ApiError, LateError, NotServed, internal_error
 from tests.servers.ec2.faults import POSITIONS, Error, Fault, Hang, Page
@@ -53,6 +53,8 @@ class Ec2:
         self.latency_s = 0.0
         self.calls: list[Served] = []
         self.crashes: list[str] = []
+        self.policy: iam.Policy | None = None
+        """What the caller may do; None: everything."""
         self._faults: list[Fault] = []
         self._closing = threading.Event()
         self._server = Server(self.serve_request, self._tick)
@@ -185,6 +187,8 @@ class Ec2:
         """Check and serve; the faults that are due strike before and after."""
         read(call)
         tree = wire.check(call.action, call.params) if call.service == "ec2" else {}
+        if self.policy:
+            iam.check(self.policy, call, ec2_backends[self.cloud.account][call.region])
         due = [fault for fault in self._faults if fault.is_due(call.name, call.region)]
         for fault in due:
             if fault.when == "before":

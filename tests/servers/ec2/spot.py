@@ -1,6 +1,6 @@
 """Spot requests: what RunInstances makes of them, interruption, and persistent requests that start again.
 
-https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html, .../spot-interruptions.html
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html, .../interruption-behavior.html
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tests.servers.ec2 import life, metadata, states
 from tests.servers.ec2.errors import ApiError, invalid_combination, invalid_value, spot_limit
 from tests.servers.ec2.states import GONE
 
+LEAST_USD = 0.001
 Tree = dict[str, Any]
 Relaunch = Any
 
@@ -92,6 +93,14 @@ def options_of(tree: Tree) -> Options | None:
     )
     if options.price and not re.fullmatch(r"\d*\.?\d+", options.price):
         raise invalid_value(f"Invalid value '{options.price}' for MaxPrice.")
+    if options.price and float(options.price) < LEAST_USD:
+        # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_SpotMarketOptions.html; the text is a guess
+        raise invalid_value(f"Invalid value '{options.price}' for MaxPrice. It must be more than {LEAST_USD}.")
+    if options.kind == "persistent" and options.behavior == "terminate":
+        # the same page, SpotInstanceType; https://github.com/aws/aws-sdk-ruby/issues/1798
+        raise invalid_combination(
+            "The terminate InstanceInterruptionBehavior is not supported when requestType is set to persistent."
+        )
     if options.kind == "one-time" and options.behavior != "terminate":
         # https://github.com/harmony-one/harmony-ops/issues/285
         message = (
@@ -137,7 +146,7 @@ class Spot:
         return request is not None and request.type == "one-time"
 
     def cancel_spot_instance_requests(self, request_ids: list[str]) -> list[Any]:
-        """Cancel requests; their instances run on."""
+        """Cancel requests: instances that run stay, those that are stopped are terminated (interruption-behavior.html)."""
         for request_id in request_ids:
             if request_id not in self.spot_instance_requests:
                 message = f"The spot instance request ID '{request_id}' does not exist"
@@ -149,6 +158,8 @@ class Spot:
                 code = "request-canceled-and-instance-running" if is_on else "canceled-before-fulfillment"
                 request.state = "cancelled"
                 request.set_status(code, "Your Spot request is canceled.")
+                if request.instance is not None and request.instance.state == "stopped":
+                    life.terminate(self, request.instance)
         return requests
 
     def interrupt(self, instance: Any) -> None:
@@ -169,7 +180,7 @@ class Spot:
         self.cloud.after(notice_s, take)
 
     def _take(self, request: SpotRequest, instance: Any) -> None:
-        states.by_interruption(instance, self.cloud.now())
+        states.by_interruption(instance, self.cloud.now(), request.instance_interruption_behavior)
         if request.instance_interruption_behavior == "terminate":
             request.set_status("instance-terminated-no-capacity", "There is no Spot capacity for your request.")
             life.terminate(self, instance)

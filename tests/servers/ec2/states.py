@@ -41,6 +41,9 @@ def by_guest(instance: Any) -> None:
     set_reason(instance, "Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
 
 
-def by_interruption(instance: Any, now: datetime) -> None:
-    text = f"Server.SpotInstanceTermination ({now:%Y-%m-%d %H:%M:%S} GMT)"
-    set_reason(instance, "Server.SpotInstanceTermination", "Instance terminated due to spot interruption", transition=text)
+def by_interruption(instance: Any, now: datetime, action: str) -> None:
+    """Note that the service has terminated or stopped a Spot instance, by the codes of the same page; the texts are guesses."""
+    ended = action == "terminate"
+    code = "Server.SpotInstanceTermination" if ended else "Server.SpotInstanceShutdown"
+    message = f"Instance {'terminated' if ended else 'stopped'} due to spot interruption"
+    set_reason(instance, code, message, transition=f"{code} ({now:%Y-%m-%d %H:%M:%S} GMT)")

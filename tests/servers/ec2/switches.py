@@ -24,6 +24,8 @@ class Switches:
     `status_check_s`: seconds from the start of an instance until its status checks have passed.
     `notice_s`: seconds between the notice of an interruption and the interruption.
     `spot_lag_s`: seconds from the stop of a persistent Spot instance until its request says so; until then it cannot be started.
+    `schedule_busy_s`: for how many seconds after a change of a schedule of EventBridge Scheduler further ones are refused.
+    `unassumable_roles`: the ARNs of IAM roles that EventBridge Scheduler cannot assume.
     `respawn_s`: seconds until a persistent Spot request is fulfilled again.
     """
 
@@ -44,4 +46,6 @@ class Switches:
     status_check_s: float = 0.0
     notice_s: float = 120.0
     spot_lag_s: float = 0.0
+    schedule_busy_s: float = 0.0
+    unassumable_roles: set[str] = field(default_factory=set)
     respawn_s: float = 5.0

@@ -144,6 +144,22 @@ LAUNCHES = [
         InstanceMarketOptions__SpotOptions__InstanceInterruptionBehavior="stop",
     ),
     run(
+        "spot that persists and does not stop",
+        THREAD + "aws/aws-sdk-ruby/issues/1798",
+        "InvalidParameterCombination",
+        "The terminate InstanceInterruptionBehavior is not supported when requestType is set to persistent.",
+        InstanceMarketOptions__MarketType="spot",
+        InstanceMarketOptions__SpotOptions__SpotInstanceType="persistent",
+    ),
+    run(
+        "spot price below the least one",
+        API + "API_SpotMarketOptions.html",
+        "InvalidParameterValue",
+        "MaxPrice",
+        InstanceMarketOptions__MarketType="spot",
+        InstanceMarketOptions__SpotOptions__MaxPrice="0.0005",
+    ),
+    run(
         "spot price too low",
         THREAD + "kubermatic/machine-controller/pull/1754",
         "SpotMaxPriceTooLow",
