@@ -111,7 +111,7 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
     name = _free_name(cloud, options, image.recipe)
     nonce = options.nonce or names.new_nonce()
     spec = _spec(cloud, options, image, name=name, nonce=nonce, password=password)
-    undo.add(f"ssh settings of {name}", lambda: _forget(cloud, name), by_hand="./inv gc")
+    undo.add(f"ssh settings of {name}", lambda: _forget(cloud, name, options), by_hand="./inv gc")
     if "role" not in options.labels and isinstance(cloud, RunsHere):
         for line in (*new_notices(cloud, home()), *cloud.logout_notices()):
             tell(line)
@@ -148,10 +148,16 @@ def _unenforced(cloud: Cloud, name: str) -> str:
     return line
 
 
-def _forget(cloud: Cloud, name: str) -> None:
-    """Remove the tunnel, pinned keys and ssh config of a machine."""
+def _forget(cloud: Cloud, name: str, options: LaunchOptions) -> None:
+    """Remove the tunnel, pinned keys and ssh config of a machine.
+
+    The name of a test machine is unique. Another name may belong to another machine, so the cloud is asked which machines exist.
+    """
     tunnel.forget(cloud, name)
-    identity.sync(home(), cloud)
+    if "role" in options.labels:
+        identity.forget(home(), cloud, name)
+    else:
+        identity.sync(home(), cloud)
 
 
 def _spec(cloud: Cloud, options: LaunchOptions, image: ImageView, *, name: str, nonce: str, password: str | None) -> BootSpec:

@@ -118,10 +118,27 @@ def sync(home: Path, cloud: Cloud) -> Path:
         blocks = {machine: block for machine, block in blocks.items() if block} | {
             machine: block for machine, block in stays.items() if not blocks.get(machine)
         }
-        write_private(part, "".join(blocks[machine] for machine in sorted(blocks)))
         _trim_older(home, account, set(endpoints))
-        write_private(folder / "config", _HEAD + merged({path.name: read_blocks(path) for path in part.parent.iterdir()}))
+        _write_configs(part, blocks)
     return part
+
+
+def forget(home: Path, cloud: Cloud, machine: str) -> None:
+    """Remove the pinned keys of a machine and its entry in the ssh config. The cloud is not asked, so its name must be unique."""
+    account = account_key(cloud)
+    with locked(home / "ssh"):
+        for kind in (_KNOWN_HOSTS, _CERTIFICATES):
+            (home / "ssh" / kind / account / machine).unlink(missing_ok=True)
+        part = config_file(home, account)
+        if part.exists():
+            _write_configs(part, {name: block for name, block in read_blocks(part).items() if name != machine})
+
+
+def _write_configs(part: Path, blocks: Mapping[str, str]) -> None:
+    """Write the config of one account, and that of all accounts."""
+    write_private(part, "".join(blocks[machine] for machine in sorted(blocks)))
+    parts = {path.name: read_blocks(path) for path in part.parent.iterdir()}
+    write_private(part.parents[1] / "config", _HEAD + merged(parts))
 
 
 def merged(parts: Mapping[str, Mapping[str, str]]) -> str:

@@ -30,7 +30,6 @@ BAKE = """
     GetConsoleOutput: its tests
     DescribeInstances: is it ours, before it is removed
     TerminateInstances DeleteSecurityGroup: possible once it is gone
-    DescribeInstances: the machines for the ssh config
     CreateTags: the image is stable
 """
 LAUNCH = """

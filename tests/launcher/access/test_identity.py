@@ -6,9 +6,19 @@ from pathlib import Path
 import pytest
 
 from clouds.driver import BootSpec
-from clouds.errors import MissingToolError
+from clouds.errors import CloudError, MissingToolError
 from clouds.home import home
-from launcher.access.identity import key_file, known_hosts, locked, pin, sync, user_key
+from launcher.access.identity import (
+    certificate,
+    forget,
+    key_file,
+    known_hosts,
+    locked,
+    pin,
+    pin_certificate,
+    sync,
+    user_key,
+)
 from tests.fake_cloud import FakeCloud
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHcPRm0OgAPXrhuHWLprZvTCMmoJ3CqNDWGWnMCOxvr5"
@@ -110,6 +120,29 @@ def test_deleted_machine_is_removed_from_the_config_with_its_host_key(fake: Fake
     fake.world.machines.clear()
     assert "one" not in sync(home(), fake).read_text()
     assert not known_hosts(home(), "fake", "one").exists()
+
+
+def test_one_machine_is_forgotten_while_the_others_stay_and_the_cloud_is_not_asked(fake: FakeCloud) -> None:
+    for name in ("one", "two"):
+        boot(fake, name)
+        pin(home(), "fake", name, HOST_KEY)
+        pin_certificate(home(), "fake", name, "3A:F0")
+    config = sync(home(), fake)
+    fake.world.machines.clear()
+    forget(home(), fake, "one")
+    for path in (config, home() / "ssh/config"):
+        assert "Host two\n" in path.read_text()
+        assert "Host one\n" not in path.read_text()
+    assert known_hosts(home(), "fake", "two").exists()
+    assert certificate(home(), "fake", "two") == "3A:F0"
+    assert not known_hosts(home(), "fake", "one").exists()
+    with pytest.raises(CloudError):
+        certificate(home(), "fake", "one")
+
+
+def test_machine_without_any_ssh_settings_is_forgotten(fake: FakeCloud) -> None:
+    forget(home(), fake, "one")
+    assert not (home() / "ssh/config").exists()
 
 
 def test_machines_of_another_cloud_stay_in_the_config(fake: FakeCloud) -> None:
