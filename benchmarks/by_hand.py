@@ -1,6 +1,7 @@
-"""The commands of the clouds' own tools that tutorials give for a bake and a launch: gcloud and the AWS CLI.
+"""The commands of the clouds' own tools that tutorials give for a bake and a launch: gcloud and the AWS CLI; and Packer's bake.
 
-Both bake the same script as Bakehouse, and try the image with the same tests; and they launch from that image.
+The tools bake the same script as Bakehouse, and try the image with the same tests; and they launch from that image. Packer bakes
+the same script.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from clouds import markers, names
 from clouds.aws import user_data
 from clouds.gcp.instances import FACTS, SCRIPT, write_facts
 from launcher.access.password import generate
+from tasks import find_packer
+from tests import packer
 from tests.fake_guest import read_script
 from tests.servers.ec2.catalog import DEBIAN
 
@@ -156,6 +159,26 @@ class AwsCli:
     def _console(self, instance: str) -> str:
         found = self.run(sys.executable, "-m", "awscli", "ec2", "get-console-output", "--latest", "--instance-id", instance)
         return str(json.loads(found).get("Output", ""))
+
+
+@dataclass
+class Packer:
+    """Packer's builder amazon-ebs, without a communicator: it neither waits for the end of the script nor tries the image."""
+
+    run: Callable[..., str]
+    folder: Path
+
+    def bake(self, script: str, image: str) -> None:
+        """Build an image; Packer cleans up after itself."""
+        program = find_packer()
+        if program is None:
+            raise SystemExit("no Packer with the builder amazon-ebs found; on Debian 12: apt-get install packer")
+        data, template = self.folder / "packer-data", self.folder / "packer.json"
+        data.write_bytes(user_data.build({}, script))
+        plain = packer.builder(image, source_ami_filter=packer.NEWEST_DEBIAN, user_data_file=str(data))
+        packer.write_template(template, plain)
+        variables = (f"{name}={value}" for name, value in packer.variables(self.folder).items())
+        self.run("env", *variables, program, "build", "-color=false", str(template))
 
 
 def is_done(console: str, script: str) -> bool:

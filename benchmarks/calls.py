@@ -2,10 +2,11 @@
 
     sudo .venv/bin/python benchmarks/calls.py [--cloud gcp] [--runs 3] [--latency-ms 100]
 
-Those are gcloud's, or the AWS CLI's (`--cloud aws`). Both clients talk to the strict server of the tests, with latency added to
-each request, and get the same machines: they follow a script, and print all their output the moment they boot. So what is
-measured is the client's own time, and no machine's. Needs gcloud (for gcp), and root, for something that greets as SSH does on
-port 22 of a loopback address, which is that of all machines. The search of the disk, which Bakehouse does over SSH, finds an
+Those are gcloud's, or the AWS CLI's (`--cloud aws`), which is compared with a bake by Packer's builder amazon-ebs, too. All clients
+talk to the strict server of the tests, with latency added to each request, and get the same machines: they follow a script, and
+print all their output the moment they boot. So what is measured is the client's own time, and no machine's. Needs gcloud (for
+gcp) or Packer (for aws: Debian's package packer), and root, for something that greets as SSH does on port 22 of a loopback
+address, which is that of all machines. The search of the disk, which Bakehouse does over SSH, finds an
 empty one. Bakehouse runs as its users run it, one process a command, in a project and a store that have been in use. Prints
 tables in Markdown.
 """
@@ -37,7 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bakery.recipe.recipe import load
 from bakery.script.render import render, render_tests
 from bakery.script.resolve import resolve
-from benchmarks.by_hand import AwsCli, ByHand, Gcloud
+from benchmarks.by_hand import AwsCli, ByHand, Gcloud, Packer
 from clouds import names
 from tests.servers.ec2_asking import environment
 from tests.servers.guests import played, played_on_ec2
@@ -51,23 +52,28 @@ _FAKE_SSH = "#!/bin/sh\ncat >/dev/null\n"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one bake or launch took of its client: requests by method, wall and CPU seconds, processes."""
+    """What one bake or launch took of its client: requests by method, wall and CPU seconds, processes.
+
+    `test_s` are the seconds of a bake of Bakehouse in which it tested the image, as it says itself: part of `wall_s`.
+    """
 
     requests: Counter[str]
     wall_s: float
     cpu_s: float
     commands: int
+    test_s: float = 0.0
 
 
 @dataclass
 class Bench:
-    """A server of a cloud, and the two clients in turn. `reach` are the variables with which they reach the server."""
+    """A server of a cloud, and the clients in turn. `reach` are the variables with which they reach the server."""
 
     cloud: str
     server: Any
     folder: Path
     reach: Mapping[str, str]
     commands: int = 0
+    test_s: float = 0.0
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -83,6 +89,7 @@ class Bench:
             **self.reach,
         }
         self.by_hand: ByHand = _TOOLS[self.cloud](self.run, self.folder, f"{ADDRESS}/32")
+        self.packer = Packer(self.run, self.folder) if self.cloud == "aws" else None
 
     def run(self, *words: str) -> str:
         """Run a command and return what it prints."""
@@ -95,16 +102,19 @@ class Bench:
     def measure(self, work: Callable[[], object]) -> Run:
         """Do something once, and return what it took."""
         self.server.calls.clear()
-        self.commands, cpu_s, began = 0, children_s(), time.monotonic()
+        self.commands, self.test_s, cpu_s, began = 0, 0.0, children_s(), time.monotonic()
         work()
         wall_s = time.monotonic() - began
         requests = Counter(method_of(call) for call in self.server.calls)
-        return Run(requests, wall_s, children_s() - cpu_s, self.commands)
+        return Run(requests, wall_s, children_s() - cpu_s, self.commands, self.test_s)
 
     def bake(self) -> None:
         """Bake the recipe `minimal`, as `./inv bake` does."""
         inv = (sys.executable, "-P", "-m", "invoke", "--search-root", str(PROJECT))
         self.run(*inv, "bake", "--recipe", "minimal", "--cloud", self.cloud, "--force")
+        results = (self.folder / "home/bakes").glob("*/result.json")
+        last = max(results, key=lambda path: path.stat().st_mtime_ns)
+        self.test_s = json.loads(last.read_text())["seconds"]["test"]
 
     def launch(self, name: str) -> None:
         """Launch a machine from it, without Invoke."""
@@ -140,46 +150,54 @@ def greet() -> None:
 
 
 def compare(bench: Bench, runs: int) -> dict[str, list[Run]]:
-    """Bake and launch with both, in turn; the first run of each is not counted, since it makes what all later ones find."""
+    """Bake and launch with all, in turn; the first run of each is not counted, since it makes what all later ones find."""
     recipe = load("minimal")
     script = render(recipe, resolve(recipe, bench.folder / "resolved", refresh=False), cloud=bench.cloud)
     tests = render_tests(recipe)
     assert tests is not None
-    tool = bench.by_hand.tool
-    found: dict[str, list[Run]] = {name: [] for name in ("bake", f"bake by {tool}", "launch", f"launch by {tool}")}
+    found: dict[str, list[Run]] = {}
     for number in range(runs + 1):
         filled = [one.for_boot(names.new_nonce(), deadline_s=7200) for one in (script, tests)]
-        works: tuple[Callable[[], object], ...] = (
-            bench.bake,
-            lambda filled=filled, number=number: bench.by_hand.bake(*filled, f"by-hand-{number}"),  # type: ignore[misc]
-            lambda: bench.launch("mine"),
-            lambda: bench.by_hand.launch("theirs"),
-        )
-        for name, work in zip(found, works, strict=True):
+        for name, work in works(bench, *filled, f"by-hand-{number}").items():
             run = bench.measure(work)
             print(
                 f"{number} {name}: {sum(run.requests.values())} requests, {run.wall_s:.1f} s, {run.cpu_s:.2f} s CPU",
                 file=sys.stderr,
             )
-            found[name] += [run] if number else []
+            found.setdefault(name, []).extend([run] if number else [])
         bench.delete()
     return found
 
 
+def works(bench: Bench, script: str, tests: str, image: str) -> dict[str, Callable[[], None]]:
+    """Return what is measured, in order: `bake` and `launch`, each followed by the same by others, such as `bake by gcloud`."""
+    tool, packer = bench.by_hand.tool, bench.packer
+    bakes: dict[str, Callable[[], None]] = {
+        "bake": bench.bake,
+        f"bake by {tool}": lambda: bench.by_hand.bake(script, tests, image),
+    }
+    if packer:
+        bakes["bake by Packer"] = lambda: packer.bake(script, f"packer-{image}")
+    return bakes | {"launch": lambda: bench.launch("mine"), f"launch by {tool}": lambda: bench.by_hand.launch("theirs")}
+
+
 def tables(found: Mapping[str, list[Run]]) -> str:
-    """Return the results as Markdown: medians with each run, then the requests by method."""
+    """Return the results as Markdown: medians with each run, the ratios of the medians, then the requests by method."""
     rows = ["| | requests | seconds | CPU seconds | commands |", "|---|---|---|---|---|"]
     for name, runs in found.items():
         requests = statistics.median(sum(run.requests.values()) for run in runs)
         wall, cpu = told(run.wall_s for run in runs), told(run.cpu_s for run in runs)
         rows.append(f"| {name} | {requests:.0f} | {wall} | {cpu} | {runs[0].commands} |")
-    for work, other in zip(list(found)[::2], list(found)[1::2], strict=True):
+    tests = [f"{told(run.test_s for run in runs)} of {name}" for name, runs in found.items() if any(run.test_s for run in runs)]
+    for other in (name for name in found if " by " in name):
+        work = other.partition(" by ")[0]
         ours, theirs = found[work], found[other]
         ratios = [
             statistics.median(map(figure, ours)) / statistics.median(map(figure, theirs))
             for figure in (lambda run: sum(run.requests.values()), lambda run: run.wall_s, lambda run: run.cpu_s)
         ]
-        rows.append(f"| {work}: ratio of the medians | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " | |")
+        rows.append(f"| {work} : {other} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " | |")
+    rows += ["", f"Seconds of the test of the image: {', '.join(tests)}"]
     rows += ["", f"| method | {' | '.join(found)} |", "|---" * (len(found) + 1) + "|"]
     for method in sorted({method for runs in found.values() for method in runs[-1].requests}):
         counts = [runs[-1].requests[method] for runs in found.values()]
