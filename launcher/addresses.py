@@ -8,6 +8,7 @@ from clouds.errors import ConflictError, NotFoundError
 from clouds.incomplete import partly, whole
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
+from launcher.regions import other_regions, where
 
 
 def find_address(cloud: Cloud, name: str) -> Resource:
@@ -25,7 +26,7 @@ def find_address(cloud: Cloud, name: str) -> Resource:
     whole(f"address {name!r}", (), missing)
     others = ", ".join(sorted({address.name for address in found}))
     next_step = f"Reserved addresses: {others}" if others else "No address is reserved there."
-    raise NotFoundError(f"address {name!r} not found on {cloud.name}", next_step=next_step)
+    raise NotFoundError(f"address {name!r} not found on {where(cloud)}", next_step=next_step + other_regions(cloud))
 
 
 def described(address: Resource) -> str:

@@ -11,8 +11,9 @@ def where(cloud: Cloud) -> str:
     return f"{cloud.name} in {cloud.region()}" if isinstance(cloud, HasRegions) else cloud.name
 
 
-def other_regions(cloud: Cloud, verb: str) -> str:
+def other_regions(cloud: Cloud, verb: str = "") -> str:
     """Return a further line of a next step: how to look in other regions, with the verb that lists them; "" without regions."""
     if not isinstance(cloud, HasRegions):
         return ""
-    return f"\nIf it is in another region, add --region NAME. To look in all of them: ./inv {verb} --region all"
+    line = "\nIf it is in another region, add --region NAME."
+    return f"{line} To look in all of them: ./inv {verb} --region all" if verb else line

@@ -260,7 +260,7 @@ def _delete_disk(values: Values, terminal: Terminal) -> int:
 def _delete_address(values: Values, terminal: Terminal) -> int:
     from launcher.addresses import delete_address, described, find_address
 
-    cloud = clouds.connect(values["cloud"])
+    cloud = connect_to("", values, terminal)
     address = find_address(cloud, values["address"])
     terminal.confirm(f"Release {described(address)}?", yes=values["yes"])
     delete_address(cloud, _ledger(terminal), address)
@@ -376,7 +376,7 @@ VERBS = (
         "Release an address that launch --static-ip has reserved, after confirmation.",
         _delete_address,
         (Positional("address", "name of the address"),),
-        (YES, CLOUD),
+        (YES, REGION_OF_NAME, CLOUD),
     ),
     Verb(
         "log",

@@ -29,6 +29,7 @@ NAMED = {
     "log": {"id": "lab"},
     "delete-image": {"image": "lab", "yes": True},
     "delete-disk": {"disk": "lab", "yes": True},
+    "delete-address": {"address": "lab", "yes": True},
 }
 """The verbs that name something in a cloud, with what is typed."""
 
