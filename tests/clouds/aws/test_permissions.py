@@ -61,10 +61,9 @@ def verb(name: str, /, **typed: str | bool) -> None:
 
 
 def bakes(stage: Stage) -> None:
-    """Bake in each way: by user data, over SSH, on spot capacity; then a bake that fails."""
+    """Bake with files that are sent over SSH, and on spot capacity."""
     bake_large(connect(stage), stage.home)
     bake_tiny(connect(stage), stage.home, options=BakeOptions(spot=True, force=True))
-    bake_tiny(connect(stage), stage.home, options=BakeOptions(force=True))
 
 
 def launches(stage: Stage) -> None:

@@ -10,7 +10,7 @@ from clouds.driver import End, Kind, Wishes
 from clouds.errors import ConflictError, NotFoundError
 from clouds.gcp.places import places
 from clouds.ledger import Ledger
-from clouds.lifecycle import remove
+from launcher.addresses import delete_address, find_address
 from launcher.launch import LaunchOptions, launch
 from launcher.machines import delete
 from tests.clouds.gcp.stage import Cloud, NewStage, Stage
@@ -97,10 +97,12 @@ def test_a_static_address_in_use_is_told_and_nothing_is_left(stage: Stage) -> No
 
 def test_a_reserved_address_is_listed_and_can_be_given_back(stage: Stage) -> None:
     launched(stage, static_ip="front")
-    end(stage)
     cloud = stage.connect()
+    with pytest.raises(ConflictError, match="address 'front' is in use"):
+        find_address(cloud, "front")
+    end(stage)
     assert [found.name for found in cloud.owned({"project": "bakehouse"}, {Kind.ADDRESS})] == ["front"]
-    remove(cloud, Ledger(stage.home / "ledger.sqlite3"), Kind.ADDRESS, "front")
+    delete_address(cloud, Ledger(stage.home / "ledger.sqlite3"), find_address(cloud, "front"))
     assert not any(line.startswith("addresses") for line in stage.server.inventory())
 
 
