@@ -42,8 +42,9 @@ TAKEN = f"tiny-{names.release()}-2"
 BY_ID, BY_TAGS = "from-bakehouse-by-id", "from-bakehouse-by-tags"
 FRIEND = "444455556666"
 LATENCY_S = 0.05
-"""Each request takes longer than a change of state, so Packer's first look finds it done; else Packer looks again after POLL_S."""
-POLL_S = 1
+"""Each request takes longer than a change of state, so Packer's first look finds it done."""
+POLL_S, LOOKS = 1, 600
+"""How long Packer waits between two looks, and how often it looks at most."""
 
 
 @dataclass
@@ -120,7 +121,8 @@ def built(shared: Built, monkeypatch: pytest.MonkeyPatch) -> Built:
 def build(program: str, stage: Stage, folder: Path, baked: Baked) -> None:
     """Let Packer build an image of Debian and two of an image of Bakehouse, while gc runs as if every client were dead."""
     packer.write_template(folder / "template.json", *builders(stage, baked))
-    variables = {**os.environ, **environment(stage.server), **packer.variables(folder), "AWS_POLL_DELAY_SECONDS": str(POLL_S)}
+    waits = {"AWS_POLL_DELAY_SECONDS": str(POLL_S), "AWS_MAX_ATTEMPTS": str(LOOKS)}
+    variables = {**os.environ, **environment(stage.server), **packer.variables(folder), **waits}
     command = [program, "build", "-color=false", str(folder / "template.json")]
     with (folder / "log").open("w") as log, subprocess.Popen(command, cwd=folder, env=variables, stdout=log, stderr=log) as run:
         try:
