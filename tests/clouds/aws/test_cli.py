@@ -62,7 +62,7 @@ class Both:
     def aws(self, *words: str) -> Any:
         """Run `aws ec2 WORDS`, let what it has begun happen, and return its result."""
         command = [sys.executable, "-m", "awscli", "ec2", *words, "--output", "json"]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, f"{' '.join(command)}:\n{done.stderr}"
         self.stage.server.advance(STATE_S)
         return json.loads(done.stdout or "null")
