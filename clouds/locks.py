@@ -34,12 +34,17 @@ _listener: ContextVar[Tell] = ContextVar("listener", default=_say_nothing)
 
 @contextmanager
 def reporting(tell: Tell) -> Iterator[None]:
-    """Report each wait for a lock in this block to `tell`."""
+    """Report to `tell` waits for a lock in this block, and what is cleaned up after an interrupt."""
     token = _listener.set(tell)
     try:
         yield
     finally:
         _listener.reset(token)
+
+
+def report(line: str) -> None:
+    """Report a line to the listener of `reporting`."""
+    _listener.get()(line)
 
 
 @contextmanager

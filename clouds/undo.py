@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 
 from clouds.errors import BakehouseError, LeftoverError, UnreachableError, UnseenError
+from clouds.locks import report
 
 
 class Undo:
@@ -16,7 +17,7 @@ class Undo:
 
     The error that ended the block is raised; failures of undos are added to it as notes (printed for the user), or
     raised as LeftoverError if there was no error. While undos run, Ctrl-C, SIGTERM and SIGHUP are held back; afterwards they take
-    effect, unless an interrupt has ended the block.
+    effect, unless an interrupt has ended the block: then what is cleaned up is reported (`clouds.locks.reporting`).
     """
 
     def __init__(self) -> None:
@@ -35,6 +36,9 @@ class Undo:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with _signals_wait() as held:
+            if isinstance(error, KeyboardInterrupt) and self._undos:
+                with suppress(Exception):  # nothing may prevent the undos
+                    report(f"interrupted; cleaning up: {self._whats()} (another Ctrl-C has no effect)")
             left = [f"{what} ({failure}); to remove it: {by_hand}" for what, by_hand, failure in self._run()]
         if error is None or isinstance(error, Exception):
             _deliver(held[:1], left)
@@ -42,6 +46,9 @@ class Undo:
             raise LeftoverError("could not clean up:\n" + "\n".join(left), left=left, next_step="Run: ./inv gc")
         if error is not None:
             _note(error, left)
+
+    def _whats(self) -> str:
+        return ", ".join(what for what, _, _ in reversed(self._undos))
 
     def _run(self) -> Iterator[tuple[str, str, str]]:
         while self._undos:

@@ -195,6 +195,7 @@ class _Signals:
 
     def __init__(self) -> None:
         self._is_over = False
+        self._is_deciding = False
         self._afterwards: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -215,8 +216,15 @@ class _Signals:
         self._afterwards = dict.fromkeys(self._afterwards, signal.SIG_IGN)
 
     def _stop(self, number: int, _frame: FrameType | None) -> None:
-        if not (self._is_over or _is_unwinding(sys.exception())):
-            raise Stopped(number)
+        if self._is_deciding:  # a storm of signals would nest this until a RecursionError takes the place of the interrupt
+            return
+        self._is_deciding = True
+        try:
+            stopped = None if self._is_over or _is_unwinding(sys.exception()) else Stopped(number)
+        finally:
+            self._is_deciding = False
+        if stopped:
+            raise stopped
 
 
 def _is_unwinding(handled: BaseException | None) -> bool:

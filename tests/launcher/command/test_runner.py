@@ -179,6 +179,22 @@ def test_signals_during_unwinding_prevent_no_undo() -> None:
     assert undone == list(range(30))
 
 
+def test_an_interrupt_says_at_once_what_is_cleaned_up() -> None:
+    seen: list[str] = []
+
+    def action() -> None:
+        with Undo() as undo:
+            undo.add("folder x", lambda: None, by_hand="rm x")
+            undo.add("machine 'lab'", lambda: seen.append(terminal.stderr.getvalue()), by_hand="rm lab")
+            signal.raise_signal(signal.SIGINT)
+
+    terminal = Terminal(io.StringIO(), io.StringIO(), io.StringIO())
+    assert runner.run(Verb("work", "Work.", lambda _values, _terminal: (action(), 0)[1]), {}, (), terminal) == 130
+    line = "interrupted; cleaning up: machine 'lab', folder x (another Ctrl-C has no effect)\n"
+    assert seen == [line]
+    assert terminal.stderr.getvalue() == line + "error: interrupted (SIGINT)\n"
+
+
 def test_later_signal_is_not_ignored() -> None:
     """If something has swallowed the first one, the next one must still take effect."""
 
