@@ -2,6 +2,7 @@
 
     @pytest.mark.matrix(sample=2)                       the first case, the last one, and two of the others
     @pytest.mark.matrix(sample=2, edges=["a", "b"])     these cases (the ids of their parameters), and two of the others
+    @pytest.mark.matrix(sample=1, edges=[])             one case
 
 Each commit draws another sample, so successive commits cover every case. BAKEHOUSE_TEST_SAMPLE=ID repeats the draw of a commit.
 
@@ -34,12 +35,12 @@ def drawn_by() -> str:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def draw(cases: Sequence[str], seed: str, *, sample: int, edges: Sequence[str] = ()) -> set[str]:
-    """Return the cases that run: the edges (unless named: the first and the last), and a sample of the others.
+def draw(cases: Sequence[str], seed: str, *, sample: int, edges: Sequence[str] | None = None) -> set[str]:
+    """Return the cases that run: the edges (by default the first and the last), and a sample of the others.
 
     Raises ValueError for an edge that is not a case.
     """
-    kept = set(edges or (cases[0], cases[-1]))
+    kept = set((cases[0], cases[-1]) if edges is None else edges)
     if unknown := kept - set(cases):
         raise ValueError(f"not a case of this matrix: {', '.join(sorted(unknown))}")
     others = [case for case in cases if case not in kept]

@@ -426,6 +426,7 @@ def test_the_locks_hold_what_the_requirements_ask_for() -> None:
 
 @pytest.mark.install
 @pytest.mark.timeout(300)
+@pytest.mark.matrix(sample=1, edges=[])
 @pytest.mark.parametrize("with_uv", [True, False], ids=["uv", "pip"])
 def test_a_real_environment_is_filled_and_lists_the_tasks(tmp_path: Path, with_uv: bool) -> None:
     folder = tmp_path / "a clone"

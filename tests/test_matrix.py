@@ -31,6 +31,10 @@ def test_edges_that_are_named_always_run() -> None:
     assert len(drawn) == 3
 
 
+def test_a_matrix_may_have_no_edges() -> None:
+    assert {len(draw(CASES, str(seed), sample=1, edges=[])) for seed in range(20)} == {1}
+
+
 def test_a_commit_draws_the_same_sample_each_time_and_commits_cover_every_case() -> None:
     assert draw(CASES, "abc", sample=3) == draw(CASES, "abc", sample=3)
     assert set[str]().union(*(draw(CASES, str(commit), sample=3) for commit in range(60))) == set(CASES)

@@ -23,6 +23,7 @@ GROUPS = {
         "contract/test_suspends",
     ),
     "the Google Cloud server, 400 times": ("clouds/gcp/test_leaks",),
+    "the EC2 server, 500 times": ("clouds/aws/test_leaks",),
     "machines of the base": ("vm/test_base",),
     "new environments": ("test_inv",),
     "root filesystems": ("vm/test_rootfs",),
