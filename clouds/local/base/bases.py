@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from clouds.driver import Base, BaseImage, Tell
-from clouds.local.base.build import build
 from clouds.local.base.definition import Definition, base_id, define
 from clouds.local.host import files
 from clouds.locks import locked
@@ -73,6 +72,8 @@ class Bases:
 
     def _build(self, definition: Definition, tell: Tell) -> str:
         """Build a base. If the result equals a stored base, keep that one and update its `checked_at`."""
+        from clouds.local.base.build import build  # a launch need not load it
+
         sweep(self.folder)
         scratch = partial_folder(self.folder, "base")
         try:

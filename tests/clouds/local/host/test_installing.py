@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from clouds.driver import Base
-from clouds.local.base import bases
 from clouds.local.base.bases import Bases
 from clouds.local.base.build import Built
 from clouds.local.base.definition import Definition
@@ -66,7 +65,7 @@ def test_second_command_that_needs_the_base_waits_for_the_first_to_build_it(
         said.append(line)
         waits.set()
 
-    monkeypatch.setattr(bases, "build", build)
+    monkeypatch.setattr("clouds.local.base.build.build", build)
     wanted = Base("trixie", "amd64")
     with ThreadPoolExecutor() as pool:
         first = pool.submit(Bases(tmp_path).resolve, wanted, refresh=False, tell=lambda _line: None)
