@@ -76,13 +76,16 @@ class _Run:
     def stage(self, name: str) -> Iterator[None]:
         """Report and time a stage of the bake, which is not a step of the script."""
         self.on_event(StepStarted(name, 0, 0))
-        began, ok = time.monotonic(), False
+        began, ok, interrupted = time.monotonic(), False, False
         try:
             yield
             ok = True
+        except KeyboardInterrupt:
+            interrupted = True
+            raise
         finally:
             self.seconds[name] = time.monotonic() - began
-            self.on_event(StepEnded(name, self.seconds[name], ok=ok))
+            self.on_event(StepEnded(name, self.seconds[name], ok=ok, interrupted=interrupted))
 
 
 def _ignore(_event: Event) -> None:
@@ -114,7 +117,9 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
         with noted(cloud, run.ledger, order):
             version = _bake(run)
     except BaseException as error:
-        failed = {"id": order.id, "recipe": recipe.name, "cloud": cloud.name, "error": str(error) or type(error).__name__}
+        cause = str(error) or type(error).__name__
+        cause = f"interrupted ({cause})" if isinstance(error, KeyboardInterrupt) else cause
+        failed = {"id": order.id, "recipe": recipe.name, "cloud": cloud.name, "error": cause}
         with suppress(OSError):  # a full disk may be why it failed
             run.record.finish(failed)
         if isinstance(error, Exception):  # after Ctrl-C, exit without delay

@@ -21,11 +21,12 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """A step has ended after `seconds`, successfully if `ok`."""
+    """A step has ended after `seconds`: successfully if `ok`; otherwise it has failed, or the user has `interrupted` it."""
 
     name: str
     seconds: float
     ok: bool = True
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

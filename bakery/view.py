@@ -195,4 +195,5 @@ def _label(step: StepStarted) -> str:
 
 
 def _outcome(ended: StepEnded) -> str:
-    return f"{'done' if ended.ok else 'failed'} in {ended.seconds:.1f} s"
+    how = "done in" if ended.ok else "interrupted after" if ended.interrupted else "failed in"
+    return f"{how} {ended.seconds:.1f} s"

@@ -49,6 +49,13 @@ def test_plain_lines_say_when_a_step_begins_and_how_it_ends() -> None:
     ]
 
 
+def test_step_that_the_user_has_interrupted_has_not_failed() -> None:
+    event = StepEnded("test", 3.2, ok=False, interrupted=True)
+    plain, live = io.StringIO(), Tty()
+    assert shown(PlainView(plain), plain, event) == "test interrupted after 3.2 s\n"
+    assert "test interrupted after 3.2 s" in shown(LiveView(live, width=80), live, event)
+
+
 def test_verbose_plain_lines_hold_the_log_made_fit_for_a_terminal() -> None:
     stream = io.StringIO()
     lines = shown(PlainView(stream, verbose=True), stream).splitlines()

@@ -13,10 +13,13 @@ import pytest
 
 import clouds
 from bakery.record import Record, open_record
+from clouds.driver import Wishes
+from clouds.errors import InvalidError
+from clouds.home import home
 from launcher.command import runner
 from launcher.command.terminal import Terminal
 from tests.cli.verbs import VERBS, run
-from tests.fake_cloud import FakeCloud
+from tests.fake_cloud import FakeCloud, interrupt
 from tests.fake_layers import LayeredCloud
 from tests.fake_world import World
 
@@ -62,6 +65,18 @@ def test_second_bake_of_the_same_reports_that_there_is_nothing_to_do(cloud: Fake
     code, stdout, _ = run("bake", recipe="minimal")
     assert code == 0
     assert "minimal-0.1.0-1 is up to date" in stdout
+
+
+@pytest.mark.parametrize("operation", ["snapshot", "console"])
+def test_interrupted_bake_is_nowhere_said_to_have_failed(cloud: FakeCloud, operation: str) -> None:
+    cloud.fault(operation, error=interrupt)
+    code, _, stderr = run("bake", recipe="minimal")
+    assert code == 130
+    assert "failed" not in stderr
+    assert ("snapshot interrupted after " in stderr) == (operation == "snapshot")
+    assert stderr.splitlines()[-1] == "error: interrupted (SIGINT)"
+    [record] = (home() / "bakes").glob("*/result.json")
+    assert json.loads(record.read_text())["error"] == "interrupted (SIGINT)"
 
 
 def test_a_bake_asks_for_the_machine_type_of_its_builder_where_there_are_such(cloud: FakeCloud, world: World) -> None:
