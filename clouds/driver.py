@@ -295,8 +295,12 @@ class Cloud(Protocol):
     def label(self, kind: Kind, name: str, labels: Mapping[str, str]) -> None:
         """Add or replace labels of a resource. NotFoundError: no such resource."""
 
-    def delete(self, kind: Kind, name: str) -> Ticket:
-        """Delete a resource at once, running or not, with everything that belongs to it. No such resource is a success."""
+    def delete(self, kind: Kind, name: str, zone: str = "") -> Ticket:
+        """Delete a resource at once, running or not, with everything that belongs to it. No such resource is a success.
+
+        `zone` is the `Resource.zone` of a disk or an address, whose name may be unique there only ("": wherever it is).
+        ConflictError: several have this name.
+        """
 
     def address(self, machine: str, port: int) -> Endpoint:
         """Return the address at which this computer reaches a port of the guest."""

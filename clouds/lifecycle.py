@@ -197,9 +197,9 @@ def stop_machine(cloud: Cloud, machine: str) -> None:
     settle(cloud, cloud.stop(machine))
 
 
-def remove(cloud: Cloud, ledger: Ledger, kind: Kind, name: str) -> None:
-    """Delete a resource, wait until that is done, and only then remove it from the ledger."""
-    perform(cloud, ledger, cloud.delete(kind, name))
+def remove(cloud: Cloud, ledger: Ledger, kind: Kind, name: str, zone: str = "") -> None:
+    """Delete a resource, wait until that is done, and only then remove it from the ledger; for `zone` see `Cloud.delete`."""
+    perform(cloud, ledger, cloud.delete(kind, name, zone))
     ledger.forget(account_key(cloud), kind, name)
 
 

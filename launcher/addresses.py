@@ -1,4 +1,4 @@
-"""Addresses that `launch --static-ip` has reserved: find one and release it."""
+"""Addresses that `launch --static-ip` has reserved: list them, find one and release it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,33 @@ from clouds.lifecycle import remove
 from launcher.regions import other_regions, where
 
 
-def find_address(cloud: Cloud, name: str) -> Resource:
-    """Return a reserved address that nothing uses.
+def reserved(cloud: Cloud) -> list[Resource]:
+    """Return all reserved addresses: they belong to the project, whoever has reserved them."""
+    return cloud.owned({"project": names.PROJECT}, {Kind.ADDRESS})
 
-    NotFoundError: no such address. ConflictError: it is in use. UnreachableError: it may be in a part of the cloud that did not
-    respond.
+
+def unused(cloud: Cloud) -> list[Resource]:
+    """Return the reserved addresses that no machine uses. UnreachableError: as for `Cloud.owned`."""
+    if "static_ip" not in cloud.grants:
+        return []
+    found, missing = partly(lambda: reserved(cloud))
+    return whole("addresses", [address for address in found if address.state is not State.RUNNING], missing)
+
+
+def find_address(cloud: Cloud, name: str) -> Resource:
+    """Return a reserved address that nothing uses, by its name, or by REGION/NAME if several regions have one of this name.
+
+    NotFoundError: no such address. ConflictError: it is in use, or several have this name. UnreachableError: it may be in a part of
+    the cloud that did not respond.
     """
-    found, missing = partly(lambda: cloud.owned({"project": names.PROJECT}, {Kind.ADDRESS}))
-    named = [address for address in found if address.name == name]
+    found, missing = partly(lambda: reserved(cloud))
+    region, _, plain = name.rpartition("/")
+    named = [address for address in found if address.name == plain and region in ("", address.zone)]
+    if len(regions := sorted({address.zone for address in named})) > 1:
+        raise ConflictError(
+            f"address {name!r}: there is one in each of the regions {', '.join(regions)}",
+            next_step=f"Name the region too: ./inv delete-address {regions[0]}/{name}",
+        )
     if any(address.state is State.RUNNING for address in named):
         raise ConflictError(f"address {name!r} is in use", next_step="Delete the machine that uses it first; see: ./inv machines")
     if named:
@@ -36,4 +55,4 @@ def described(address: Resource) -> str:
 
 def delete_address(cloud: Cloud, ledger: Ledger, address: Resource) -> None:
     """Release a reserved address."""
-    remove(cloud, ledger, Kind.ADDRESS, address.name)
+    remove(cloud, ledger, Kind.ADDRESS, address.name, address.zone)

@@ -8,7 +8,7 @@ The rules depend on the labels of each resource; only resources of this owner ar
   after `expires`.
 - A builder that was kept for inspection (label `keep`) is garbage once it has expired.
 - A machine that is running past its lifetime is stopped, never deleted: its disk contains its user's work. A stopped one is kept.
-- A disk that was kept on purpose (label `keep-disk`, `launcher.kept_disks`) is never garbage.
+- A disk that was kept on purpose (label `keep-disk`, `launcher.kept_disks`) is never garbage, nor is a reserved address.
 - A finished image is never garbage, whether stable or a candidate that failed its tests.
 
 The same rules apply to resources that only the ledger has; entries of deleted ones are removed from it.
@@ -27,12 +27,13 @@ from pathlib import Path
 from clouds import names
 from clouds.accounts import account_key, cloud_of
 from clouds.client import Fate
-from clouds.driver import Cloud, Kind, Resource, State
+from clouds.driver import EVERY_KIND, Cloud, Kind, Resource, State
 from clouds.errors import BakehouseError, LeftoverError, UnreachableError
 from clouds.incomplete import partly, whole
 from clouds.ledger import Entry, Ledger
 from clouds.lifecycle import has_ended, remove, stop_machine
 from clouds.partial import sweep
+from launcher.addresses import unused
 from launcher.kept_disks import forgo, is_kept
 
 UNKNOWN_CLIENT_S = 24 * 3600
@@ -62,10 +63,11 @@ class Garbage:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What gc has found: garbage, and disks that are kept on purpose and billed."""
+    """What gc has found: garbage, and what is kept on purpose and billed: disks, and addresses that no machine uses."""
 
     garbage: list[Garbage]
     kept: list[Resource]
+    addresses: list[Resource]
 
 
 def find(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> list[Garbage]:
@@ -78,12 +80,15 @@ def find(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.cl
 
 
 def survey(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> tuple[Survey, tuple[str, ...]]:
-    """Return the garbage and the kept disks of this owner, and the parts of the cloud that did not respond."""
+    """Return the garbage and kept disks of this owner, the unused addresses, and the parts of the cloud that did not respond."""
     ours, missing = _ours(cloud, ledger)
+    addresses, unreachable = partly(lambda: unused(cloud))
+    missing.update(unreachable)
     found = [(resource, _judge(resource, now, is_dead)) for resource in ours]
     garbage = [Garbage(resource, reason, _is_kept_work(resource)) for resource, reason in found if reason]
     garbage.sort(key=lambda one: one.resource.kind is not Kind.MACHINE)
-    return Survey(garbage, [resource for resource in ours if is_kept(resource)]), tuple(sorted(missing))
+    kept = [resource for resource in ours if is_kept(resource)]
+    return Survey(garbage, kept, list(addresses)), tuple(sorted(missing))
 
 
 def collect(cloud: Cloud, ledger: Ledger, garbage: Iterable[Garbage]) -> list[Garbage]:
@@ -192,7 +197,7 @@ def sweep_scratch(home: Path) -> None:
 def _ours(cloud: Cloud, ledger: Ledger) -> tuple[list[Resource], set[str]]:
     """Return the resources of this owner, by the cloud's labels or only by the ledger, and the zones that could not be reached."""
     mine = {"project": names.PROJECT, "owner": names.client_labels()["owner"]}
-    listed, scopes = partly(lambda: cloud.owned(mine))
+    listed, scopes = partly(lambda: cloud.owned(mine, EVERY_KIND - {Kind.ADDRESS}))  # addresses have no owner, and are kept
     ours, missing = list(listed), set(scopes)
     known = {(resource.kind, resource.name) for resource in listed}
     accounts = dict.fromkeys((account_key(cloud), cloud_of(cloud.name)))
@@ -260,4 +265,4 @@ def _remove(cloud: Cloud, ledger: Ledger, garbage: Garbage) -> None:
         return
     if garbage.resource.kind is Kind.MACHINE:
         forgo(cloud, garbage.resource.name, garbage.resource.labels)
-    remove(cloud, ledger, garbage.resource.kind, garbage.resource.name)
+    remove(cloud, ledger, garbage.resource.kind, garbage.resource.name, garbage.resource.zone)

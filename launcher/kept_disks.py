@@ -55,16 +55,19 @@ def described(disk: Resource) -> str:
 
 
 def find_disk(cloud: Cloud, name: str) -> Resource:
-    """Return the kept disk with this name, or of the deleted machine with this name.
+    """Return the kept disk with this name, or of the deleted machine with this name; ZONE/NAME selects one of several.
 
     NotFoundError: no such disk. ConflictError: several machines of this name have left one. UnreachableError: it may be in a part
     of the cloud that did not respond.
     """
     found, missing = partly(lambda: cloud.owned({"project": names.PROJECT, **LABEL}, {Kind.DISK}))
     disks = [disk for disk in found if is_kept(disk)]
-    named = [disk for disk in disks if disk.name == name] or [disk for disk in disks if disk.labels.get("machine") == name]
+    zone, _, plain = name.rpartition("/")
+    there = [disk for disk in disks if zone in ("", disk.zone)]
+    named = [disk for disk in there if disk.name == plain] or [disk for disk in there if disk.labels.get("machine") == plain]
     if len(named) > 1:
-        listed = ", ".join(disk.name for disk in named)
+        is_unique = len({disk.name for disk in named}) == len(named)
+        listed = ", ".join(disk.name if is_unique else f"{disk.zone}/{disk.name}" for disk in named)
         raise ConflictError(f"{len(named)} kept disks of machines named {name!r}: {listed}", next_step="Name one of these disks.")
     if named:
         return named[0]
@@ -77,4 +80,4 @@ def find_disk(cloud: Cloud, name: str) -> Resource:
 
 def delete_disk(cloud: Cloud, ledger: Ledger, disk: Resource) -> None:
     """Delete a kept disk."""
-    remove(cloud, ledger, Kind.DISK, disk.name)
+    remove(cloud, ledger, Kind.DISK, disk.name, disk.zone)

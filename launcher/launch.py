@@ -238,6 +238,7 @@ def _labels(options: LaunchOptions, image: ImageView, name: str, expires: int) -
         "notebook": "1" if image.labels.get("notebook") == "1" else "0",
         **({"https": str(options.wishes.https_port)} if options.wishes.https_port else {}),
         **(kept_disks.LABEL if options.wishes.keep_disk else {}),
+        **({machines.STATIC_IP: options.wishes.static_ip} if options.wishes.static_ip else {}),
         **options.labels,
     }
 

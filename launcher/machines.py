@@ -24,6 +24,8 @@ from launcher.regions import other_regions, where
 
 GRACE_S = 300
 """How long after a machine's own auto-stop the cloud stops it, in seconds; multiplied by the cloud's slowness."""
+STATIC_IP = "static-ip"
+"""The label of a machine that has a reserved address: its name."""
 _MACHINES_OF_A_BAKE = {"builder": "the builder", "test": "a test machine"}
 """What the label `role` says about a machine that a bake uses."""
 
@@ -55,6 +57,11 @@ class MachineView:
     def keeps_disk(self) -> bool:
         """Whether its disk outlives it."""
         return LABEL.items() <= self.labels.items() and self.labels.get("role") == "machine"
+
+    @property
+    def static_ip(self) -> str:
+        """The name of its reserved address, which outlives it; "" if it has none."""
+        return self.labels.get(STATIC_IP, "")
 
     @property
     def expires(self) -> int:

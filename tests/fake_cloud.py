@@ -231,7 +231,7 @@ class FakeCloud:
             _check_labels(labels)
             self._thing(kind, name).labels.update(labels)
 
-    def delete(self, kind: Kind, name: str) -> Ticket:
+    def delete(self, kind: Kind, name: str, zone: str = "") -> Ticket:
         with self._operation("delete", name):
             if not self._is_seen(self.world.machines.get(name) if kind is Kind.MACHINE else self.world.images.get(name)):
                 return Ticket("delete", kind, name)

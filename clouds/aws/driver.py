@@ -194,7 +194,7 @@ class Aws:
         else:
             raise InvalidError(f"{kind} {name}: only machines and images can be labelled", next_step="See: ./inv machines")
 
-    def delete(self, kind: Kind, name: str) -> Ticket:
+    def delete(self, kind: Kind, name: str, zone: str = "") -> Ticket:
         """Ask for the removal of a thing; a machine goes with its disk and security group, an image with its snapshots."""
         operation = ""
         if kind is Kind.MACHINE:

@@ -23,9 +23,19 @@ from clouds.driver import (
     State,
     Tell,
     Ticket,
+    Wishes,
 )
-from clouds.errors import CapacityError, CloudError, ForeignError, InvalidError, NotFoundError, QuotaError, ThrottledError
-from clouds.gcp import admission, instances, machines, operations, rules
+from clouds.errors import (
+    CapacityError,
+    CloudError,
+    ConflictError,
+    ForeignError,
+    InvalidError,
+    NotFoundError,
+    QuotaError,
+    ThrottledError,
+)
+from clouds.gcp import admission, instances, machine_types, machines, operations, rules
 from clouds.gcp.client import Client
 from clouds.gcp.failures import NotReadyError
 from clouds.gcp.images import Images
@@ -193,7 +203,7 @@ class GoogleCloud:
         else:
             raise InvalidError(f"cannot label {kind} {name!r}: not a machine or an image", next_step="See: ./inv machines")
 
-    def delete(self, kind: Kind, name: str) -> Ticket:
+    def delete(self, kind: Kind, name: str, zone: str = "") -> Ticket:
         """Request the deletion of a resource; a machine is deleted with its disk and firewall rules."""
         if kind is Kind.MACHINE:
             operation = self._machines.delete(name)
@@ -202,20 +212,31 @@ class GoogleCloud:
         elif kind is Kind.RULE:
             operation = operations.refer(rules.delete_rules(self._client, [name]))
         else:
-            operation = self._delete_zonal(kind, name)
+            operation = self._delete_zonal(kind, name, zone or self._only_zone(kind, name))
         return Ticket("delete", kind, name, operation)
 
-    def _delete_zonal(self, kind: Kind, name: str) -> str:
-        """Request the deletion of a disk or an address in any zone or region."""
-        found = self.find(kind, name)
-        if found is None:
+    def _only_zone(self, kind: Kind, name: str) -> str:
+        """Return the zone of an unused disk, or the region of an address; "" if it does not exist.
+
+        Their names are unique only there. ConflictError: several have this name.
+        """
+        found, missing = partly(lambda: self.owned({}, {kind}))
+        zones = sorted({one.zone for one in found if one.name == name})
+        if len(zones) > 1:
+            raise ConflictError(f"{kind} {name!r}: there is one in each of {', '.join(zones)}", next_step="Name its zone, too.")
+        whole(f"{kind} {name!r}", (), () if zones else missing)
+        return zones[0] if zones else ""
+
+    def _delete_zonal(self, kind: Kind, name: str, zone: str) -> str:
+        """Request the deletion of a disk in a zone, or of an address in a region; "" for one that does not exist."""
+        if not zone:
             return ""
         what, services = f"{kind} {name!r}", self._client.services
         try:
             if kind is Kind.DISK:
-                operation = self._client.change(what, services.disks.delete_unary, zone=found.zone, disk=name)
+                operation = self._client.change(what, services.disks.delete_unary, zone=zone, disk=name)
             else:
-                operation = self._client.change(what, services.addresses.delete_unary, region=found.zone, address=name)
+                operation = self._client.change(what, services.addresses.delete_unary, region=zone, address=name)
             return operations.refer([operation])
         except NotFoundError:
             return ""

@@ -273,7 +273,7 @@ class LocalCloud:
                     f"{kind} {name!r} not found on local", next_step="The local cloud has machines and images only."
                 )
 
-    def delete(self, kind: Kind, name: str) -> Ticket:
+    def delete(self, kind: Kind, name: str, zone: str = "") -> Ticket:
         """Remove a machine, running or not, or an image that nothing overlays."""
         killed = ""
         with self._told():

@@ -10,6 +10,7 @@ from clouds.driver import Cloud, Resource
 from clouds.home import home
 from clouds.ledger import Ledger
 from launcher.access import identity, tunnel
+from launcher.addresses import described as in_words
 from launcher.cached_layers import GB, prune, size_bytes
 from launcher.command import hints
 from launcher.command.multi_cloud import ALL, visit
@@ -31,11 +32,15 @@ class _Found:
     layers: list[Layer]
     missing: tuple[str, ...]
     kept: list[Resource]
+    addresses: list[Resource]
 
     def lines(self, keep_gb: float | None) -> list[str]:
         """Return the lines to print before the user is asked."""
         lines = [str(one) for one in self.garbage]
         lines += [f"{described(disk)} is kept and billed; to delete it: ./inv delete-disk {disk.name}" for disk in self.kept]
+        lines += [
+            f"{in_words(one)} is reserved and billed; to release it: ./inv delete-address {one.name}" for one in self.addresses
+        ]
         if self.shrinks(keep_gb):
             rest = f" down to {keep_gb:g} GB" if keep_gb else ""
             return [*lines, f"delete {_shown(self.layers)}{rest}, except those in use"]
@@ -108,7 +113,7 @@ def _placed(line: str, one: _Found | _Done, name: str | None) -> str:
 
 def _find(cloud: Cloud, region: str, ledger: Ledger, now: float) -> _Found:
     found, missing = survey(cloud, ledger, now=now)
-    return _Found(cloud.name, region, found.garbage, _layers(cloud), missing, found.kept)
+    return _Found(cloud.name, region, found.garbage, _layers(cloud), missing, found.kept, found.addresses)
 
 
 def _layers(cloud: Cloud) -> list[Layer]:

@@ -233,14 +233,17 @@ def _delete(values: Values, terminal: Terminal) -> int:
 
     name = values["name"]
     cloud = connect_to(name, values, terminal)
-    keeps_disk = spare_bakes(find_machine(cloud, name)).keeps_disk
+    view = spare_bakes(find_machine(cloud, name))
     question = (
-        f"Delete machine {name!r}? Its disk is kept." if keeps_disk else f"Delete machine {name!r} and everything on its disk?"
+        f"Delete machine {name!r}? Its disk is kept." if view.keeps_disk else f"Delete machine {name!r} and everything on its disk?"
     )
     terminal.confirm(question, yes=values["yes"])
     delete(cloud, _ledger(terminal), name)
     terminal.tell(f"machine {name!r} deleted")
-    if keeps_disk:
+    if view.static_ip:
+        released = f"./inv delete-address {view.static_ip}"
+        terminal.tell(f"its address {view.static_ip!r} stays reserved, and billed; to release it: {released}")
+    if view.keeps_disk:
         terminal.tell("its disk is kept, and billed as while the machine existed, by size and type")
         terminal.tell(f"to delete the disk: {terminal.hint(f'./inv delete-disk {name}')}")
     return 0
@@ -368,14 +371,14 @@ VERBS = (
         "delete-disk",
         "Delete a disk that a machine launched with --keep-disk has left, after confirmation.",
         _delete_disk,
-        (Positional("disk", "name of the disk, or of its deleted machine"),),
+        (Positional("disk", "name of the disk, or of its deleted machine; ZONE/NAME if several zones have one"),),
         (YES, REGION_OF_NAME, CLOUD),
     ),
     Verb(
         "delete-address",
         "Release an address that launch --static-ip has reserved, after confirmation.",
         _delete_address,
-        (Positional("address", "name of the address"),),
+        (Positional("address", "name of the address; REGION/NAME if several regions have one"),),
         (YES, REGION_OF_NAME, CLOUD),
     ),
     Verb(
