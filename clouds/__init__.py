@@ -41,6 +41,22 @@ def check_settings(name: str | None, given: Mapping[str, str]) -> None:
     load(name, given)
 
 
+def setting(name: str | None, key: str) -> str:
+    """Return a setting of a cloud without flags; "" if it is not set, or the cloud has no such setting. UsageError as above."""
+    from clouds.settings import load
+
+    name = default() if name is None else name
+    _check(name)
+    return load(name, {}).get(key, "")
+
+
+def region_of(name: str | None, zone: str = "") -> str:
+    """Return the region of a zone, by default of the zone or region in the settings of a cloud; "" if they name none."""
+    zone = zone or setting(name, "zone")
+    package = import_module(DRIVERS[cloud_of(default() if name is None else name)])
+    return package.region_of(zone) if zone and hasattr(package, "region_of") else setting(name, "region")
+
+
 def prepare_local(tell: Callable[[str], None]) -> None:
     """Install the packages that the local cloud needs on this computer, as its first use does."""
     import_module(DRIVERS["local"]).prepare(tell)

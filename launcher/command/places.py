@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import clouds
 from clouds.accounts import account_key, cloud_of
 from clouds.errors import UsageError
+from launcher.command.cautions import cautions
 from launcher.command.flags import Flag, Values
 from launcher.command.machine_options import given
 from launcher.command.multi_cloud import no_regions
@@ -29,6 +30,8 @@ def connect(values: Values, terminal: Terminal, flags: Iterable[Flag] = ()) -> C
     from clouds.capabilities import HasRegions
 
     cloud = clouds.connect(values["cloud"], given(values, flags))
+    for line in cautions(values, cloud):
+        terminal.tell(line)
     is_placed = bool(values.get("region") or values.get("zone"))
     terminal.region = cloud.region() if is_placed and isinstance(cloud, HasRegions) else ""
     return cloud
