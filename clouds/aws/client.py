@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 from clouds import collector
 from clouds.aws import failures
-from clouds.errors import CloudError, NotFoundError, ThrottledError, TimedOutError
+from clouds.errors import CloudError, DeniedError, NotFoundError, ThrottledError, TimedOutError
 from clouds.home import write_private
 from clouds.waiter import until
 
@@ -52,14 +53,16 @@ class Client:
 
     def ask(self, what: str, action: str, **request: Any) -> dict[str, Any]:
         """Send a request to EC2 and return its answer. `what` is what errors say it was about; `action` is a method of boto3."""
-        return _sent(what, getattr(self._connected, action), request)
+        with self._suspecting_region():
+            return _sent(what, getattr(self._connected, action), request)
 
     def ask_scheduler(self, what: str, action: str, **request: Any) -> dict[str, Any]:
         """Send a request to EventBridge Scheduler, whose client is made at the first one."""
         if self._scheduler is None:
             with collector.off():
                 self._scheduler = self._session.client("scheduler", self.region)
-        return _sent(what, getattr(self._scheduler, action), request)
+        with self._suspecting_region():
+            return _sent(what, getattr(self._scheduler, action), request)
 
     def ask_about_new(self, what: str, action: str, **request: Any) -> dict[str, Any]:
         """Do the same about a thing that was created a moment ago: as long as EC2 does not find it, it is asked again."""
@@ -132,9 +135,19 @@ class Client:
         An access key belongs to one account for good (docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_access-keys.html).
         """
         if not self._account:
-            key, named = self._session.access_key()
-            self._account = named or self._known_account(hashlib.sha256(key.encode()).hexdigest()[:16])
+            with self._suspecting_region():
+                key, named = self._session.access_key()
+                self._account = named or self._known_account(hashlib.sha256(key.encode()).hexdigest()[:16])
         return self._account
+
+    @contextmanager
+    def _suspecting_region(self) -> Iterator[None]:
+        """Name an unknown region in an error that it may have caused; see `failures.suspect_region`."""
+        try:
+            yield
+        except (DeniedError, ThrottledError) as error:
+            failures.suspect_region(error, self.region_name, self._session.regions())
+            raise
 
     @property
     def _connected(self) -> Any:

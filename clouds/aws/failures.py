@@ -7,7 +7,7 @@ has the same codes behind `Client.` or `Server.` (docs.aws.amazon.com/AWSEC2/lat
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from clouds.aws.advice import advice
@@ -24,6 +24,7 @@ from clouds.errors import (
     ThrottledError,
     UsageError,
 )
+from clouds.near import did_you_mean
 
 
 class PriceError(CapacityError):
@@ -158,6 +159,19 @@ def of_library(what: str, error: Exception) -> CloudError | UsageError:
     ):
         return DeniedError(f"{what}: no credentials for AWS ({text})", next_step=LOG_IN)
     return UsageError(f"aws: {text or name}", next_step="See: aws configure list; env | grep AWS_")
+
+
+def suspect_region(error: CloudError, region: str, known: Collection[str]) -> None:
+    """Name the region in an error that a wrong one may have caused, if it is not among the `known` ones.
+
+    Such an error is that AWS did not answer, since the names of its servers contain the region, or did not accept a log-in.
+    """
+    response = getattr(error.__cause__, "response", None)  # None: there was no answer
+    is_possible = response is None or response.get("Error", {}).get("Code") in CREDENTIALS
+    if is_possible and region not in known:
+        error.message = f"unknown region {region!r}: {error.message}"
+        meant = did_you_mean(region, known, otherwise="Choose another --region.")
+        error.next_step = f"{meant}\n{error.next_step}"
 
 
 def foreign(what: str) -> ForeignError:

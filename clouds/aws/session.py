@@ -49,6 +49,11 @@ class Session:
         except (BotoCoreError, ValueError, OSError, EOFError) as error:  # ValueError: an endpoint that is no URL
             raise failures.of_library("aws", error) from error
 
+    def regions(self) -> list[str]:
+        """Return the regions that botocore has a list of, in all partitions; one that is newer than botocore is missing."""
+        partitions = self._session.get_available_partitions()
+        return [region for partition in partitions for region in self._session.get_available_regions("ec2", partition)]
+
     def access_key(self) -> tuple[str, str]:
         """Return the id of the access key, and the account that the credentials name ("": they name none).
 

@@ -32,7 +32,7 @@ _ADVICE = (
     (r"(?:/networks/|field '[\w.\[\]]*network')", "Choose a --network in this project: gcloud compute networks list"),
     (
         r"(?:field 'zone'|projects/[^/']+/zones/[^/']+' was not found|Unknown zone)",
-        "Choose a --zone: gcloud compute zones list",
+        "Choose a --zone or --region that exists: gcloud compute zones list",
     ),
     (
         r"(?:field 'region'|projects/[^/']+/regions/[^/']+' was not found|Unknown region)",

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from clouds import names
 from clouds.caller import as_range, own_address
 from clouds.driver import BootSpec
-from clouds.errors import BakehouseError, ConflictError, InvalidError, NotFoundError, TimedOutError
+from clouds.errors import BakehouseError, CloudError, ConflictError, InvalidError, NotFoundError, TimedOutError
 from clouds.gcp import naming, sdk
 from clouds.gcp.client import Client
 from clouds.gcp.operations import finish
-from clouds.gcp.places import OWN_NETWORK, Places
+from clouds.gcp.places import OWN_NETWORK, Places, region_of
 from clouds.gcp.rules import correct, delete_rules
+from clouds.near import did_you_mean
 from clouds.waiter import until
 
 SSH_PORT = 22
@@ -145,6 +146,8 @@ def our_rules(client: Client, machine: str = "") -> list[sdk.compute.Firewall]:
 def ensure_own_network(client: Client, region: str) -> None:
     """Create our own network if it is missing; if another command is creating it, wait for its subnet in a region.
 
+    InvalidError: there is no such region.
+
     Checked in advance: without the network, a firewall rule is rejected with 404, but an instance with 400 `invalid`
     ("The referenced network resource cannot be found": google/anthos-microk8s#1), as for other mistakes in the request.
     """
@@ -154,6 +157,7 @@ def ensure_own_network(client: Client, region: str) -> None:
     except NotFoundError:
         return make_own_network(client, region)
     if found.auto_create_subnetworks and not _has_subnet(found, region):
+        _check_region(client, region)
         _await_subnet(client, what, region)
     return None
 
@@ -187,6 +191,17 @@ def _await_subnet(client: Client, what: str, region: str) -> None:
     except TimedOutError as error:
         error.next_step = f"See: gcloud compute networks subnets list --network {OWN_NETWORK}; or choose another --region."
         raise
+
+
+def _check_region(client: Client, region: str) -> None:
+    """Raise InvalidError, with the nearest name, if no zone is in a region; say nothing if the zones cannot be listed."""
+    try:
+        zones = [zone.name for page in client.pages("zones", client.services.zones.list, "") for zone in page.items]
+    except CloudError:
+        return
+    if zones and region not in (known := sorted({region_of(zone) for zone in zones})):
+        next_step = did_you_mean(region, known, otherwise="Choose a --region: gcloud compute regions list")
+        raise InvalidError(f"unknown region {region!r} of Google Cloud", next_step=next_step)
 
 
 def _has_subnet(network: sdk.compute.Network, region: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from botocore.credentials import AssumeRoleProvider  # type: ignore[import-untyped]
+from botocore.exceptions import ClientError  # type: ignore[import-untyped]
 
 from clouds.aws import failures
 from clouds.errors import (
@@ -239,6 +240,45 @@ def test_a_server_that_does_not_answer_is_told_in_time(tmp_path: Any, monkeypatc
     with pytest.raises(ThrottledError, match=r"no answer from AWS \(EndpointConnectionError: http://127\.0\.0\.1:9/?\)") as caught:
         client.ask("machines", "describe_instances")
     assert "AWS_ENDPOINT_URL" in caught.value.next_step
+
+
+UNKNOWN = [("eu-west-11", "eu-west-1"), ("us-esat-1", "us-east-1"), ("cn-nort-1", "cn-north-1")]
+
+
+@pytest.mark.parametrize(("region", "nearest"), UNKNOWN)
+def test_region_that_does_not_exist_is_named_with_the_nearest_one_if_nothing_answers(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, region: str, nearest: str
+) -> None:
+    from clouds.aws import session
+
+    monkeypatch.setattr(session, "ATTEMPTS", 1)
+    client = client_of(tmp_path, region=region, endpoint_url="http://127.0.0.1:9", **KEYS)
+    for ask in (lambda: client.ask("machines", "describe_instances"), lambda: client.account):
+        with pytest.raises(ThrottledError, match=f"^unknown region '{region}': .*: no answer from AWS") as caught:
+            ask()
+        meant, other_causes = caught.value.next_step.splitlines()
+        assert meant.startswith("Did you mean ")
+        assert nearest in meant
+        assert "AWS_ENDPOINT_URL" in other_causes
+
+
+def test_region_that_does_not_exist_is_named_before_the_log_in(tmp_path: Any) -> None:
+    with pytest.raises(DeniedError, match=r"^unknown region 'eu-west-11': aws: no credentials found$") as caught:
+        _ = client_of(tmp_path, region="eu-west-11").account
+    assert [line[:8] for line in caught.value.next_step.splitlines()] == ["Did you ", "Log in ("]
+
+
+@pytest.mark.parametrize(
+    ("code", "is_named"), [("AuthFailure", True), ("UnauthorizedOperation", False), ("RequestLimitExceeded", False)]
+)
+def test_region_is_suspected_only_where_it_may_be_the_cause(code: str, is_named: bool) -> None:
+    error = failures.of_code("machines", code, "message", 400)
+    error.__cause__ = ClientError({"Error": {"Code": code}}, "DescribeInstances")
+    failures.suspect_region(error, "eu-new-1", ["eu-west-1"])
+    assert ("unknown region" in error.message) == is_named
+    known = failures.of_code("machines", code, "message", 400)
+    failures.suspect_region(known, "eu-west-1", ["eu-west-1"])
+    assert "unknown region" not in known.message
 
 
 def test_a_proxy_that_is_out_of_reach_is_told(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

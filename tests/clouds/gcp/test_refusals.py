@@ -43,6 +43,7 @@ def stub(**more: Any) -> Stub:
         f"DELETE {RULE}": operation("unrule", RULE, **GLOBAL),
         "POST global/operations/unrule/wait": operation("unrule", RULE, **GLOBAL),
         INSERT: operation("make", f"{ZONE}/instances/lab"),
+        "GET zones": {"items": [{"name": "us-central1-a"}, {"name": "europe-west1-b"}, {"name": "europe-west1-c"}]},
     }
     return Stub(replies | more)
 
@@ -83,11 +84,20 @@ def test_network_that_another_command_is_making_is_waited_for(tmp_path: Path) ->
     half: Reply = {**NETWORK, "subnetworks": []}
     service = stub(**{"GET global/networks/bakehouse": [half, half, NETWORK]})
     service.cloud(tmp_path).boot(BUILDER)
-    assert service.asked == ["GET global/networks/bakehouse"] * 3 + [INSERT]
+    assert service.asked == ["GET global/networks/bakehouse", "GET zones", *["GET global/networks/bakehouse"] * 2, INSERT]
+
+
+def test_region_that_does_not_exist_is_reported_with_the_nearest_one_instead_of_waiting_for_its_subnet(tmp_path: Path) -> None:
+    service = stub()
+    with pytest.raises(InvalidError, match=r"^unknown region 'europe-wst1' of Google Cloud$") as refused:
+        service.cloud(tmp_path, region="europe-wst1").boot(BUILDER)
+    assert refused.value.next_step == "Did you mean europe-west1?"
+    assert service.asked == ["GET global/networks/bakehouse", "GET zones"]
 
 
 def test_network_that_never_comes_to_a_region_is_told_with_where_to_look(tmp_path: Path) -> None:
     service = stub(**{"GET global/networks/bakehouse": {**NETWORK, "subnetworks": []}})
+    service.replies["GET zones"] = refusal(403, "forbidden", "Required 'compute.zones.list' permission")  # and needs no answer
     with pytest.raises(TimedOutError, match="subnet of network 'bakehouse' in us-central1: timed out after 180 s") as late:
         service.cloud(tmp_path).boot(BUILDER)
     assert "gcloud compute networks subnets list --network bakehouse" in late.value.next_step
@@ -290,8 +300,13 @@ def field(name: str, value: str, said: str) -> str:
 @pytest.mark.parametrize(
     ("status", "reason", "message", "advice"),
     [
-        (400, "invalid", field("zone", "us-west1", "Unknown zone."), "--zone: gcloud compute zones list"),
-        (404, "notFound", "The resource 'projects/demo/zones/us-x1-a' was not found", "--zone: gcloud compute zones list"),
+        (400, "invalid", field("zone", "us-west1", "Unknown zone."), "--region that exists: gcloud compute zones list"),
+        (
+            404,
+            "notFound",
+            "The resource 'projects/demo/zones/us-x1-a' was not found",
+            "--region that exists: gcloud compute zones list",
+        ),
         (404, "notFound", "The resource 'projects/demo/regions/us-x1' was not found", "--region: gcloud compute regions list"),
         (
             404,
