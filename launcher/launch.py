@@ -22,7 +22,7 @@ from launcher.access.password import generate, hash_password
 from launcher.boot import boot_machine
 from launcher.command.machine_options import check_granted
 from launcher.images import ImageView, find_image
-from launcher.notices import new_notices
+from launcher.notices import is_first, new_notices
 from launcher.restore import restore
 
 
@@ -115,8 +115,9 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
     if "role" not in options.labels and isinstance(cloud, RunsHere):
         for line in (*new_notices(cloud, home()), *cloud.logout_notices()):
             tell(line)
-    if "role" not in options.labels and spec.facts["EXPIRES"] != "0" and not isinstance(cloud, EndsMachines):
-        tell(_unenforced(cloud, name))
+    has_end = "role" not in options.labels and spec.facts["EXPIRES"] != "0"
+    if has_end and not isinstance(cloud, EndsMachines) and is_first(cloud, home(), "lifetime"):
+        tell(_unenforced(cloud))
     restored = None if options.cold else restore(cloud, ledger, undo, spec, image, tell)
     url = restored.url if restored else wait.await_answer(cloud, boot_machine(cloud, ledger, undo, spec, tell), spec.labels)
     if options.environment:
@@ -140,12 +141,12 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
     )
 
 
-def _unenforced(cloud: Cloud, name: str) -> str:
-    """Return the line for a machine whose lifetime its cloud does not enforce, with the setting that changes that."""
-    line = f"machine {name!r}: {cloud.name} does not enforce its lifetime; only the timer inside the machine stops it"
+def _unenforced(cloud: Cloud) -> str:
+    """Return the line about a cloud that does not enforce the lifetime of machines, with the setting that changes that."""
+    line = f"{cloud.name} does not enforce the lifetime of machines: only the timer inside a machine stops it"
     if isinstance(cloud, EndsMachinesBySetting):
         line += f" (the setting {cloud.ends_machines_by} lets {cloud.name} stop it as well: docs/clouds.md)"
-    return line
+    return f"{line}. This line is printed once."
 
 
 def _forget(cloud: Cloud, name: str, options: LaunchOptions) -> None:

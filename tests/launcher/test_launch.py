@@ -117,8 +117,17 @@ def test_lifetime_that_the_cloud_does_not_enforce_is_reported(
     cloud, told = LenientCloud(world), list[str]()
     assert not isinstance(cloud, EndsMachines)
     launch(cloud, ledger, replace(ONE, lifetime_h=lifetime_h), tell=told.append)
-    line = "machine 'one': fake does not enforce its lifetime; only the timer inside the machine stops it"
+    line = "fake does not enforce the lifetime of machines: only the timer inside a machine stops it. This line is printed once."
     assert (line in told) == is_told
+
+
+def test_lifetime_that_the_cloud_does_not_enforce_is_reported_once_per_account(world: World, ledger: Ledger, jupyter: str) -> None:
+    told: list[str] = []
+    for name, account in (("one", "1"), ("two", "1"), ("three", "2")):
+        cloud = LenientCloud(world)
+        cloud.account = account
+        launch(cloud, ledger, LaunchOptions(name=name), tell=lambda line: told.append(f"{cloud.account}: {line[:21]}"))  # noqa: B023
+    assert told == ["1: fake does not enforce", "2: fake does not enforce"]
 
 
 def test_setting_by_which_the_cloud_would_enforce_a_lifetime_is_named(world: World, ledger: Ledger, jupyter: str) -> None:
@@ -126,8 +135,8 @@ def test_setting_by_which_the_cloud_would_enforce_a_lifetime_is_named(world: Wor
     cloud.ends_machines_by = "stopper"  # type: ignore[attr-defined]
     launch(cloud, ledger, ONE, tell=told.append)
     assert told == [
-        "machine 'one': fake does not enforce its lifetime; only the timer inside the machine stops it "
-        "(the setting stopper lets fake stop it as well: docs/clouds.md)"
+        "fake does not enforce the lifetime of machines: only the timer inside a machine stops it "
+        "(the setting stopper lets fake stop it as well: docs/clouds.md). This line is printed once."
     ]
 
 
