@@ -207,13 +207,10 @@ def _declared(cloud: str) -> Mapping[str, Setting]:
     return known
 
 
-def _page(cloud: str) -> str:
-    """Return the page of the documentation that explains the settings of a cloud."""
-    return str(getattr(import_module(DRIVERS[cloud]), "SETTINGS_PAGE", "README.md, under Settings"))
-
-
-def _pages() -> str:
-    return "; ".join(dict.fromkeys(map(_page, DRIVERS)))
+def _page(key: str) -> str:
+    """Return the page of the documentation that explains the settings of a cloud, or another key of the file."""
+    package = import_module(DRIVERS[key]) if key in DRIVERS else None
+    return str(getattr(package, "SETTINGS_PAGE", "README.md, under Settings"))
 
 
 def _strongest(
@@ -301,5 +298,6 @@ def _read() -> Mapping[str, object]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: {error}", next_step="Fix the TOML syntax: toml.io explains it.") from error
     if found := problems(written, str(file)):
-        raise UsageError("\n".join(found), next_step=f"See README.md, under Settings; {_pages()}.")
+        first = next(key for key, value in written.items() if any(_problems_of(key, value, written)))
+        raise UsageError("\n".join(found), next_step=f"See {_page(first)}.")
     return written

@@ -236,6 +236,24 @@ def test_role_may_have_a_path_and_be_of_another_partition(role: str, monkeypatch
     assert settings.load("aws", {})["scheduler_role"] == role
 
 
+@pytest.mark.parametrize(
+    ("text", "page"),
+    [
+        ('[gcp]\nzonne = "a"\n', "docs/clouds.md, under Google Cloud, Set up"),
+        ('[aws.research]\nregion = 7\n[gcp]\nzonne = "a"\n', "docs/clouds.md, under AWS"),
+        ('[local]\naccelerator = "xen"\n', "docs/hosts.md, under KVM"),
+        ('clout = "gcp"\n[gcp]\nzonne = "a"\n', "README.md, under Settings"),
+    ],
+)
+def test_problems_of_a_file_name_one_page(text: str, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for cloud in ("gcp", "aws"):
+        monkeypatch.setitem(clouds.DRIVERS, cloud, f"clouds.{cloud}")
+    write(text)
+    with pytest.raises(UsageError) as raised:
+        settings.load("local", {})
+    assert raised.value.next_step == f"See {page}."
+
+
 def test_what_is_no_toml_is_told_with_its_place() -> None:
     (problem,) = refused("cloud = \n")
     assert "line 1" in problem
