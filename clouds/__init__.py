@@ -87,4 +87,8 @@ def _is_used(cloud: str) -> bool:
 
 def _check(name: str) -> None:
     if cloud_of(name) not in DRIVERS:
-        raise UsageError(f"unknown cloud {name!r}", next_step=f"Choose one of: {', '.join(DRIVERS)}.")
+        from clouds.near import near  # with difflib, which `./inv --list` need not load
+
+        meant = [found + name[len(cloud_of(name)) :] for found in near(cloud_of(name), DRIVERS)]
+        otherwise = f"Choose one of: {', '.join(DRIVERS)}."
+        raise UsageError(f"unknown cloud {name!r}", next_step=f"Did you mean {' or '.join(meant)}?" if meant else otherwise)

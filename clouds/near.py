@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 
 def near(name: str, others: Iterable[str]) -> list[str]:
-    """Return at most three similar names, the most similar first."""
-    return difflib.get_close_matches(name, others, n=3)
+    """Return at most three similar names, the most similar first; upper and lower case count as the same."""
+    spelled = {other.lower(): other for other in others}
+    return [spelled[found] for found in difflib.get_close_matches(name.lower(), spelled, n=3)]
 
 
 def did_you_mean(name: str, others: Iterable[str], *, otherwise: str) -> str:
