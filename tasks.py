@@ -19,6 +19,7 @@ from invoke.collection import Collection
 from invoke.context import Context
 from invoke.exceptions import Exit, ParseError
 from invoke.main import program
+from invoke.parser.context import ParserContext
 from invoke.tasks import Task
 
 import bakery.cli
@@ -252,17 +253,27 @@ def _parse_tasks(parse: Callable[[], None]) -> None:
     """Parse the tasks as Invoke does, but exit with 2 and a next step for syntax errors, and for two misleading flags.
 
     Invoke's `--dry` skips shell commands, of which our tasks have none, and it ignores `--version` after a task: both would bake.
+    It takes any word for an argument that is missing, also a flag: `stop --help` would look for a machine of that name.
     """
     try:
         parse()
+        if found := next(filter(_flag_as_argument, program.tasks), None):
+            raise ParseError("a flag is in the place of an argument", found)
         for flag in ("dry", "version"):
             if program.args[flag].value:
                 raise UsageError(f"--{flag}: not supported here", next_step="To see what a bake or a launch would do: ./inv plan")
         _check_values()
     except ParseError as error:
-        raise _refused(error) from None
+        if not error.context or _flag_as_argument(error.context) not in ("-h", "--help"):
+            raise _refused(error) from None
+        program.args.help.value = error.context.name
     except UsageError as error:
         raise Exit(_shown(error), code=error.exit_code) from None
+
+
+def _flag_as_argument(context: ParserContext) -> str:
+    """Return a flag that Invoke has taken for an argument of a task; "" if there is none."""
+    return next((str(one.value) for one in context.positional_args if re.match("-.", str(one.value))), "")
 
 
 def _check_values() -> None:
@@ -301,13 +312,33 @@ def _refused(error: ParseError) -> Exit:
 
 
 def _message(error: ParseError) -> str:
-    """Return Invoke's message; that of a flag without its value in our words."""
-    found = re.match(r"Flag <Argument: (\w+)", str(error))  # the name of the parameter, such as memory_mb
-    if found is None or error.context is None:
+    """Return an error of Invoke's parser (invoke/parser/parser.py) in our words."""
+    verb = error.context.name if error.context else None
+    if word := _unknown(error):
+        kind = f"flag {word}" if word.startswith("-") else f"argument {word!r}" if verb else f"task {word!r}"
+        return f"unknown {kind}" + (f" for ./inv {verb}" if verb else "")
+    if found := re.search(r"did not receive required positional arguments: (.*)", str(error)):
+        return f"missing argument for ./inv {verb}: {found[1].upper()}".replace("'", "")
+    return _valueless(error)
+
+
+def _unknown(error: ParseError) -> str:
+    """Return the word that Invoke does not know, or has taken for an argument although it is a flag; "" for another error."""
+    if error.context and (flag := _flag_as_argument(error.context)):
+        return flag
+    found = re.fullmatch(r"No idea what (['\"])(.*)\1 is!", str(error))
+    return found[2] if found else ""
+
+
+def _valueless(error: ParseError) -> str:
+    """Return the message for a flag without its value, with an example; Invoke's own for any other error."""
+    found = re.match(r"Flag <Argument: ([\w-]+)", str(error))  # the name of the parameter, such as memory_mb
+    if found is None:
         return str(error)
-    flag = next((one for one in _BY_NAME[str(error.context.name)].flags if one.key == found[1]), None)
-    if flag is None:
-        return str(error)
+    verb = _BY_NAME.get(str(error.context.name)) if error.context else None
+    flag = next((one for one in (verb.flags if verb else ()) if one.key == found[1]), None)
+    if flag is None:  # one of Invoke's own
+        return f"--{found[1]}: needs a value"
     example = f" (such as {EXAMPLES[flag.parse]})" if flag.parse in EXAMPLES else ""
     return f"--{flag.name}: needs a value{example}"
 
@@ -318,10 +349,11 @@ def _shown(error: UsageError) -> str:
 
 def _advice(error: ParseError) -> str:
     """Return a suggestion for a word that Invoke does not know."""
-    found, context = re.fullmatch(r"No idea what '(.*)' is!", str(error)), error.context
-    word = found[1] if found else ""
+    word, context = _unknown(error), error.context
     if context is None or context.name is None:
-        return did_you_mean(word, ns.task_names, otherwise="See: ./inv --list")
+        verb = next((verb.name for verb in _BY_NAME.values() if word in [f"--{flag.name}" for flag in verb.flags]), "")
+        listed = f"Write it after the task, as in: ./inv {verb} {word}" if verb else "See: ./inv --list"
+        return did_you_mean(word, ns.task_names, otherwise=listed)
     if word and not word.startswith("-"):
         if _BY_NAME[context.name].takes_command:
             machine = str(context.args["name"].value)

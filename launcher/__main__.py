@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from launcher.own_path import keep_apart
 
@@ -17,9 +18,17 @@ from launcher.command.terminal import Terminal
 from launcher.command.verbs import VERBS
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors look like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print an error with a next step, and exit."""
+        self.exit(2, f"error: {message}\nnext: See: {self.prog} --help\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser for all verbs; values are not converted from strings."""
-    top = argparse.ArgumentParser(prog="python -m launcher", description="Launch machines from images.", allow_abbrev=False)
+    top = _Parser(prog="python -m launcher", description="Launch machines from images.", allow_abbrev=False)
     verbs = top.add_subparsers(metavar="VERB", required=True)
     for verb in VERBS:
         _add(verbs.add_parser(verb.name, help=verb.help, description=verb.help, allow_abbrev=False), verb)

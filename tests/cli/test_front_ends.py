@@ -86,13 +86,27 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
             "error: --type: cannot be combined with --cpus or --memory-mb",
         ),
         (("bake", "jupyter"), "Did you mean: ./inv bake --recipe jupyter"),
-        (("lunch",), "Did you mean launch?"),
-        (("launch", "--recip", "x"), "Did you mean --recipe"),
-        (("delete",), "'name'"),
+        (("lunch",), "error: unknown task 'lunch'\nnext: Did you mean launch?"),
+        (("launch", "--recip", "x"), "error: unknown flag --recip for ./inv launch\nnext: Did you mean --recipe"),
+        (("launch", "--Recipe=x"), "error: unknown flag --Recipe for ./inv launch\nnext: Did you mean --recipe"),
+        (("bake", "--xyzzy"), "error: unknown flag --xyzzy for ./inv bake\nnext: See: ./inv bake --help\n"),
+        (("bake", "-x"), "error: unknown flag -x for ./inv bake\nnext: See: ./inv bake --help\n"),
+        (("bake", "-c"), "error: --collection: needs a value\nnext: See: ./inv bake --help\n"),
+        (("--cpus", "2", "launch"), "error: unknown flag --cpus\nnext: Write it after the task, as in: ./inv launch --cpus\n"),
+        (("delete",), "error: missing argument for ./inv delete: NAME\nnext: See: ./inv delete --help\n"),
+        (("copy", "a"), "error: missing argument for ./inv copy: DESTINATION\n"),
+        (("delete", "--yess", "lab"), "error: unknown flag --yess for ./inv delete\nnext: Did you mean --yes?\n"),
+        (("stop", "--yess"), "error: unknown flag --yess for ./inv stop\nnext: See: ./inv stop --help\n"),
+        (("recipes", "copy", "-r"), "error: unknown flag -r for ./inv copy\n"),
+        (("stop", "lab's", "it's"), 'error: unknown argument "it\'s" for ./inv stop\n'),
         (("stop", "one", "--", "now"), "stop: takes no command"),
-        (("launch", "lab2"), "next: Did you mean: ./inv launch --recipe lab2 or ./inv launch --name lab2\n"),
+        (
+            ("launch", "lab2"),
+            "error: unknown argument 'lab2' for ./inv launch\n"
+            "next: Did you mean: ./inv launch --recipe lab2 or ./inv launch --name lab2\n",
+        ),
         (("ssh", "lab", "ls", "a b"), "next: Did you mean: ./inv ssh lab -- ls 'a b'\n"),
-        (("-h", "launhc"), "error: No idea what 'launhc' is!\nnext: Did you mean launch"),
+        (("-h", "launhc"), "error: unknown task 'launhc'\nnext: Did you mean launch"),
         (("launch", "--cpus"), "error: --cpus: needs a value (such as 2)\nnext: See: ./inv launch --help\n"),
         (("launch", "--max-price"), "error: --max-price: needs a value (such as 0.05)\nnext: See: ./inv launch --help\n"),
         (("bake", "--from"), "error: --from: needs a value\n"),
@@ -150,7 +164,22 @@ def test_tasks_with_good_values_run_one_after_the_other() -> None:
 def test_the_launcher_alone_exits_with_2_too(words: tuple[str, ...]) -> None:
     done = launcher_alone(*words)
     assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+def test_syntax_error_of_the_launcher_alone_has_a_next_step() -> None:
+    assert launcher_alone("launch", "--nonsense").stderr == (
+        "error: unrecognized arguments: --nonsense\nnext: See: python -m launcher --help\n"
+    )
+
+
+@pytest.mark.parametrize("words", [("stop", "--help"), ("copy", "-h"), ("stop", "lab", "--help"), ("recipes", "delete", "--help")])
+def test_help_behind_a_task_with_arguments_is_its_help(words: tuple[str, ...]) -> None:
+    done = invoke(*words)
+    verb = next(word for word in reversed(words) if word in VERBS)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{verb} [--options]" in done.stdout.splitlines()[0]
 
 
 def test_first_line_of_the_help_of_bake_explains_how_to_choose_a_recipe() -> None:
