@@ -15,5 +15,5 @@ def other_regions(cloud: Cloud, verb: str = "") -> str:
     """Return a further line of a next step: how to look in other regions, with the verb that lists them; "" without regions."""
     if not isinstance(cloud, HasRegions):
         return ""
-    line = "\nIf it is in another region, add --region NAME."
+    line = "\nIf it is in another region, add --region REGION."
     return f"{line} To look in all of them: ./inv {verb} --region all" if verb else line

@@ -102,7 +102,7 @@ def test_machine_of_another_computer_is_found_with_its_region(far: ManyRegions) 
     assert stderr == (
         f"error: machine 'lab' not found on fake in {HERE}\n"
         "next: See: ./inv machines\n"
-        "      If it is in another region, add --region NAME. To look in all of them: ./inv machines --region all\n"
+        "      If it is in another region, add --region REGION. To look in all of them: ./inv machines --region all\n"
     )
     code, _, stderr = run("stop", name="lab", region=THERE)
     assert (code, f"./inv start lab --region {THERE}\n" in stderr) == (0, True)
@@ -113,7 +113,7 @@ def test_every_verb_that_does_not_find_a_name_says_how_to_look_elsewhere(far: Ma
     code, _, stderr = run(verb, **NAMED[verb])
     assert code == 1
     assert f"found on fake in {HERE}\n" in stderr
-    assert "If it is in another region, add --region NAME." in stderr
+    assert "If it is in another region, add --region REGION." in stderr
     code, _, stderr = run(verb, region=BEYOND, **NAMED[verb])
     assert (code, f"found on fake in {BEYOND}\n" in stderr) == (1, True)
 

@@ -82,7 +82,7 @@ def test_machine_that_is_not_found_may_be_in_another_region(two: Stage) -> None:
     code, _, stderr = run("stop", name="elsewhere")
     assert code == 1
     assert f"error: machine 'elsewhere' not found on aws in {HERE}\n" in stderr
-    assert "add --region NAME. To look in all of them: ./inv machines --region all\n" in stderr
+    assert "add --region REGION. To look in all of them: ./inv machines --region all\n" in stderr
 
 
 def test_image_for_a_launch_in_another_region_is_baked_there(two: Stage) -> None:
