@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,8 +24,8 @@ from bakery.shipment import described
 from bakery.spot import explaining_reclaim, stops_builder
 from bakery.watch import Watch, Watched
 from clouds import catalogue, names
-from clouds.capabilities import KeepsFiles, KeepsMemory, OpensShell, ReadsDisks
-from clouds.driver import BootSpec, Cloud, End, Kind, Wishes
+from clouds.capabilities import ChecksOptions, KeepsFiles, KeepsImagesByRegion, KeepsMemory, OpensShell, ReadsDisks
+from clouds.driver import BootSpec, Cloud, End, Kind, Resource, Wishes
 from clouds.errors import BakehouseError, ConflictError, GuestError, KernelPanicError, NotFoundError, RestoreError
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
@@ -33,7 +33,7 @@ from clouds.partial import partial_folder
 from clouds.undo import Undo
 from launcher.cached_layers import limit_bytes
 from launcher.command.machine_options import check_granted
-from launcher.images import users
+from launcher.images import users, view_of
 from launcher.notices import new_notices
 
 GRACE_S = 300
@@ -57,7 +57,7 @@ class Baked:
 
 @dataclass(slots=True)
 class _Run:
-    """The state that the stages of one bake share."""
+    """The state that the stages of one bake share. `listed` are the images of its recipe, as they were before it."""
 
     cloud: Cloud
     ledger: Ledger
@@ -66,6 +66,7 @@ class _Run:
     keep: bool
     wishes: Wishes
     on_event: OnEvent
+    listed: Sequence[Resource] = ()
     seconds: dict[str, float] = field(default_factory=dict)
 
     def tell(self, line: str) -> None:
@@ -103,16 +104,19 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
     check_granted(cloud, wishes)
     order = place_order(cloud, recipe, options, home, lambda line: on_event(Note(line)))
     is_forced = options.force or bool(order.reuse.why)
-    if not is_forced and (equal := find_equal(cloud, order)):
+    listed = images_of(cloud, recipe.name)
+    if not is_forced and (equal := find_equal(cloud, order, listed)):
         if why := misfit(cloud, equal):
             _renew_memory(cloud, order, equal.name, why, home, on_event)
         return _baked(cloud, equal.labels.get("bake", ""), recipe, equal.name, equal.version, began, reused=True)
+    if isinstance(cloud, ChecksOptions):
+        cloud.check_options(wishes)
     on_event(Note(f"{order.id}: baking {recipe.name} on {cloud.name}"))
     for line in new_notices(cloud, home):
         on_event(Note(line))
     if order.sent_bytes:
         on_event(Note(f"{order.id}: {described(cloud, order.sent_bytes, no_public_ip=order.no_public_ip)}"))
-    run = _open_run(cloud, order, home, on_event, keep=options.keep, wishes=wishes)
+    run = _open_run(cloud, order, home, on_event, keep=options.keep, wishes=wishes, listed=listed)
     try:
         with noted(cloud, run.ledger, order):
             version = _bake(run)
@@ -131,10 +135,17 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
 
 
 def _open_run(
-    cloud: Cloud, order: Order, home: Path, on_event: OnEvent, *, keep: bool = False, wishes: Wishes | None = None
+    cloud: Cloud,
+    order: Order,
+    home: Path,
+    on_event: OnEvent,
+    *,
+    keep: bool = False,
+    wishes: Wishes | None = None,
+    listed: Sequence[Resource] = (),
 ) -> _Run:
     ledger = Ledger(home / "ledger.sqlite3", lambda line: on_event(Note(line)))
-    return _Run(cloud, ledger, order, open_record(home, order.id), keep, wishes or Wishes(), on_event)
+    return _Run(cloud, ledger, order, open_record(home, order.id), keep, wishes or Wishes(), on_event, listed)
 
 
 def _renew_memory(cloud: Cloud, order: Order, image: str, why: str, home: Path, on_event: OnEvent) -> None:
@@ -159,7 +170,7 @@ def _bake(run: _Run) -> names.ImageVersion:
                 with run.stage("stop"):
                     stop_machine(run.cloud, run.order.id)
             with run.stage("snapshot"):
-                version = _snapshot(run, undo)
+                version, labels = _snapshot(run, undo)
                 image = names.image_name(run.order.recipe.name, version)
                 remove(run.cloud, run.ledger, Kind.MACHINE, run.order.id)
         with run.stage("inspect"):
@@ -168,7 +179,7 @@ def _bake(run: _Run) -> names.ImageVersion:
             with run.stage("memory"), _keep_candidate(run, image, undo):
                 keep_memory(run.cloud, run.ledger, run.order, image, run.record, run.on_event)
         with run.stage("test"), _keep_candidate(run, image, undo):
-            run.seconds |= try_image(run.cloud, run.ledger, run.order, image, run.record, run.on_event)
+            run.seconds |= try_image(run.cloud, run.ledger, run.order, view_of(run.cloud, image, labels), run.record, run.on_event)
         _keep_files(run, image, version)
         run.cloud.label(Kind.IMAGE, image, {"role": "image", "state": names.STABLE})
         undo.release()
@@ -177,7 +188,7 @@ def _bake(run: _Run) -> names.ImageVersion:
 
 def _build(run: _Run, undo: Undo) -> None:
     """Run the script in a builder; restart it if it dies before its first marker (some kernels crash under TCG)."""
-    tries = starts(run.cloud, run.order, run.tell)
+    tries = starts(run.cloud, run.order, run.listed, run.tell)
     for number, start in enumerate(tries, 1):
         try:
             _build_once(run, undo, start, token=run.order.id if number == 1 else f"{run.order.id}-{number}")
@@ -255,11 +266,17 @@ def _keep_builder(run: _Run) -> str:
     return f"The builder is kept until {ends}. {shell}Delete it: ./inv delete {run.order.id} --yes"
 
 
-def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
-    """Create the image with the next free version, or the one after if another bake takes it first."""
+def _snapshot(run: _Run, undo: Undo) -> tuple[names.ImageVersion, dict[str, str]]:
+    """Create the image with the next free version, or the one after if another bake takes it first; return it and its labels.
+
+    The cloud decides which version is free, since it refuses a name that is taken; where names are unique in a region only, the
+    images are listed anew.
+    """
     recipe, tried = run.order.recipe, list[names.ImageVersion]()
     for _ in range(VERSION_TRIES):
-        version = catalogue.next_version(images_of(run.cloud, recipe.name), recipe.name, besides=tried)
+        is_decisive = not tried and not isinstance(run.cloud, KeepsImagesByRegion)
+        listed = run.listed if is_decisive else images_of(run.cloud, recipe.name)
+        version = catalogue.next_version(listed, recipe.name, besides=tried)
         labels = {
             **run.order.labels,
             "role": "image-in-progress",
@@ -273,7 +290,7 @@ def _snapshot(run: _Run, undo: Undo) -> names.ImageVersion:
         }
         try:
             create_image(run.cloud, run.ledger, undo, run.order.id, names.image_name(recipe.name, version), labels)
-            return version
+            return version, labels
         except ConflictError:  # taken by another bake, or by an image without a version label
             tried.append(version)
     raise ConflictError(f"recipe {recipe.name!r}: other bakes took {VERSION_TRIES} versions in a row", next_step="Bake again.")

@@ -7,16 +7,16 @@ a builder starts from the newest of those that contain the most steps.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from bakery.errors import BuilderSilentError
 from bakery.layers import Link, Outlook, choose, explain, fits, reached, to_forget, used_at
-from bakery.order import Order, images_of
+from bakery.order import Order
 from clouds import catalogue
 from clouds.capabilities import KeepsLayers, PreparesHere
-from clouds.driver import Cloud, Tell
+from clouds.driver import Cloud, Resource, Tell
 from clouds.errors import CloudError, TimedOutError
 from clouds.lifecycle import settle
 from launcher.cached_layers import prune
@@ -39,10 +39,13 @@ class Start:
     is_image: bool = False
 
 
-def find_start(cloud: Cloud, order: Order) -> tuple[Start, list[Outlook]]:
-    """Return where the builder of a bake would start, and for each step whether it would be reused."""
+def find_start(cloud: Cloud, order: Order, listed: Iterable[Resource]) -> tuple[Start, list[Outlook]]:
+    """Return where the builder of a bake would start, and for each step whether it would be reused.
+
+    `listed` are the images of its recipe.
+    """
     if not isinstance(cloud, KeepsLayers):
-        start = _start_from_image(cloud, order)
+        start = _start_from_image(cloud, order, listed)
         what = f"in image {start.source}"
         absent = "no tested image ends with it"
         return start, explain(order.chain, (), order.reuse, start=start.reached, what=what, absent=absent)
@@ -54,11 +57,14 @@ def find_start(cloud: Cloud, order: Order) -> tuple[Start, list[Outlook]]:
     return start, explain(order.chain, layers, order.reuse, start=start.reached, what=f"in {start.what}")
 
 
-def starts(cloud: Cloud, order: Order, tell: Tell) -> list[Start]:
-    """Return where to start the builder, in order of attempts: twice from the best start, then from the base."""
+def starts(cloud: Cloud, order: Order, listed: Iterable[Resource], tell: Tell) -> list[Start]:
+    """Return where to start the builder, in order of attempts: twice from the best start, then from the base.
+
+    `listed` are the images of its recipe.
+    """
     if isinstance(cloud, KeepsLayers) and order.reuse.why:
         _forget(cloud, order, tell)
-    start, outlooks = find_start(cloud, order)
+    start, outlooks = find_start(cloud, order, listed)
     if not start.reached:
         return [start, start]
     reused = ", ".join(one.step for one in outlooks if one.reused)
@@ -137,9 +143,9 @@ def _forget(cloud: KeepsLayers, order: Order, tell: Tell) -> None:
         tell(f"{order.id}: the layer of step {layer.step!r} is kept: another bake uses it")
 
 
-def _start_from_image(cloud: Cloud, order: Order) -> Start:
+def _start_from_image(cloud: Cloud, order: Order, listed: Iterable[Resource]) -> Start:
     """Return the newest of the recipe's images that contain the most steps; the base if none fits."""
-    images = catalogue.startable(cloud, catalogue.finished(images_of(cloud, order.recipe.name)))
+    images = catalogue.startable(cloud, catalogue.finished(listed))
     keys = [link.key for link in order.chain[: order.reuse.count]]
     found = catalogue.start(images, order.recipe.name, keys, owner=order.labels["owner"], disk_gb=order.disk_gb)
     if found is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -165,9 +165,9 @@ def images_of(cloud: Cloud, recipe: str) -> list[Resource]:
     return cloud.owned({"project": names.PROJECT, "recipe": recipe}, {Kind.IMAGE})
 
 
-def find_equal(cloud: Cloud, order: Order) -> Image | None:
-    """Return the newest stable image with the digest of this order, or None."""
-    images = catalogue.startable(cloud, catalogue.finished(images_of(cloud, order.recipe.name)))
+def find_equal(cloud: Cloud, order: Order, listed: Iterable[Resource]) -> Image | None:
+    """Return the newest stable image with the digest of this order, or None; `listed` are the images of its recipe."""
+    images = catalogue.startable(cloud, catalogue.finished(listed))
     return catalogue.equal(images, order.recipe.name, order.digest)
 
 

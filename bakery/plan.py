@@ -39,7 +39,7 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
         order = place_order(cloud, recipe, BakeOptions(), home, lambda _line: None, keep_versions=False)
         equal, size_bytes = catalogue.equal(images, recipe.name, order.digest), order.sent_bytes
         reason = why(images, recipe.name, order.digest, order.base) if images else reason
-        steps = [] if equal else [_shown(one) for one in find_start(cloud, order)[1]]
+        steps = [] if equal else [_shown(one) for one in find_start(cloud, order, listed)[1]]
     newest = catalogue.newest_stable(images, recipe.name)
     version = str(catalogue.next_version(listed, recipe.name))
     way = described(cloud, size_bytes) if size_bytes else ""

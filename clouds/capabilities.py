@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from clouds.driver import START, Base, BaseImage, BootSpec, Cloud, ConsoleText, Endpoint, Position, Ticket
+from clouds.driver import START, Base, BaseImage, BootSpec, Cloud, ConsoleText, Endpoint, Position, Ticket, Wishes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,14 @@ class EndsMachinesBySetting(Protocol):
     """A cloud that `EndsMachines` if one of its settings is set: the one with the key `ends_machines_by`."""
 
     ends_machines_by: str
+
+
+@runtime_checkable
+class ChecksOptions(Protocol):
+    """A cloud that can check options of a machine before anything is created. On others, a wrong one fails at `boot`."""
+
+    def check_options(self, wishes: Wishes) -> None:
+        """Raise InvalidError for options that no machine can have, such as an unknown machine type; creates nothing."""
 
 
 @runtime_checkable

@@ -10,7 +10,7 @@ from pathlib import Path
 from clouds import catalogue, names
 from clouds.capabilities import KeepsMemory
 from clouds.catalogue import Image
-from clouds.driver import Cloud, Kind, State
+from clouds.driver import Cloud, Kind, Resource, State
 from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
@@ -114,6 +114,11 @@ def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: s
             f"\n{elsewhere.name} is in the region {elsewhere.location}: launch it there with --region {elsewhere.location}"
         )
     raise error
+
+
+def view_of(cloud: Cloud, name: str, labels: Mapping[str, str]) -> ImageView:
+    """Return an image that this process has just created with these labels, which takes no request."""
+    return _view(cloud, Image(Resource(Kind.IMAGE, name, State.READY, labels)))
 
 
 def recipe_meant(recipe: str, others: Iterable[str]) -> str:

@@ -30,13 +30,13 @@ from launcher.restore import restore
 class LaunchOptions:
     """What to launch. None means: the size in the image's labels, a generated name or password, the cloud's default deadline.
 
-    `image` is an exact name, also of a candidate; `script` is run as well (already rendered for its boot, with `nonce`).
+    `image` is an exact image, also a candidate; `script` is run as well (already rendered for its boot, with `nonce`).
     A `cold` launch boots even if the image has saved memory. `environment` are variables for the machine's user, sent over SSH.
     """
 
     recipe: str = "jupyter"
     version: str | None = None
-    image: str | None = None
+    image: ImageView | None = None
     name: str | None = None
     cpus: int | None = None
     memory_mb: int | None = None
@@ -104,7 +104,7 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
         names.check_machine_name(options.name)
     if isinstance(cloud, ChecksComputer):
         cloud.check_computer()
-    image = find_image(cloud, recipe=options.recipe, version=options.version, name=options.image)
+    image = options.image or find_image(cloud, recipe=options.recipe, version=options.version)
     has_notebook = image.labels.get("notebook") == "1"
     _check_https(options, has_notebook=has_notebook)
     password = _password(options, has_notebook=has_notebook)

@@ -34,6 +34,7 @@ from clouds.ledger import Ledger
 from clouds.undo import Undo
 from launcher.access import identity
 from launcher.access.notebook import check_login
+from launcher.images import ImageView
 from launcher.launch import Launched, LaunchOptions, launch
 from launcher.log import newest
 
@@ -51,11 +52,11 @@ NOT_THE_IMAGE = (
 """Errors that are not the image's fault."""
 
 
-def try_image(cloud: Cloud, ledger: Ledger, order: Order, image: str, record: Record, on_event: OnEvent) -> dict[str, float]:
+def try_image(cloud: Cloud, ledger: Ledger, order: Order, image: ImageView, record: Record, on_event: OnEvent) -> dict[str, float]:
     """Run the tests and return the seconds of each. TestsFailedError: a test, the start or the login failed. Leaves no machine."""
     options = _options(order, image)
     what = "does not start as a machine"
-    with Undo() as undo, blaming(cloud, image, names.test_machine_name(order.id), record, step="test", what=what):
+    with Undo() as undo, blaming(cloud, image.name, names.test_machine_name(order.id), record, step="test", what=what):
         launched = launch(cloud, ledger, options, undo=undo, tell=lambda line: on_event(Note(line)))
         if not isinstance(cloud, ReadsDisks):
             config = identity.config_file(home(), account_key(cloud))
@@ -89,7 +90,7 @@ def _keep_console(cloud: Cloud, machine: str, record: Record) -> None:
         record.tests.write_text(newest(cloud, machine), encoding="utf-8")
 
 
-def _options(order: Order, image: str) -> LaunchOptions:
+def _options(order: Order, image: ImageView) -> LaunchOptions:
     nonce = names.new_nonce()
     script = order.tests.for_boot(nonce, deadline_s=int(order.deadline_s)) if order.tests else ""
     return LaunchOptions(

@@ -41,6 +41,7 @@ from clouds.driver import (
     State,
     Tell,
     Ticket,
+    Wishes,
 )
 from clouds.errors import CloudError, InvalidError, NotFoundError
 
@@ -109,6 +110,10 @@ class Aws:
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
         """Return the newest image of a base; the one of the last time unless `refresh` asks anew."""
         return self._bases.resolve(base, refresh=refresh)
+
+    def check_options(self, wishes: Wishes) -> None:
+        """Look up the instance type, the zone and the subnet; what is found serves for the machines, too."""
+        self._machines.check(wishes)
 
     def boot(self, spec: BootSpec) -> Ticket:
         """Ask for an instance and its security group."""

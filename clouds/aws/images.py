@@ -14,7 +14,6 @@ from clouds.aws.bases import Ami, Bases, size_gb
 from clouds.aws.client import Client
 from clouds.aws.failures import NotReadyError
 from clouds.aws.instances import seconds
-from clouds.aws.lookup import FRESH_S
 from clouds.aws.places import Places
 from clouds.driver import Kind, Resource, State
 from clouds.errors import ConflictError, DeniedError, InvalidError, NotFoundError, QuotaError, TimedOutError
@@ -36,7 +35,7 @@ class Images:
     _requested: dict[str, float] = field(default_factory=dict)
     _deleted: set[str] = field(default_factory=set)
     _looks: dict[str, int] = field(default_factory=dict)
-    _listed: dict[str, tuple[float, Ami]] = field(default_factory=dict)
+    _listed: dict[str, Ami] = field(default_factory=dict)
 
     def source(self, source: str) -> Ami:
         """Return the image to start a machine from: a base by its id, or one of ours by its name.
@@ -60,9 +59,12 @@ class Images:
         self.source(source)
 
     def _glance(self, name: str) -> Ami:
-        """Return an image of ours as it was listed a moment ago, or as it is now. NotFoundError: there is none."""
-        read_at, ami = self._listed.get(name, (0.0, None))
-        return ami if ami and time.monotonic() - read_at < FRESH_S else self.get(name)
+        """Return a finished image of ours as this process has listed it, else as it is now. NotFoundError: not found.
+
+        Its id, owner and root device never change. If it has been deleted since, EC2 refuses the request, and `look_again` says so.
+        """
+        ami = self._listed.get(name)
+        return ami if ami and ami["State"] == "available" else self.get(name)
 
     def snapshot(self, instance: str, image: str, labels: Mapping[str, str], *, is_off: bool = True) -> str:
         """Ask for an image of an instance, and return its id. ConflictError: the name is taken.
@@ -159,7 +161,7 @@ class Images:
 
     def _note(self, ami: Ami) -> Ami:
         """Remember an image of ours as it was listed, and return it."""
-        self._listed[ami["Name"]] = (time.monotonic(), ami)
+        self._listed[ami["Name"]] = ami
         return ami
 
     def find(self, name: str) -> Resource | None:
@@ -176,7 +178,7 @@ class Images:
 
     def label(self, name: str, labels: Mapping[str, str]) -> None:
         """Lay labels over those of an image and its snapshots, whose ids never change once it is finished."""
-        _, known = self._listed.get(name, (0.0, None))
+        known = self._listed.get(name)
         if known and known["State"] == "available":
             with suppress(NotFoundError):  # deleted meanwhile, or not known everywhere yet
                 self.client.ask(f"image {name}", "create_tags", **_tagging(known, labels))

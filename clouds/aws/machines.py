@@ -21,7 +21,7 @@ from clouds.aws.lookup import Lookup
 from clouds.aws.network import Subnet, Subnets
 from clouds.aws.places import Places
 from clouds.aws.schedules import Schedules
-from clouds.driver import BootSpec, Resource, State
+from clouds.driver import BootSpec, Resource, State, Wishes
 from clouds.errors import CapacityError, ConflictError, ForeignError, InvalidError, NotFoundError, QuotaError, ThrottledError
 
 SPOT_LAG_S = 120.0
@@ -45,6 +45,7 @@ class Machines:
     lookup: Lookup
     schedules: Schedules
     _tokens: dict[str, str] = field(default_factory=dict)
+    _types: set[str] = field(default_factory=set)
 
     def create(self, spec: BootSpec) -> str:
         """Ask for a machine and its security group; return its id and that of its address. The same token is the same machine."""
@@ -53,8 +54,7 @@ class Machines:
             self.schedules.check()
         self._check_free(spec)
         image = self.images.source(spec.source)
-        if spec.wishes.machine_type:
-            instance_types.check(self.client, spec.wishes.machine_type)
+        self._check_type(spec.wishes.machine_type)
         subnet = self.subnets.choose(spec.zone or self.places.zone)
         address = addresses.reserved(self.client, spec) if spec.wishes.static_ip else ""
         self._tokens[spec.name] = spec.token
@@ -70,6 +70,18 @@ class Machines:
             instance_profile=self.places.instance_profile,
         )
         return f"{self._run(spec, site, subnet)} {address}".strip()
+
+    def check(self, wishes: Wishes) -> None:
+        """Raise InvalidError for a price, an instance type, a zone or a subnet with which no machine can be created."""
+        prices.check(wishes.max_price_usd)
+        self._check_type(wishes.machine_type)
+        self.subnets.choose(self.places.zone)
+
+    def _check_type(self, name: str) -> None:
+        """Check an instance type that the user names ("": none), once in a process."""
+        if name and name not in self._types:
+            instance_types.check(self.client, name)
+            self._types.add(name)
 
     def _check_free(self, spec: BootSpec) -> None:
         """Raise ConflictError when another machine has the name, or had it a moment ago.

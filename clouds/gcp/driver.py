@@ -89,6 +89,11 @@ class GoogleCloud:
         """Return the image of the base's family that was newest at the last refresh; `refresh` looks it up again."""
         return self._images.resolve(base, refresh=refresh)
 
+    def check_options(self, wishes: Wishes) -> None:
+        """Check the machine type; one request if the user names one."""
+        if wishes.machine_type:
+            machine_types.check(self._client, wishes.machine_type)
+
     def boot(self, spec: BootSpec) -> Ticket:
         """Request an instance and its firewall rules."""
         return Ticket("boot", Kind.MACHINE, spec.name, self._machines.create(spec))

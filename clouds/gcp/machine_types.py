@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from clouds.errors import InvalidError
+from clouds.errors import CloudError, InvalidError
+from clouds.gcp.client import Client
+from clouds.gcp.scopes import everywhere
+from clouds.incomplete import partly
+from clouds.near import did_you_mean
 
 _TYPES = (
     ("e2-small", 2, 2048),
@@ -46,3 +50,16 @@ def choose(cpus: int, memory_mb: int) -> str:
         f"Bakehouse knows no machine type with {cpus} processors and {memory_mb} MB",
         next_step="Choose one yourself: --type m3-ultramem-32 (see: gcloud compute machine-types list)",
     )
+
+
+def check(client: Client, name: str) -> None:
+    """Raise InvalidError if no zone has a machine type. Custom types are in no list, and a list that is refused proves nothing."""
+    try:
+        offers, missing = partly(lambda: everywhere(client, "machine_types", f'name="{name}"'))
+    except CloudError:
+        return
+    if not (offers or missing or "custom" in name):
+        otherwise = "Choose a --type: gcloud compute machine-types list"
+        raise InvalidError(
+            f"unknown machine type {name!r}", next_step=did_you_mean(name, [known for known, _, _ in _TYPES], otherwise=otherwise)
+        )

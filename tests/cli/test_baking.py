@@ -90,6 +90,21 @@ def test_a_bake_asks_for_the_machine_type_of_its_builder_where_there_are_such(cl
     assert types == ["big-8"]
 
 
+def test_option_that_the_cloud_finds_to_be_wrong_is_reported_before_the_bake_starts(
+    cloud: FakeCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check_options(wishes: Wishes) -> None:
+        raise InvalidError(f"unknown machine type {wishes.machine_type!r}", next_step="Did you mean big-8?")
+
+    cloud.grants = frozenset({"machine_type"})
+    cloud.check_options = check_options  # type: ignore[attr-defined]
+    assert run("bake", recipe="minimal", type="bgi-8") == (
+        1,
+        "",
+        "error: unknown machine type 'bgi-8'\nnext: Did you mean big-8?\n",
+    )
+
+
 def test_a_bake_uses_spot_capacity_for_its_builder_where_the_cloud_has_it(cloud: FakeCloud, world: World) -> None:
     code, _, stderr = run("bake", recipe="minimal", spot=True)
     assert (code, cloud.calls) == (2, [])

@@ -15,6 +15,7 @@ from clouds.ledger import Ledger
 from clouds.undo import Undo
 from launcher.access.identity import known_hosts
 from launcher.access.notebook import check_login
+from launcher.images import find_image
 from launcher.launch import LaunchOptions, launch
 from tests.fake_cloud import FakeCloud, interrupt
 from tests.fake_guest import HOST_KEY, panics_at
@@ -204,7 +205,8 @@ def test_invalid_name_is_refused_before_a_missing_image_is(fake: FakeCloud, ledg
 
 
 def test_test_of_a_bake_keeps_its_name_its_role_and_its_undo(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
-    options = replace(ONE, name="test-abc", image=jupyter, labels={"role": "test", "bake": "bake-abc"}, nonce="a" * 32)
+    image = find_image(fake, recipe="jupyter")
+    options = replace(ONE, name="test-abc", image=image, labels={"role": "test", "bake": "bake-abc"}, nonce="a" * 32)
     with Undo() as undo:
         assert launch(fake, ledger, options, undo=undo).nonce == "a" * 32
         assert only_machine(fake.world).labels["role"] == "test"

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from clouds.ledger import Ledger
+from launcher.images import find_image
 from launcher.launch import LaunchOptions, launch
 from launcher.notices import new_notices
 from launcher.power import start, stop
@@ -48,7 +49,8 @@ def test_notices_are_told_once_by_a_process_that_bakes_and_launches(here: FakeCl
 
 def test_machines_of_a_bake_are_launched_without_notices(here: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     told: list[str] = []
-    options = LaunchOptions(name="test-abc", image=jupyter, labels={"role": "test", "bake": "bake-abc"}, nonce="a" * 32)
+    image, labels = find_image(here, recipe="jupyter"), {"role": "test", "bake": "bake-abc"}
+    options = LaunchOptions(name="test-abc", image=image, labels=labels, nonce="a" * 32)
     launch(here, ledger, options, tell=told.append)
     assert not {SLOW, LOGOUT} & set(told)
 

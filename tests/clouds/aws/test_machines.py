@@ -37,6 +37,30 @@ def test_only_the_caller_reaches_a_machine_at_the_ports_that_are_asked_for(stage
     assert stage.left() == []
 
 
+def test_options_are_checked_before_anything_is_created_and_looked_up_once(stage: Stage) -> None:
+    cloud, large = stage.connect(), Wishes(machine_type="m6i.large")
+    with pytest.raises(InvalidError, match=r"t9\.huge"):
+        cloud.check_options(Wishes(machine_type="t9.huge"))
+    with pytest.raises(InvalidError, match="zone us-east-1z: no default subnet"):
+        stage.connect(zone="us-east-1z").check_options(Wishes())
+    assert stage.left() == []
+    stage.server.calls.clear()
+    cloud.check_options(large)
+    stage.boot(cloud, wishes=large)
+    assert (stage.server.count("DescribeInstanceTypes"), stage.server.count("DescribeSubnets")) == (1, 1)
+
+
+def test_image_that_is_deleted_after_it_was_listed_is_reported_as_such(stage: Stage) -> None:
+    """Its id is kept, since a finished image never changes."""
+    stage.bake()
+    cloud = stage.connect()
+    [image] = cloud.owned({}, {Kind.IMAGE})
+    settle(stage.connect(), stage.connect().delete(Kind.IMAGE, image.name))
+    with pytest.raises(NotFoundError, match=f"image {image.name}: not found on aws"):
+        stage.boot(cloud, source=image.name)
+    assert stage.left() == []
+
+
 def test_a_machine_without_ports_admits_nobody(stage: Stage) -> None:
     stage.boot(ports=())
     assert not stage.server.is_open("mine", 22, CALLER)

@@ -6,23 +6,21 @@ from itertools import groupby
 
 import pytest
 
-from clouds.aws import images, lookup
+from clouds.aws import lookup
 from clouds.driver import Base
 from tests.clouds.aws.stage import Stage
 
 pytestmark = pytest.mark.server
 
 BAKE = """
-    DescribeImages: is there an equal image; where does the builder start
+    DescribeImages: is there an equal image; where does the builder start; which version is next
     DescribeSubnets
     CreateSecurityGroup RunInstances
     DescribeInstances: it runs, and no older machine has its name
     GetConsoleOutput
     StopInstances DescribeInstances: it is off
-    DescribeImages: which version is next
     CreateImage DescribeImages: it is finished and listed by its name
     TerminateInstances DeleteSecurityGroup: possible once it is gone
-    DescribeImages: the image to test
     CreateSecurityGroup AuthorizeSecurityGroupIngress RunInstances
     DescribeInstances: it runs, and no older machine has its name
     GetConsoleOutput: its host key
@@ -56,8 +54,7 @@ def sent(stage: Stage) -> list[str]:
 
 
 def test_a_bake_and_a_launch_send_these_requests_and_no_others(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (images, lookup):
-        monkeypatch.setattr(module, "FRESH_S", 3600.0)  # else a slow computer asks once more
+    monkeypatch.setattr(lookup, "FRESH_S", 3600.0)  # else a slow computer asks once more
     cloud = stage.connect()
     assert cloud.account
     cloud.resolve_base(Base("trixie", "amd64"))

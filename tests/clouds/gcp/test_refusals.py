@@ -290,6 +290,34 @@ def test_type_that_no_zone_offers_is_told_with_how_to_find_one(tmp_path: Path) -
     assert "gcloud compute machine-types list" in refused.value.next_step
 
 
+@pytest.mark.parametrize(
+    ("kind", "next_step"),
+    [("e2-standart-2", "Did you mean e2-standard-2"), ("xyz", "Choose a --type: gcloud compute machine-types list")],
+)
+def test_machine_type_that_no_zone_has_is_found_before_anything_is_created(tmp_path: Path, kind: str, next_step: str) -> None:
+    service = stub(**{"GET aggregated/machineTypes": {"items": {}}})
+    with pytest.raises(InvalidError, match=f"^unknown machine type '{kind}'$") as refused:
+        service.cloud(tmp_path).check_options(Wishes(machine_type=kind))
+    assert refused.value.next_step.startswith(next_step)
+    assert service.asked == ["GET aggregated/machineTypes"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reply"),
+    [
+        ("c4-standard-2", offers("us-east1-b")),
+        ("n2-custom-4-8192", {"items": {}}),
+        ("c4-standard-2", unreachable("us-east1-b")),
+        ("c4-standard-2", refusal(403, "forbidden", "Required 'compute.machineTypes.list' permission")),
+    ],
+)
+def test_machine_type_that_some_zone_may_have_is_accepted(tmp_path: Path, kind: str, reply: Reply) -> None:
+    service = stub(**{"GET aggregated/machineTypes": reply})
+    service.cloud(tmp_path).check_options(Wishes(machine_type=kind))
+    service.cloud(tmp_path).check_options(Wishes())
+    assert service.asked == ["GET aggregated/machineTypes"]
+
+
 # What to do
 
 
