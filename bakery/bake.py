@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from bakery.cache import Start, discard, keeper, starts, tidy
+from bakery.candidate import SEALED, keep_candidate
 from bakery.delivery import Delivery
-from bakery.errors import BuilderDiedError, TestsFailedError
-from bakery.events import Event, Note, OnEvent, StepEnded, StepStarted
+from bakery.errors import BuilderDiedError
+from bakery.events import Note, OnEvent, StepEnded, StepStarted
 from bakery.noting import noted, positions
 from bakery.order import BakeOptions, Order, find_equal, images_of, place_order
 from bakery.proof.image_test import try_image
@@ -25,11 +26,11 @@ from bakery.spot import explaining_reclaim, stops_builder
 from bakery.watch import Watch, Watched
 from clouds import catalogue, names
 from clouds.capabilities import ChecksOptions, KeepsFiles, KeepsImagesByRegion, KeepsMemory, OpensShell, ReadsDisks
+from clouds.catalogue import Image
 from clouds.driver import BootSpec, Cloud, End, Kind, Resource, Wishes
 from clouds.errors import BakehouseError, ConflictError, GuestError, KernelPanicError, NotFoundError, RestoreError
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
-from clouds.partial import partial_folder
 from clouds.undo import Undo
 from launcher.cached_layers import limit_bytes
 from launcher.command.machine_options import check_granted
@@ -57,16 +58,20 @@ class Baked:
 
 @dataclass(slots=True)
 class _Run:
-    """The state that the stages of one bake share. `listed` are the images of its recipe, as they were before it."""
+    """The state that the stages of one bake share.
+
+    `listed` are the images of its recipe, as they were before it; `held` is one of them that was not sealed, and is checked again.
+    """
 
     cloud: Cloud
     ledger: Ledger
     order: Order
     record: Record
-    keep: bool
-    wishes: Wishes
     on_event: OnEvent
+    keep: bool = False
+    wishes: Wishes = field(default_factory=Wishes)
     listed: Sequence[Resource] = ()
+    held: Image | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
     def tell(self, line: str) -> None:
@@ -89,15 +94,13 @@ class _Run:
             self.on_event(StepEnded(name, self.seconds[name], ok=ok, interrupted=interrupted))
 
 
-def _ignore(_event: Event) -> None:
-    """Ignore an event."""
-
-
-def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_event: OnEvent = _ignore) -> Baked:
+def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_event: OnEvent = lambda _event: None) -> Baked:
     """Return the image of a recipe on a cloud: the existing one if nothing has changed, otherwise a new one.
 
+    A candidate of the same content that was not sealed is checked again instead: the recipe may allow its findings by now.
+
     Raises GuestError (step, cause, last lines) or CloudError; then nothing is left in the cloud except a candidate that
-    failed its tests, or the builder if `options.keep` is set.
+    was not sealed or failed its tests, or the builder if `options.keep` is set.
     """
     began, layers_bytes = time.monotonic(), limit_bytes()
     wishes = Wishes(machine_type=options.machine_type, no_public_ip=options.no_public_ip, spot=options.spot)
@@ -105,18 +108,21 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
     order = place_order(cloud, recipe, options, home, lambda line: on_event(Note(line)))
     is_forced = options.force or bool(order.reuse.why)
     listed = images_of(cloud, recipe.name)
-    if not is_forced and (equal := find_equal(cloud, order, listed)):
+    equal = None if is_forced else find_equal(cloud, order, listed)
+    if equal and equal.is_stable:
         if why := misfit(cloud, equal):
             _renew_memory(cloud, order, equal.name, why, home, on_event)
         return _baked(cloud, equal.labels.get("bake", ""), recipe, equal.name, equal.version, began, reused=True)
     if isinstance(cloud, ChecksOptions):
         cloud.check_options(wishes)
-    on_event(Note(f"{order.id}: baking {recipe.name} on {cloud.name}"))
+    doing = f"checking {equal.name} again" if equal else f"baking {recipe.name}"
+    on_event(Note(f"{order.id}: {doing} on {cloud.name}"))
     for line in new_notices(cloud, home):
         on_event(Note(line))
-    if order.sent_bytes:
+    if order.sent_bytes and not equal:
         on_event(Note(f"{order.id}: {described(cloud, order.sent_bytes, no_public_ip=order.no_public_ip)}"))
-    run = _open_run(cloud, order, home, on_event, keep=options.keep, wishes=wishes, listed=listed)
+    run = _open_run(cloud, order, home, on_event)
+    run.keep, run.wishes, run.listed, run.held = options.keep, wishes, listed, equal
     try:
         with noted(cloud, run.ledger, order):
             version = _bake(run)
@@ -134,18 +140,9 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
     return _baked(cloud, order.id, recipe, names.image_name(recipe.name, version), str(version), began, reused=False)
 
 
-def _open_run(
-    cloud: Cloud,
-    order: Order,
-    home: Path,
-    on_event: OnEvent,
-    *,
-    keep: bool = False,
-    wishes: Wishes | None = None,
-    listed: Sequence[Resource] = (),
-) -> _Run:
+def _open_run(cloud: Cloud, order: Order, home: Path, on_event: OnEvent) -> _Run:
     ledger = Ledger(home / "ledger.sqlite3", lambda line: on_event(Note(line)))
-    return _Run(cloud, ledger, order, open_record(home, order.id), keep, wishes or Wishes(), on_event, listed)
+    return _Run(cloud, ledger, order, open_record(home, order.id), on_event)
 
 
 def _renew_memory(cloud: Cloud, order: Order, image: str, why: str, home: Path, on_event: OnEvent) -> None:
@@ -164,26 +161,35 @@ def _renew_memory(cloud: Cloud, order: Order, image: str, why: str, home: Path, 
 def _bake(run: _Run) -> names.ImageVersion:
     """Boot, watch, stop, snapshot, inspect, freeze, test, publish; each undo is registered in advance."""
     with Undo() as undo:
-        with explaining_reclaim(run.cloud, run.order):
-            _build(run, undo)
-            if stops_builder(run.cloud, run.order):
-                with run.stage("stop"):
-                    stop_machine(run.cloud, run.order.id)
-            with run.stage("snapshot"):
-                version, labels = _snapshot(run, undo)
-                image = names.image_name(run.order.recipe.name, version)
-                remove(run.cloud, run.ledger, Kind.MACHINE, run.order.id)
-        with run.stage("inspect"):
-            _inspect(run, image)
+        version, labels = (names.parse_version(run.held.version), run.held.labels) if run.held else _build_image(run, undo)
+        image = names.image_name(run.order.recipe.name, version)
+        kept = partial(keep_candidate, run.cloud, run.order, run.record, image, undo, is_held=run.held is not None)
+        with run.stage("inspect"), kept():
+            if isinstance(run.cloud, ReadsDisks):  # on other clouds, the test machine searches its own
+                search(partial(run.cloud.files, image), run.order, run.record, image)
         if isinstance(run.cloud, KeepsMemory):
-            with run.stage("memory"), _keep_candidate(run, image, undo):
+            with run.stage("memory"), kept():
                 keep_memory(run.cloud, run.ledger, run.order, image, run.record, run.on_event)
-        with run.stage("test"), _keep_candidate(run, image, undo):
+        with run.stage("test"), kept():
             run.seconds |= try_image(run.cloud, run.ledger, run.order, view_of(run.cloud, image, labels), run.record, run.on_event)
         _keep_files(run, image, version)
-        run.cloud.label(Kind.IMAGE, image, {"role": "image", "state": names.STABLE})
+        cleared = SEALED if run.held else {}
+        run.cloud.label(Kind.IMAGE, image, {"role": "image", "state": names.STABLE, **cleared})
         undo.release()
     return version
+
+
+def _build_image(run: _Run, undo: Undo) -> tuple[names.ImageVersion, Mapping[str, str]]:
+    """Build an image and return its version and labels; its builder is removed."""
+    with explaining_reclaim(run.cloud, run.order):
+        _build(run, undo)
+        if stops_builder(run.cloud, run.order):
+            with run.stage("stop"):
+                stop_machine(run.cloud, run.order.id)
+        with run.stage("snapshot"):
+            version, labels = _snapshot(run, undo)
+            remove(run.cloud, run.ledger, Kind.MACHINE, run.order.id)
+    return version, labels
 
 
 def _build(run: _Run, undo: Undo) -> None:
@@ -294,31 +300,6 @@ def _snapshot(run: _Run, undo: Undo) -> tuple[names.ImageVersion, dict[str, str]
         except ConflictError:  # taken by another bake, or by an image without a version label
             tried.append(version)
     raise ConflictError(f"recipe {recipe.name!r}: other bakes took {VERSION_TRIES} versions in a row", next_step="Bake again.")
-
-
-def _inspect(run: _Run, image: str) -> None:
-    """Check from outside that the disk is sealed, if the cloud supports it; otherwise the test machine checks it."""
-    if isinstance(run.cloud, ReadsDisks):
-        scratch = partial_folder(run.record.folder, "inspect")  # if the bake is killed, gc removes it
-        try:
-            search(run.cloud.files(image, scratch), run.order, run.record)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-
-
-@contextmanager
-def _keep_candidate(run: _Run, image: str, undo: Undo) -> Iterator[None]:
-    """Keep an image that fails on a fresh boot as a candidate for inspection."""
-    try:
-        yield
-    except TestsFailedError as error:
-        run.cloud.label(Kind.IMAGE, image, {"role": "image"})
-        undo.release()
-        recipe = run.order.recipe.name
-        version = image.removeprefix(f"{recipe}-")
-        launch = f"./inv launch --recipe {recipe} --version {version}"
-        error.next_step = f"The image is kept as a candidate: {launch}; for the log see: ./inv log {run.order.id}"
-        raise
 
 
 def _keep_files(run: _Run, image: str, version: names.ImageVersion) -> None:

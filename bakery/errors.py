@@ -8,7 +8,7 @@ GuestError
     │   └── GuestFullError         the builder's disk is full
     ├── BuilderDiedError           the builder stopped unexpectedly
     ├── BuilderSilentError         no output until the deadline
-    ├── NotSealedError             the finished disk still contains secrets or traces: `log` lists them
+    ├── NotSealedError             the finished disk contains secrets or traces (its message lists them), or was not searched
     └── TestsFailedError           the image failed its tests on a fresh boot
 """
 
@@ -48,7 +48,14 @@ class BuilderSilentError(BakeError):
 
 
 class NotSealedError(BakeError):
-    """The finished disk still contains secrets or traces; `log` lists them."""
+    """The finished disk contains secrets or traces; it is kept as a candidate that cannot be launched.
+
+    `findings` is their number; 0: the search did not finish. `is_final`: the recipe cannot allow all of them, so the image must be
+    baked again.
+    """
+
+    findings = 0
+    is_final = False
 
 
 class TestsFailedError(BakeError):

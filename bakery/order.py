@@ -166,9 +166,12 @@ def images_of(cloud: Cloud, recipe: str) -> list[Resource]:
 
 
 def find_equal(cloud: Cloud, order: Order, listed: Iterable[Resource]) -> Image | None:
-    """Return the newest stable image with the digest of this order, or None; `listed` are the images of its recipe."""
+    """Return the newest stable image with the digest of this order, else the newest that was only not sealed, or None.
+
+    `listed` are the images of its recipe.
+    """
     images = catalogue.startable(cloud, catalogue.finished(listed))
-    return catalogue.equal(images, order.recipe.name, order.digest)
+    return catalogue.equal(images, order.recipe.name, order.digest) or catalogue.held(images, order.recipe.name, order.digest)
 
 
 @cache

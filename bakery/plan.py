@@ -31,7 +31,7 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     images = catalogue.usable(catalogue.startable(cloud, catalogue.finished(listed)))
     base = _base(cloud, recipe)
     reason = "would run: no image yet"
-    equal, steps = None, []
+    equal, held, steps = None, None, []
     size_bytes = _least_bytes(cloud, recipe)
     if images and base is None:
         reason = "would run: its current base is not built yet"
@@ -39,23 +39,14 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
         order = place_order(cloud, recipe, BakeOptions(), home, lambda _line: None, keep_versions=False)
         equal, size_bytes = catalogue.equal(images, recipe.name, order.digest), order.sent_bytes
         reason = why(images, recipe.name, order.digest, order.base) if images else reason
-        steps = [] if equal else [_shown(one) for one in find_start(cloud, order, listed)[1]]
+        held = None if equal else catalogue.held(images, recipe.name, order.digest)
+        steps = [] if equal or held else [_shown(one) for one in find_start(cloud, order, listed)[1]]
     newest = catalogue.newest_stable(images, recipe.name)
-    version = str(catalogue.next_version(listed, recipe.name))
+    version = held.version if held else str(catalogue.next_version(listed, recipe.name))
     way = described(cloud, size_bytes) if size_bytes else ""
-    baked = (
-        []
-        if equal
-        else describe_bake(
-            recipe,
-            cloud.name,
-            version,
-            steps,
-            way=way,
-            keeps_memory=isinstance(cloud, KeepsMemory),
-            base_gb=base.disk_gb if base else 0,
-        )
-    )
+    built = describe_bake(recipe, cloud.name, version, steps, way=way, base_gb=base.disk_gb if base else 0)
+    tested = describe_test(recipe, version, keeps_memory=isinstance(cloud, KeepsMemory))
+    baked = [] if equal else tested if held else [*built, *tested]
     launched = describe_launch(recipe, equal or newest, version, is_baked=equal is not None)
     if equal and (misfitting := misfit(cloud, equal)):
         reason = f"would save the memory of {equal.name} again: {misfitting}"
@@ -83,8 +74,10 @@ def why(images: Sequence[Image], recipe: str, wanted: str, base: BaseImage) -> s
     """Return why a bake would run, or would not; `images` are the usable ones of the recipe."""
     if equal := catalogue.equal(images, recipe, wanted):
         return f"nothing to do: {equal.name} has the same recipe, packages, files and base (to bake anyway: --force)"
-    if any(image.labels.get("script") == wanted for image in images):
-        return "would run: an image of the same content failed its tests"
+    if found := catalogue.held(images, recipe, wanted):
+        return f"would check {found.name} again, which was not sealed, and build nothing"
+    if same := [image for image in images if image.labels.get("script") == wanted]:
+        return f"would run: an image of the same content {'was not sealed' if same[-1].findings else 'failed its tests'}"
     newest = catalogue.newest_stable(images, recipe)
     if newest is None:
         return "would run: all images are candidates; none has passed its tests"
@@ -94,27 +87,26 @@ def why(images: Sequence[Image], recipe: str, wanted: str, base: BaseImage) -> s
 
 
 def describe_bake(
-    recipe: Recipe,
-    cloud: str,
-    version: str,
-    steps: Sequence[str] = (),
-    *,
-    way: str = "",
-    keeps_memory: bool = False,
-    base_gb: int = 0,
+    recipe: Recipe, cloud: str, version: str, steps: Sequence[str] = (), *, way: str = "", base_gb: int = 0
 ) -> list[str]:
-    """Return what a bake would create, in order; `steps`: a line per step, whether it is reused or run.
+    """Return what a bake would create up to its image, in order; `steps`: a line per step, whether it is reused or run.
 
     `way` says that script and files are sent to the builder over SSH. A disk has at least the size of the base, `base_gb`.
     """
     builder = recipe.builder
     names_of_steps = ", ".join(["prepare", *(step.name for step in recipe.steps), "seal"])
-    tests = ", ".join([*(test.name for test in recipe.tests), *(["log in to the notebook"] if recipe.has_notebook else [])])
     return [
         f"  builder on {cloud}: {_shape(builder.cpus, builder.memory_mb, max(builder.disk_gb, base_gb))}; deleted at the end",
         *([f"  {way}"] if way else []),
         *(steps or [f"  steps: {names_of_steps}"]),
         f"  image {recipe.name}-{version}, a candidate at first",
+    ]
+
+
+def describe_test(recipe: Recipe, version: str, *, keeps_memory: bool) -> list[str]:
+    """Return what a bake would create to test an image, and then publish it."""
+    tests = ", ".join([*(test.name for test in recipe.tests), *(["log in to the notebook"] if recipe.has_notebook else [])])
+    return [
         *(["  machine booted from it, whose memory is saved with the image; deleted at the end"] if keeps_memory else []),
         f"  machine that tests it: {tests or 'that it boots'}; deleted at the end",
         f"  then {recipe.name}-{version} is stable",

@@ -71,9 +71,14 @@ class Image:
         return DAMAGED if self.damage else self.labels.get("state", names.CANDIDATE)
 
     @property
+    def findings(self) -> str:
+        """Its label with the number of findings that keep it from being used; "" if it is sealed."""
+        return self.labels.get(names.FINDINGS, "")
+
+    @property
     def is_stable(self) -> bool:
-        """Whether it has passed its tests, and is neither deprecated, damaged nor broken."""
-        return self.state == names.STABLE
+        """Whether it is sealed and has passed its tests, and is neither deprecated, damaged nor broken."""
+        return self.state == names.STABLE and not self.findings
 
     def sort_key(self) -> tuple[str, Version, str]:
         """Return the key that sorts by recipe, then by version from old to new; copies by location."""
@@ -120,6 +125,13 @@ def of_version(images: Iterable[Image], recipe: str, version: str) -> Image | No
 def equal(images: Iterable[Image], recipe: str, digest: str) -> Image | None:
     """Return the newest stable image of a recipe that has the same digest (label `script`), or None."""
     return newest_stable((image for image in images if image.labels.get("script") == digest), recipe)
+
+
+def held(images: Iterable[Image], recipe: str, digest: str) -> Image | None:
+    """Return the newest candidate of the same digest whose findings the recipe may allow by now, or None."""
+    open_ones = [image for image in usable(images) if image.findings.isdecimal() and image.state == names.CANDIDATE]
+    same = [image for image in open_ones if (image.recipe, image.labels.get("script")) == (recipe, digest)]
+    return max(same, key=Image.sort_key, default=None)
 
 
 def start(images: Iterable[Image], recipe: str, chain: Sequence[str], *, owner: str, disk_gb: int) -> tuple[Image, int] | None:

@@ -25,6 +25,9 @@ CANDIDATE = "candidate"
 STABLE = "stable"
 DEPRECATED = "deprecated"
 """The states of an image, in its label `state`; a cloud reports the last one if the owner has deprecated the image there."""
+FINDINGS = "findings"
+"""The label of a candidate that is not sealed: how many findings it has (0: it was not searched); `N-final`: the recipe cannot
+allow all of them, so it has to be baked anew."""
 
 
 _MACHINE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")

@@ -47,6 +47,11 @@ class ImageView:
     location: str = ""
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether its bake has searched it for secrets, and found none or only allowed ones."""
+        return not self.labels.get(names.FINDINGS)
+
+    @property
     def cpus(self) -> int:
         """The default number of processors of its machines."""
         return self._size("cpus")
@@ -100,12 +105,13 @@ def find_image(cloud: Cloud, *, recipe: str, version: str | None = None, name: s
     readable = catalogue.startable(cloud, known)
     found = catalogue.of_version(readable, recipe, wanted) if wanted else catalogue.newest_stable(readable, recipe)
     if found:
+        _check_sealed(cloud, found)
         return _view(cloud, found)
     if wanted:
         error: NoImageError = _no_version(where(cloud), typed, wanted, [image.version for image in readable])
         elsewhere = catalogue.of_version([image for image in known if image not in readable], recipe, wanted)
     else:
-        candidates = [image.version for image in readable if image.state == names.CANDIDATE]
+        candidates = [image.version for image in readable if image.state == names.CANDIDATE and not image.findings]
         meant = "" if known else recipe_meant(typed, [image.recipe for image in listed])
         error = _no_image(where(cloud), typed, candidates, meant=meant)
         elsewhere = catalogue.newest_stable([image for image in known if image not in readable], recipe)
@@ -173,6 +179,22 @@ def check_unused(cloud: Cloud, name: str) -> None:
         raise ConflictError(
             f"image {name!r} is in use by {', '.join(found)}",
             next_step=f"Delete the machines that use it first: ./inv delete {found[0]}",
+        )
+
+
+def _check_sealed(cloud: Cloud, image: Image) -> None:
+    """Raise CloudError if a bake has found secrets in an image, or could not search it."""
+    if image.findings:
+        number, _, is_final = image.findings.partition("-")
+        found = (
+            f"findings of its bake: {number} (secrets, or files that no image may contain)"
+            if number != "0"
+            else "it was not searched"
+        )
+        again = "To bake a new one" if is_final else "To search it again"
+        raise CloudError(
+            f"image {image.name!r} on {cloud.name} is not sealed: {found}",
+            next_step=f"{again}: {bake_command(image.recipe)}; to delete it: ./inv delete-image {image.name}",
         )
 
 

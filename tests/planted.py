@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tests.planted_secrets import planted_secrets
+
 
 class Planted(NamedTuple):
     """One secret."""
@@ -11,6 +13,12 @@ class Planted(NamedTuple):
     path: str
     content: bytes
     what: str
+    line: int = 0
+
+    @property
+    def told(self) -> str:
+        """How a line about it begins."""
+        return f"{self.path}:{self.line}: {self.what}" if self.line else f"{self.path}: {self.what}"
 
 
 KEY = b"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk\n-----END OPENSSH PRIVATE KEY-----\n"
@@ -19,20 +27,20 @@ PLANTED = {
     "authorized key": Planted("/root/.ssh/authorized_keys", b"ssh-ed25519 AAAAC3 me\n", "SSH authorized key"),
     "SSH private key": Planted("/home/notebook/.ssh/id_ed25519", KEY, "SSH private key"),
     "cloud credentials": Planted("/root/.aws/credentials", b"[default]\naws_secret_access_key = abc\n", "AWS credentials"),
-    "cloud credentials elsewhere": Planted("/srv/app/env", b"AWS_SECRET_ACCESS_KEY=abc\n", "AWS secret key"),
-    "service-account JSON": Planted("/opt/app/account.json", b'{"type": "service_account"}\n', "service-account key"),
+    "cloud credentials elsewhere": Planted(*planted_secrets()["AWS in an environment file"], "aws-access-key-id", 1),
+    "service-account JSON": Planted(*planted_secrets()["service account"], "private-key", 5),
     "netrc": Planted("/root/.netrc", b"machine example.org login me password secret\n", "netrc"),
     "pip credentials": Planted(
         "/etc/pip.conf", b"[global]\nindex-url = https://me:secret@example.org/simple\n", "pip configuration of the build"
     ),
     "apt credentials": Planted("/etc/apt/auth.conf", b"machine example.org login me password secret\n", "apt credentials"),
     "apt source with a password": Planted(
-        "/etc/apt/sources.list", b"deb https://me:secret@example.org/debian trixie main\n", "credentials in a URL"
+        "/etc/apt/sources.list", b"deb https://me:secret@example.org/debian trixie main\n", "credentials in a URL", 1
     ),
     "git credentials": Planted("/home/notebook/.git-credentials", b"https://me:secret@example.org\n", "git credentials"),
     "shell history": Planted("/root/.bash_history", b"export TOKEN=secret\n", "shell history"),
     "cloud-init user data": Planted("/var/lib/cloud/instance/user-data.txt", b"#!/bin/sh\n", "cloud-init state"),
-    "TLS key": Planted("/etc/nginx/server.key", b"-----BEGIN PRIVATE KEY-----\nMIIE\n", "private key"),
+    "TLS key": Planted(*planted_secrets()["TLS key"], "private-key", 1),
     "password hash": Planted("/var/lib/bakehouse/password-hash", b"argon2:$argon2id$v=19$m=1\n", "password hash"),
     "cookie secret": Planted("/var/lib/bakehouse/cookie-secret", b"c2VjcmV0\n", "cookie secret"),
     "machine-id": Planted("/var/lib/dbus/machine-id", b"0123456789abcdef0123456789abcdef\n", "machine-id"),

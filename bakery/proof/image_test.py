@@ -60,7 +60,7 @@ def try_image(cloud: Cloud, ledger: Ledger, order: Order, image: ImageView, reco
         launched = launch(cloud, ledger, options, undo=undo, tell=lambda line: on_event(Note(line)))
         if not isinstance(cloud, ReadsDisks):
             config = identity.config_file(home(), account_key(cloud))
-            search(MachineFiles(cloud, launched.name, config), order, record)
+            search(lambda _scratch: MachineFiles(cloud, launched.name, config), order, record, image.name)
         if launched.url and launched.password:
             check_login(launched.url, launched.password)
         return _run_tests(cloud, order, launched, record, on_event)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import tarfile
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,9 +43,12 @@ class MachineFiles:
         if not wanted:
             return {}
         archive = self._run("read-files", base64.b64encode(wanted.encode(errors="surrogateescape")).decode())
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            members = ((member, tar.extractfile(member)) for member in tar if member.isfile())
-            return {member.name: content.read(limit_bytes) for member, content in members if content}
+        try:
+            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+                members = ((member, tar.extractfile(member)) for member in tar if member.isfile())
+                return {member.name: content.read(limit_bytes) for member, content in members if content}
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise CloudError(f"cannot read the files of machine {self.machine!r}: {error}", next_step="Bake again.") from error
 
     @cached_property
     def _listed(self) -> dict[str, int]:

@@ -82,6 +82,10 @@ Minutes = Annotated[float, Strict(), Field(ge=0.05, le=1440)]
 
 Line = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*", "a single line of text", "it on one line")]
 Script = Annotated[str, AfterValidator(_script)]
+Reason = Annotated[
+    str, _matching(r"(?=.*\w.*\w.*\w)[^\x00-\x1f\x7f]+", "a reason", 'why this is no secret, such as "key of the test server"')
+]
+Fingerprint = Annotated[str, _matching(r"[0-9a-f]{16}", "a fingerprint", "the 16 digits that the bake has printed")]
 Name = Annotated[str, _matching(r"[a-z][a-z0-9-]{0,39}", "a name", "at most 40 of a-z, 0-9 and '-', starting with a letter")]
 User = Annotated[str, _matching(r"[a-z_][a-z0-9_-]{0,31}", "a user name", '"notebook" or "root"')]
 Owner = Annotated[

@@ -157,6 +157,22 @@ class Test:
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Allow:
+    """What the check of a sealed disk may find: a file or folder, or a finding by its fingerprint; and why it is no secret."""
+
+    reason: fields.Reason
+    path: fields.GuestPath | None = None
+    fingerprint: fields.Fingerprint | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Seal:
+    """What the check of a sealed disk allows. It changes no file of an image, so it is not in the digest."""
+
+    allow: tuple[Allow, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Recipe:
     """A recipe; `folder` contains the files that it copies."""
 
@@ -169,6 +185,7 @@ class Recipe:
     variables: Mapping[str, str] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     tests: tuple[Test, ...] = ()
+    seal: Seal = field(default_factory=Seal)
 
     @property
     def has_notebook(self) -> bool:

@@ -33,6 +33,7 @@ def broken(raw: Mapping[str, Any], path: Path, kinds: Sequence[str]) -> list[Pro
         *_bad_notebooks(steps),
         *repositories.broken(steps, path.parent),
         *_small_disk(raw),
+        *_bad_allowances(raw),
     ]
 
 
@@ -161,3 +162,14 @@ def _small_disk(raw: Mapping[str, Any]) -> Iterator[Problem]:
     built, wanted = builder.get("disk_gb", 10), machine.get("disk_gb", 10)
     if is_disk(built) and is_disk(wanted) and wanted < built:
         yield Problem(("machine", "disk_gb"), f"is {wanted}, smaller than the image's {built} GB (write {built} or more)")
+
+
+def _bad_allowances(raw: Mapping[str, Any]) -> Iterator[Problem]:
+    seal = raw.get("seal")
+    for at, entry in _tables(seal, "allow") if isinstance(seal, dict) else ():
+        key = ("seal", "allow", at)
+        if "path" not in entry and "fingerprint" not in entry:
+            yield Problem(key, "allows nothing (write a path, or the fingerprint that the bake has printed)")
+        path = entry.get("path")
+        if isinstance(path, str) and path.rstrip("/").count("/") < 2 and path.startswith("/"):
+            yield Problem((*key, "path"), f"is {show(path)}, a whole top folder (write the path of a file, or of a folder in it)")

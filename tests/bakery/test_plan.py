@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bakery.plan import describe_bake, plan, why
+from bakery.plan import describe_bake, describe_test, plan, why
 from bakery.recipe.recipe import Copy, Recipe, Step, load
 from bakery.script.render import digest, render, render_tests
 from bakery.script.resolve import Resolution
@@ -80,8 +80,8 @@ def test_it_names_what_a_bake_would_create(recipe: Recipe) -> None:
     assert "steps: prepare, seal" in lines
     assert "image minimal-0.1.0-1, a candidate at first" in lines
     assert "1024 MB of memory" in lines
-    assert "whose memory is saved" not in lines
-    assert "whose memory is saved with the image" in "\n".join(describe_bake(recipe, "fake", "0.1.0-1", keeps_memory=True))
+    assert "whose memory is saved" not in "\n".join(describe_test(recipe, "0.1.0-1", keeps_memory=False))
+    assert "whose memory is saved with the image" in "\n".join(describe_test(recipe, "0.1.0-1", keeps_memory=True))
 
 
 def test_before_the_first_bake_there_is_nothing_to_launch(recipe: Recipe, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from clouds import names
 from clouds.capabilities import KeepsFiles, ReadsDisks, ReceivesFiles
 from clouds.driver import START, Base, BootSpec, Cloud, ConsoleText, Kind, State
-from clouds.errors import ConflictError, InvalidError, NotFoundError
+from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError
 from clouds.lifecycle import console_end, is_running, settle, stop_machine
+from launcher.images import find_image
 from tests.contract.bench import Bench
 
 ABSENT = "contract-nosuch"
@@ -331,3 +332,15 @@ def test_deleted_image_is_gone_with_its_files_and_its_name_is_free_again(
             cloud.attach(name, {"a.log": tmp_path / "a.log"})
         settle(cloud, cloud.delete(Kind.IMAGE, name))
         assert cloud.find(Kind.IMAGE, name) is None
+
+
+def test_image_that_is_not_sealed_is_refused_until_its_label_is_empty(bench: Bench, cloud: Cloud, image: str) -> None:
+    found = {"recipe": "contract", "project": names.PROJECT, "cpus": "1", "memory-mb": "1024", "disk-gb": "10"}
+    cloud.label(Kind.IMAGE, image, {**found, "role": "image", "state": names.CANDIDATE, names.FINDINGS: "2"})
+    try:
+        with pytest.raises(CloudError, match="is not sealed: findings of its bake: 2 "):
+            find_image(cloud, recipe="contract", version="1.0-1")
+        cloud.label(Kind.IMAGE, image, {"state": names.STABLE, names.FINDINGS: ""})
+        assert find_image(cloud, recipe="contract").name == image
+    finally:
+        cloud.label(Kind.IMAGE, image, {"role": bench.labels["role"]})

@@ -73,7 +73,7 @@ def a_bake_leaves_an_image_and_nothing_else(cloud: RealCloud, image: dict[str, A
 def the_image_holds_no_secret(cloud: RealCloud, image: dict[str, Any], tmp_path: Path) -> None:
     files = DiskContents(cloud.disk(image["image"]), tmp_path)
     assert len(files.list()) > 10_000
-    assert find_leaks(files) == []
+    assert find_leaks(files, tmp_path) == []
 
 
 def an_unchanged_recipe_is_not_baked_again(cloud: RealCloud, image: dict[str, Any], recipe: str) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ FAILURES = {
     "sleeps": ("trouble", r"no output for \d+ s"),
     "panics": ("trouble", r"kernel panicked: sysrq triggered crash"),
     "fails-its-test": ("never", r"test 'never' failed: line 2 returned exit status 1"),
-    "keeps-a-secret": ("seal", r"/srv/app/server\.conf: private key"),
+    "keeps-a-secret": ("seal", r"/srv/app/server\.conf:2: private-key \(fingerprint [0-9a-f]{16}\)"),
 }
 
 
@@ -116,9 +117,22 @@ def test_an_image_that_fails_its_test_stays_a_candidate_and_is_not_launched(
     assert "bake" in refused.stderr
 
 
-def test_an_unsealed_image_is_not_kept(bakehouse: Bakehouse, failed: Callable[[str], Finished]) -> None:
-    assert failed("keeps-a-secret").status == 1
-    assert bakehouse.must("images", "--recipe", "keeps-a-secret", "--json").result == []
+def test_an_unsealed_image_stays_a_candidate_that_is_not_launched_until_its_finding_is_allowed(
+    bakehouse: Bakehouse, failed: Callable[[str], Finished], tmp_path: Path
+) -> None:
+    finished = failed("keeps-a-secret")
+    assert finished.status == 1
+    [image] = bakehouse.must("images", "--recipe", "keeps-a-secret", "--json").result
+    assert image["state"] == "candidate"
+    refused = bakehouse.run("launch", "--recipe", "keeps-a-secret", "--version", image["version"])
+    assert refused.status != 0
+    assert "not sealed" in refused.stderr
+    [print_of_it] = re.findall(r"fingerprint ([0-9a-f]{16})", finished.result["error"])
+    recipe = tmp_path / "keeps-a-secret.toml"
+    allowed = f'[[seal.allow]]\nfingerprint = "{print_of_it}"\nreason = "made for this test"\n'
+    recipe.write_text(f"{(RECIPES / recipe.name).read_text()}\n{allowed}")
+    assert bakehouse.must("bake", "--recipe", str(recipe), "--json").result["image"] == image["name"]  # nothing was built anew
+    assert [one["state"] for one in bakehouse.must("images", "--recipe", "keeps-a-secret", "--json").result] == ["stable"]
 
 
 def test_a_killed_builder_is_told_at_once(bakehouse: Bakehouse, bake_until: BakeUntil) -> None:

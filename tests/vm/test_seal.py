@@ -24,7 +24,7 @@ def leaks(bakehouse: Bakehouse, minimal: dict[str, Any], tmp_path_factory: pytes
     [disk] = scratch.glob("*.raw")
     for planted in PLANTED.values():
         plant(disk, planted.path, planted.content, scratch / "secret")
-    return find_leaks(files)
+    return [str(found) for found in find_leaks(files, scratch)]
 
 
 def plant(disk: Path, path: str, content: bytes, scratch: Path) -> None:
@@ -37,8 +37,8 @@ def plant(disk: Path, path: str, content: bytes, scratch: Path) -> None:
 
 @pytest.mark.parametrize("secret", PLANTED)
 def test_a_planted_secret_is_found(leaks: list[str], secret: str) -> None:
-    assert f"{PLANTED[secret].path}: {PLANTED[secret].what}" in leaks
+    assert [leak for leak in leaks if leak.startswith(PLANTED[secret].told)]
 
 
 def test_an_image_as_baked_holds_none(bakehouse: Bakehouse, minimal: dict[str, Any], tmp_path: Path) -> None:
-    assert find_leaks(connect(bakehouse.home).files(minimal["image"], tmp_path)) == []
+    assert find_leaks(connect(bakehouse.home).files(minimal["image"], tmp_path), tmp_path) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from bakery.errors import TestsFailedError
+from bakery.errors import NotSealedError, TestsFailedError
 from bakery.events import Event, Note
 from clouds import names
 from clouds.aws.client import Client
@@ -227,7 +227,9 @@ class Stage:
         return dict.fromkeys((tags["Name"] for tags in self._tags() if self._is_finished(tags, role)), kinds)
 
     def _is_finished(self, tags: dict[str, str], role: str) -> bool:
-        is_good = role == "machine" or tags.get("state") == names.STABLE or isinstance(self.error, TestsFailedError)
+        is_good = (
+            role == "machine" or tags.get("state") == names.STABLE or isinstance(self.error, TestsFailedError | NotSealedError)
+        )
         return tags.get("role") == role and is_good
 
     def _tags(self) -> Iterator[dict[str, str]]:

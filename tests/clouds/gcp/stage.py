@@ -17,7 +17,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from bakery.bake import Baked, bake
-from bakery.errors import TestsFailedError
+from bakery.errors import NotSealedError, TestsFailedError
 from bakery.events import Event, Note, OnEvent
 from bakery.order import BakeOptions
 from bakery.recipe.recipe import Builder, Copy, Recipe, Step, Test
@@ -160,7 +160,7 @@ class Stage:
     def _may_stay(self, line: str, thing: Json, staying: set[str]) -> bool:
         name = thing["name"]
         if line.startswith("images "):
-            stays = thing["labels"]["state"] == names.STABLE or isinstance(self.error, TestsFailedError)
+            stays = thing["labels"]["state"] == names.STABLE or isinstance(self.error, TestsFailedError | NotSealedError)
             return bool(thing["status"] == "READY" and thing["labels"]["role"] == "image" and stays)
         return (machine_of_rule(name) if line.startswith("firewalls ") else name) in staying
 
