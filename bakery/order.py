@@ -15,7 +15,7 @@ from bakery.script.render import Script, check_size, digest, render, render_test
 from bakery.script.resolve import resolve
 from bakery.shipment import sent_bytes, transfer_s
 from clouds import catalogue, names
-from clouds.capabilities import ChecksComputer, ReceivesFiles, RunsHere
+from clouds.capabilities import ChecksComputer, InstallsInBases, ReceivesFiles, RunsHere
 from clouds.catalogue import Image
 from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, Tell
 from clouds.errors import InvalidError
@@ -103,7 +103,7 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
     resolution = resolve(recipe, home / "resolved", refresh=options.refresh, keep=keep_versions)
     script, tests = render(recipe, resolution, cloud=cloud.name), render_tests(recipe)
     reusable = reuse(script.checkpoints, no_cache=options.no_cache, from_step=options.from_step)
-    base = cloud.resolve_base(Base(recipe.base.suite, recipe.base.architecture), refresh=options.refresh, tell=tell)
+    base = cloud.resolve_base(base_of(cloud, recipe), refresh=options.refresh, tell=tell)
     bake_id, wanted, links = names.new_bake_id(), digest(script, tests, base), chain(script, base)
     deadline_s = recipe.builder.deadline_min * 60 * patience(cloud)
     size_bytes = sent_bytes(cloud, script, deadline_s=int(deadline_s))
@@ -138,6 +138,12 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
             "expires": str(int(time.time() + deadline_s)),
         },
     )
+
+
+def base_of(cloud: Cloud, recipe: Recipe) -> Base:
+    """Return the base of a recipe on a cloud: with the packages of its first steps (`in_base`) if the cloud installs them."""
+    packages = recipe.packages_in_base if isinstance(cloud, InstallsInBases) else ()
+    return Base(recipe.base.suite, recipe.base.architecture, packages)
 
 
 def _check_limits(cloud: Cloud, recipe: Recipe, tests: Script | None, size_bytes: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bakery.cache import find_start
 from bakery.layers import Outlook
-from bakery.order import BakeOptions, images_of, place_order
+from bakery.order import BakeOptions, base_of, images_of, place_order
 from bakery.proof.saved_memory import misfit
 from bakery.recipe.recipe import Recipe
 from bakery.script.render import render
@@ -17,7 +17,7 @@ from bakery.shipment import described, sent_bytes
 from clouds import catalogue, names
 from clouds.capabilities import BuildsBases, ChecksComputer, KeepsLayers, KeepsMemory, RunsHere
 from clouds.catalogue import Image
-from clouds.driver import Base, BaseImage, Cloud
+from clouds.driver import BaseImage, Cloud
 
 
 def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
@@ -55,7 +55,7 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
 
 def _base(cloud: Cloud, recipe: Recipe) -> BaseImage | None:
     """Return the base that a bake would start from; None if it has to be built first, which a plan must not do."""
-    base = Base(recipe.base.suite, recipe.base.architecture)
+    base = base_of(cloud, recipe)
     return cloud.kept_base(base) if isinstance(cloud, BuildsBases) else cloud.resolve_base(base)
 
 

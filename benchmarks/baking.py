@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from bakery.order import base_of
 from bakery.recipe.recipe import Recipe
 from bakery.script.render import render
 from bakery.script.resolve import resolve
 from clouds import names
-from clouds.driver import Base, BootSpec, Kind, State
+from clouds.driver import BootSpec, Kind, State
 from clouds.home import home
 from clouds.local import connect
 from clouds.local.base.esp import boot_arguments
@@ -53,7 +54,8 @@ def own_store(recipe: Recipe) -> Iterator[None]:
     users = home()
     if running := [found.name for found in connect(users).owned({}, {Kind.MACHINE}) if found.state is State.RUNNING]:
         raise SystemExit(f"these machines run, and would take their share: {', '.join(running)} (./inv stop NAME)")
-    connect(users).resolve_base(Base(recipe.base.suite, recipe.base.architecture), tell=lambda line: print(line, file=sys.stderr))
+    cloud = connect(users)
+    cloud.resolve_base(base_of(cloud, recipe), tell=lambda line: print(line, file=sys.stderr))
     with tempfile.TemporaryDirectory(prefix="benchmark-", dir=users) as folder:
         (Path(folder) / "local").mkdir(mode=0o700)
         (Path(folder) / "local/bases").symlink_to(users / "local/bases")
@@ -104,7 +106,7 @@ def packer(recipe: Recipe, folder: Path) -> float:
 def packer_template(recipe: Recipe, folder: Path) -> dict[str, object]:
     """Return a template of Packer 1.6 with the machine, script and settings that Bakehouse's own builder has."""
     cloud = connect(home())
-    base = home() / "local/bases" / cloud.resolve_base(Base(recipe.base.suite, recipe.base.architecture)).id
+    base = home() / "local/bases" / cloud.resolve_base(base_of(cloud, recipe)).id
     key = folder / "key"
     if not key.exists():
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)

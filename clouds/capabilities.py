@@ -171,6 +171,16 @@ class BuildsBases(Protocol):
 
 
 @runtime_checkable
+class InstallsInBases(Protocol):
+    """A cloud that installs packages while it builds a base (`Base.packages`), faster than a builder does.
+
+    If they cannot be installed, `resolve_base` says why, and returns the base without them.
+    """
+
+    installs_in_bases: Literal[True]
+
+
+@runtime_checkable
 class PreparesHere(Protocol):
     """A cloud that uses work folders on this computer, which a killed command leaves unfinished."""
 

@@ -53,17 +53,21 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The operating system that a recipe starts from."""
+    """The operating system that a recipe starts from.
+
+    `packages` are Debian packages that it contains in addition, sorted; only for a cloud that `InstallsInBases`.
+    """
 
     suite: str
     architecture: str
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class BaseImage:
     """The exact image behind a `Base`: `id` changes whenever its content does; `owner` is its publisher.
 
-    `disk_gb` is the smallest disk that a machine can have.
+    `base` may lack packages that were requested (`InstallsInBases`). `disk_gb` is the smallest disk that a machine can have.
     """
 
     id: str

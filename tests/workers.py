@@ -10,7 +10,7 @@ import pytest
 
 GROUPS = {
     "an image of jupyter": ("vm/test_instant", "vm/test_machine"),
-    "a base of its own, while the other process makes the one that all others share": ("vm/test_ordinary_user",),
+    "a base of its own, which all others share then, while the other process makes that of jupyter": ("vm/test_ordinary_user",),
     "the server with real machines": ("vm/test_gcp",),
     "the EC2 server with real machines": ("vm/test_aws",),
     "layers and images of the shape of minimal": (

@@ -87,6 +87,7 @@ def _word(error: Mapping[str, Any], record: type) -> str:
         "int_type": lambda: f"is {show(value)}, not a whole number (write one such as 4, without quotes)",
         "float_type": lambda: f"is {show(value)}, not a number (write one such as 0.5, without quotes)",
         "finite_number": lambda: f"is {show(value)} (write a number such as 30)",
+        "bool_type": lambda: f"is {show(value)}, not true or false (write one of the two, without quotes)",
         "string_type": lambda: f"is {show(value)}, not text (write it in quotes)",
         "tuple_type": lambda: f"is {show(value)}, not a list (write it in [ ])",
         "dataclass_type": lambda: f"is {show(value)}, not a table (write {_table(key)}; {_keys_told(_keys(record, key))})",

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from bakery.errors import RecipeError
@@ -121,9 +121,13 @@ class Notebook:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Step:
-    """One unit of provisioning: a name, and exactly one of the kinds; `apt_sources` may stand beside `apt` or alone."""
+    """One unit of provisioning: a name, and exactly one of the kinds; `apt_sources` may stand beside `apt` or alone.
+
+    `in_base`: a cloud that builds its bases installs the packages of this `apt` step there.
+    """
 
     name: fields.Name
+    in_base: Annotated[bool, Strict()] = False
     apt_sources: Annotated[tuple[AptSource, ...], Field(min_length=1)] | None = None
     apt: Annotated[tuple[fields.DebianPackage, ...], Field(min_length=1)] | None = None
     python: Python | None = None
@@ -186,6 +190,11 @@ class Recipe:
     steps: tuple[Step, ...] = ()
     tests: tuple[Test, ...] = ()
     seal: Seal = field(default_factory=Seal)
+
+    @property
+    def packages_in_base(self) -> tuple[str, ...]:
+        """The packages of the steps that are `in_base`, sorted."""
+        return tuple(sorted({package for step in self.steps if step.in_base for package in step.apt or ()}))
 
     @property
     def has_notebook(self) -> bool:

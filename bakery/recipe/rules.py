@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -16,6 +17,9 @@ from clouds import ranges
 
 RESERVED = ("boot", "prepare", "seal")
 """The checkpoints that every script has in addition to its steps."""
+
+_PLAIN = re.compile(r"[a-z0-9][a-z0-9+.-]*")
+"""The name of a package alone, without architecture, version or release."""
 
 Tables = list[tuple[int, Mapping[str, Any]]]
 
@@ -32,6 +36,7 @@ def broken(raw: Mapping[str, Any], path: Path, kinds: Sequence[str]) -> list[Pro
         *_bad_scripts(steps, path.parent, raw.get("variables")),
         *_bad_notebooks(steps),
         *repositories.broken(steps, path.parent),
+        *_wrong_in_base(steps),
         *_small_disk(raw),
         *_bad_allowances(raw),
     ]
@@ -59,7 +64,7 @@ def _not_one_kind(steps: Tables, kinds: Sequence[str]) -> Iterator[Problem]:
             present.append("apt_sources")
         if len(present) > 1:
             yield Problem(("steps", at), f"has {' and '.join(present)} (write a separate step for each)")
-        elif not present and set(step) <= {"name"}:
+        elif not present and set(step) <= {"name", "in_base"}:
             yield Problem(("steps", at), f"does nothing (write one of {', '.join(kinds)})")
 
 
@@ -148,6 +153,24 @@ def _packages(python: object) -> Iterator[str]:
             yield canonicalize_name(Requirement(package).name)
         except (InvalidRequirement, TypeError):
             continue
+
+
+def _wrong_in_base(steps: Tables) -> Iterator[Problem]:
+    """Yield the steps whose packages no base can have: apt finds them in Debian's own sources, before any other step."""
+    earlier = ""
+    for at, step in steps:
+        packages = step.get("apt")
+        if step.get("in_base") is not True:
+            earlier = earlier or f"steps[{at}]"
+            continue
+        where = ("steps", at, "in_base")
+        if "apt" not in step or "apt_sources" in step:
+            yield Problem(where, "is for a step with `apt` and no `apt_sources` (remove it)")
+        elif earlier:
+            yield Problem(where, f"does not fit after {earlier}, which is not in the base (move the step before it)")
+        for package in packages if isinstance(packages, list) else []:
+            if isinstance(package, str) and not _PLAIN.fullmatch(package):
+                yield Problem(where, f"does not fit {show(package)} (write the name alone, or move the package to another step)")
 
 
 def is_disk(value: object) -> TypeGuard[int]:

@@ -64,6 +64,7 @@ class LocalCloud:
     account = ""
     grants: frozenset[str] = frozenset()
     ends_machines: Literal[True] = True
+    installs_in_bases: Literal[True] = True
     is_remote = False
     stopped_costs = ""
 
@@ -122,8 +123,9 @@ class LocalCloud:
         ensure_tools(self._store.folder, say)
         self._check_accelerator()  # QEMU may have been installed just now
         with self._told():
+            is_new = refresh or self._store.bases.kept(base) is None
             found = self._store.bases.resolve(base, refresh=refresh, tell=say)
-            if refresh:
+            if is_new:
                 self._store.prune_bases()
         return found
 

@@ -12,6 +12,9 @@ import pytest
 from bakery.recipe.recipe import load
 from bakery.script.render import Part, Script, frame, render
 from bakery.script.resolve import Resolution
+from clouds.driver import Base
+from clouds.local.base.bootstrap import in_base
+from clouds.local.base.definition import Definition
 from clouds.local.base.host_environment import HostSettings, build_files
 from clouds.local.base.mirrors import Mirrors
 from tests.bash_guest import SYSTEM_PATH, Guest, new_guest
@@ -97,6 +100,39 @@ def test_lists_are_fetched_only_when_sources_have_changed(guest: Guest) -> None:
 
 def test_lists_that_a_step_has_removed_are_fetched_again(guest: Guest) -> None:
     assert again(guest, "apt_install git", "rm --recursive /var/lib/apt/lists", "apt_install vim") == 2
+
+
+def put_in_base(guest: Guest, *packages: str, installed: str = "installed") -> None:
+    """Say that the base was built with packages, of the sources that it has."""
+    definition = Definition(Base("trixie", "amd64", packages), guest.root)
+    guest.write("etc/apt/sources.list.d/debian.sources", definition.sources)
+    guest.write("usr/lib/bakehouse/in-base", in_base(definition))
+    guest.write("bin/dpkg-query", f'#!/bin/bash\nfor _ in "${{@:3}}"; do echo {installed}; done\n')
+    (guest.root / "bin/dpkg-query").chmod(0o755)
+
+
+def test_packages_that_the_base_was_built_with_are_not_installed_again(guest: Guest) -> None:
+    put_in_base(guest, "g++", "git", "vim")
+    assert again(guest, "apt_install vim git", "apt_install g++") == 0
+    assert "in the base already: vim git\n" in guest.read("run/bakehouse/bake.log")
+
+
+@pytest.mark.parametrize("package", ["zip", "vi", "git/trixie-backports", "git=1:2.47", "git:i386", "it"])
+def test_packages_that_the_base_was_not_built_with_are_installed(guest: Guest, package: str) -> None:
+    put_in_base(guest, "g++", "git", "vim")
+    assert again(guest, f"apt_install git {package}") == 1
+    assert guest.read("last").endswith(f"install --no-install-recommends git {package}\n")
+
+
+@pytest.mark.parametrize("name", ["sources.list", "sources.list.d/new.sources", "preferences.d/pin", "preferences"])
+def test_packages_of_the_base_are_installed_again_where_apt_may_find_others(guest: Guest, name: str) -> None:
+    put_in_base(guest, "git")
+    assert again(guest, f"mkdir -p /etc/apt/preferences.d; echo '# new' >/etc/apt/{name}", "apt_install git") == 1
+
+
+def test_package_of_the_base_that_a_step_has_removed_is_installed_again(guest: Guest) -> None:
+    put_in_base(guest, "git", installed="config-files")
+    assert again(guest, "apt_install git") == 1
 
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import ssl
 import subprocess
 import threading
@@ -21,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from clouds.local.base.bases import BUILD_S
+from clouds.locks import locked
 from tests.vm.ordinary import OrdinaryUser, copy_checkout, ordinary_user
 
 pytestmark = pytest.mark.vm
@@ -78,10 +81,20 @@ def inv(user: OrdinaryUser, clone: Path) -> Commands:
 
 
 @pytest.fixture(scope="module")
-def baked(inv: Commands) -> dict[str, Any]:
-    """Give the result of a bake, which builds the base first."""
+def baked(inv: Commands, user: OrdinaryUser, vm_home: Path) -> dict[str, Any]:
+    """Give the result of a bake, which builds the base first; all other tests may use that base, too."""
     result: dict[str, Any] = inv.result("bake", "--recipe", "minimal", timeout_s=3000, umask=0o077)
+    share_base(user.folder / STORE / "local/bases", vm_home / "local/bases")
     return result
+
+
+def share_base(own: Path, shared: Path) -> None:
+    """Copy a base to the folder of all tests, where it saves them the build of the same one."""
+    with locked(shared / ".lock", what="another test to build the base", timeout_s=BUILD_S):
+        for base in own.glob("base-*"):
+            if not (shared / base.name).exists():
+                shutil.copytree(base, partial := shared / f".shared-{base.name}")
+                partial.rename(shared / base.name)
 
 
 def test_settings_of_apt_reach_the_build_and_nobody_else(user: OrdinaryUser, clone: Path) -> None:

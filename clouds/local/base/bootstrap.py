@@ -9,6 +9,7 @@ which mmdebstrap's special hook `tar-in` opens as the caller and unpacks into th
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pwd
@@ -38,6 +39,7 @@ _SOURCES = "etc/apt/sources.list.d/bakehouse-build.list"
 _OPTIONS = "etc/apt/apt.conf.d/98bakehouse-build"
 _CERTIFICATE_OPTIONS = "etc/apt/apt.conf.d/99bakehouse-build"
 _CERTIFICATES = "etc/apt/bakehouse-build"
+_IN_BASE = "usr/lib/bakehouse/in-base"
 _APT_FILES = ("etc/apt/apt.conf.d/50bakehouse", "etc/dpkg/dpkg.cfg.d/bakehouse")
 _OWN_MOUNTS = ["sh", "-c", 'unshare --mount true 2>/dev/null || exec "$@"; exec unshare --mount --propagation private "$@"', "sh"]
 """Runs a command whose mounts nobody else sees, and which end with it. As root, mmdebstrap mounts /proc, /sys and more in the tree,
@@ -148,6 +150,17 @@ def pack_tree(definition: Definition, target: Path) -> None:
             entry.uname = entry.gname = "root"
             with path.open("rb") as file:
                 tar.addfile(entry, file)
+        if definition.base.packages:
+            _add(tar, _IN_BASE, in_base(definition).encode(), mode=0o644, owner=0)
+
+
+def in_base(definition: Definition) -> str:
+    """Return what steps need to know about the packages of a base (`apt_in_base` in templates/frame/lib.sh.j2).
+
+    The first line is the SHA-256 of apt's sources, the others are the names of the packages.
+    """
+    sources = hashlib.sha256(definition.sources.encode()).hexdigest()
+    return "".join(f"{line}\n" for line in (sources, *definition.base.packages))
 
 
 def variables(temporary: Path | None) -> dict[str, str]:

@@ -23,6 +23,8 @@ from clouds.local.host.programs import is_root
 
 _DISK_S = 600
 _NEEDED_BYTES = 2 * 2**30
+_SPARE_MB = 512
+"""Free space in a disk with packages of a recipe, before a builder grows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,12 @@ def build(definition: Definition, scratch: Path, tell: Tell) -> Built:
     def say(what: str) -> None:
         tell(f"base: {what} ({time.monotonic() - started:.0f} s)")
 
-    say(f"building Debian {definition.base.suite}")
+    extra = f" with {len(definition.base.packages)} packages of the recipe" if definition.base.packages else ""
+    say(f"building Debian {definition.base.suite}{extra}")
     bootstrap(definition, scratch, temporary, host_settings(), say)
     say("making the disk")
     raw, disk = scratch / "disk.raw", scratch / "disk.qcow2"
-    _partition(raw)
+    _partition(raw, disk_mb(_tree_bytes(scratch)) if definition.base.packages else DISK_MB)
     _fill_root(scratch, raw, temporary)
     format_esp(raw, scratch / "esp")
     run(["qemu-img", "convert", "-O", "qcow2", str(raw), str(disk)], timeout_s=_DISK_S)
@@ -68,12 +71,24 @@ def _prepare(scratch: Path) -> Path | None:
     return tree_folder(scratch, _NEEDED_BYTES)
 
 
-def _partition(raw: Path) -> None:
+def disk_mb(tree_bytes: int) -> int:
+    """Return the size in MiB of a disk for a tree of any size: a quarter more, for half-full blocks and inodes, and spare room."""
+    return max(DISK_MB, tree_bytes * 5 // 4 // 2**20 + _SPARE_MB)
+
+
+def _tree_bytes(scratch: Path) -> int:
+    tree = scratch / "tree"
+    if not tree.is_dir():
+        return (scratch / "tree.tar").stat().st_size
+    return int(run(["du", "--summarize", "--bytes", str(tree)], timeout_s=_DISK_S).split()[0])
+
+
+def _partition(raw: Path, size_mb: int) -> None:
     with raw.open("wb") as file:
-        file.truncate(DISK_MB * 2**20)
+        file.truncate(size_mb * 2**20)
     table = f"""label: gpt
 start={ESP_START_MB}MiB, size={ESP_MB}MiB, type=uefi, name=esp
-start={ROOT_START_MB}MiB, size={DISK_MB - ROOT_START_MB - 1}MiB, type=linux, name=root
+start={ROOT_START_MB}MiB, size={size_mb - ROOT_START_MB - 1}MiB, type=linux, name=root
 """
     run(["sfdisk", "--quiet", str(raw)], timeout_s=_DISK_S, stdin=table)
 

@@ -11,6 +11,7 @@ from clouds.driver import Base
 from clouds.errors import InvalidError
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates" / "base"
+SOURCES = "etc/apt/sources.list.d/debian.sources"
 LAYOUT = 2
 """Increment this when the code that builds a disk changes its content."""
 
@@ -28,9 +29,16 @@ class Definition:
 
     @cached_property
     def packages(self) -> tuple[str, ...]:
-        """The packages that we name; their dependencies come from the mirror."""
+        """The packages that we name, and those of the base; their dependencies come from the mirror."""
         lines = (self.templates / "packages").read_text(encoding="utf-8").splitlines()
-        return tuple(line for line in map(str.strip, lines) if line and not line.startswith("#"))
+        ours = [line for line in map(str.strip, lines) if line and not line.startswith("#")]
+        return (*ours, *(package for package in self.base.packages if package not in ours))
+
+    @property
+    def sources(self) -> str:
+        """The sources of packages in the base, as apt reads them there."""
+        text = (self.templates / "root" / SOURCES).read_text(encoding="utf-8")
+        return text.replace("@SUITE@", self.base.suite)  # as `customize` does
 
     @cached_property
     def digest(self) -> str:
@@ -41,6 +49,8 @@ class Definition:
                 mode = path.stat().st_mode & 0o111
                 total.update(f"{path.relative_to(self.templates)} {bool(mode)} {_sha256(path)}\n".encode())
         total.update(f"uv {_uv_version(self.uv)}\n".encode())
+        if self.base.packages:
+            total.update(f"packages {' '.join(self.base.packages)}\n".encode())
         return total.hexdigest()
 
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from clouds.local.base.esp import DISK_MB, ROOT_LABEL, ROOT_START_MB
+from clouds.local.base.esp import ROOT_LABEL, ROOT_START_MB
 from clouds.local.host.command import environment, failure, free_bytes, run
 from clouds.local.host.namespaces import NAMESPACE, words
 
@@ -44,7 +44,7 @@ _UNPACK = "mkdir tree && tar --extract --file - --directory tree --exclude './de
 
 def fill_from_folder(tree: Path, raw: Path) -> None:
     """Create the root filesystem inside a raw disk from a folder whose files have their final owners; needs root."""
-    run(_mke2fs(str(tree), str(raw)), timeout_s=_DISK_S)
+    run(_mke2fs(str(tree), str(raw), _size_kb(raw)), timeout_s=_DISK_S)
 
 
 def fill_from_tar(tar: Path, raw: Path, temporary: Path) -> None:
@@ -53,15 +53,19 @@ def fill_from_tar(tar: Path, raw: Path, temporary: Path) -> None:
     Raises HostFullError if a disk is full, otherwise CloudError with the last lines of the program that failed.
     """
     with _shared_folder(temporary) as work, tar.open("rb") as packed, _opened_to_all(raw) as disk:
-        command = ["sh", "-c", REMOVE_TREE + _UNPACK, "sh", *_mke2fs("tree", f"/proc/self/fd/{disk.fileno()}")]
+        command = ["sh", "-c", REMOVE_TREE + _UNPACK, "sh", *_mke2fs("tree", f"/proc/self/fd/{disk.fileno()}", _size_kb(raw))]
         status, said = in_namespace(command, work, packed, disk)
     if status:
         late = f"did not finish within {_DISK_S} s" if status in _TIMED_OUT else ""
         raise failure("tar and mke2fs", late or words(said), cwd=min(temporary, raw.parent, key=free_bytes))
 
 
-def _mke2fs(tree: str, disk: str) -> list[str]:
-    size_kb = (DISK_MB - ROOT_START_MB - 1) * 1024
+def _size_kb(raw: Path) -> int:
+    """Return the size in KiB of the root filesystem of a disk: up to the last MiB."""
+    return raw.stat().st_size // 1024 - (ROOT_START_MB + 1) * 1024
+
+
+def _mke2fs(tree: str, disk: str, size_kb: int) -> list[str]:
     options = f"{_FILESYSTEM},offset={ROOT_START_MB * 2**20},root_owner=0:0"
     mke2fs = ["mke2fs", "-q", "-F", "-t", "ext4", "-L", ROOT_LABEL, "-m", "1", "-J", "size=32", "-E", options]
     return [*mke2fs, "-d", tree, disk, f"{size_kb}k"]

@@ -123,6 +123,12 @@ def test_the_disk_of_a_machine_is_that_of_the_builder_unless_given(folder: Path)
     assert read(folder, 'name = "mine"\n[builder]\ndisk_gb = 33\n[machine]\ndisk_gb = 44').machine.disk_gb == 44
 
 
+def test_packages_in_the_base_are_those_of_the_first_steps_that_say_so(folder: Path) -> None:
+    first = step('in_base = true\napt = ["vim", "git"]\n[[steps]]\nname = "two"\nin_base = true\napt = ["git", "g++"]')
+    assert read(folder, f'{first}\n[[steps]]\nname = "three"\napt = ["zip"]').packages_in_base == ("g++", "git", "vim")
+    assert read(folder, step('in_base = false\napt = ["git"]')).packages_in_base == ()
+
+
 def test_variables_are_put_into_steps_and_nothing_else_in_braces_is_touched(folder: Path) -> None:
     recipe = read(folder, GOOD)
     assert recipe.steps[5].run == """echo 'it'"'"'s here' ${#array[@]} {{.Names}}"""
@@ -176,6 +182,18 @@ def test_without_variables_braces_are_left_alone(folder: Path) -> None:
         (step('apt = ["git"]\nrun = "true"'), "steps[0]: has apt and run (write a separate step for each)"),
         (step('pyton = { packages = ["numpy"] }'), 'steps[0].pyton: is not a known key here (write "python")'),
         (step("apt = []"), "steps[0].apt: is empty (write at least one item, or remove the key)"),
+        (step("in_base = true"), "steps[0]: does nothing (write one of apt, python, conda,"),
+        (step('in_base = "yes"\napt = ["git"]'), 'steps[0].in_base: is "yes", not true or false'),
+        (step('in_base = true\nrun = "true"'), "steps[0].in_base: is for a step with `apt` and no `apt_sources` (remove it)"),
+        (
+            step('in_base = true\napt = ["git", "vim/sid"]'),
+            'steps[0].in_base: does not fit "vim/sid" (write the name alone, or move the package to another step)',
+        ),
+        (step('in_base = true\napt = ["libc6:i386"]'), 'steps[0].in_base: does not fit "libc6:i386"'),
+        (
+            step('run = "true"\n[[steps]]\nname = "two"\nin_base = true\napt = ["git"]'),
+            "steps[1].in_base: does not fit after steps[0], which is not in the base (move the step before it)",
+        ),
         (step('apt = ["Git Hub"]'), 'steps[0].apt[0]: "Git Hub" is not the name of a Debian package (write one such as "git")'),
         (step('apt = ["git-"]'), 'steps[0].apt[0]: "git-" is not the name of a Debian package'),
         (step('apt = ["--force"]'), 'steps[0].apt[0]: "--force" is not the name'),

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,18 @@ def test_files_of_a_closed_checkout_are_open_in_the_tree(definition: Definition,
     modes = [{name: entry.mode for name, (entry, _) in members(tmp_path / tar).items()} for tar in ("before", "after")]
     assert modes[0] == modes[1]
     assert set(modes[0].values()) == {0o644, 0o755}
+
+
+def test_packages_of_a_recipe_are_installed_with_the_base_and_listed_in_it(definition: Definition, tmp_path: Path) -> None:
+    more = replace(definition, base=replace(definition.base, packages=("g++", "git")))
+    [included] = [word for word in bootstrap.command(more, tmp_path) if word.startswith("--include=")]
+    assert included.endswith(",nginx,g++,git")
+    bootstrap.pack_tree(more, tmp_path / "tar")
+    entry, text = members(tmp_path / "tar")["usr/lib/bakehouse/in-base"]
+    assert text.splitlines()[1:] == ["g++", "git"]
+    assert (entry.mode, entry.uid) == (0o644, 0)
+    bootstrap.pack_tree(definition, tmp_path / "plain")
+    assert "usr/lib/bakehouse/in-base" not in members(tmp_path / "plain")
 
 
 def test_certificates_come_with_the_tree_and_are_named_by_their_place_there(definition: Definition, tmp_path: Path) -> None:

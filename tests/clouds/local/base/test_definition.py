@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,19 @@ def test_digest_changes_with_each_file(templates: Path, change: Callable[[Path],
     before = digest(templates)
     change(templates)
     assert digest(templates) != before
+
+
+def test_packages_of_a_recipe_make_another_definition(templates: Path) -> None:
+    plain, git, both = (replace(define(BASE), base=replace(BASE, packages=packages)) for packages in ((), ("git",), ("git", "vim")))
+    assert len({plain.digest, git.digest, both.digest}) == 3
+    assert git.packages == (*plain.packages, "git")
+    assert replace(git, base=replace(BASE, packages=("curl",))).packages == plain.packages
+
+
+def test_sources_are_those_that_the_base_has() -> None:
+    sources = define(BASE).sources
+    assert "Suites: trixie trixie-updates\n" in sources
+    assert "@" not in sources
 
 
 def test_comments_are_not_packages() -> None:
