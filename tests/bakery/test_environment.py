@@ -127,6 +127,16 @@ def test_start_files_that_end_or_replace_the_shell_do_no_harm_to_kernels_and_com
         assert machine.ssh_command()["HOME"] == str(machine.home)
 
 
+@pytest.mark.parametrize("way", [("bash", "--login", "-c", "env --null"), ("bash", "-c", "env --null")])
+def test_locale_that_ssh_brings_is_used_only_if_this_machine_has_it(machine: Machine, way: tuple[str, ...]) -> None:
+    machine.write("etc/environment", 'LANG="C.UTF-8"\n')
+    connection = {"SSH_CONNECTION": "::1 1 ::1 22", "SSH_CLIENT": "::1 1 22"}
+    found = machine.variables(*way, LANG="xx_YY.UTF-8", LC_PAPER="xx_YY.UTF-8", **connection)
+    assert (found["LANG"], found.get("LC_PAPER")) == ("C.UTF-8", None)
+    found = machine.variables(*way, LANG="C.UTF-8", LC_PAPER="POSIX", **connection)
+    assert (found["LANG"], found["LC_PAPER"]) == ("C.UTF-8", "POSIX")
+
+
 def test_nested_shells_and_scripts_of_an_ssh_command_read_nothing_again(machine: Machine) -> None:
     machine.write("home/notebook/.more", "export COUNT=$((COUNT + 1))\n")
     found = machine.variables("bash", "-c", "bash -c 'env --null'; true", SSH_CONNECTION="::1 1 ::1 22", SSH_CLIENT="::1 1 22")
