@@ -63,6 +63,22 @@ for kernel, code in json.loads(sys.argv[1]):
 """Run codes in kernels; print for each what it prints, the name of its exception, or `died`, and then `|`."""
 
 
+TOOLS = """
+set -e
+for tool in git gcc g++ make rsync wget unzip zip less nano vi tmux htop ip ping gpg locale-gen; do
+  command -v "$tool" >/dev/null || echo "no $tool"
+done
+git --version >/dev/null
+ping -c 1 127.0.0.1 >/dev/null
+timedatectl show >/dev/null
+echo '#include <Python.h>' | gcc -fsyntax-only -x c $(python3-config --includes) -
+echo works
+locale | sed --quiet 's/^LC_CTYPE="\\(.*\\)"$/\\1/p'
+locale 2>&1 >/dev/null | wc --lines | grep --quiet '^0$' && echo 1
+"""
+"""What uses the tools of the recipe: prints `works`, the locale, and 1 if it is there."""
+
+
 @pytest.fixture(scope="module")
 def machine(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Give a launched machine."""
@@ -170,6 +186,15 @@ def test_variables_reach_commands_and_kernels_and_secrets_nothing_else(bakehouse
     assert [text.strip() for text in in_kernels(bakehouse, (kernel, code))] == [wanted]
     assert inside(bakehouse, "stat", "--format=%a", ".config/environment.d/90-launch.conf").strip() == "600"
     assert [path for path in bakehouse.files() if path.suffix != ".qcow2" and holds(path, [SECRET.encode()])] == []
+
+
+def test_tools_that_people_expect_are_there_and_work(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    assert inside(bakehouse, "sh", "-c", TOOLS).split() == ["works", "C.UTF-8", "1"]
+    session = login(machine["url"], machine["password"])
+    assert session
+    kernels = [str(kernel["id"]) for kernel in json.loads(session.get("/api/kernels").body)] or [new_kernel(machine)]
+    [printed] = in_kernels(bakehouse, (kernels[0], "import os; print(os.environ['LANG'])\n%pip --version"))
+    assert re.match(r"C\.UTF-8\s+pip \S+ from /opt/notebook/", printed.strip())
 
 
 def test_a_kernel_that_takes_all_memory_dies_alone(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
