@@ -117,14 +117,14 @@ def test_packages_that_the_base_was_built_with_are_not_installed_again(guest: Gu
     assert "in the base already: vim git\n" in guest.read("run/bakehouse/bake.log")
 
 
-@pytest.mark.parametrize("package", ["zip", "vi", "git/trixie-backports", "git=1:2.47", "git:i386", "it"])
+@pytest.mark.parametrize("package", ["zip", "it", "git/trixie-backports"])
 def test_packages_that_the_base_was_not_built_with_are_installed(guest: Guest, package: str) -> None:
     put_in_base(guest, "g++", "git", "vim")
     assert again(guest, f"apt_install git {package}") == 1
     assert guest.read("last").endswith(f"install --no-install-recommends git {package}\n")
 
 
-@pytest.mark.parametrize("name", ["sources.list", "sources.list.d/new.sources", "preferences.d/pin", "preferences"])
+@pytest.mark.parametrize("name", ["sources.list.d/new.sources", "preferences.d/pin"])
 def test_packages_of_the_base_are_installed_again_where_apt_may_find_others(guest: Guest, name: str) -> None:
     put_in_base(guest, "git")
     assert again(guest, f"mkdir -p /etc/apt/preferences.d; echo '# new' >/etc/apt/{name}", "apt_install git") == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from clouds.capabilities import InstallsInBases
 from clouds.driver import Base, BaseImage
 from clouds.errors import CloudError, DeniedError, HostFullError, InvalidError
 from clouds.local.base import bases, build
@@ -14,6 +15,7 @@ from clouds.local.base.bases import Bases
 from clouds.local.base.build import Built
 from clouds.local.base.definition import Definition
 from clouds.local.base.esp import DISK_MB
+from clouds.local.driver import LocalCloud
 from clouds.local.host import files
 
 PLAIN = Base("trixie", "amd64")
@@ -114,6 +116,10 @@ def test_old_bases_with_packages_are_removed_and_the_newest_without_stays(store:
         files.write_json(store.folder / name / "base.json", {**record, "checked_at": 1.0})
     store.prune({made[1]})
     assert [store.path(name) is not None for name in made] == [True, True, False]
+
+
+def test_driver_says_that_its_bases_may_have_packages(tmp_path: Path) -> None:
+    assert isinstance(LocalCloud(tmp_path), InstallsInBases)
 
 
 @pytest.mark.parametrize(("tree_mb", "expected_mb"), [(600, DISK_MB), (1400, DISK_MB), (4000, 5512)])
