@@ -45,7 +45,8 @@ class Bases:
         except CloudError as error:
             if not base.packages:
                 raise
-            tell(f"base: the packages of the recipe could not be installed, a builder will install them: {error.message}")
+            why = error.message.partition("; ")[0]  # what follows is how mmdebstrap called apt
+            tell(f"base: could not install the packages of the recipe, a builder will install them ({why})")
             plain = self.resolve(_without_packages(base), refresh=refresh, tell=tell)
             if is_lasting(error):
                 self._note_failure(plain.id, definition)
