@@ -10,7 +10,7 @@ import pytest
 from clouds.capabilities import InstallsInBases
 from clouds.driver import Base, BaseImage
 from clouds.errors import CloudError, DeniedError, HostFullError, InvalidError
-from clouds.local.base import bases, build
+from clouds.local.base import build
 from clouds.local.base.bases import Bases
 from clouds.local.base.build import Built
 from clouds.local.base.definition import Definition
@@ -45,7 +45,7 @@ class Builds:
 @pytest.fixture
 def builds(monkeypatch: pytest.MonkeyPatch) -> Builds:
     made = Builds()
-    monkeypatch.setattr(bases, "build", made.build)
+    monkeypatch.setattr("clouds.local.base.build.build", made.build)
     return made
 
 
@@ -101,7 +101,7 @@ def test_error_of_a_computer_that_can_build_no_base_is_raised(store: Bases, monk
     def refused(definition: Definition, scratch: Path, tell: object) -> Built:
         raise DeniedError("no namespaces", next_step="a command")
 
-    monkeypatch.setattr(bases, "build", refused)
+    monkeypatch.setattr("clouds.local.base.build.build", refused)
     with pytest.raises(DeniedError):
         store.resolve(GIT, refresh=False, tell=print)
     with pytest.raises(InvalidError):
