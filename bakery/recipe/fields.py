@@ -7,7 +7,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
-from pydantic import AfterValidator, Field, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, Strict
 from pydantic_core import PydanticCustomError
 
 from clouds import ranges
@@ -119,8 +119,14 @@ DebianPackage = Annotated[
         'one such as "git"',
     ),
 ]
+Sources = Annotated[
+    tuple[Source, ...], Field(min_length=1), BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+]
 UrlPath = Annotated[str, _matching(r"/[^\x00-\x20\x7f]*", "a path of the notebook server", 'one such as "/lab"')]
 PythonPackage = Annotated[str, AfterValidator(_requirement)]
+GroupName = Annotated[
+    str, _matching(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a group or an extra", 'one such as "dev"')
+]
 Module = Annotated[str, _matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a Python module", 'one such as "matplotlib.pyplot"')]
 CondaPackage = Annotated[
     str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.:=<>!,*|-]*", "a conda package", 'one such as "r-base" or "numpy>=2"')

@@ -75,9 +75,16 @@ class AptSource:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Python:
-    """Python packages in the environment of an image, /opt/notebook; `imports` are compiled during the bake."""
+    """Python packages in the environment of an image, /opt/notebook; `imports` are compiled during the bake.
 
-    packages: Annotated[tuple[fields.PythonPackage, ...], Field(min_length=1)]
+    `packages` and files of `requirements`, or the folder of a `project` with its uv.lock, and the groups and extras to install.
+    """
+
+    packages: Annotated[tuple[fields.PythonPackage, ...], Field(min_length=1)] = ()
+    requirements: fields.Sources = ()
+    project: fields.Source | None = None
+    groups: tuple[fields.GroupName, ...] = ()
+    extras: tuple[fields.GroupName, ...] = ()
     imports: tuple[fields.Module, ...] = ()
 
 

@@ -7,10 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-
-from bakery.recipe import repositories, variables
+from bakery.recipe import python_steps, repositories, variables
 from bakery.recipe.archive import FILE_MAX_BYTES, MIB, TOTAL_MAX_BYTES, find, is_source, sizes_bytes
 from bakery.recipe.problems import Problem, show
 from clouds import ranges
@@ -34,7 +31,8 @@ def broken(raw: Mapping[str, Any], path: Path, kinds: Sequence[str]) -> list[Pro
         *_taken_names(tests, "tests", RESERVED[:1]),
         *_bad_copies(steps, path.parent),
         *_bad_scripts(steps, path.parent, raw.get("variables")),
-        *_bad_notebooks(steps),
+        *_bad_notebooks(steps, path.parent),
+        *python_steps.broken(steps, path),
         *repositories.broken(steps, path.parent),
         *_wrong_in_base(steps),
         *_small_disk(raw),
@@ -130,11 +128,11 @@ def _is_text(content: bytes) -> bool:
     return True
 
 
-def _bad_notebooks(steps: Tables) -> Iterator[Problem]:
+def _bad_notebooks(steps: Tables, folder: Path) -> Iterator[Problem]:
     first: int | None = None
     has_jupyterlab = False
     for at, step in steps:
-        has_jupyterlab = has_jupyterlab or "jupyterlab" in _packages(step.get("python"))
+        has_jupyterlab = has_jupyterlab or "jupyterlab" in python_steps.names(step.get("python"), folder)
         if "notebook" not in step:
             continue
         if first is not None:
@@ -144,15 +142,6 @@ def _bad_notebooks(steps: Tables) -> Iterator[Problem]:
                 ("steps", at, "notebook"), 'needs JupyterLab (add "jupyterlab" to the packages of an earlier python step)'
             )
         first = at if first is None else first
-
-
-def _packages(python: object) -> Iterator[str]:
-    listed = python.get("packages") if isinstance(python, dict) else None
-    for package in listed if isinstance(listed, list) else []:
-        try:
-            yield canonicalize_name(Requirement(package).name)
-        except (InvalidRequirement, TypeError):
-            continue
 
 
 def _wrong_in_base(steps: Tables) -> Iterator[Problem]:

@@ -20,12 +20,22 @@ _HEAD = 'lock-version = "1.0"\ncreated-by = "bakehouse"\n'
 class Pin:
     """One requirement in pip's syntax, such as `numpy==2.4.0` or `name @ URL`, and the hashes of its files (`sha256:...`).
 
-    A package from a repository has a commit instead of hashes. `path` is set if the package is a file on this computer.
+    A package from a repository has a commit instead of hashes. `path` is set if the package is a file or folder on this computer,
+    or `source`, relative to the recipe's folder, if it is beside the recipe. A folder may be editable. `urls` are the addresses of
+    a version's files.
     """
 
     requirement: str
     hashes: tuple[str, ...] = ()
     path: str = ""
+    source: str = ""
+    is_editable: bool = False
+    urls: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The normalized name of the package."""
+        return re.split("==| @ ", self.requirement, maxsplit=1)[0]
 
 
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(==[A-Za-z0-9][A-Za-z0-9.!+_-]*| @ [^\s;'\"\\]+)")
@@ -34,10 +44,10 @@ _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(==[A-Za-z0-9][A-Za-z0-9.!
 
 def read_lock(text: str) -> list[Pin]:
     """Return the packages of a pylock.toml, in its order. ValueError, KeyError or TypeError: not a valid file."""
-    return [_checked(_pin(package)) for package in tomllib.loads(text).get("packages", ())]
+    return [checked(pin_of(package)) for package in tomllib.loads(text).get("packages", ())]
 
 
-def _checked(pin: Pin) -> Pin:
+def checked(pin: Pin) -> Pin:
     """Raise ValueError for a pin that is not exact, or whose files have no hashes."""
     is_named = not pin.path  # otherwise it is refused for its path
     if is_named and not _REQUIREMENT.fullmatch(pin.requirement):
@@ -55,12 +65,13 @@ def write_lock(requirements: Iterable[str]) -> str:
     return _HEAD + ("".join(tables) or "packages = []\n")
 
 
-def _pin(package: Mapping[str, Any]) -> Pin:
+def pin_of(package: Mapping[str, Any]) -> Pin:
+    """Return the pin of a package, a table in a pylock.toml."""
     name = package["name"]
     if "vcs" in package:
         return _of_repository(name, package["vcs"])
     if "directory" in package:
-        return Pin(name, path=package["directory"]["path"])
+        return Pin(name, path=package["directory"]["path"], is_editable=package["directory"].get("editable", False))
     if "archive" in package:
         archive = package["archive"]
         inside = f"#subdirectory={archive['subdirectory']}" if "subdirectory" in archive else ""
@@ -68,7 +79,7 @@ def _pin(package: Mapping[str, Any]) -> Pin:
         path = archive.get("path", "") or (url if url.startswith("file:") else "")
         return Pin(f"{name} @ {url}{inside}", _hashes([archive]), path)
     files = package.get("wheels") or [package["sdist"]]
-    return Pin(f"{name}=={package['version']}", _hashes(files))
+    return Pin(f"{name}=={package['version']}", _hashes(files), urls=tuple(file.get("url", "") for file in files))
 
 
 def _of_repository(name: str, vcs: Mapping[str, str]) -> Pin:

@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
@@ -19,9 +19,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bakery.errors import RecipeError
 from bakery.recipe import variables
 from bakery.recipe.archive import Archive, Placed, archive, find
-from bakery.recipe.recipe import AptKey, AptSource, Recipe, Step
+from bakery.recipe.recipe import USER, AptKey, AptSource, Recipe, Step
 from bakery.recipe.repositories import KEYRINGS
+from bakery.script.local import TEMPORARY, Local
 from bakery.script.resolve import Resolution
+from bakery.script.wanted import found_package
 from clouds.accounts import cloud_of
 from clouds.driver import BaseImage, Limits
 from clouds.errors import InvalidError
@@ -115,8 +117,35 @@ def _part(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int
     if step.copy is not None:
         files = archive(_placed(recipe, step))
         return Part(step.name, _text("copy", archive=files), archive=files)
+    if step.python is not None:
+        return _python(recipe, step, resolution)
     text = _ended(_render_step(recipe, step, resolution, notebook_port))
     return Part(step.name, text, as_of=resolution.refreshed if step.is_unlocked else "")
+
+
+def _python(recipe: Recipe, step: Step, resolution: Resolution) -> Part:
+    """Return a python step; its packages beside the recipe are in an archive, as the files of a copy step are."""
+    assert step.python
+    pins = [_Pinned(pin, resolution.hashes.get(pin, ())) for pin in resolution.pins[step.name]]
+    local = resolution.local.get(step.name, ())
+    files = archive(_local_files(recipe, local)) if local else None
+    text = _text(
+        "python",
+        pins=pins,
+        imports=step.python.imports,
+        uv=_uv(),
+        has_git=any(" @ git+" in pin.requirement for pin in pins),
+        archive=files,
+        folders=[one for one in local if one.is_folder],
+        temporary=TEMPORARY,
+        indexes=() if step.python.project else resolution.indexes,
+    )
+    return Part(step.name, _ended(text), archive=files)
+
+
+def _local_files(recipe: Recipe, local: Iterable[Local]) -> Iterator[Placed]:
+    for one in local:
+        yield Placed(found=found_package(recipe, one.source), to=one.to, mode=None, owner=USER)
 
 
 def _title(recipe: Recipe, resolution: Resolution) -> str:
@@ -190,10 +219,6 @@ def _render_step(recipe: Recipe, step: Step, resolution: Resolution, notebook_po
         return step.run
     if step.script is not None:
         return variables.put_in(_read(recipe, step.script), recipe.variables)
-    if step.python is not None:
-        pins = [_Pinned(pin, resolution.hashes.get(pin, ())) for pin in resolution.pins[step.name]]
-        has_git = any(" @ git+" in pin.requirement for pin in pins)
-        return _text("python", pins=pins, imports=step.python.imports, uv=_uv(), has_git=has_git)
     if step.notebook is not None:
         return _text("notebook", settings=step.notebook, port=notebook_port)
     if step.kind == "apt":

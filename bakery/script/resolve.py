@@ -10,30 +10,27 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-from uv import find_uv_bin
-
 from bakery.errors import RecipeError
 from bakery.recipe.recipe import Recipe
-from bakery.script import uv_settings
+from bakery.script import project, uv_settings, wanted
+from bakery.script.local import Local, place
 from bakery.script.pins import Pin, read_lock, write_lock
-from clouds.errors import BakehouseError, MissingToolError
+from bakery.script.uv_process import run_uv
+from bakery.script.wanted import Wanted
+from clouds.errors import BakehouseError
 from clouds.home import write_private
 
 PYTHON_OF = {"trixie": "3.13", "noble": "3.12"}
 """The version of Python in each suite (packages.debian.org/python3, packages.ubuntu.com/python3)."""
 
-_TIMEOUT_S = 600
 _UV_UNSATISFIABLE = 1
 """uv's exit status if no set of versions fits; 2 means any other failure, such as no network."""
 _EXPLAINING_LINES = 25
@@ -44,11 +41,14 @@ class Resolution:
     """The exact Python packages of each python step, and the time of the last refresh of packages without a lock file.
 
     `hashes` maps a requirement to the hashes of its files (`sha256:...`); none for a package from a repository.
+    `local` are the packages beside the recipe, by step. `indexes` are lines with the indexes of requirements files.
     """
 
     pins: Mapping[str, tuple[str, ...]]
     refreshed: str = ""
     hashes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    local: Mapping[str, tuple[Local, ...]] = field(default_factory=dict)
+    indexes: tuple[str, ...] = ()
 
 
 def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -> Resolution:
@@ -58,24 +58,24 @@ def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -
     package index cannot be reached.
     """
     kept_at = folder / f"{recipe.name}.json"
-    wanted = {step.name: step.python.packages for step in recipe.steps if step.python}
-    needs: dict[str, Any] = {
-        "python": PYTHON_OF[recipe.base.suite],
-        "packages": [[name, list(wanted[name])] for name in wanted],
-    }
-    if wanted and (settings := uv_settings.fingerprint(os.environ)):
+    asked = wanted.gather(recipe)
+    needs: dict[str, Any] = {"python": PYTHON_OF[recipe.base.suite], **wanted.needs(recipe, asked)}
+    if asked and (settings := uv_settings.fingerprint(os.environ)):
         needs["settings"] = settings
     kept = _read(kept_at)
     if not refresh and kept and kept["needs"] == needs and "hashes" in kept:  # older releases stored none
         return _resolution(recipe, kept)
     is_new = refresh or not kept or kept["needs"].get("settings") != needs.get("settings")
     preferred = [] if is_new or not kept else [pin for pins in kept["pins"].values() for pin in pins]
-    pins = _pin(recipe, wanted, preferred, folder / "cache") if wanted else {}
+    pins = _pin(recipe, asked, preferred, folder / "cache") if asked else {}
+    placed = {step: [place(pin) for pin in ours] for step, ours in pins.items()}
     found = {
         **(kept or {}),  # keep fields of other releases
         "needs": needs,
-        "pins": {name: [pin.requirement for pin in ours] for name, ours in pins.items()},
-        "hashes": {pin.requirement: list(pin.hashes) for ours in pins.values() for pin in ours},
+        "pins": {step: [one.requirement for one in ours if one.requirement] for step, ours in placed.items()},
+        "hashes": {one.requirement: list(one.hashes) for ours in placed.values() for one in ours if one.requirement},
+        "local": {step: [one.local.to_json() for one in ours if one.local] for step, ours in placed.items()},
+        "indexes": list(wanted.index_lines(asked)),
         "refreshed": datetime.now(UTC).isoformat() if refresh or not kept else kept["refreshed"],
     }
     if keep:
@@ -88,7 +88,8 @@ def _resolution(recipe: Recipe, kept: Mapping[str, Any]) -> Resolution:
     is_unlocked = any(step.is_unlocked for step in recipe.steps)
     pins = {name: tuple(pins) for name, pins in kept["pins"].items()}
     hashes = {pin: tuple(found) for pin, found in kept["hashes"].items()}
-    return Resolution(pins, kept["refreshed"] if is_unlocked else "", hashes)
+    local = {step: tuple(Local(*values) for values in ours) for step, ours in kept.get("local", {}).items() if ours}
+    return Resolution(pins, kept["refreshed"] if is_unlocked else "", hashes, local, tuple(kept.get("indexes", ())))
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -100,44 +101,93 @@ def _read(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _pin(recipe: Recipe, wanted: Mapping[str, Sequence[str]], preferred: Sequence[str], cache: Path) -> dict[str, list[Pin]]:
-    """Return the pins of each step: all steps are resolved together, and each gets what earlier steps do not install."""
+def _pin(recipe: Recipe, asked: Sequence[Wanted], preferred: Sequence[str], cache: Path) -> dict[str, list[Pin]]:
+    """Return the pins of each step: all steps are resolved together, and each gets what earlier steps do not install.
+
+    The packages of a project are as its lock says, and the other steps are resolved with them.
+    """
     uv_settings.check(os.environ)
-    compiler = _Compiler(recipe, wanted, cache)
-    everything = compiler.compile([package for packages in wanted.values() for package in packages], preferred=preferred)
-    if secret := [pin for pin in everything if uv_settings.has_credentials(pin.requirement)]:
-        raise RecipeError([_of_secret(recipe, wanted, pin) for pin in secret])
-    if local := [pin for pin in everything if pin.path]:
-        raise RecipeError([_of_this_computer(recipe, wanted, pin) for pin in local])
+    version = PYTHON_OF[recipe.base.suite]
+    locks = {one.step: project.locked(recipe, one.step, one.python, version, cache) for one in asked if one.python.project}
+    locked = _together(recipe, locks)
+    compiler = _Compiler(recipe, asked, cache)
+    others = [one for one in asked if one.step not in locks]
+    fixed = [pin.requirement for pin in locked.values() if not pin.source]
+    everything = _narrowed(recipe, asked, compiler.compile(others, preferred=preferred, constraints=fixed)) if others else []
+    _refuse(recipe, asked, [*everything, *locked.values()])
     pins: dict[str, list[Pin]] = {}
-    so_far: list[str] = []
-    for name, packages in wanted.items():
-        so_far += packages
-        is_last = name == list(wanted)[-1]
-        reached = everything if is_last else compiler.compile(so_far, constraints=[pin.requirement for pin in everything])
-        before = {pin.requirement for earlier in pins.values() for pin in earlier}
-        pins[name] = [pin for pin in reached if pin.requirement not in before]
+    so_far: list[Wanted] = []
+    known = {pin.name: pin for pin in everything} | locked
+    fixed += [pin.requirement for pin in everything if not pin.source]
+    for one in asked:
+        reached = locks.get(one.step)
+        if reached is None:
+            so_far.append(one)
+            reached = everything if one == others[-1] else compiler.compile(so_far, constraints=list(dict.fromkeys(fixed)))
+        before = {pin.name for earlier in pins.values() for pin in earlier}
+        pins[one.step] = [known.get(pin.name, pin) for pin in reached if pin.name not in before]
     return pins
 
 
-def _of_secret(recipe: Recipe, wanted: Mapping[str, Sequence[str]], pin: Pin) -> str:
+def _together(recipe: Recipe, locks: Mapping[str, Sequence[Pin]]) -> dict[str, Pin]:
+    """Return all packages of the projects by name. RecipeError: two of them lock different versions."""
+    found: dict[str, Pin] = {}
+    for step, pins in locks.items():
+        for pin in pins:
+            other = found.setdefault(pin.name, pin)
+            if (other.requirement, other.source) != (pin.requirement, pin.source):
+                reason = f"locks {pin.requirement}, but an earlier project {other.requirement} (lock the same version)"
+                raise RecipeError([f"recipe {recipe.name!r}: step {step!r}: {reason}"])
+    return found
+
+
+def _narrowed(recipe: Recipe, asked: Sequence[Wanted], pins: Sequence[Pin]) -> list[Pin]:
+    """Return pins with only those hashes that the requirements files allow. RecipeError: none is left."""
+    allowed: dict[str, list[str]] = {}
+    where: dict[str, str] = {}
+    for step in asked:
+        for line in (*step.files.lines, *step.files.constraints):
+            if line.hashes:
+                allowed.setdefault(line.package, []).extend(line.hashes)
+                where.setdefault(line.package, f"recipe {recipe.name!r}: step {step.step!r}: {line.where}")
+    problems = [
+        f"{where[pin.name]}: no file of {pin.requirement} has one of these hashes (remove them, or change the version)"
+        for pin in pins
+        if pin.name in allowed and not set(pin.hashes) & set(allowed[pin.name])
+    ]
+    if problems:
+        raise RecipeError(problems)
+    return [replace(pin, hashes=tuple(one for one in pin.hashes if one in allowed.get(pin.name, pin.hashes))) for pin in pins]
+
+
+def _refuse(recipe: Recipe, asked: Sequence[Wanted], pins: Sequence[Pin]) -> None:
+    """Raise RecipeError for packages that a builder cannot get, or whose address contains a password."""
+    if secret := [pin for pin in pins if uv_settings.has_credentials(pin.requirement)]:
+        raise RecipeError([_of_secret(recipe, asked, pin) for pin in secret])
+    if local := [pin for pin in pins if pin.path]:
+        raise RecipeError([_of_this_computer(recipe, asked, pin) for pin in local])
+
+
+def _of_secret(recipe: Recipe, asked: Sequence[Wanted], pin: Pin) -> str:
     url = uv_settings.without_credentials(pin.requirement.partition(" @ ")[2])
     reason = f"{url}: its user name and password would stay in the image's log (write a URL that needs none)"
-    return f"{_asking(recipe, wanted, pin)}: {reason}"
+    return f"{_asking(recipe, asked, pin)}: {reason}"
 
 
-def _of_this_computer(recipe: Recipe, wanted: Mapping[str, Sequence[str]], pin: Pin) -> str:
+def _of_this_computer(recipe: Recipe, asked: Sequence[Wanted], pin: Pin) -> str:
     reason = f"{pin.path} is on this computer, where the builder cannot read it (write a version or a URL)"
-    return f"{_asking(recipe, wanted, pin)}: {reason}"
+    return f"{_asking(recipe, asked, pin)}: {reason}"
 
 
-def _asking(recipe: Recipe, wanted: Mapping[str, Sequence[str]], pin: Pin) -> str:
-    """Return the recipe, the step that names this package (else all python steps), and the package."""
-    name = pin.requirement.partition(" @ ")[0]
-    asks = (
-        step for step, packages in wanted.items() if name in {str(canonicalize_name(Requirement(one).name)) for one in packages}
-    )
-    return f"recipe {recipe.name!r}: step {next(asks, ', '.join(wanted))!r}: package {name!r}"
+def _asking(recipe: Recipe, asked: Sequence[Wanted], pin: Pin) -> str:
+    """Return the recipe, the step and line that name this package (else all python steps), and the package."""
+    asks = (_at(one, where) for one in asked for name, where in one.names if name == pin.name)
+    steps = ", ".join(one.step for one in asked)
+    return f"recipe {recipe.name!r}: step {next(asks, repr(steps))}: package {pin.name!r}"
+
+
+def _at(one: Wanted, where: str) -> str:
+    return f"{one.step!r}: {where}" if where else repr(one.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,50 +195,38 @@ class _Compiler:
     """`uv pip compile` for a recipe."""
 
     recipe: Recipe
-    wanted: Mapping[str, Sequence[str]]
+    asked: Sequence[Wanted]
     cache: Path
 
-    def compile(self, packages: Sequence[str], *, preferred: Sequence[str] = (), constraints: Sequence[str] = ()) -> list[Pin]:
-        """Resolve these packages with their dependencies and return the pins."""
-        with tempfile.TemporaryDirectory(prefix="bakehouse-") as folder:
-            for name, lines in (("wanted.in", packages), ("constraints.txt", constraints)):
-                Path(folder, name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-            lock = Path(folder, "pylock.toml")
+    def compile(self, steps: Sequence[Wanted], *, preferred: Sequence[str] = (), constraints: Sequence[str] = ()) -> list[Pin]:
+        """Resolve what these steps ask for, with dependencies, and return the pins."""
+        with tempfile.TemporaryDirectory(prefix="bakehouse-") as name:
+            folder = Path(name)
+            lines, places = wanted.write_input(self.recipe, steps, self.asked, folder)
+            own = [line.text for one in self.asked for line in one.files.constraints]
+            for file, content in (("wanted.in", lines), ("constraints.txt", [*constraints, *own])):
+                (folder / file).write_text("".join(f"{line}\n" for line in content), encoding="utf-8")
+            lock = folder / "pylock.toml"
             lock.write_text(write_lock(preferred), encoding="utf-8")
-            command = [
-                *(find_uv_bin(), "pip", "compile", "wanted.in", "--output-file", lock.name, "--constraints", "constraints.txt"),
+            arguments = [
+                *("pip", "compile", "wanted.in", "--output-file", lock.name, "--constraints", "constraints.txt"),
                 *("--python-version", PYTHON_OF[self.recipe.base.suite], "--python-platform", "x86_64-unknown-linux-gnu"),
-                *("--python", sys.executable, "--quiet", "--cache-dir", str(self.cache), "--format", "pylock.toml"),
+                *("--python", sys.executable, "--quiet", "--cache-dir", str(self.cache.absolute()), "--format", "pylock.toml"),
                 *("--no-universal", "--deps"),  # override the user's uv.toml
+                *(("--prerelease", "allow") if any(one.name == "pre" for one in wanted.options_of(self.asked)) else ()),
                 *(word for file in uv_settings.constraints(os.environ) for word in ("--constraints", file)),
             ]
-            self._run(command, folder)
+            done = run_uv(arguments, folder, self.recipe.name)
+            if done.returncode:
+                raise self._error(done.returncode, _renamed(done.stderr, places))
             try:
-                return read_lock(lock.read_text(encoding="utf-8"))
+                pins = read_lock(lock.read_text(encoding="utf-8"))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise BakehouseError(
                     f"recipe {self.recipe.name!r}: cannot read the output of uv: {type(error).__name__}: {error}",
                     next_step="Remove the uv setting (uv.toml, UV_ variables) that changes its output.",
                 ) from error
-
-    def _run(self, command: Sequence[str], folder: str) -> None:
-        try:
-            done = subprocess.run(
-                command,
-                cwd=folder,
-                env={**uv_settings.environment(os.environ), "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"},
-                capture_output=True,
-                text=True,
-                timeout=_TIMEOUT_S,
-            )
-        except FileNotFoundError as error:
-            raise MissingToolError("uv is not installed", next_step="Delete .venv, and create it again: ./inv --list") from error
-        except subprocess.TimeoutExpired as error:
-            raise BakehouseError(
-                f"recipe {self.recipe.name!r}: no answer from the package index within {_TIMEOUT_S} s", next_step="Try again."
-            ) from error
-        if done.returncode:
-            raise self._error(done.returncode, uv_settings.without_credentials(done.stderr.strip()))
+            return [wanted.beside(self.recipe, pin, places, self.asked, folder) for pin in pins]
 
     def _error(self, status: int, said: str) -> BakehouseError:
         is_offline = "network was disabled" in said
@@ -202,16 +240,20 @@ class _Compiler:
         )
 
     def _blamed(self, said: str) -> str:
-        """Return the step and package that the message is about, or all python steps."""
+        """Return the step, line and package that the message is about, or all python steps."""
         words = set(re.split(r"[\s,`'\"]+", said))
-        for step, packages in self.wanted.items():
-            for package in packages:
-                name = canonicalize_name(Requirement(package).name)
-                if any(
-                    word == name or word.startswith((f"{name}=", f"{name}<", f"{name}>", f"{name}!", f"{name}~")) for word in words
-                ):
-                    return f"{step!r}: package {name!r}"
-        return ", ".join(map(repr, self.wanted))
+        for one in self.asked:
+            for name, where in one.names:
+                if name and any(word == name or word.startswith(tuple(f"{name}{sign}" for sign in "=<>!~")) for word in words):
+                    return f"{_at(one, where)}: package {name!r}"
+        return ", ".join(repr(one.step) for one in self.asked)
+
+
+def _renamed(said: str, places: Mapping[Path, str]) -> str:
+    """Return a message of uv in which packages beside the recipe have the paths that the user wrote."""
+    for path, source in places.items():
+        said = said.replace(path.as_uri(), source).replace(str(path), source)
+    return said
 
 
 def explanation(said: str) -> tuple[str, list[str]]:
