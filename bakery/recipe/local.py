@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
 from bakery.recipe.archive import FILE_MAX_BYTES, MIB, TOTAL_MAX_BYTES, Found, find, sizes_bytes
 
 ARCHIVES = (".whl", ".tar.gz", ".zip")
@@ -98,7 +100,19 @@ def requirements_digest(found: Iterable[Found]) -> str:
 def _is_static(pyproject: Path) -> bool:
     """Return whether the dependencies stand in a pyproject.toml (packaging.python.org/en/latest/specifications/pyproject-toml)."""
     project = read_toml(pyproject).get("project")
-    return isinstance(project, dict) and not _DYNAMIC & set(map(str, project.get("dynamic") or ()))
+    dynamic = project.get("dynamic") if isinstance(project, dict) else None
+    return isinstance(project, dict) and not (isinstance(dynamic, list) and _DYNAMIC & set(map(str, dynamic)))
+
+
+def name_of(path: Path) -> str:
+    """Return the normalized name of a package beside a recipe, as far as its file name or its pyproject.toml tells."""
+    project = read_toml(path / "pyproject.toml").get("project") if path.is_dir() else None
+    if isinstance(project, dict):
+        return str(canonicalize_name(str(project.get("name", ""))))
+    try:
+        return str(parse_wheel_filename(path.name)[0])
+    except InvalidWheelFilename:
+        return ""
 
 
 def read_toml(path: Path) -> dict[str, Any]:

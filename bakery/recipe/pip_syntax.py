@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import codecs
-import posixpath
 import re
 import shlex
 from collections.abc import Iterator
 from urllib.parse import urlsplit
-
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from bakery.recipe.local import ARCHIVES
 
@@ -108,11 +105,3 @@ def refuse_credentials(url: str, instead: str) -> None:
         raise RefusedError("is not an address (write one such as https://example.org/simple)") from None
     if has_user:
         raise RefusedError(f"contains a user name or a password, which would stay in the image's log ({instead})")
-
-
-def name_of(path: str) -> str:
-    """Return the name of the package of a wheel; "" if its file does not tell."""
-    try:
-        return str(parse_wheel_filename(posixpath.basename(path))[0])
-    except InvalidWheelFilename:
-        return ""

@@ -17,7 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from bakery.recipe.archive import find
-from bakery.recipe.local import find_package, too_large
+from bakery.recipe.local import find_package, name_of, too_large
 from bakery.recipe.pip_syntax import (
     SCHEME,
     UNSUPPORTED,
@@ -27,7 +27,6 @@ from bakery.recipe.pip_syntax import (
     decode,
     is_path_or_url,
     logical_lines,
-    name_of,
     refuse_credentials,
     split_hashes,
     words_of,
@@ -273,7 +272,7 @@ class _File:
         extras = re.search(r"\[[A-Za-z0-9._, -]*\]$", target)
         path = self._package(target.removesuffix(extras[0]) if extras else target, is_editable=is_editable)
         after = (extras[0] if extras else "") + (f" ; {marker}" if marker else "")
-        return Line(where, name_of(path), before="-e " if is_editable else "", path=path, after=after, hashes=hashes)
+        return Line(where, name_of(self.folder / path), before="-e " if is_editable else "", path=path, after=after, hashes=hashes)
 
     def _package(self, target: str, *, is_editable: bool) -> str:
         """Return the path of a package in the recipe's folder."""

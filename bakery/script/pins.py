@@ -88,4 +88,4 @@ def _of_repository(name: str, vcs: Mapping[str, str]) -> Pin:
 
 
 def _hashes(files: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    return tuple(sorted(f"{kind}:{value}" for file in files for kind, value in file["hashes"].items()))
+    return tuple(sorted({f"{kind}:{value}" for file in files for kind, value in file["hashes"].items()}))

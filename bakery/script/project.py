@@ -5,16 +5,13 @@ from __future__ import annotations
 import hashlib
 import posixpath
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from packaging.markers import Marker
 from packaging.specifiers import SpecifierSet
-from packaging.tags import Tag, compatible_tags, cpython_tags
-from packaging.utils import parse_wheel_filename
 
 from bakery.errors import RecipeError
 from bakery.recipe.local import find_package, read_toml, requirements_digest
@@ -22,6 +19,7 @@ from bakery.recipe.python_steps import LOCK
 from bakery.recipe.recipe import Python, Recipe
 from bakery.script.pins import Pin, checked, pin_of
 from bakery.script.uv_process import run_uv
+from bakery.script.wheels import fitting
 from clouds.errors import BakehouseError
 
 _SHAPING = (
@@ -35,8 +33,6 @@ _SHAPING = (
     "UV_NO_SOURCES",
 )
 """Variables that change which packages of a lock uv prints (docs.astral.sh/uv/reference/environment)."""
-_GLIBC_MINOR = 39
-"""Of the C library in the older of the suites (packages.ubuntu.com/noble/libc6)."""
 _PATCHES = 100
 """More than a Python has patch releases."""
 
@@ -151,27 +147,6 @@ def _pin(package: Mapping[str, Any], version: str, explicit: set[str], where: st
         best = pin_of({**package, "wheels": wheels[:1]})
         pin = Pin(f"{package['name']} @ {best.urls[0]}", best.hashes)
     return checked(pin)
-
-
-def fitting(wheels: Sequence[Mapping[str, Any]], version: str) -> list[Mapping[str, Any]]:
-    """Return the wheels that a builder with Python `version` can install, the best first."""
-    ranks = {tag: rank for rank, tag in enumerate(_tags(version))}
-    ranked = [(min((ranks[tag] for tag in _tags_of(wheel) if tag in ranks), default=-1), wheel) for wheel in wheels]
-    return [wheel for rank, wheel in sorted(ranked, key=lambda one: one[0]) if rank >= 0]
-
-
-def _tags(version: str) -> Iterator[Tag]:
-    numbers = [int(number) for number in version.split(".")]
-    interpreter = f"cp{version.replace('.', '')}"
-    platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(_GLIBC_MINOR, 4, -1)]
-    platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64", "linux_x86_64"]
-    yield from cpython_tags(numbers, [interpreter], platforms)
-    yield from compatible_tags(numbers, interpreter, platforms)
-
-
-def _tags_of(wheel: Mapping[str, Any]) -> frozenset[Tag]:
-    name = wheel.get("name") or posixpath.basename(wheel.get("url", "") or wheel.get("path", ""))
-    return parse_wheel_filename(unquote(name))[3]
 
 
 def _located(recipe: Recipe, python: Python, where: str, pin: Pin) -> Pin:

@@ -25,6 +25,7 @@ from bakery.script.local import Local, place
 from bakery.script.pins import Pin, read_lock, write_lock
 from bakery.script.uv_process import run_uv
 from bakery.script.wanted import Wanted
+from bakery.script.wheels import fits
 from clouds.errors import BakehouseError
 from clouds.home import write_private
 
@@ -166,6 +167,10 @@ def _refuse(recipe: Recipe, asked: Sequence[Wanted], pins: Sequence[Pin]) -> Non
         raise RecipeError([_of_secret(recipe, asked, pin) for pin in secret])
     if local := [pin for pin in pins if pin.path]:
         raise RecipeError([_of_this_computer(recipe, asked, pin) for pin in local])
+    version = PYTHON_OF[recipe.base.suite]
+    if foreign := [pin for pin in pins if not fits(pin.source or pin.requirement.partition(" @ ")[2], version)]:
+        reason = f"its wheel is for another system (write one for Linux on x86_64 and Python {version})"
+        raise RecipeError([f"{_asking(recipe, asked, pin)}: {reason}" for pin in foreign])
 
 
 def _of_secret(recipe: Recipe, asked: Sequence[Wanted], pin: Pin) -> str:
@@ -246,6 +251,9 @@ class _Compiler:
             for name, where in one.names:
                 if name and any(word == name or word.startswith(tuple(f"{name}{sign}" for sign in "=<>!~")) for word in words):
                     return f"{_at(one, where)}: package {name!r}"
+        if "build backend" in said:  # uv names no package for a path alone
+            unnamed = [_at(one, line.where) for one in self.asked for line in one.files.lines if line.path and not line.name]
+            return ", ".join(unnamed or (repr(one.step) for one in self.asked))
         return ", ".join(repr(one.step) for one in self.asked)
 
 
