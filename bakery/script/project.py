@@ -80,7 +80,7 @@ def locked(recipe: Recipe, step: str, python: Python, version: str, cache: Path)
     explicit = _explicit_indexes(recipe.folder / (python.project or ""))
     environment = _environment(version)
     return [
-        _located(recipe, python, where, _pin(package, version, explicit, where))
+        _located(recipe, python, where, locked_pin(package, version, explicit, where))
         for package in printed.get("packages", ())
         if "marker" not in package or Marker(package["marker"]).evaluate(environment)
     ]
@@ -134,7 +134,7 @@ def _explicit_indexes(folder: Path) -> set[str]:
     return {str(index.get("url", "")).rstrip("/") for index in listed if not index.get("default")}
 
 
-def _pin(package: Mapping[str, Any], version: str, explicit: set[str], where: str) -> Pin:
+def locked_pin(package: Mapping[str, Any], version: str, explicit: set[str], where: str) -> Pin:
     """Return the pin of a package with the files that fit a builder; with an address, if its index is not the default one."""
     if not {"wheels", "sdist"} & set(package):
         return checked(pin_of(package))
