@@ -88,7 +88,7 @@ class Archive:
         counter = _Counter(write)
         _write(self.placed, counter)
         if counter.digest.hexdigest() != self.sha256:
-            raise RecipeError(["a file of a copy step has changed since the bake began (bake again)"])
+            raise RecipeError(["a file beside the recipe has changed since the bake began (bake again)"])
 
 
 def archive(placed: Iterable[Placed]) -> Archive:
@@ -125,7 +125,7 @@ def _write(placed: Iterable[Placed], sink: _Counter) -> None:
     except OSError as error:
         if error.errno and not error.filename:  # of the sink: its disk is full, say
             raise
-        what = str(error) if error.filename else "a file of a copy step has become shorter"
+        what = str(error) if error.filename else "a file beside the recipe has become shorter"
         raise RecipeError([f"{what}: it has changed since the bake began (bake again)"]) from error
 
 

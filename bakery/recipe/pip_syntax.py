@@ -1,4 +1,4 @@
-"""The syntax of requirements files (pip.pypa.io/en/stable/reference/requirements-file-format), as functions of text."""
+"""The syntax of requirements files (pip.pypa.io/en/stable/reference/requirements-file-format), as records and functions of text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import codecs
 import re
 import shlex
 from collections.abc import Iterator
+from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from bakery.recipe.local import ARCHIVES
 
@@ -24,6 +28,57 @@ VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 """A variable of the environment, which pip and uv replace by its value."""
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _SCHEMES = ("http", "https", "git+http", "git+https", "git+ssh")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A requirement: `text` in uv's syntax. If it is beside the recipe, its `path` stands between `before` and `after` instead.
+
+    `hashes` are the only ones that its files may have (`sha256:...`); none: any. `where` is its file and line, for messages.
+    """
+
+    where: str
+    name: str = ""
+    text: str = ""
+    before: str = ""
+    path: str = ""
+    after: str = ""
+    hashes: tuple[str, ...] = ()
+
+    @property
+    def package(self) -> str:
+        """The normalized name of the package; "" if the line does not tell."""
+        return self.name or name_in(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of uv, without dashes. The value of `find-links` is an address, or a folder beside the recipe."""
+
+    name: str
+    value: str = ""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its value is a folder beside the recipe."""
+        return self.name == "find-links" and "://" not in self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """What requirements files say, with the files that they include."""
+
+    lines: tuple[Line, ...] = ()
+    constraints: tuple[Line, ...] = ()
+    options: tuple[Option, ...] = ()
+
+
+def name_in(requirement: str) -> str:
+    """Return the normalized name of the package in a requirement; "" if that is an address alone."""
+    try:
+        return str(canonicalize_name(Requirement(requirement).name))
+    except InvalidRequirement:
+        return ""
 
 
 class RefusedError(Exception):

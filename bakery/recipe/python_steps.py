@@ -13,10 +13,11 @@ from packaging.utils import canonicalize_name
 from bakery.recipe import requirements
 from bakery.recipe.archive import find, is_source
 from bakery.recipe.local import read_toml
+from bakery.recipe.pip_syntax import name_in
 from bakery.recipe.problems import Key, Problem, show
 
 LOCK = "uv.lock"
-_LOCK_COMMAND = "run `uv lock` in that folder"
+_LOCK_COMMAND = "run `uv lock` in that folder; of a workspace, name the root"
 
 
 def broken(steps: Sequence[tuple[int, Mapping[str, Any]]], path: Path) -> Iterator[Problem]:
@@ -39,7 +40,7 @@ def names(python: object, folder: Path) -> set[str]:
     if not isinstance(python, dict):
         return set()
     listed = python.get("packages")
-    found = {requirements.name_in(one) for one in (listed if isinstance(listed, list) else []) if isinstance(one, str)}
+    found = {name_in(one) for one in (listed if isinstance(listed, list) else []) if isinstance(one, str)}
     sources = [source for _, source in _sources(python)]
     found |= {line.package for line in requirements.read(folder, sources, "")[0].lines}
     if is_source(project := python.get("project")):
@@ -73,11 +74,13 @@ def _wrong_project(python: Mapping[str, Any], where: Key, folder: Path) -> Itera
     for name, instead in (("pyproject.toml", "write the folder of a Python project"), (LOCK, _LOCK_COMMAND)):
         found = find(folder, posixpath.join(project, name))
         if isinstance(found, str):
-            reason = f"has no {name}" if "does not exist" in found else f"{name} {found}"
-            yield Problem((*where, "project"), f"{show(project)} {reason} ({instead})")
+            is_missing = "does not exist" in found
+            reason = f"{show(project)} has no {name} ({instead})" if is_missing else f"{show(project)}: {name} {found}"
+            yield Problem((*where, "project"), reason)
             return
         if not read_toml(found[0].path):
-            yield Problem((*where, "project"), f"{show(project)}: {name} is not valid TOML ({_LOCK_COMMAND}, which names the line)")
+            instead = "run `uv lock` in that folder, which names the line"
+            yield Problem((*where, "project"), f"{show(project)}: {name} is empty or not valid TOML ({instead})")
             return
     content = read_toml(folder / project / "pyproject.toml")
     groups = {**_table(content, "dependency-groups")}

@@ -22,7 +22,10 @@ from bakery.recipe.pip_syntax import (
     SCHEME,
     UNSUPPORTED,
     VARIABLE,
+    Line,
+    Option,
     RefusedError,
+    Requirements,
     check_url,
     decode,
     is_path_or_url,
@@ -33,57 +36,6 @@ from bakery.recipe.pip_syntax import (
 )
 
 _BYTES_MAX = 4 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A requirement: `text` in uv's syntax. If it is beside the recipe, its `path` stands between `before` and `after` instead.
-
-    `hashes` are the only ones that its files may have (`sha256:...`); none: any. `where` is its file and line, for messages.
-    """
-
-    where: str
-    name: str = ""
-    text: str = ""
-    before: str = ""
-    path: str = ""
-    after: str = ""
-    hashes: tuple[str, ...] = ()
-
-    @property
-    def package(self) -> str:
-        """The normalized name of the package; "" if the line does not tell."""
-        return self.name or name_in(self.text)
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """An option of uv, without dashes. The value of `find-links` is an address, or a folder beside the recipe."""
-
-    name: str
-    value: str = ""
-
-    @property
-    def is_local(self) -> bool:
-        """Whether its value is a folder beside the recipe."""
-        return self.name == "find-links" and "://" not in self.value
-
-
-@dataclass(frozen=True, slots=True)
-class Requirements:
-    """What requirements files say, with the files that they include."""
-
-    lines: tuple[Line, ...] = ()
-    constraints: tuple[Line, ...] = ()
-    options: tuple[Option, ...] = ()
-
-
-def name_in(requirement: str) -> str:
-    """Return the normalized name of the package in a requirement; "" if that is an address alone."""
-    try:
-        return str(canonicalize_name(Requirement(requirement).name))
-    except InvalidRequirement:
-        return ""
 
 
 def read(folder: Path, sources: Sequence[str], recipe: str) -> tuple[Requirements, list[str]]:
@@ -171,6 +123,12 @@ class _File:
             self._add(self._requirement(line, where))
 
     def _add(self, line: Line) -> None:
+        if line.hashes and line.path and (self.folder / line.path).is_dir():
+            raise RefusedError("is a folder, which has no hash (remove --hash)")
+        if line.hashes and "git+" in line.text:
+            raise RefusedError("is a repository, which has no hash: its commit is pinned (remove --hash)")
+        if line.hashes and not line.package:
+            raise RefusedError("has a hash, but no name (write NAME @ and the path or address)")
         if self.is_constraint and line.path:
             raise RefusedError("a constraint cannot be a path (write a name and versions)")
         (self.found.constraints if self.is_constraint else self.found.lines).append(line)
@@ -268,7 +226,7 @@ class _File:
                 instead = "remove -e: the package is installed at its commit; or clone it beside the recipe"
                 raise RefusedError(f"only a folder beside the recipe can be editable ({instead})")
             check_url(target)
-            return Line(where, text=text, hashes=hashes)
+            return Line(where, name_of(Path(unquote(target.partition("#")[0]))), text=text, hashes=hashes)
         extras = re.search(r"\[[A-Za-z0-9._, -]*\]$", target)
         path = self._package(target.removesuffix(extras[0]) if extras else target, is_editable=is_editable)
         after = (extras[0] if extras else "") + (f" ; {marker}" if marker else "")

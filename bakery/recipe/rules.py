@@ -131,7 +131,8 @@ def _is_text(content: bytes) -> bool:
 def _bad_notebooks(steps: Tables, folder: Path) -> Iterator[Problem]:
     first: int | None = None
     has_jupyterlab = False
-    for at, step in steps:
+    last = max((at for at, step in steps if "notebook" in step), default=-1)
+    for at, step in steps[: last + 1]:
         has_jupyterlab = has_jupyterlab or "jupyterlab" in python_steps.names(step.get("python"), folder)
         if "notebook" not in step:
             continue

@@ -11,6 +11,9 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 _HEAD = 'lock-version = "1.0"\ncreated-by = "bakehouse"\n'
@@ -56,6 +59,16 @@ def checked(pin: Pin) -> Pin:
     if is_named and not is_commit and not all(re.fullmatch(r"\w+:[0-9a-f]{32,}", one) for one in pin.hashes or ("",)):
         raise ValueError(f"{pin.requirement!r} has no hash")
     return pin
+
+
+@cache
+def uv_pin() -> Pin:
+    """Return the requirement for uv in the version used here, with its hashes from our lock file."""
+    requirement = f"uv=={version('uv')}"
+    lock = (Path(__file__).parents[2] / "requirements.lock").read_text(encoding="utf-8")
+    _, _, rest = lock.partition(f"\n{requirement} \\\n")
+    entry = re.match(r"(?: +--hash=\S+(?: \\)?\n)*", rest)
+    return Pin(requirement, tuple(re.findall(r"--hash=(\S+)", entry[0] if entry else "")))
 
 
 def write_lock(requirements: Iterable[str]) -> str:

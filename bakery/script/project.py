@@ -40,7 +40,7 @@ _PATCHES = 100
 def needs(recipe: Recipe, python: Python) -> list[Any]:
     """Return as plain data what decides the packages of a step's project."""
     folder = recipe.folder / (python.project or "")
-    digests = [hashlib.sha256(_read(recipe, folder / name)).hexdigest() for name in (LOCK, "pyproject.toml")]
+    digests = [hashlib.sha256(_content(recipe, folder / name)).hexdigest() for name in (LOCK, "pyproject.toml")]
     members = sorted(_folders(read_toml(folder / LOCK)))
     for member in members:
         found = find_package(recipe.folder, _beside(python, member), recipe.name)
@@ -50,16 +50,18 @@ def needs(recipe: Recipe, python: Python) -> list[Any]:
 
 def _folders(lock: Mapping[str, Any]) -> Iterator[str]:
     """Yield the folders of a uv.lock's own packages."""
-    for package in lock.get("package", ()):
-        source = package.get("source", {})
-        yield from (source[kind] for kind in ("editable", "directory") if kind in source)
+    listed = lock.get("package")
+    for package in listed if isinstance(listed, list) else []:
+        source = package.get("source") if isinstance(package, dict) else None
+        if isinstance(source, dict):
+            yield from (str(source[kind]) for kind in ("editable", "directory") if kind in source)
 
 
 def _beside(python: Python, path: str) -> str:
     return posixpath.normpath(posixpath.join(python.project or "", path))
 
 
-def _read(recipe: Recipe, path: Path) -> bytes:
+def _content(recipe: Recipe, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
@@ -72,7 +74,19 @@ def locked(recipe: Recipe, step: str, python: Python, version: str, cache: Path)
     Raises RecipeError if the lock does not fit its project, or the builder, and BakehouseError if uv cannot check it.
     """
     where = f"recipe {recipe.name!r}: step {step!r}: project {python.project!r}"
-    printed = tomllib.loads(_export(recipe, python, where, cache))
+    text = _export(recipe, python, where, cache)
+    try:
+        pins = _read(tomllib.loads(text), recipe, python, version, where)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"cannot read the output of uv: {type(error).__name__}: {error}"
+        raise BakehouseError(
+            f"{where}: {reason}", next_step="Remove the uv setting (uv.toml, UV_ variables) that changes it."
+        ) from error
+    return [_located(recipe, python, where, pin) for pin in pins]
+
+
+def _read(printed: Mapping[str, Any], recipe: Recipe, python: Python, version: str, where: str) -> list[Pin]:
+    """Return the pins of those packages of a pylock.toml that a builder with Python `version` needs."""
     if not _permits(printed.get("requires-python", ""), version):
         wanted = printed["requires-python"]
         instead = "change requires-python or base.suite"
@@ -80,7 +94,7 @@ def locked(recipe: Recipe, step: str, python: Python, version: str, cache: Path)
     explicit = _explicit_indexes(recipe.folder / (python.project or ""))
     environment = _environment(version)
     return [
-        _located(recipe, python, where, locked_pin(package, version, explicit, where))
+        locked_pin(package, version, explicit, where)
         for package in printed.get("packages", ())
         if "marker" not in package or Marker(package["marker"]).evaluate(environment)
     ]

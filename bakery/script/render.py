@@ -5,12 +5,10 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,6 +20,7 @@ from bakery.recipe.archive import Archive, Placed, archive, find
 from bakery.recipe.recipe import USER, AptKey, AptSource, Recipe, Step
 from bakery.recipe.repositories import KEYRINGS
 from bakery.script.local import TEMPORARY, Local
+from bakery.script.pins import Pin, uv_pin
 from bakery.script.resolve import Resolution
 from bakery.script.wanted import found_package
 from clouds.accounts import cloud_of
@@ -126,14 +125,14 @@ def _part(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int
 def _python(recipe: Recipe, step: Step, resolution: Resolution) -> Part:
     """Return a python step; its packages beside the recipe are in an archive, as the files of a copy step are."""
     assert step.python
-    pins = [_Pinned(pin, resolution.hashes.get(pin, ())) for pin in resolution.pins[step.name]]
+    pins = [Pin(pin, resolution.hashes.get(pin, ())) for pin in resolution.pins[step.name]]
     local = resolution.local.get(step.name, ())
     files = archive(_local_files(recipe, local)) if local else None
     text = _text(
         "python",
         pins=pins,
         imports=step.python.imports,
-        uv=_uv(),
+        uv=uv_pin(),
         has_git=any(" @ git+" in pin.requirement for pin in pins),
         archive=files,
         folders=[one for one in local if one.is_folder],
@@ -246,24 +245,6 @@ def _read_key(recipe: Recipe, source: str) -> bytes:
         return (recipe.folder / source).read_bytes()
     except OSError as error:
         raise _unreadable(recipe, source, error) from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Pinned:
-    """An exact requirement, and the hashes of its files (`sha256:...`)."""
-
-    requirement: str
-    hashes: tuple[str, ...]
-
-
-@cache
-def _uv() -> _Pinned:
-    """Return the requirement for uv in the version used here, with its hashes from our lock file."""
-    requirement = f"uv=={version('uv')}"
-    lock = (Path(__file__).parents[2] / "requirements.lock").read_text(encoding="utf-8")
-    _, _, rest = lock.partition(f"\n{requirement} \\\n")
-    entry = re.match(r"(?: +--hash=\S+(?: \\)?\n)*", rest)
-    return _Pinned(requirement, tuple(re.findall(r"--hash=(\S+)", entry[0] if entry else "")))
 
 
 def _placed(recipe: Recipe, step: Step) -> Iterator[Placed]:

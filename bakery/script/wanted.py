@@ -13,8 +13,8 @@ from bakery.errors import RecipeError
 from bakery.recipe import requirements
 from bakery.recipe.archive import Found, find
 from bakery.recipe.local import find_package, requirements_digest, stage
+from bakery.recipe.pip_syntax import Line, Option, Requirements, name_in
 from bakery.recipe.recipe import Python, Recipe
-from bakery.recipe.requirements import Line, Option, Requirements
 from bakery.script import project
 from bakery.script.pins import Pin
 
@@ -31,7 +31,7 @@ class Wanted:
     def names(self) -> Iterator[tuple[str, str]]:
         """Each package that the step names, and the file and line that do, unless that is the recipe."""
         for text in self.python.packages:
-            yield requirements.name_in(text), ""
+            yield name_in(text), ""
         for line in self.files.lines:
             yield line.package, line.where
 

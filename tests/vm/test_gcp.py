@@ -15,6 +15,8 @@ import pytest
 from clouds.errors import CloudError
 from clouds.local.disk.contents import DiskContents
 from launcher.access.notebook import Session, answers, login
+from tests.bakery.script.test_requirements_files import lib
+from tests.bakery.script.test_resolve import publish
 from tests.vm import bake_and_launch as shared
 from tests.vm.bake_and_launch import MACHINE
 from tests.vm.bakehouse import RECIPES, Finished
@@ -33,6 +35,9 @@ copy = [{{ from = "large.bin", to = "/opt/large/" }}]
 name = "more-files"
 copy = [{{ from = "small.txt", to = "/opt/large/" }}]
 [[tests]]
+name = "own-packages"
+run = '''python -c "import lib, melon; assert lib.__file__ == '/opt/notebook/src/lib/lib.py'"'''
+[[tests]]
 name = "content"
 run = "sha256sum --check <<<'{sha256}  /opt/large/large.bin' && grep --quiet small /opt/large/small.txt"
 """
@@ -47,13 +52,18 @@ def cloud(vm_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Give `notebook` with a file of 20 MiB, more than the metadata of a machine can hold."""
+    """Give `notebook` with a file of 20 MiB, more than the metadata of a machine can hold, and with packages beside the recipe."""
     folder, content = tmp_path_factory.mktemp("recipe"), os.urandom(LARGE_BYTES)
     (folder / "large.bin").write_bytes(content)
     (folder / "small.txt").write_text("small\n")
     large = LARGE.format(sha256=hashlib.sha256(content).hexdigest())
     path = folder / "notebook.toml"
-    path.write_text((RECIPES / "notebook.toml").read_text() + large)
+    wheel = publish(folder, "melon", "1.0")
+    lib(folder / "lib", needs="")
+    (folder / "requirements.txt").write_text(f"./melon/{wheel.name}\n-e ./lib\n")
+    text = (RECIPES / "notebook.toml").read_text()
+    assert "[steps.python]\n" in text
+    path.write_text(text.replace("[steps.python]\n", '[steps.python]\nrequirements = "requirements.txt"\n') + large)
     return str(path)
 
 

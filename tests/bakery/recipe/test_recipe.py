@@ -411,6 +411,7 @@ def test_size_of_a_disk_that_is_wrong_is_reported_once(folder: Path, text: str, 
 
 
 KEYS = ["name", "steps", "tests", "builder", "variables", "base", "machine", "cpus", "disk_gb", "from", "to", "packages", *KINDS]
+KEYS += ["requirements", "project", "groups", "extras"]
 anything = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS) | texts, inner, max_size=4),

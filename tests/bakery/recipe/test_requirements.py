@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from bakery.errors import RecipeError
 from bakery.recipe.local import find_package, requirements_digest
-from bakery.recipe.pip_syntax import decode, logical_lines
+from bakery.recipe.pip_syntax import Option, Requirements, decode, logical_lines
 from bakery.recipe.recipe import Recipe, load
-from bakery.recipe.requirements import Option, Requirements, read
+from bakery.recipe.requirements import read
 from tests.matrix import examples
 
 HASH = "sha256:" + "0" * 64
@@ -96,6 +96,11 @@ def test_hashes_belong_to_their_requirement(folder: Path) -> None:
     [line, free] = said(folder, f"numpy==1.0 --hash={HASH} --hash={other}\npandas").lines
     assert (line.package, line.hashes, free.hashes) == ("numpy", (HASH, other.lower()), ())
     assert line.where == "requirements.txt: line 1"
+
+
+def test_hash_of_an_address_belongs_to_the_package_of_its_wheel(folder: Path) -> None:
+    [line] = said(folder, f"https://example.org/melon-1.0%2Bcpu-py3-none-any.whl#x=y --hash={HASH}").lines
+    assert (line.package, line.hashes) == ("melon", (HASH,))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
@@ -202,6 +207,9 @@ REFUSED = [
     ("-r requirements.txt", "requirements.txt includes itself (remove one of the lines)"),
     ("-c ../requirements.txt", "../requirements.txt is outside the recipe's folder (copy it there)"),
     ("numpy --hash=md5:00", "has a hash other than sha256:..."),
+    (f"./lib --hash={HASH}", "is a folder, which has no hash (remove --hash)"),
+    (f"git+https://example.org/plum.git --hash={HASH}", "is a repository, which has no hash: its commit is pinned (remove --hash)"),
+    (f"https://example.org/plum-1.0.tar.gz --hash={HASH}", "has a hash, but no name (write NAME @ and the path or address)"),
     ("numpy --global-option=x", "--global-option: is not supported by uv (remove it)"),
     ("numpy --pre", "--pre: is not an option of a requirement (write it on a line of its own)"),
     ("numpy pandas", "is not a Python package requirement (write one such as pandas>=2)"),
@@ -262,14 +270,14 @@ def recipe(folder: Path, python: str) -> Recipe:
         ('requirements = "binary.txt"', "python.requirements[0]: binary.txt: is not UTF-8 text (save the file as UTF-8)"),
         ('project = "lib", packages = ["numpy"]', "python: has packages and project (write a separate step for the project)"),
         ('project = "empty"', 'python.project: "empty" has no pyproject.toml (write the folder of a Python project)'),
-        ('project = "lib"', 'python.project: "lib" has no uv.lock (run `uv lock` in that folder)'),
+        ('project = "lib"', 'python.project: "lib" has no uv.lock (run `uv lock` in that folder; of a workspace, name'),
         ('project = "../outside"', 'python.project: "../outside" is not a path in the recipe\'s folder'),
         ('packages = ["numpy"], groups = ["dev"]', "python.groups: belongs to a project (write project, or remove it)"),
         ('packages = ["numpy"], extras = ["x"]', "python.extras: belongs to a project (write project, or remove it)"),
         ('project = "locked", groups = ["tset"]', 'python.groups[0]: "tset" is not in pyproject.toml (write "test")'),
         ('project = "locked", extras = ["plot"]', 'python.extras[0]: "plot" is not in pyproject.toml (known: none)'),
         ('project = "locked", groups = ["a b"]', 'python.groups[0]: "a b" is not the name of a group'),
-        ('project = "broken"', 'python.project: "broken": uv.lock is not valid TOML (run `uv lock` in that folder'),
+        ('project = "broken"', 'python.project: "broken": uv.lock is empty or not valid TOML (run `uv lock` in that folder'),
     ],
 )
 def test_keys_of_a_python_step_that_do_not_work_are_told(folder: Path, python: str, told: str) -> None:

@@ -21,6 +21,7 @@ from bakery.script.local import SOURCES, TEMPORARY, Local
 from bakery.script.render import Script, render
 from bakery.script.resolve import Resolution, resolve
 from clouds.errors import BakehouseError
+from tests.bakery.script.test_render import is_clean, shell_texts
 from tests.bakery.script.test_resolve import (
     PACKAGES,
     PASSWORD,
@@ -240,6 +241,7 @@ def test_editable_folder_stays_in_the_image_and_its_dependencies_are_pinned(tmp_
     assert found.pins == {"step-1": ("apple==2.0", "banana==1.5", "cherry==1.0")}
     assert found.local == {"step-1": (Local("lib", f"{SOURCES}/lib", is_folder=True, is_editable=True),)}
     script = render(recipe_with(tmp_path, "-e ./lib[x]\n"), found)
+    assert is_clean(shell_texts(script)) == ""
     done = installed(script, tmp_path)
     assert done.stdout.split() == [f"{tmp_path}/root{SOURCES}/lib/lib.py", "1"], done.stderr
     assert f"rm --recursive --force {TEMPORARY}\n" in script.parts[1].text
@@ -332,6 +334,7 @@ def test_index_of_a_file_reaches_every_python_step_and_the_builder(tmp_path: Pat
         assert found.indexes == lines
         assert found.hashes["pear==1.0"] == (sha256(pear),)
         script = render(wanted, found)
+        assert is_clean(shell_texts(script)) == ""
         for part in script.parts[1:3]:
             assert "<<'INDEXES'\n{}\n{}\nINDEXES\n".format(*lines) in part.text
             assert "--require-hashes --requirement=/opt/notebook/.indexes.txt --requirement=/opt/notebook/.pins.txt" in part.text
