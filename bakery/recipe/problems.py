@@ -53,9 +53,10 @@ def show(value: object) -> str:
 
 
 def in_order(problems: Iterable[Problem]) -> list[Problem]:
-    """Return problems sorted by key, without duplicates."""
+    """Return problems sorted by key, without duplicates; those of the same key stay in order."""
     return sorted(
-        set(problems), key=lambda problem: [(str(part), 0) if isinstance(part, str) else ("", part) for part in problem.key]
+        dict.fromkeys(problems),
+        key=lambda problem: [(str(part), 0) if isinstance(part, str) else ("", part) for part in problem.key],
     )
 
 
