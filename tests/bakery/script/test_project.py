@@ -109,10 +109,18 @@ def test_lock_that_is_out_of_date_is_refused_with_the_command(tmp_path: Path) ->
 @pytest.mark.usefixtures("index")
 @pytest.mark.parametrize("variable", ["UV_FROZEN", "UV_NO_EDITABLE", "UV_NO_DEV", "UV_NO_DEFAULT_GROUPS", "UV_NO_GROUP"])
 def test_variable_of_uv_does_not_change_what_a_lock_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    folder = lock(write(tmp_path / "lab", more='[dependency-groups]\ndev = ["banana"]\n'))
+    folder = lib(tmp_path / "lab")
+    with (folder / "pyproject.toml").open("a") as file:
+        file.write('[dependency-groups]\ndev = ["banana"]\n')
+    lock(folder)
     monkeypatch.setenv(variable, "dev" if variable == "UV_NO_GROUP" else "1")
-    found = resolved(folder, 'python = { project = ".", groups = ["dev"] }')
+    step = 'python = { project = ".", groups = ["dev"] }'
+    found = resolved(folder, step)
     assert found.pins == {"step-1": ("apple==2.0", "banana==1.5", "cherry==1.0")}
+    assert [one.is_editable for one in found.local["step-1"]] == [True]
+    with (folder / "pyproject.toml").open("a") as file:
+        file.write('test = ["apple"]\n')
+    assert "uv.lock is not up to date" in refused(folder, step)
 
 
 @pytest.mark.usefixtures("index")
@@ -166,6 +174,20 @@ def test_workspace_members_and_path_sources_travel_with_the_project(tmp_path: Pa
     )
     (folder / "libs/lib/pyproject.toml").write_text((folder / "libs/lib/pyproject.toml").read_text().replace("banana", "apple"))
     assert "uv.lock is not up to date" in refused(folder)
+
+
+@pytest.mark.usefixtures("index")
+def test_member_that_needs_another_is_installed_without_its_workspace(tmp_path: Path) -> None:
+    folder = tmp_path / "lab"
+    lib(folder / "libs/lib", needs='"other"', build=f"{BACKEND}[tool.uv.sources]\nother = {{ workspace = true }}\n")
+    write(folder / "libs/other", "", "[tool.uv]\npackage = false\n")
+    other = folder / "libs/other/pyproject.toml"
+    other.write_text(other.read_text().replace("Lab", "other"))
+    lock(write(folder, '"lib"', '[tool.uv.sources]\nlib = { workspace = true }\n[tool.uv.workspace]\nmembers = ["libs/*"]\n'))
+    found = resolved(folder)
+    assert [one.source for one in found.local["step-1"]] == ["libs/lib"]
+    done = installed(render(recipe_in(folder), found), tmp_path)
+    assert done.stdout.split()[1:] == ["1"], done.stderr
 
 
 @pytest.mark.usefixtures("index")
