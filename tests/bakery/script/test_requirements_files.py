@@ -168,7 +168,7 @@ def test_recipe_without_files_is_rendered_and_stored_as_before(tmp_path: Path) -
 
 def test_hashes_of_a_file_are_the_only_ones(tmp_path: Path, index: Path) -> None:
     source, wheel = publish_source(index, "plum", "1.0"), publish(index, "plum", "1.0")
-    publish(index, "plum", "1.0", tag="cp313-cp313-manylinux_2_17_x86_64")
+    publish(index, "plum", "1.0", tag="cp313-cp313-manylinux_2_17_x86_64", content="other = 1")
     hashes = hash_of(index, "apple==1.0")
     text = f"plum==1.0 --hash={sha256(wheel)} \\\n --hash={sha256(source)}\napple==1.0 --hash={hashes}\nbanana\n"
     found = resolved(tmp_path, text)
