@@ -14,6 +14,7 @@ from bakery.candidate import SEALED, keep_candidate
 from bakery.delivery import Delivery
 from bakery.errors import BuilderDiedError
 from bakery.events import Note, OnEvent, StepEnded, StepStarted
+from bakery.indexes import check_indexes
 from bakery.noting import noted, positions
 from bakery.order import BakeOptions, Order, find_equal, images_of, place_order
 from bakery.proof.image_test import try_image
@@ -115,6 +116,8 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
         return _baked(cloud, equal.labels.get("bake", ""), recipe, equal.name, equal.version, began, reused=True)
     if isinstance(cloud, ChecksOptions):
         cloud.check_options(wishes)
+    if not equal:
+        check_indexes(cloud, order, lambda line: on_event(Note(line)))
     doing = f"checking {equal.name} again" if equal else f"baking {recipe.name}"
     on_event(Note(f"{order.id}: {doing} on {cloud.name}"))
     for line in new_notices(cloud, home):

@@ -181,6 +181,14 @@ class InstallsInBases(Protocol):
 
 
 @runtime_checkable
+class SharesIndexes(Protocol):
+    """A cloud whose builders use the Python package indexes of this computer; on others they use the public one."""
+
+    def package_indexes(self) -> tuple[str, ...]:
+        """Return the URLs of these indexes as this computer reaches them, with user names and passwords."""
+
+
+@runtime_checkable
 class PreparesHere(Protocol):
     """A cloud that uses work folders on this computer, which a killed command leaves unfinished."""
 

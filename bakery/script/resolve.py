@@ -211,6 +211,7 @@ class _Compiler:
             own = [line.text for one in self.asked for line in one.files.constraints]
             for file, content in (("wanted.in", lines), ("constraints.txt", [*constraints, *own])):
                 (folder / file).write_text("".join(f"{line}\n" for line in content), encoding="utf-8")
+            (folder / "uv.toml").touch()  # otherwise uv takes that of a folder above, or [tool.uv] of a pyproject.toml there
             lock = folder / "pylock.toml"
             lock.write_text(write_lock(preferred), encoding="utf-8")
             arguments = [

@@ -79,6 +79,13 @@ def fingerprint(environ: Mapping[str, str]) -> str:
     return hashlib.sha256(re.sub(_CREDENTIALS, "//", text).encode()).hexdigest()
 
 
+def indexes(environ: Mapping[str, str]) -> set[str]:
+    """Return the URLs that the user's settings name (indexes, and others), without credentials and final slashes."""
+    files = [[_choosing(settings), _choosing(_table(settings.get("pip")))] for _, settings in _files(environ)]
+    text = json.dumps([files, {key: environ.get(key, "") for key in _CHOOSING_VARIABLES}], default=str)
+    return {url.rstrip("/") for url in re.findall(r"https?://[^\s\"'\\]+", re.sub(_CREDENTIALS, "//", text))}
+
+
 _CREDENTIALS = re.compile(r"//[^/\s@\"']+@")
 
 

@@ -26,6 +26,7 @@ from clouds.driver import (
     Ticket,
 )
 from clouds.errors import NotFoundError
+from clouds.local.base.host_environment import host_settings
 from clouds.local.disk.contents import DiskContents
 from clouds.local.host import network
 from clouds.local.host.command import as_cloud_errors
@@ -133,6 +134,11 @@ class LocalCloud:
         """Return the newest stored base of the current definition, or None."""
         with self._told():
             return self._store.bases.kept(base)
+
+    def package_indexes(self) -> tuple[str, ...]:
+        """Return the package indexes that a builder uses, with user names and passwords."""
+        settings = host_settings()
+        return tuple(url for url in (settings.index, *settings.extra_indexes) if url)
 
     def sweep(self) -> None:
         """Remove unfinished work of dead processes, and damaged layers."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import configparser
 import io
 import os
-import re
 import shlex
 import tarfile
 import tomllib
@@ -17,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clouds.local.base.index_logins import split_name, with_netrc, with_variables
 from clouds.local.base.mirrors import Mirrors, apt_conf, apt_config, apt_options, host_mirrors, is_http, mirror_rules
 from clouds.local.host.files import read_text
 
@@ -39,7 +39,7 @@ _CERTIFICATES = (
 
 @dataclass(frozen=True, slots=True)
 class HostSettings:
-    """The settings found on this computer. `proxies` and `apt` are by name; `index` and `extra_indexes` are pip's."""
+    """The settings found on this computer. `proxies` and `apt` are by name; `index` and `extra_indexes` may contain passwords."""
 
     mirrors: Mirrors = field(default_factory=Mirrors)
     proxies: Mapping[str, str] = field(default_factory=dict)
@@ -56,8 +56,8 @@ def host_settings() -> HostSettings:
         mirrors=host_mirrors(),
         proxies={key: value for key in PROXIES if (value := os.environ.get(key) or os.environ.get(key.upper()))},
         apt=apt_options(apt_config()),
-        index=index,
-        extra_indexes=extra,
+        index=with_netrc(index, os.environ),
+        extra_indexes=tuple(with_netrc(url, os.environ) for url in extra),
         bundle=ca_bundle(os.environ),
     )
 
@@ -67,7 +67,7 @@ def pip_indexes(environment: Mapping[str, str], files: Iterable[str], uv_files: 
 
     `files` are pip's configurations, `uv_files` those of uv, which come first: uv has resolved the packages.
     """
-    own, own_extra = uv_indexes(uv_files)
+    own, own_extra = uv_indexes(uv_files, environment)
     index = environment.get("UV_DEFAULT_INDEX") or environment.get("UV_INDEX_URL") or own or environment.get("PIP_INDEX_URL", "")
     extra = " ".join(environment.get(key, "") for key in ("UV_INDEX", "UV_EXTRA_INDEX_URL"))
     extra = " ".join([extra, *own_extra, environment.get("PIP_EXTRA_INDEX_URL", "")])
@@ -79,11 +79,11 @@ def pip_indexes(environment: Mapping[str, str], files: Iterable[str], uv_files: 
             continue
         index = index or parser.get("global", "index-url", fallback="")
         extra = extra if extra.strip() else parser.get("global", "extra-index-url", fallback="")
-    urls = [url.rpartition("=")[2] if re.match(r"[\w-]+=https?:", url) else url for url in extra.split()]
+    index, *urls = (with_variables(url, name, environment) for name, url in map(split_name, [index, *extra.split()]))
     return (index if is_http(index) else ""), tuple(url for url in urls if is_http(url))
 
 
-def uv_indexes(files: Iterable[str]) -> tuple[str, tuple[str, ...]]:
+def uv_indexes(files: Iterable[str], environment: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
     """Return (index, extra indexes) in the texts of uv.toml files (docs.astral.sh/uv/concepts/indexes)."""
     index, extra = "", []
     for text in files:
@@ -96,10 +96,13 @@ def uv_indexes(files: Iterable[str]) -> tuple[str, tuple[str, ...]]:
             extra += [one for one in _list(table.get("extra-index-url")) if isinstance(one, str)]
             index = index or str(table.get("index-url", ""))
         for one in _list(settings.get("index")):
-            if isinstance(one, dict) and one.get("default"):
-                index = index or str(one.get("url", ""))
-            elif isinstance(one, dict) and not one.get("explicit"):
-                extra.append(str(one.get("url", "")))
+            if not isinstance(one, dict):
+                continue
+            url = with_variables(str(one.get("url", "")), str(one.get("name", "")), environment)
+            if one.get("default"):
+                index = index or url
+            elif not one.get("explicit"):
+                extra.append(url)
     return index, tuple(extra)
 
 

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -352,6 +353,17 @@ def test_file_of_constraints_holds_from_any_folder_and_counts_by_its_content(
     assert resolve(wanted, tmp_path / "kept", refresh=False).pins["step-1"][0] == "apple==1.0"
     (tmp_path / "own.txt").write_text("apple==2.0\n")
     assert resolve(wanted, tmp_path / "kept", refresh=False).pins["step-1"][0] == "apple==2.0"
+
+
+@pytest.mark.usefixtures("index")
+@pytest.mark.parametrize(("name", "table"), [("pyproject.toml", "[tool.uv]"), ("uv.toml", "")])
+def test_project_around_the_folder_for_temporary_files_chooses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, table: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("UV_NO_CONFIG")
+    (tmp_path / name).write_text(f'{table}\nconstraint-dependencies = ["apple<2"]\n')
+    assert resolve(recipe(tmp_path, python("cherry")), tmp_path / "kept", refresh=False).pins["step-1"][0] == "apple==2.0"
 
 
 PASSWORD = "hunter2-correct-horse"
