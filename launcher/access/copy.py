@@ -42,8 +42,8 @@ def copy(
     local file does not exist. CloudError: the copy failed, or some files could not be copied.
     """
     machine, path, to_machine = _sides(source, destination)
-    if to_machine and not Path(source).exists():
-        raise UsageError(f"{source}: no such file or folder", next_step="Give an existing file or folder.")
+    if to_machine and (reason := _why_absent(source)):
+        raise UsageError(f"{source}: {reason}", next_step="Give an existing file or folder.")
     meter = Meter(transient)
     mark = secrets.token_hex(16)
     try:
@@ -58,6 +58,17 @@ def copy(
     finally:
         meter.end()
     _tell_report(report, f"copy {source} {destination}", tell)
+
+
+def _why_absent(path: str) -> str:
+    """Return why a path on this computer cannot be copied; "" if it exists."""
+    try:
+        os.stat(path)  # noqa: PTH116 - not Path.exists, which raises for some reasons
+    except (FileNotFoundError, NotADirectoryError):
+        return "no such file or folder"
+    except OSError as error:
+        return str(error.strerror)
+    return ""
 
 
 def machine_of(source: str, destination: str) -> str:

@@ -15,6 +15,9 @@ from launcher.access.ssh import run
 from launcher.boot import ANSWER_S, POLL_S, ssh_answers
 
 BYTES_MAX = 1 << 20
+"""The largest file of variables."""
+LINE_BYTES_MAX = (1 << 17) - 1
+"""The longest NAME=VALUE with which Linux starts a program: MAX_ARG_STRLEN in execve(2), less the NUL."""
 _SHOWN = 10
 """How many lines an error names."""
 FILE = ".config/environment.d/90-launch.conf"
@@ -36,18 +39,26 @@ def read_env_file(file: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     wrong: list[int] = []
-    for number, line in enumerate(_read(file).splitlines(), start=1):
+    too_long: list[int] = []
+    for number, line in enumerate(_read(file).removeprefix("\ufeff").split("\n"), start=1):  # other separators may be in a value
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        matched = _LINE.fullmatch(line)
+        matched = _LINE.fullmatch(line.removesuffix("\r"))
         if matched is None or "\0" in line:
             wrong.append(number)
+        elif len(f"{matched[1]}={matched[2]}".encode()) > LINE_BYTES_MAX:
+            too_long.append(number)
         else:
-            found[matched[1]] = _unquoted(matched[2].strip())
+            found[matched[1]] = _unquoted(matched[2].strip(" \t"))
     if wrong:
         raise UsageError(
             f"--env-file {file}: {_lines(wrong)} not NAME=VALUE",
             next_step="Write one NAME=VALUE on each line; a name has letters, digits and '_', and starts with no digit.",
+        )
+    if too_long:
+        raise UsageError(
+            f"--env-file {file}: {_lines(too_long)} longer than {LINE_BYTES_MAX} bytes, the longest variable on Linux",
+            next_step="Copy the value as a file: ./inv copy FILE NAME:",
         )
     return found
 
@@ -91,10 +102,14 @@ def send_environment(cloud: Cloud, name: str, variables: Mapping[str, str]) -> N
 
 def _read(file: str) -> str:
     try:
-        if file == "-":
-            return sys.stdin.read(BYTES_MAX)
-        with Path(file).open(encoding="utf-8") as opened:
-            return opened.read(BYTES_MAX)
+        if file == "-" and sys.stdin:
+            content = sys.stdin.buffer.read(BYTES_MAX + 1)
+        else:
+            with Path(file).open("rb") as opened:
+                content = opened.read(BYTES_MAX + 1)
+        if len(content) > BYTES_MAX:
+            raise UsageError(f"--env-file {file}: larger than {BYTES_MAX >> 20} MiB", next_step="Give a file of variables only.")
+        return content.decode()
     except UnicodeDecodeError:
         raise UsageError(f"--env-file {file}: not UTF-8 text", next_step="Write one NAME=VALUE on each line.") from None
     except OSError as error:

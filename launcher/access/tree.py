@@ -35,7 +35,8 @@ _SLACK = 1 << 24
 _KEEP = 1 << 23
 """The size in bytes from which an incomplete file is kept for the next attempt."""
 _HEAD = 5
-_DATA, _END, _CHANGED, _FAILED = b"d", b"e", b"c", b"x"
+_DATA, _HOLE, _END, _CHANGED, _FAILED = b"d", b"h", b"e", b"c", b"x"
+_ZEROS = bytes(_PIECE)
 _SPECIAL = {stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket", stat.S_IFBLK: "device", stat.S_IFCHR: "device"}
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -116,7 +117,8 @@ def _send_file(path: bytes, entry: Entry, offset: int, write: BinaryIO, count: C
                 raise OSError(errno.EINVAL, "is no longer a file")
             file.seek(offset)
             while left > 0 and (piece := file.read(min(_PIECE, left))):
-                _put(write, _DATA, piece)
+                is_hole = piece == _ZEROS
+                _put(write, _HOLE if is_hole else _DATA, b"" if is_hole else piece)
                 count(0, len(piece))
                 left -= len(piece)
             now = os.fstat(descriptor)
@@ -258,15 +260,24 @@ def _open_partial(path: bytes, offset: int) -> BinaryIO:
 
 
 def _take_pieces(read: BinaryIO, file: BinaryIO, count: Count) -> tuple[bytes, str]:
-    """Write the content of a file; return how it ended, and why the sender could not read it ("" if it could)."""
+    """Write the content of a file; return how it ended, and why the sender could not read it ("" if it could).
+
+    Pieces of zeros become holes, so that a sparse file does not fill the disk.
+    """
     while True:
         head = _exactly(read, _HEAD)
         kind, length = head[:1], int.from_bytes(head[1:], "big")
         piece = _exactly(read, length)
-        if kind != _DATA:
-            return kind, piece.decode("utf-8", "replace") if kind == _FAILED else ""
-        file.write(piece)
-        count(0, length)
+        if kind == _HOLE:
+            file.seek(_PIECE, os.SEEK_CUR)
+        elif kind == _DATA:
+            file.write(piece)
+        else:
+            break
+        count(0, length or _PIECE)
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # not where the content is discarded
+        file.truncate()  # to the present position: a hole may be last
+    return kind, piece.decode("utf-8", "replace") if kind == _FAILED else ""
 
 
 def _put_in_place(partial: bytes, path: bytes, entry: Entry) -> str:
@@ -355,8 +366,9 @@ def order(verb: str, path: bytes) -> dict[str, Any]:
 
 
 def shown(name: bytes | str) -> str:
-    """Return a name as text for the user."""
-    return (name if isinstance(name, bytes) else _bytes(name)).decode("utf-8", "backslashreplace") or "."
+    """Return a name as text on one line for the user."""
+    text = (name if isinstance(name, bytes) else _bytes(name)).decode("utf-8", "backslashreplace") or "."
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 def _put(write: BinaryIO, kind: bytes, piece: bytes = b"") -> None:

@@ -26,6 +26,10 @@ HARD = {
     "EQUALS": "a=b=c",
     "JSON": '{"key": "va\\"lue\\n", "x": [1, 2]}',
     "UNICODE": "ü€ 😀",
+    "SEPARATORS": "a\u2028b\x0bc\x0cd\x85e\rf",
+    # Names that our own scripts might use for themselves.
+    **{name: f"the user's {name}" for name in ("file", "line", "key", "value", "quote", "rest", "text", "name", "plain", "folder")},
+    "last": "$name ${text}",
 }
 
 
@@ -112,12 +116,40 @@ def test_values_of_an_env_file_arrive_as_they_are(machine: Machine, way: str) ->
     assert not (machine.home / "ran").exists()
 
 
+@pytest.mark.parametrize("way", ["terminal", "kernel", "ssh_command"])
+def test_variable_that_bash_keeps_to_itself_is_passed_over_without_a_word(machine: Machine, way: str) -> None:
+    variables = {"UID": "0", "SHELLOPTS": "xtrace", "BASHOPTS": "x", "PPID": "1", "AFTER": "set"}
+    machine.write("home/notebook/.config/environment.d/90-launch.conf", as_environment_d(variables))
+    assert getattr(machine, way)()["AFTER"] == "set"
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("A=x # a comment", "x"),
+        ('A="x y"  ', "x y"),
+        ('A="x#y"', "x"),
+        ("A='x", "x"),
+        ("A=\"x'", "x"),
+        ('A=x"', 'x"'),
+        ("\texport  A=x=y\r", "x=y"),
+        ("A = x", None),
+        ("A+=x", None),
+    ],
+)
+def test_etc_environment_is_read_as_pam_reads_it_for_ssh(machine: Machine, line: str, value: str | None) -> None:
+    """Source: _parse_env_file in Linux-PAM's modules/pam_env/pam_env.c; a blank before a comment is dropped here."""
+    machine.write("etc/environment", f"{line}\n")
+    assert machine.kernel().get("A") == value
+
+
 @pytest.mark.skipif(not GENERATOR.exists(), reason="systemd's reader of environment.d is not installed")
 def test_systemd_reads_the_same_values(machine: Machine) -> None:
     machine.write("home/notebook/.config/environment.d/90-launch.conf", as_environment_d(HARD))
     text = subprocess.run([GENERATOR], env={"HOME": str(machine.home)}, capture_output=True, text=True, check=True).stdout
     found = machine.variables("bash", "-c", f"set -a\n{text}\nenv --null")
-    assert {name: found.get(name, "") for name in HARD} == HARD  # it leaves empty ones out
+    wanted = {name: value for name, value in HARD.items() if name != "SEPARATORS"}  # it prints control characters escaped
+    assert {name: found.get(name, "") for name in wanted} == wanted  # it leaves empty ones out
 
 
 def test_start_files_that_end_or_replace_the_shell_do_no_harm_to_kernels_and_commands(machine: Machine) -> None:

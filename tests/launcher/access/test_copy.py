@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import hashlib
 import io
 import json
 import os
@@ -183,6 +184,25 @@ def test_special_files_are_left_out_and_told(move: Move, monkeypatch: pytest.Mon
         "data/", ""
     )
     assert set(listing(move.target)) == {"data", "data/x"}
+
+
+def test_name_with_a_line_end_is_reported_on_one_line(move: Move) -> None:
+    (move.source / "data").mkdir()
+    os.mkfifo(move.source / "data/a\nerror: b\x1b[31m")
+    [told] = move("data", "")
+    assert told.endswith(": a\\nerror: b\\x1b[31m (FIFO)")
+
+
+def test_sparse_file_takes_no_more_room_than_it_has_content(move: Move) -> None:
+    with (move.source / "disk").open("wb") as file:
+        for offset in (0, 40 << 20, (200 << 20) + 7):
+            file.seek(offset)
+            file.write(b"content")
+        file.truncate(300 << 20)
+    move("disk", "")
+    assert (move.target / "disk").stat().st_blocks * 512 < 4 << 20
+    with (move.source / "disk").open("rb") as one, (move.target / "disk").open("rb") as other:
+        assert hashlib.file_digest(one, "sha256").digest() == hashlib.file_digest(other, "sha256").digest()
 
 
 def test_special_file_that_is_named_is_refused(move: Move) -> None:
@@ -472,6 +492,16 @@ def test_copy_of_a_file_that_is_not_here_is_refused_before_anything_is_asked(one
     with pytest.raises(UsageError, match="no such file"):
         copy(one, "nosuch", "one:x")
     assert one.calls == []
+
+
+def test_path_that_cannot_be_looked_up_is_refused_with_the_reason(one: FakeCloud, tmp_path: Path) -> None:
+    for side in ("here", "machine"):
+        (tmp_path / side / "loop").symlink_to("loop")
+    for path, reason in (("x" * 300, "File name too long"), ("loop", "Too many levels of symbolic links")):
+        with pytest.raises(UsageError, match=reason):
+            copy(one, path, "one:x")
+        with pytest.raises(CloudError, match=reason):
+            copy(one, f"one:{path}", "x")
 
 
 def test_file_that_is_not_on_the_machine_is_reported(one: FakeCloud) -> None:

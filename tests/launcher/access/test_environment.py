@@ -1,13 +1,14 @@
 """`launch --env-file`: what the file may contain, and how its variables reach the machine."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from clouds.errors import CloudError, UsageError
 from clouds.ledger import Ledger
-from launcher.access.environment import FILE, read_env_file
+from launcher.access.environment import BYTES_MAX, FILE, LINE_BYTES_MAX, read_env_file
 from launcher.launch import LaunchOptions, launch
 from tests.fake_cloud import FakeCloud
 from tests.launcher.access.test_copy import SSH
@@ -34,6 +35,39 @@ def test_a_line_that_is_no_variable_is_named_but_not_repeated(tmp_path: Path, li
     with pytest.raises(UsageError, match="line 2 is not NAME=VALUE") as raised:
         read_env_file(str(tmp_path / "env"))
     assert "secret" not in raised.value.message + raised.value.next_step
+
+
+def test_file_of_an_editor_on_windows_and_values_with_odd_separators_are_read(tmp_path: Path) -> None:
+    (tmp_path / "env").write_bytes("\ufeffA=1\r\n# c\r\nB=x\u2028y\x0cz\xa0\r\nB=again\r\nC=x\ry".encode())
+    assert read_env_file(str(tmp_path / "env")) == {"A": "1", "B": "again", "C": "x\ry"}
+    (tmp_path / "env").write_text("B=x\u2028y\x0cz\xa0")
+    assert read_env_file(str(tmp_path / "env")) == {"B": "x\u2028y\x0cz\xa0"}
+
+
+def test_value_in_several_lines_is_refused_at_each_line_that_is_no_variable(tmp_path: Path) -> None:
+    (tmp_path / "env").write_text('KEY="-----BEGIN\nMIIE=\n-----END"\n')
+    with pytest.raises(UsageError, match="line 3 is not NAME=VALUE"):
+        read_env_file(str(tmp_path / "env"))
+
+
+def test_variable_with_which_no_program_would_start_is_refused(tmp_path: Path) -> None:
+    for size, fits in ((LINE_BYTES_MAX - 2, True), (LINE_BYTES_MAX - 1, False)):
+        (tmp_path / "env").write_text(f"A={'x' * size}\n")
+        environ = {"A": "x" * size}
+        if fits:
+            assert read_env_file(str(tmp_path / "env")) == environ
+            assert subprocess.run(["true"], env=environ, timeout=60).returncode == 0
+            continue
+        with pytest.raises(UsageError, match=f"line 1 is longer than {LINE_BYTES_MAX} bytes"):
+            read_env_file(str(tmp_path / "env"))
+        with pytest.raises(OSError, match="Argument list too long"):
+            subprocess.run(["true"], env=environ, timeout=60)
+
+
+def test_file_that_is_too_large_is_refused_not_cut(tmp_path: Path) -> None:
+    (tmp_path / "env").write_text("A=12345678\n" * (BYTES_MAX // 11 + 1))
+    with pytest.raises(UsageError, match="larger than 1 MiB"):
+        read_env_file(str(tmp_path / "env"))
 
 
 def test_all_wrong_lines_are_named_up_to_a_number(tmp_path: Path) -> None:
