@@ -16,13 +16,36 @@ KEYS = {
     "bind9": ("etc/bind/rndc.key",),
     "xrdp": ("etc/xrdp/rsakeys.ini",),
     "munge": ("etc/munge/munge.key",),
+    "nsd": tuple(f"etc/nsd/nsd_{who}.{what}" for who in ("control", "server") for what in ("key", "pem")),
+    "rabbitmq-server": ("var/lib/rabbitmq/.erlang.cookie",),
+    "open-iscsi": ("etc/iscsi/initiatorname.iscsi",),
 }
+OF_SERVICES = {
+    "ejabberd": ("var/lib/ejabberd/.erlang.cookie",),
+    "pcs": ("var/lib/pcsd/pcsd.key", "var/lib/pcsd/pcsd.crt"),
+    "mysql": tuple(f"var/lib/mysql/{name}" for name in ("auto.cnf", "ca-key.pem", "server-key.pem", "private_key.pem")),
+}
+"""Keys that a service itself makes when it starts without them."""
 MAKERS = {
     "make-ssl-cert": 'for file in {ssl-cert}; do echo "$RANDOM$RANDOM" >"$ROOT/$file"; done',
     "dropbearkey": 'echo "$RANDOM$RANDOM" >"${@: -1}"',
     "rndc-confgen": 'echo "$RANDOM$RANDOM" >"$ROOT/{bind9}"',
     "xrdp-keygen": 'echo "$RANDOM$RANDOM" >"$ROOT/{xrdp}"',
     "setpriv": 'echo "$RANDOM$RANDOM" >"$ROOT/{munge}"; [[ $* == *"mungekey --create" ]]',
+    "nsd-control-setup": 'for file in {nsd}; do echo "$RANDOM$RANDOM" >"$ROOT/$file"; done',
+    "openssl": '[[ "$1 ${@: -1}" == "rand 42" ]] && echo "$RANDOM$RANDOM" >"$ROOT/{rabbitmq-server}"',
+    "iscsi-iname": 'echo "iqn.1993-08.org.debian:01:$RANDOM"',
+    "systemctl": """printf '%s\\n' "systemctl $*" >>"$CALLS"
+if [[ $1 == list-units ]]; then
+  while read -r unit; do
+    for pattern in "${@:5}"; do
+      # shellcheck disable=SC2053
+      [[ $unit != $pattern ]] || echo "$unit loaded active running x"
+    done
+  done <"$ROOT/active"
+else
+  grep --quiet --line-regexp --fixed-strings -- "${@: -1}" "$ROOT/active" || exit 5 # as for a unit that is not installed
+fi""",
 }
 
 
@@ -35,8 +58,9 @@ def guest(machine: Guest) -> Guest:
             body = body.replace(f"{{{package}}}", files)
         machine.write(f"bin/{name}", f"#!/bin/bash\nROOT={machine.root}\n{body}\n")
         (machine.root / "bin" / name).chmod(0o755)
-    for file in (file for files in KEYS.values() for file in files):
+    for file in (file for files in (KEYS | OF_SERVICES).values() for file in files):
         machine.write(file, "of the builder\n")
+    machine.write("active", "postgresql@17-main.service\nnamed.service\ncron.service\n")
     (machine.root / "etc/ssl/certs/0a1b2c3d.0").symlink_to("ssl-cert-snakeoil.pem")
     return machine
 
@@ -48,7 +72,7 @@ def host_keys(guest: Guest, word: str) -> subprocess.CompletedProcess[str]:
 
 
 def contents(guest: Guest) -> dict[str, str]:
-    paths = (file for files in KEYS.values() for file in files)
+    paths = (file for files in (KEYS | OF_SERVICES).values() for file in files)
     return {path: guest.read(path) for path in paths if (guest.root / path).exists()}
 
 
@@ -77,9 +101,8 @@ def test_image_without_such_packages_gets_no_keys(machine: Guest) -> None:
 
 
 def test_only_packages_that_are_there_are_made_anew(guest: Guest) -> None:
-    for package in ("dropbear", "bind9", "xrdp", "munge"):
-        for file in KEYS[package]:
-            (guest.root / file).unlink()
+    for file in (file for package, files in (KEYS | OF_SERVICES).items() if package != "ssl-cert" for file in files):
+        (guest.root / file).unlink()
     host_keys(guest, "remove")
     host_keys(guest, "make")
     assert contents(guest).keys() == set(KEYS["ssl-cert"])
@@ -98,11 +121,31 @@ def test_keys_are_renewed_and_services_reload_them(guest: Guest) -> None:
     host_keys(guest, "remove")
     host_keys(guest, "make")
     before = contents(guest)
-    assert host_keys(guest, "renew").returncode == 0
+    for file in OF_SERVICES["mysql"]:  # its service has started
+        guest.write(file, "of the saved memory\n")
+    done = host_keys(guest, "renew")
+    assert (done.returncode, done.stderr) == (0, "")
     after = contents(guest)
     assert after.keys() == before.keys()
     assert all(after[path] != before[path] for path in before)
-    assert "systemctl try-reload-or-restart --no-block postgresql@*.service" in guest.read("calls")
+    assert [call for call in guest.read("calls").splitlines() if call.startswith("systemctl try-")] == [
+        "systemctl try-reload-or-restart --no-block postgresql@17-main.service",
+        "systemctl try-restart --no-block named.service",
+    ]
+
+
+def test_keys_in_the_data_folder_of_mariadb_are_the_user_s(machine: Guest) -> None:
+    (machine.root / "etc/ssl/certs").mkdir(parents=True)
+    machine.write("var/lib/mysql/server-key.pem", "the user's\n")
+    assert host_keys(machine, "remove").returncode == 0
+    assert machine.read("var/lib/mysql/server-key.pem") == "the user's\n"
+
+
+def test_removed_key_is_not_left_in_a_free_part_of_the_disk(guest: Guest) -> None:
+    """Another name of the same file shows what has become of its blocks."""
+    (guest.root / "same").hardlink_to(guest.root / KEYS["ssl-cert"][0])
+    host_keys(guest, "remove")
+    assert "of the builder" not in guest.read("same")
 
 
 @pytest.mark.parametrize(("is_restored", "has_keys", "renews"), [(True, True, True), (True, False, False), (False, True, False)])
