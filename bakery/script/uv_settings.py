@@ -31,8 +31,8 @@ _CHOOSING_VARIABLES = (
     *("UV_EXCLUDE_NEWER", "UV_NO_BINARY", "UV_NO_BINARY_PACKAGE", "UV_NO_BUILD", "UV_NO_BUILD_PACKAGE"),
 )
 _FILES = ("UV_CONSTRAINT", "UV_OVERRIDE", "UV_BUILD_CONSTRAINT")
-"""Variables with paths of requirement files, separated by spaces."""
-_ELSEWHERE = ("UV_WORKING_DIR", "UV_PROJECT")
+"""Variables with paths or URLs of requirement files, separated by spaces."""
+_ELSEWHERE = ("UV_WORKING_DIR", "UV_WORKING_DIRECTORY", "UV_PROJECT")
 """Variables with the folder in which uv runs."""
 
 
@@ -58,13 +58,13 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     found = {key: value for key, value in environ.items() if key not in _ELSEWHERE}
     for key in (*_FILES, "UV_CONFIG_FILE"):
         if found.get(key):
-            found[key] = " ".join(str(path) for path in _paths(found, key))
+            found[key] = " ".join(_paths(found, key))
     return found
 
 
 def constraints(environ: Mapping[str, str]) -> list[str]:
     """Return the user's files of constraints, which uv ignores if an option names others."""
-    return [str(path) for path in _paths(environ, "UV_CONSTRAINT")]
+    return _paths(environ, "UV_CONSTRAINT")
 
 
 def fingerprint(environ: Mapping[str, str]) -> str:
@@ -125,12 +125,14 @@ def _table(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _paths(environ: Mapping[str, str], key: str) -> list[Path]:
-    return [Path(word).absolute() for word in environ.get(key, "").split()]
+def _paths(environ: Mapping[str, str], key: str) -> list[str]:
+    """Return absolute paths; URLs are unchanged."""
+    return [word if "://" in word else str(Path(word).absolute()) for word in environ.get(key, "").split()]
 
 
-def _read(path: Path) -> str:
+def _read(path: str) -> str:
+    """Return the text of a file; of a URL, which uv reads, the URL."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path if "://" in path else Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""  # uv reports it

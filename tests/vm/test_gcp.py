@@ -29,6 +29,9 @@ baked, image, machine = shared.baked, shared.image, shared.machine
 LARGE_BYTES = 20 * 2**20
 LARGE = """
 [[steps]]
+name = "keys"
+apt = ["ssl-cert"]
+[[steps]]
 name = "files"
 copy = [{{ from = "large.bin", to = "/opt/large/" }}]
 [[steps]]
@@ -41,6 +44,7 @@ run = '''python -c "import lib, melon; assert lib.__file__ == '/opt/notebook/src
 name = "content"
 run = "sha256sum --check <<<'{sha256}  /opt/large/large.bin' && grep --quiet small /opt/large/small.txt"
 """
+KEY = "/etc/ssl/private/ssl-cert-snakeoil.key"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +56,10 @@ def cloud(vm_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Give `notebook` with a file of 20 MiB, more than the metadata of a machine can hold, and with packages beside the recipe."""
+    """Give `notebook` with a package that makes a key, packages beside the recipe, and a file of 20 MiB.
+
+    That is more than the metadata of a machine can hold.
+    """
     folder, content = tmp_path_factory.mktemp("recipe"), os.urandom(LARGE_BYTES)
     (folder / "large.bin").write_bytes(content)
     (folder / "small.txt").write_text("small\n")
@@ -90,6 +97,8 @@ def test_a_file_of_20_mib_is_sent_over_ssh_while_a_rule_is_there_and_leaves_no_t
     assert cloud.left() == []
     files = DiskContents(cloud.disk(baked.result["image"]), tmp_path).list()
     assert files["/opt/large/large.bin"] == LARGE_BYTES
+    assert KEY not in files
+    assert "/var/lib/bakehouse/host-keys" in files
     assert [path for path in files if "/received" in path] == []
 
 
@@ -131,6 +140,8 @@ def test_with_https_the_notebook_answers_with_the_pinned_certificate(cloud: Goog
         assert Session(launched["url"], 60, launched["certificate"]).get("/login").status == http.client.OK
         with pytest.raises(CloudError, match="its certificate is not the one that the machine reported"):
             Session(launched["url"], 60, "00" * 32).get("/login")
+        digests = [cloud.must("ssh", name, "--", "sudo", "sha256sum", KEY, timeout_s=120).stdout for name in (MACHINE, "open")]
+        assert digests[0] != digests[1]  # each has made its own
     finally:
         cloud.must("delete", "open", "--yes")
 

@@ -25,6 +25,7 @@ from tests.vm.tree import Found, differences, read_tree
 
 pytestmark = pytest.mark.vm
 
+KEY = "/etc/ssl/private/ssl-cert-snakeoil.key"
 STORY = "/srv/edits/story"
 """A file to which most steps add a line."""
 TOLD = b"APT_CONFIG=/run/bakehouse"
@@ -250,7 +251,7 @@ def test_an_added_step_changes_what_it_says_and_nothing_else(trees: dict[str, di
     assert differences(trees["mended"], trees["added"], VOLATILE).keys() == {STORY}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def machine(bakehouse: Bakehouse, added: Finished) -> Iterator[str]:
     """Give a machine launched from an image of reused steps when all layers are gone."""
     bakehouse.must("gc", "--layers", "--yes")
@@ -264,3 +265,19 @@ def machine(bakehouse: Bakehouse, added: Finished) -> Iterator[str]:
 def test_an_image_is_launched_when_all_layers_are_gone(bakehouse: Bakehouse, machine: str) -> None:
     story = bakehouse.must("ssh", machine, "--", "sudo", "cat", STORY, timeout_s=120).stdout
     assert story.splitlines() == ["first", "in the middle", "at last", list(KILLS)[-1]]
+
+
+def test_key_of_a_package_is_in_no_image_and_made_anew_by_a_restored_machine(
+    bakehouse: Bakehouse, trees: dict[str, dict[str, Found]], machine: str
+) -> None:
+    assert "/var/lib/bakehouse/host-keys" in trees["added"]
+    assert KEY not in trees["added"]
+    look = ("sudo", "stat", "--format=%Y", KEY, "/var/lib/bakehouse/machine")  # the saved memory has one, older than its identity
+
+    def is_new() -> bool:
+        times = bakehouse.must("ssh", machine, "--", *look, timeout_s=120).stdout.split()
+        return len(times) == 2 and int(times[0]) >= int(times[1])
+
+    until(is_new, what="the machine's own key", timeout_s=120, poll_s=0.5)
+    failed = ("sudo", "systemctl", "list-units", "--failed", "--plain", "--no-legend")
+    assert bakehouse.must("ssh", machine, "--", *failed).stdout == ""

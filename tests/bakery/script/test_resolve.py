@@ -349,6 +349,7 @@ def test_file_of_constraints_holds_from_any_folder_and_counts_by_its_content(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(variable, "own.txt")
     monkeypatch.setenv("UV_WORKING_DIR", "/")
+    monkeypatch.setenv("UV_WORKING_DIRECTORY", "/nonexistent")
     wanted = recipe(tmp_path, python("cherry"))
     assert resolve(wanted, tmp_path / "kept", refresh=False).pins["step-1"][0] == "apple==1.0"
     (tmp_path / "own.txt").write_text("apple==2.0\n")
@@ -364,6 +365,15 @@ def test_project_around_the_folder_for_temporary_files_chooses_nothing(
     monkeypatch.delenv("UV_NO_CONFIG")
     (tmp_path / name).write_text(f'{table}\nconstraint-dependencies = ["apple<2"]\n')
     assert resolve(recipe(tmp_path, python("cherry")), tmp_path / "kept", refresh=False).pins["step-1"][0] == "apple==2.0"
+
+
+@pytest.mark.usefixtures("index")
+def test_constraints_may_be_at_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/own.txt").write_text("apple==1.0\n")
+    with serving(tmp_path / "site") as site:
+        monkeypatch.setenv("UV_CONSTRAINT", f"{site}/own.txt")
+        assert resolve(recipe(tmp_path, python("cherry")), tmp_path / "kept", refresh=False).pins["step-1"][0] == "apple==1.0"
 
 
 PASSWORD = "hunter2-correct-horse"
