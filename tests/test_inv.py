@@ -107,6 +107,17 @@ def test_it_makes_the_environment_and_hands_all_words_to_invoke(project: Project
     assert [call.split()[1] for call in project.called()] == ["venv", "pip"]
 
 
+def test_settings_for_the_user_s_own_projects_do_not_reach_the_installation(project: Project) -> None:
+    own = {
+        name: "/nonexistent" for name in ("UV_PROJECT", "UV_WORKING_DIR", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_TARGET", "PIP_USER")
+    }
+    project.put("uv", UV.replace("case $1", 'env | grep -E "^(UV|PIP)_" >>"$CALLS"\ncase $1', 1))
+    project.put("standin", PYTHON_OF_VENV + 'printf "%s" "${UV_CONSTRAINT:-}"\n')
+    done = project.run("recipes", UV_DEFAULT_INDEX="http://index.example/", **own)
+    assert {call for call in project.called() if "=" in call.split()[0]} == {"UV_DEFAULT_INDEX=http://index.example/"}
+    assert done.stdout.endswith("<recipes>/nonexistent")  # recipes are resolved with them
+
+
 def poison(folder: Path) -> dict[str, str]:
     """Put modules that break every import into a folder; return the variables with which Python would find them, or not start."""
     folder.mkdir()
@@ -128,6 +139,7 @@ def test_variables_for_other_python_programs_do_not_reach_its_own(project: Proje
     (project.venv / "bin/python").symlink_to(project.bin / "shim")
     shutil.copy(project.folder / "requirements.lock", project.venv / "requirements.stamp")
     worse = {"PYTHONHOME": "/nonexistent", "PYTHONWARNINGS": "error", "PYTHONHASHSEED": "none", "PYTHONINSPECT": "1"}
+    worse |= {"PYTHONTRACEMALLOC": "x", "PYTHONINTMAXSTRDIGITS": "1", "PYTHONDEVMODE": "1"}
     done = project.run("recipes", "--help", **poison(tmp_path / "others"), **worse)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage" in done.stdout
