@@ -108,9 +108,7 @@ def test_it_makes_the_environment_and_hands_all_words_to_invoke(project: Project
 
 
 def test_settings_for_the_user_s_own_projects_do_not_reach_the_installation(project: Project) -> None:
-    own = {
-        name: "/nonexistent" for name in ("UV_PROJECT", "UV_WORKING_DIR", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_TARGET", "PIP_USER")
-    }
+    own = dict.fromkeys(("UV_PROJECT", "UV_WORKING_DIR", "UV_CONSTRAINT", "UV_OVERRIDE", "UV_TARGET", "PIP_USER"), "/nonexistent")
     project.put("uv", UV.replace("case $1", 'env | grep -E "^(UV|PIP)_" >>"$CALLS"\ncase $1', 1))
     project.put("standin", PYTHON_OF_VENV + 'printf "%s" "${UV_CONSTRAINT:-}"\n')
     done = project.run("recipes", UV_DEFAULT_INDEX="http://index.example/", **own)
