@@ -161,6 +161,17 @@ def test_package_of_backports_adds_them_unless_they_are_there(guest: Guest) -> N
     assert not (guest.root / "etc/apt/sources.list.d/trixie-backports.sources").exists()
 
 
+def test_backports_that_are_not_enabled_are_added(guest: Guest) -> None:
+    stanza = DEBIAN.replace("trixie trixie-updates", "trixie-backports")
+    guest.write("etc/apt/sources.list.d/debian.sources", f"{DEBIAN}\nEnabled: No\n{stanza}")
+    again(guest, "apt_install tmux/trixie-backports")
+    assert (guest.root / "etc/apt/sources.list.d/trixie-backports.sources").exists()
+    (guest.root / "etc/apt/sources.list.d/trixie-backports.sources").unlink()
+    guest.write("etc/apt/sources.list.d/debian.sources", f"{DEBIAN}\nEnabled: yes\n{stanza}")
+    again(guest, "apt_install tmux/trixie-backports")
+    assert not (guest.root / "etc/apt/sources.list.d/trixie-backports.sources").exists()
+
+
 @pytest.mark.parametrize("package", ["git", "git=1:2.47", "tmux/sid", "tmux/trixie-backports-sloppy"])
 def test_other_packages_add_no_source(guest: Guest, package: str) -> None:
     again(guest, f"apt_install {package}")

@@ -15,6 +15,8 @@ from clouds.local.host.files import read_text
 _DEFAULT = TEMPLATES / "root/etc/apt/sources.list.d/debian.sources"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _SUITES = re.compile(r"(bullseye|bookworm|trixie|forky|sid|stable|testing|unstable)(-updates|-security)?")
+_DISABLED = ("no", "false", "without", "off", "disable", "0")
+"""What apt takes for a no (StringToBool in apt-pkg/contrib/strutl.cc)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def _entries(text: str) -> Iterable[tuple[list[str], list[str], list[str]]]:
         fields = {
             key.strip().lower(): value.split() for key, value in re.findall(r"^(\S+):((?:.*)(?:\n[ \t].*)*)", stanza, re.MULTILINE)
         }
-        if "deb" in fields.get("types", []) and fields.get("enabled", ["yes"]) != ["no"]:
+        if "deb" in fields.get("types", []) and " ".join(fields.get("enabled", ())).lower() not in _DISABLED:
             yield fields.get("uris", []), fields.get("suites", []), fields.get("components", [])
 
 

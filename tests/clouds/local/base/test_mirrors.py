@@ -50,8 +50,14 @@ def test_other_archives_are_not_mirrors_of_debian(line: str) -> None:
     assert mirrors([line]) == Mirrors()
 
 
-def test_stanza_that_is_not_enabled_does_not_count() -> None:
-    assert mirrors([DEB822.replace("Types: deb\n", "Types: deb\nEnabled: no\n")]) == Mirrors("http://m.example/debian", "")
+@pytest.mark.parametrize("value", ["no", "No", "false", "off", "0"])
+def test_stanza_that_is_not_enabled_does_not_count(value: str) -> None:
+    assert mirrors([DEB822.replace("Types: deb\n", f"Types: deb\nEnabled: {value}\n")]) == Mirrors("http://m.example/debian", "")
+
+
+def test_key_in_a_stanza_is_no_end_of_it() -> None:
+    key = "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n Types: x\n -----END PGP PUBLIC KEY BLOCK-----\n"
+    assert mirrors([DEB822.replace("Types: deb\n", f"{key}Types: deb\n")]).security == "http://s.example/debian-security"
 
 
 def test_list_of_mirrors_in_a_file_is_followed(tmp_path: Path) -> None:
