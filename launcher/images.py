@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -143,7 +144,7 @@ def recipe_name(recipe: str) -> str:
     """
     if not _is_path(recipe):
         return recipe
-    if not Path(recipe).is_file():
+    if not os.path.isfile(recipe):  # noqa: PTH113 - Path.is_file raises for a name that is too long
         raise UsageError(f"{recipe}: no such file", next_step="Give the name or the path of a recipe; for names see: ./inv images")
     return Path(recipe).stem
 

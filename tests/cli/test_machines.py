@@ -130,10 +130,11 @@ def test_recipe_may_be_given_by_the_path_of_its_file_wherever_one_is_given(cloud
 
 
 @pytest.mark.parametrize("verb", ["launch", "images"])
-def test_path_without_a_recipe_is_an_error_of_usage(cloud: FakeCloud, tmp_path: Path, verb: str) -> None:
-    code, _, stderr = run(verb, recipe=f"{tmp_path}/nosuch.toml")
+@pytest.mark.parametrize("name", ["nosuch.toml", "x" * 300, ""])
+def test_path_without_a_recipe_is_an_error_of_usage(cloud: FakeCloud, tmp_path: Path, verb: str, name: str) -> None:
+    code, _, stderr = run(verb, recipe=f"{tmp_path}/{name}")
     assert code == 2
-    assert f"{tmp_path}/nosuch.toml: no such file" in stderr
+    assert f"{tmp_path}/{name}: no such file" in stderr
 
 
 def test_delete_without_a_terminal_wants_yes_and_deletes_nothing(cloud: FakeCloud, world: World) -> None:
