@@ -117,7 +117,7 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
     if isinstance(cloud, ChecksOptions):
         cloud.check_options(wishes)
     if not equal:
-        check_indexes(cloud, order, lambda line: on_event(Note(line)))
+        check_indexes(cloud, order, listed, lambda line: on_event(Note(line)))
     doing = f"checking {equal.name} again" if equal else f"baking {recipe.name}"
     on_event(Note(f"{order.id}: {doing} on {cloud.name}"))
     for line in new_notices(cloud, home):

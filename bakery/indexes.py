@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
+from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from packaging.requirements import Requirement
@@ -13,7 +14,7 @@ from bakery.cache import find_start
 from bakery.order import Order
 from bakery.script import uv_settings
 from clouds.capabilities import SharesIndexes
-from clouds.driver import Cloud, Tell
+from clouds.driver import Cloud, Resource, Tell
 from clouds.errors import UsageError
 
 _TIMEOUT_S = 10
@@ -21,10 +22,10 @@ _UNAUTHORIZED = 401
 """uv asks no other index after this status (docs.astral.sh/uv/concepts/indexes), so a step would fail."""
 
 
-def check_indexes(cloud: Cloud, order: Order, tell: Tell) -> None:
+def check_indexes(cloud: Cloud, order: Order, listed: Iterable[Resource], tell: Tell) -> None:
     """Raise UsageError if an index asks the builder for a user name and a password, and it has none, or wrong ones.
 
-    Where builders use the public index instead of the user's, that is only reported: it may have the same files.
+    `listed` are the images of its recipe. Where builders use the public index instead of the user's, that is only reported: it may have the same files.
     """
     if not any(step.python for step in order.recipe.steps):
         return
@@ -33,7 +34,7 @@ def check_indexes(cloud: Cloud, order: Order, tell: Tell) -> None:
             tell(f"{order.id}: your package indexes are not used on {cloud.name}, but the public one: {', '.join(sorted(own))}")
         return
     indexes = cloud.package_indexes()
-    step, package = _first_package(cloud, order) if indexes else ("", "")
+    step, package = _first_package(cloud, order, listed) if indexes else ("", "")
     for index in indexes if package else ():
         if _asks_for_password(index, package):
             raise UsageError(
@@ -42,9 +43,9 @@ def check_indexes(cloud: Cloud, order: Order, tell: Tell) -> None:
             )
 
 
-def _first_package(cloud: Cloud, order: Order) -> tuple[str, str]:
+def _first_package(cloud: Cloud, order: Order, listed: Iterable[Resource]) -> tuple[str, str]:
     """Return the first step that will install a package from an index, and that package; "" twice if none does."""
-    to_run = {one.step for one in find_start(cloud, order)[1] if not one.reused}
+    to_run = {one.step for one in find_start(cloud, order, listed)[1] if not one.reused}
     for step in order.recipe.steps:
         for wanted in map(Requirement, step.python.packages if step.python and step.name in to_run else ()):
             if not wanted.url:
