@@ -25,7 +25,8 @@ _UNAUTHORIZED = 401
 def check_indexes(cloud: Cloud, order: Order, listed: Iterable[Resource], tell: Tell) -> None:
     """Raise UsageError if an index asks the builder for a user name and a password, and it has none, or wrong ones.
 
-    `listed` are the images of its recipe. Where builders use the public index instead of the user's, that is only reported: it may have the same files.
+    Where builders use the public index instead of the user's, that is only reported: it may have the same files. `listed` are the
+    images of the recipe.
     """
     if not any(step.python for step in order.recipe.steps):
         return
