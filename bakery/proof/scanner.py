@@ -27,6 +27,7 @@ from clouds.errors import CloudError, MissingToolError
 _RULES = Path(__file__).with_name("rules.toml")
 _SCAN_S = 900
 _REINSTALL = "Delete the folder .venv, which the next command creates again, and repeat this command."
+_MAKE_ROOM = "Make sure that enough memory and disk space are free."
 _FOUND = (200, 205)
 """Its exit statuses when it has found something: 205 is for a secret that was validated, which is off (its docs/ADVANCED.md)."""
 _OPTIONS = (
@@ -101,9 +102,9 @@ def _run(folder: Path) -> bytes:
         ) from error
     if done.returncode < 0:
         killed = signal.Signals(-done.returncode).name
-        raise CloudError(f"Kingfisher was ended by {killed}", next_step="Make sure that enough memory is free.")
+        raise CloudError(f"Kingfisher was ended by {killed}", next_step=_MAKE_ROOM)
     if done.returncode not in (0, *_FOUND):  # its own words may quote a file
-        raise CloudError(f"Kingfisher failed with exit status {done.returncode}", next_step="Make sure that enough memory is free.")
+        raise CloudError(f"Kingfisher failed with exit status {done.returncode}", next_step=_MAKE_ROOM)
     return done.stdout
 
 
