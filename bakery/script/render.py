@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ DIGEST_LENGTH = 32
 """Number of hexadecimal digits of a digest, so that it fits into a label."""
 
 _TEMPLATES = Path(__file__).parents[2] / "templates"
+_EXPLANATION = re.compile(r'^ *(?:"""(?:[^"]|"(?!""))*"""|#(?!!| shellcheck).*)\n', re.MULTILINE)
 
 
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -270,6 +272,11 @@ def _ended(text: str) -> str:
     return text if text.endswith("\n") else text + "\n"
 
 
+def _bare(program: str) -> str:
+    """Remove docstrings and lines of comments from a program: EC2 takes 16 KiB of a script (clouds/aws/user_data.py)."""
+    return _EXPLANATION.sub("", program)
+
+
 def _text(step: str, **values: object) -> str:
     return _environment().get_template(f"steps/{step}.sh.j2").render(**values)
 
@@ -287,4 +294,5 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["quote"] = shlex.quote
+    environment.filters["bare"] = _bare
     return environment

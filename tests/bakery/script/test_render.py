@@ -32,6 +32,7 @@ from bakery.script.render import (
     render_tests,
 )
 from bakery.script.resolve import Resolution
+from clouds.aws import user_data
 from clouds.driver import Base, BaseImage, Limits
 from clouds.errors import InvalidError
 from tests.machine_code import TEMPLATES
@@ -171,11 +172,16 @@ def test_the_scripts_of_every_kind_of_step_are_clean(recipe: Recipe) -> None:
 def test_the_shell_inside_a_script_is_found(recipe: Recipe) -> None:
     texts = shell_texts(render(recipe, RESOLUTION))
     for beginning in (
-        "# Every image has a user",
+        "missing=()\ncommand -v curl",
         "#!/bin/bash\n# Set the notebook's password",
         "# Helpers for steps",
     ):
         assert any(text.startswith(beginning) for text in texts)
+
+
+def test_a_small_script_fits_into_the_user_data_of_ec2_with_some_room_left() -> None:
+    text = render(load("minimal"), Resolution({}), cloud="aws").text
+    assert len(gzip.compress(text.encode())) < user_data.SCRIPT_BYTES - 256
 
 
 def test_the_python_inside_a_script_is_python(recipe: Recipe) -> None:

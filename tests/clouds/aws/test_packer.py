@@ -200,7 +200,7 @@ def test_bakehouse_neither_lists_nor_removes_what_packer_made(built: Built) -> N
 
 
 def test_bakehouse_launches_no_image_of_packer(built: Built) -> None:
-    built.stage.launch("other", image=TAKEN)
+    built.stage.launch("other", version=TAKEN.removeprefix("tiny-"))
     assert isinstance(built.stage.error, NotFoundError)
     assert built.is_unchanged()
 
