@@ -26,7 +26,8 @@ WAITING = """
 import sys
 from pathlib import Path
 from clouds.local.base import rootfs
-script = rootfs.REMOVE_TREE + "mkdir tree; touch tree/begun; sleep 60"
+# in short pieces: a signal just before `sleep` starts is handled when it ends
+script = rootfs.REMOVE_TREE + "mkdir tree; touch tree/begun; while sleep 0.2; do :; done"
 with open("/dev/null", "r+b") as null:
     rootfs.in_namespace(["sh", "-c", script], Path(sys.argv[1]), null, null)
 """
