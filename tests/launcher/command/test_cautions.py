@@ -122,11 +122,18 @@ def test_source_of_the_settings_is_reported_too() -> None:
     assert cautions({"cloud": "gcp"}, clouds.connect("gcp")) == []  # a verb that admits nobody
 
 
-def test_start_reports_it_and_starts(remote: RemoteCloud, far_ssh: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clouds, "connect", lambda _name=None, _given=None: remote)
-    monkeypatch.setattr(RemoteCloud, "admit", lambda _self, _machine, source="": f"admits {source}", raising=False)
+class Admitting(RemoteCloud):
+    """A remote cloud with a firewall."""
+
+    def admit(self, machine: str, source: str = "") -> str:
+        return f"admits {source}"
+
+
+def test_start_reports_it_and_starts(far_ssh: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = Admitting(world)
+    monkeypatch.setattr(clouds, "connect", lambda _name=None, _given=None: cloud)
     put_image(world, "jupyter", "1.4.0-7")
-    launch_one(remote, "one")
+    launch_one(cloud, "one")
     run("stop", name="one")
     code, _, stderr = run("start", name="one", source="0.0.0.0/0")
     assert code == 0, stderr
