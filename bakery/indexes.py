@@ -7,9 +7,6 @@ from base64 import b64encode
 from collections.abc import Iterable
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-
 from bakery.cache import find_start
 from bakery.order import Order
 from bakery.script import uv_settings
@@ -45,12 +42,16 @@ def check_indexes(cloud: Cloud, order: Order, listed: Iterable[Resource], tell: 
 
 
 def _first_package(cloud: Cloud, order: Order, listed: Iterable[Resource]) -> tuple[str, str]:
-    """Return the first step that will install a package from an index, and that package; "" twice if none does."""
+    """Return the first step that will install a package from the user's indexes, and that package; "" twice if none does."""
     to_run = {one.step for one in find_start(cloud, order, listed)[1] if not one.reused}
+    has_own = any(line.startswith("--index-url ") for line in order.resolution.indexes)
     for step in order.recipe.steps:
-        for wanted in map(Requirement, step.python.packages if step.python and step.name in to_run else ()):
-            if not wanted.url:
-                return step.name, canonicalize_name(wanted.name)
+        if not step.python or step.name not in to_run or (has_own and not step.python.project):
+            continue
+        for pin in order.resolution.pins[step.name]:
+            name, is_version, _ = pin.partition("==")
+            if is_version:
+                return step.name, name
     return "", ""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from bakery.layers import Link, Reuse, Shape, chain, reuse
 from bakery.recipe.recipe import Recipe
 from bakery.script.render import Script, check_size, digest, render, render_tests
-from bakery.script.resolve import resolve
+from bakery.script.resolve import Resolution, resolve
 from bakery.shipment import sent_bytes, transfer_s
 from clouds import catalogue, names
 from clouds.capabilities import ChecksComputer, InstallsInBases, ReceivesFiles, RunsHere
@@ -55,6 +55,7 @@ class Order:
     id: str
     nonce: str
     recipe: Recipe
+    resolution: Resolution
     script: Script
     tests: Script | None
     base: BaseImage
@@ -113,6 +114,7 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
         id=bake_id,
         nonce=names.new_nonce(),
         recipe=recipe,
+        resolution=resolution,
         script=script,
         tests=tests,
         base=base,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,18 +62,39 @@ def baked(cloud: FakeCloud, tmp_path: Path, *steps: str) -> tuple[Baked, str]:
     return made, "\n".join(event.text for event in told if isinstance(event, Note))
 
 
+def plant_project(folder: Path) -> str:
+    """Write a project with a uv.lock; return its step."""
+    text = '[project]\nname = "lab"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["cherry"]\n'
+    (folder / "pyproject.toml").write_text(text)
+    subprocess.run([find_uv_bin(), "lock", "-q", f"--project={folder}"], check=True, timeout=60)
+    return 'python = { project = "." }'
+
+
+def plant_requirements(folder: Path, text: str = "") -> str:
+    """Write a requirements file; return its step."""
+    (folder / "requirements.txt").write_text(f"{text}cherry\n")
+    return 'python = { requirements = "requirements.txt" }'
+
+
+@pytest.mark.parametrize("plant", [lambda _folder: python("cherry"), plant_requirements, plant_project])
 def test_index_that_asks_the_builder_for_a_password_is_an_error_before_a_machine_starts(
-    site: str, world: World, tmp_path: Path
+    site: str, world: World, tmp_path: Path, plant: Callable[[Path], str]
 ) -> None:
     cloud = SharingCloud(world)
     cloud.indexes = (f"{site}/",)
     with pytest.raises(UsageError) as refused:
-        baked(cloud, tmp_path, python("cherry"))
+        baked(cloud, tmp_path, plant(tmp_path))
     told = f"step 'step-1': the package index {site} asks the builder for a user name and a password"
     assert refused.value.message == told
     assert "~/.netrc" in refused.value.next_step
     assert "boot" not in {call.split()[0] for call in cloud.calls}
     assert PASSWORD not in refused.value.message
+
+
+def test_index_that_requirements_replace_may_ask_for_a_password(site: str, world: World, tmp_path: Path) -> None:
+    cloud = SharingCloud(world)
+    cloud.indexes = (f"{site}/",)
+    assert baked(cloud, tmp_path, plant_requirements(tmp_path, f"--index-url {site}/\n"))[0].image
 
 
 def test_builder_that_has_the_password_downloads_and_a_reused_step_needs_none(site: str, world: World, tmp_path: Path) -> None:
