@@ -17,6 +17,8 @@ import pytest
 
 from clouds.local.host.programs import TOOLS as NEEDED
 
+pytestmark = pytest.mark.program
+
 ROOT = Path(__file__).parents[1]
 TOOLS = ("sh", "cat", "cmp", "cp", "dirname", "env", "grep", "id", "mkdir", "readlink", "rm", "sleep", "true")
 

@@ -28,6 +28,8 @@ from tests.fake_cloud import FakeCloud
 from tests.planted import PLANTED
 from tests.planted_secrets import planted_secrets
 
+pytestmark = pytest.mark.program
+
 
 @dataclass(frozen=True)
 class Disk:

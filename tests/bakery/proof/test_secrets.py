@@ -18,6 +18,8 @@ from tests.bakery.proof.test_seal import leaks
 from tests.innocent_files import innocent_files
 from tests.planted_secrets import planted_secrets
 
+pytestmark = pytest.mark.program
+
 RECALL_MIN = 0.95
 KEY = planted_secrets()["TLS key"][1]
 
