@@ -21,12 +21,16 @@ class StepStarted:
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """A step has ended after `seconds`: successfully if `ok`; otherwise it has failed, or the user has `interrupted` it."""
+    """A step has ended after `seconds`: successfully if `ok`; otherwise it has failed, or the user has `interrupted` it.
+
+    `skipped` is why a test could not be run on this machine: it has neither passed nor failed.
+    """
 
     name: str
     seconds: float
     ok: bool = True
     interrupted: bool = False
+    skipped: str = ""
 
 
 @dataclass(frozen=True, slots=True)

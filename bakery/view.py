@@ -152,6 +152,7 @@ class LiveView(AbstractContextManager["LiveView"]):
                 self._steps.begin(event)
             case StepEnded(name):
                 mark, style = (self._marks[0], "green") if event.ok else (self._marks[1], "bold red")
+                mark, style = ("-", "yellow") if event.skipped else (mark, style)
                 above = mark, style, f"{_label(self._steps.end(name))} {_outcome(event)}"
             case LogText(text=text):
                 self._steps.log(text)
@@ -195,5 +196,7 @@ def _label(step: StepStarted) -> str:
 
 
 def _outcome(ended: StepEnded) -> str:
+    if ended.skipped:
+        return f"skipped: {ended.skipped}"
     how = "done in" if ended.ok else "interrupted after" if ended.interrupted else "failed in"
     return f"{how} {ended.seconds:.1f} s"

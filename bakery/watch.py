@@ -192,7 +192,8 @@ class Watch:
         before = self._progress
         self._progress = markers.advance(before, [marker])
         for index in range(before.reached, self._progress.reached):
-            self._end_step(before.names[index], ok=True)
+            skipped = marker.skipped if isinstance(marker, markers.Checkpoint) and marker.seq == index + 1 else ""
+            self._end_step(before.names[index], ok=True, skipped=skipped)
             self._report_start(index + 1)
         if self._progress.failure and not before.failure:
             self._end_step(self._progress.failure.name, ok=False)
@@ -202,11 +203,11 @@ class Watch:
         if index < len(names):
             self.on_event(StepStarted(names[index], index + 1, len(names)))
 
-    def _end_step(self, name: str, *, ok: bool) -> None:
+    def _end_step(self, name: str, *, ok: bool, skipped: str = "") -> None:
         now = time.monotonic()
         self.seconds[name] = now - self._step_began
         self._step_began = now
-        self.on_event(StepEnded(name, self.seconds[name], ok=ok))
+        self.on_event(StepEnded(name, self.seconds[name], ok=ok, skipped=skipped))
 
     def _raise_failure(self, failure: markers.Checkpoint) -> None:
         log = self._progress.log

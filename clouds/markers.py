@@ -4,6 +4,7 @@ A marker is one line of the journal that journald forwards to the console:
 
     [   17.123456] bakehouse[412]: NONCE checkpoint 3/7 packages ok ;
     [   17.123456] bakehouse[412]: NONCE checkpoint 3/7 packages failed line=12 exit=100 ;
+    [   17.123456] bakehouse[412]: NONCE checkpoint 3/7 gpu skipped no GPU here ;
     [   17.123456] bakehouse[412]: NONCE log E: Unable to locate package nosuch ;
     [   17.123456] bakehouse[412]: NONCE fact host-key ssh-ed25519 AAAAC3... ;
 
@@ -24,13 +25,17 @@ TAG = "bakehouse"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A step has ended, number `seq` of `total`: successfully, or with the line and exit status of the command that failed."""
+    """A step has ended, number `seq` of `total`: successfully, or with the line and exit status of the command that failed.
+
+    `skipped` is why a test could not be run here, in its own words.
+    """
 
     seq: int
     total: int
     name: str
     failed_line: int | None = None
     exit_status: int | None = None
+    skipped: str = ""
 
     @property
     def ok(self) -> bool:
@@ -55,7 +60,7 @@ class Fact:
 
 Marker = Checkpoint | LogLine | Fact
 
-_CHECKPOINT = re.compile(r"checkpoint (\d+)/(\d+) (\S+) (?:ok|failed line=(\d+) exit=(\d+)) ;")
+_CHECKPOINT = re.compile(r"checkpoint (\d+)/(\d+) (\S+) (?:ok|skipped (.+)|failed line=(\d+) exit=(\d+)) ;")
 _LOG = re.compile(r"log (.*) ;")
 _FACT = re.compile(r"fact (\S+) (.+) ;")
 _PANIC = re.compile(r"\[ *\d+\.\d+\] (?:---\[ end )?(?:Kernel panic - not syncing|PANIC): (.*)")
@@ -75,9 +80,9 @@ def parse(line: str, nonce: str) -> Marker | None:
     if not found or f"{TAG}[" not in head:
         return None
     if match := _CHECKPOINT.fullmatch(body):
-        seq, total, name, failed_line, exit_status = match.groups()
-        failure = (int(failed_line), int(exit_status)) if exit_status else (None, None)
-        return Checkpoint(int(seq), int(total), name, *failure)
+        seq, total, name, skipped, failed_line, exit_status = match.groups()
+        ended = Checkpoint(int(seq), int(total), name, skipped=skipped or "")
+        return replace(ended, failed_line=int(failed_line), exit_status=int(exit_status)) if exit_status else ended
     if match := _LOG.fullmatch(body):
         return LogLine(match[1])
     if match := _FACT.fullmatch(body):

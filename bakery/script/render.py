@@ -111,7 +111,7 @@ def render(recipe: Recipe, resolution: Resolution, *, cloud: str = "", notebook_
     """Return the script that bakes a recipe: prepare, its steps, seal. `cloud` may also be an account, such as gcp.research."""
     prepare = Part("prepare", _text("prepare", cloud=cloud_of(cloud)))
     steps = [_part(recipe, step, resolution, notebook_port) for step in recipe.steps]
-    return frame(_title(recipe, resolution), [prepare, *steps, Part("seal", _text("seal"))], is_bake=True)
+    return frame(_title(recipe, resolution), [prepare, *steps, Part("seal", _text("seal", tests=_tests(recipe)))], is_bake=True)
 
 
 def _part(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int) -> Part:
@@ -159,8 +159,12 @@ def _title(recipe: Recipe, resolution: Resolution) -> str:
 
 def render_tests(recipe: Recipe) -> Script | None:
     """Return the script that runs a recipe's tests, or None if it has none."""
-    tests = [Part(test.name, _ended(test.run), test.user) for test in recipe.tests]
+    tests = _tests(recipe)
     return frame(f"Tests of recipe {recipe.name}", tests, is_bake=False) if tests else None
+
+
+def _tests(recipe: Recipe) -> list[Part]:
+    return [Part(test.name, _ended(test.run), test.user) for test in recipe.tests]
 
 
 def digest(script: Script, tests: Script | None, base: BaseImage) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 OF_A_CLOUD = frozenset(
-    {"bake", "plan", "launch", "machines", "images", "ssh", "open", "copy", "password"}
+    {"bake", "plan", "launch", "machines", "images", "ssh", "check-machine", "open", "copy", "password"}
     | {"stop", "start", "delete", "delete-image", "delete-disk", "delete-address", "log", "gc"}
 )
 """The verbs that take `--cloud` and `--region`."""

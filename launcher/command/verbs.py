@@ -170,6 +170,18 @@ def _ssh(values: Values, terminal: Terminal) -> int:
     return ssh(connect_to(values["name"], values, terminal), values["name"], values["command"])
 
 
+def _check_machine(values: Values, terminal: Terminal) -> int:
+    from launcher.check_machine import Outcome, check_machine
+
+    failed = False
+    for test in check_machine(connect_to(values["name"], values, terminal), values["name"]):
+        terminal.out(f"{test.outcome:<8}{test.name} ({test.seconds:.1f} s)" + (f": {test.why}" if test.why else ""))
+        for line in test.log:
+            terminal.quote(f"  | {line}")
+        failed = failed or test.outcome is Outcome.FAILED
+    return 1 if failed else 0
+
+
 def _open(values: Values, terminal: Terminal) -> int:
     from launcher.access.notebook import open_url
     from launcher.machines import notebook_url
@@ -341,6 +353,13 @@ VERBS = (
         (NAME,),
         (REGION, CLOUD),
         takes_command=True,
+    ),
+    Verb(
+        "check-machine",
+        "Run the tests of a machine's recipe on it; print whether each has passed, failed or was skipped.",
+        _check_machine,
+        (NAME,),
+        (REGION, CLOUD),
     ),
     Verb("open", "Open a machine's notebook in the browser and print its URL.", _open, (NAME,), (REGION, CLOUD)),
     Verb(

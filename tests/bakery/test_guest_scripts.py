@@ -272,6 +272,27 @@ def test_another_script_goes_on_where_the_first_one_has_stopped(guest: Guest) ->
     assert guest.read("ran") == "mended\n"
 
 
+@pytest.mark.parametrize(("text", "why"), [("echo no GPU here; exit 77", "no GPU here"), ("(exit 77)", "exit status 77")])
+def test_a_test_that_cannot_run_here_is_skipped_and_the_next_one_runs(guest: Guest, text: str, why: str) -> None:
+    script = frame("tests", [Part("gpu", text + "\n"), Part("last", "true\n")], is_bake=False)
+    console = guest.run_text(script.for_boot(NONCE, deadline_s=0))
+    found = [marker for line in console.splitlines() if (marker := markers.parse(line, NONCE))]
+    assert found.count(markers.Checkpoint(2, 3, "gpu", skipped=why)) == 2  # one may be lost, and the next would imply `ok`
+    assert guest.progress(script, console).done
+    assert markers.Checkpoint(2, 3, "gpu") not in found
+
+
+def test_a_last_test_that_is_skipped_is_told_so_again_and_again(guest: Guest) -> None:
+    script = frame("tests", [Part("gpu", "exit 77\n")], is_bake=False)
+    console = guest.run_text(script.for_boot(NONCE, deadline_s=0))
+    assert "2/2 gpu ok" not in console
+    assert console.count("2/2 gpu skipped exit status 77") > 2
+
+
+def test_a_step_of_a_bake_that_exits_with_77_fails(guest: Guest) -> None:
+    assert guest.run(bake(("one", "exit 77"))).failure == markers.Checkpoint(2, 2, "one", failed_line=1, exit_status=77)
+
+
 def test_tests_stop_for_nobody(guest: Guest) -> None:
     guest.write("run/bakehouse/await", "")
     assert guest.run(frame("tests", [Part("one", "true\n")], is_bake=False)).done

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
-from bakery.recipe.recipe import load
+from bakery.recipe.recipe import Test, load
 from bakery.script.render import render
 from bakery.script.resolve import Resolution
 
 REMOVES = re.compile(r"^shopt -s nullglob dotglob$|^remove=\(\n.*?^rm --recursive [^\n]*$", re.MULTILINE | re.DOTALL)
-SYSTEM_PATH = re.compile(r"(?<![\w*}\".])/(?=(?:etc|var|tmp|root|home)\b)")
+SYSTEM_PATH = re.compile(r"(?<![\w*}\".])/(?=(?:etc|var|tmp|root|home|usr)\b)")
 SECRET = b"machine x login me password secret\n"
 
 
@@ -38,6 +39,28 @@ def test_credentials_are_overwritten_before_they_are_deleted(tmp_path: Path) -> 
     seal(tmp_path)
     assert not any(file.exists() for file, _ in placed)
     assert not any(SECRET in kept.read_bytes() for _, kept in placed)
+
+
+def test_the_tests_of_the_recipe_are_files_in_the_image_that_the_user_can_run(tmp_path: Path) -> None:
+    recipe = load("minimal")
+    asked = Test(name="first", run="printf '%s ' hello; false | true; echo not here")
+    text = render(replace(recipe, tests=(asked, Test(name="disk", run="true\n", user="root"))), Resolution({})).text
+    [placing] = re.findall(r"^tests=/usr/lib/bakehouse/tests$.*?^ln [^\n]*$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "usr/lib/bakehouse").mkdir(parents=True)
+    (tmp_path / "home/notebook").mkdir(parents=True)
+    moved = re.sub(r"(?<=[ =])/(?=usr/lib|home)", f"{tmp_path}/", placing)
+    subprocess.run(["bash", "-euo", "pipefail", "-c", moved], check=True)
+    done = subprocess.run([tmp_path / "home/notebook/test/first"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "hello ")
+    assert (tmp_path / "home/notebook/test/.order").read_text() == "first disk\n"
+    first_line = (tmp_path / "home/notebook/test/disk").read_text().splitlines()[0]
+    assert first_line == "#!/usr/bin/env -S sudo --non-interactive --user=root bash --login"
+
+
+def test_tests_of_an_earlier_image_are_removed_with_the_rest(tmp_path: Path) -> None:
+    file, _ = place(tmp_path, "usr/lib/bakehouse/tests/gone")
+    seal(tmp_path)
+    assert not file.exists()
 
 
 def test_the_script_itself_is_deleted_but_not_overwritten_since_bash_still_reads_it(tmp_path: Path) -> None:

@@ -56,6 +56,15 @@ def test_step_that_the_user_has_interrupted_has_not_failed() -> None:
     assert "test interrupted after 3.2 s" in shown(LiveView(live, width=80), live, event)
 
 
+def test_a_skipped_test_is_not_shown_as_passed() -> None:
+    event = StepEnded("gpu", 3.2, skipped="no GPU here")
+    plain, live = io.StringIO(), Tty()
+    assert shown(PlainView(plain), plain, event) == "gpu skipped: no GPU here\n"
+    text = shown(LiveView(live, width=80), live, event)
+    assert "gpu skipped: no GPU here" in text
+    assert "✓" not in text
+
+
 def test_verbose_plain_lines_hold_the_log_made_fit_for_a_terminal() -> None:
     stream = io.StringIO()
     lines = shown(PlainView(stream, verbose=True), stream).splitlines()

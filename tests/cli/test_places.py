@@ -23,7 +23,7 @@ from tests.launcher.given import launch_one, put_image
 HERE, THERE, BEYOND = "near-1", "far-1", "far-2"
 """The region of the settings, and two more."""
 NAMED = {
-    **{verb: {"name": "lab"} for verb in ("ssh", "open", "password", "stop", "start")},
+    **{verb: {"name": "lab"} for verb in ("ssh", "check-machine", "open", "password", "stop", "start")},
     "delete": {"name": "lab", "yes": True},
     "copy": {"source": "lab:a", "destination": "."},
     "log": {"id": "lab"},

@@ -56,6 +56,12 @@ MARKERS = [
 ]
 
 
+def test_a_test_that_cannot_run_here_is_skipped_with_its_reason_and_not_failed() -> None:
+    [marker] = read([checkpoint_line(4, "skipped no GPU here") + "\n"])
+    assert marker == Checkpoint(4, 4, "seal", skipped="no GPU here")
+    assert progress([checkpoint_line(4, "skipped no GPU here")]).done
+
+
 def test_markers_are_read_from_a_console() -> None:
     assert read([CONSOLE]) == MARKERS
 

@@ -106,6 +106,13 @@ def test_a_cell_runs_and_its_plot_is_seen(machine: dict[str, Any], page: Page) -
     run_cell(page, machine["url"], machine["password"], IRIS, screenshot="notebook.png")
 
 
+def test_the_recipe_s_tests_run_on_the_machine_and_lie_in_the_home(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    assert machine["name"]
+    shown = bakehouse.must("check-machine", NAME, timeout_s=600).stdout
+    assert re.fullmatch(r"passed  imports \(\d+\.\d s\)\n", shown)
+    assert inside(bakehouse, "ls", "test/").split() == ["imports"]
+
+
 def test_the_manifest_lists_the_packages(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> None:
     [folder] = bakehouse.home.glob(f"local/images/{jupyter['image']}/files")
     packages = json.loads((folder / "packages.json").read_text())

@@ -1,0 +1,22 @@
+"""The tests of a recipe on a machine launched from its image: what a bake reports of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bakery.bake import bake
+from bakery.events import Event, StepEnded
+from bakery.order import BakeOptions
+from bakery.recipe.recipe import load
+from launcher.images import images
+from tests import fake_guest
+from tests.fake_cloud import FakeCloud
+
+
+def test_a_bake_reports_a_skipped_test_as_such_and_publishes_the_image(fake: FakeCloud, tmp_path: Path) -> None:
+    events: list[Event] = []
+    fake.guest("test-*", fake_guest.skips_test("user"))
+    bake(fake, load("minimal"), BakeOptions(), home=tmp_path, on_event=events.append)
+    ended = {event.name: event.skipped for event in events if isinstance(event, StepEnded)}
+    assert (ended["user"], ended["prepare"]) == ("no GPU here", "")
+    assert [image.state for image in images(fake)] == ["stable"]
