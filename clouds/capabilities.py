@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from clouds.driver import START, Base, BaseImage, BootSpec, Cloud, ConsoleText, Endpoint, Position, Ticket, Wishes
+from clouds.driver import START, Base, BaseImage, BootSpec, Cloud, ConsoleText, Endpoint, Gpu, Position, Ticket, Wishes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,20 @@ class ChecksOptions(Protocol):
 
     def check_options(self, wishes: Wishes) -> None:
         """Raise InvalidError for options that no machine can have, such as an unknown machine type; creates nothing."""
+
+
+@runtime_checkable
+class OffersGpus(Protocol):
+    """A cloud that has machine types with GPUs."""
+
+    def gpu_type(self, gpu: Gpu, cpus: int, memory_mb: int) -> str:
+        """Return the smallest type with these GPUs, and at least so many processors and so much memory; sends no request.
+
+        InvalidError: the cloud has none.
+        """
+
+    def has_gpu(self, machine_type: str) -> bool:
+        """Return whether a machine type has a GPU by itself; True also if that cannot be found out."""
 
 
 @runtime_checkable

@@ -76,17 +76,30 @@ class BaseImage:
     disk_gb: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A number of GPUs of one model of NVIDIA, such as t4 or a100."""
+
+    model: str
+    count: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.model}:{self.count}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
     """Options of a machine that only some clouds support; `Cloud.grants` has the names of those that one does.
 
-    `machine_type` replaces the number of processors and the memory size. A `spot` machine is cheap and may be preempted;
+    `machine_type` replaces the number of processors and the memory size. With `gpu`, the caller of `boot` sets it to the result of
+    `clouds.capabilities.OffersGpus.gpu_type`. A `spot` machine is cheap and may be preempted;
     `on_preempt` is what happens to it then; `max_price_usd` is the most that an hour of it may cost, in US dollars (0: no limit of
     the user's). `keep_disk`: the disk outlives the machine (`clouds.capabilities.KeepsDisks`). `static_ip` names an address that is
     reserved once and kept. `https_port` is opened to the caller's address in addition to SSH.
     """
 
     machine_type: str = ""
+    gpu: Gpu | None = None
     spot: bool = False
     on_preempt: End = End.STOP
     max_price_usd: float = 0.0

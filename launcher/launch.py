@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from clouds import names
 from clouds.capabilities import ChecksComputer, EndsMachines, EndsMachinesBySetting, NamesHosts, RunsHere
@@ -21,6 +21,7 @@ from launcher.access.notebook import NOTEBOOK_PORT
 from launcher.access.password import generate, hash_password
 from launcher.boot import boot_machine
 from launcher.command.machine_options import check_granted
+from launcher.gpu import with_gpu
 from launcher.images import ImageView, find_image
 from launcher.notices import is_first, new_notices
 from launcher.restore import restore
@@ -105,6 +106,7 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
     if isinstance(cloud, ChecksComputer):
         cloud.check_computer()
     image = options.image or find_image(cloud, recipe=options.recipe, version=options.version)
+    options = replace(options, wishes=_with_gpu(cloud, options, image, tell))
     has_notebook = image.labels.get("notebook") == "1"
     _check_https(options, has_notebook=has_notebook)
     password = _password(options, has_notebook=has_notebook)
@@ -139,6 +141,13 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
         accelerator=cloud.accelerator_name if isinstance(cloud, RunsHere) else "",
         dns=dns,
     )
+
+
+def _with_gpu(cloud: Cloud, options: LaunchOptions, image: ImageView, tell: Tell) -> Wishes:
+    if "role" in options.labels:
+        return options.wishes
+    cpus, memory_mb = options.cpus or image.cpus, options.memory_mb or image.memory_mb
+    return with_gpu(cloud, options.wishes, image, cpus=cpus, memory_mb=memory_mb, tell=tell)
 
 
 def _unenforced(cloud: Cloud) -> str:

@@ -185,11 +185,12 @@ class Seal:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Recipe:
-    """A recipe; `folder` contains the files that it copies."""
+    """A recipe; `folder` contains the files that it copies. `gpu`: its machines should have one."""
 
     name: fields.Name
     folder: Path
     description: fields.Line = ""
+    gpu: Annotated[bool, Strict()] = False
     base: Base = field(default_factory=Base)
     builder: Builder = field(default_factory=Builder)
     machine: Machine = field(default_factory=Machine)

@@ -15,7 +15,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Literal
 
-from clouds.aws import addresses, admission, instances, leftovers, network, user_data
+from clouds.aws import addresses, admission, gpus, instances, leftovers, network, user_data
 from clouds.aws.bases import Bases
 from clouds.aws.client import Client
 from clouds.aws.console import Console
@@ -34,6 +34,7 @@ from clouds.driver import (
     BootSpec,
     ConsoleText,
     Endpoint,
+    Gpu,
     Kind,
     Limits,
     Position,
@@ -44,6 +45,7 @@ from clouds.driver import (
     Wishes,
 )
 from clouds.errors import CloudError, InvalidError, NotFoundError
+from clouds.gpus import choose
 
 _OPERATIONS_S = MappingProxyType({"boot": 300, "start": 300, "stop": 600, "delete": 600, "snapshot": 5400})
 """A guess, but for the image: hashicorp/packer#8415 and #9705 have met images that took an hour."""
@@ -54,7 +56,18 @@ class Aws:
 
     name = "aws"
     grants = frozenset(
-        {"machine_type", "spot", "on_preempt", "max_price_usd", "disk_type", "keep_disk", "static_ip", "no_public_ip", "https_port"}
+        {
+            "machine_type",
+            "gpu",
+            "spot",
+            "on_preempt",
+            "max_price_usd",
+            "disk_type",
+            "keep_disk",
+            "static_ip",
+            "no_public_ip",
+            "https_port",
+        }
     )
     is_remote = True
     images_running_spot: Literal[True] = True
@@ -114,6 +127,14 @@ class Aws:
     def check_options(self, wishes: Wishes) -> None:
         """Look up the instance type, the zone and the subnet; what is found serves for the machines, too."""
         self._machines.check(wishes)
+
+    def gpu_type(self, gpu: Gpu, cpus: int, memory_mb: int) -> str:
+        """Return the smallest instance type with these GPUs."""
+        return choose(gpus.TYPES, gpu, cpus, memory_mb, cloud=self.name).name
+
+    def has_gpu(self, machine_type: str) -> bool:
+        """Look up whether an instance type has a GPU."""
+        return gpus.has_gpu(self._client, machine_type)
 
     def boot(self, spec: BootSpec) -> Ticket:
         """Ask for an instance and its security group."""

@@ -16,6 +16,7 @@ from clouds.driver import (
     BootSpec,
     ConsoleText,
     Endpoint,
+    Gpu,
     Kind,
     Limits,
     Position,
@@ -35,13 +36,14 @@ from clouds.errors import (
     QuotaError,
     ThrottledError,
 )
-from clouds.gcp import admission, instances, machine_types, machines, operations, rules
+from clouds.gcp import admission, gpus, instances, machine_types, machines, operations, rules
 from clouds.gcp.client import Client
 from clouds.gcp.failures import NotReadyError
 from clouds.gcp.images import Images
 from clouds.gcp.leftovers import addresses, disks, orphan_rules
 from clouds.gcp.machines import Machines
 from clouds.gcp.places import Places
+from clouds.gpus import choose
 from clouds.incomplete import partly, whole
 
 
@@ -49,7 +51,9 @@ class GoogleCloud:
     """Compute Engine; see clouds.driver for what each operation promises."""
 
     name = "gcp"
-    grants = frozenset({"machine_type", "spot", "on_preempt", "disk_type", "keep_disk", "static_ip", "no_public_ip", "https_port"})
+    grants = frozenset(
+        {"machine_type", "gpu", "spot", "on_preempt", "disk_type", "keep_disk", "static_ip", "no_public_ip", "https_port"}
+    )
     limits = Limits(
         poll_max_s=5.0,
         operations_s=MappingProxyType(
@@ -93,6 +97,14 @@ class GoogleCloud:
         """Check the machine type; one request if the user names one."""
         if wishes.machine_type:
             machine_types.check(self._client, wishes.machine_type)
+
+    def gpu_type(self, gpu: Gpu, cpus: int, memory_mb: int) -> str:
+        """Return the smallest machine type that has these GPUs, or to which they can be attached."""
+        return choose(gpus.TYPES, gpu, cpus, memory_mb, cloud=self.name).name
+
+    def has_gpu(self, machine_type: str) -> bool:
+        """Look up whether a machine type has GPUs of its own."""
+        return gpus.has_gpu(self._client, machine_type)
 
     def boot(self, spec: BootSpec) -> Ticket:
         """Request an instance and its firewall rules."""

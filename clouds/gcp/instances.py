@@ -10,7 +10,7 @@ from typing import Protocol
 from clouds import names
 from clouds.driver import BootSpec, End, Kind, Resource, State
 from clouds.errors import InvalidError
-from clouds.gcp import naming, sdk
+from clouds.gcp import gpus, naming, sdk
 from clouds.gcp.machine_types import choose, disk_type
 from clouds.gcp.places import Places, region_of
 
@@ -42,7 +42,10 @@ class Zoned(Protocol):
 
 
 def body(spec: BootSpec, places: Places, *, zone: str, tags: list[str], address: str) -> sdk.compute.Instance:
-    """Return the body of a request for an instance; `address` is a reserved one, or ""."""
+    """Return the body of a request for an instance; `address` is a reserved one, or "".
+
+    A machine with GPUs has no Secure Boot, since DKMS signs NVIDIA's driver with a key of the image (NVIDIA/gpu-operator#1142).
+    """
     labels = naming.to_labels(spec.labels)
     machine_type = spec.wishes.machine_type or choose(spec.cpus, spec.memory_mb)
     account = sdk.compute.ServiceAccount(email=places.service_account, scopes=["https://www.googleapis.com/auth/cloud-platform"])
@@ -55,9 +58,10 @@ def body(spec: BootSpec, places: Places, *, zone: str, tags: list[str], address:
         network_interfaces=[_interface(spec, places, zone, address)],
         metadata=sdk.compute.Metadata(items=metadata_items(_metadata(spec))),
         scheduling=scheduling(spec),
+        guest_accelerators=gpus.attached(spec.wishes, zone),
         service_accounts=[account] if places.service_account else [],
         shielded_instance_config=sdk.compute.ShieldedInstanceConfig(
-            enable_secure_boot=True, enable_vtpm=True, enable_integrity_monitoring=True
+            enable_secure_boot=not gpus.is_bound_to_host(spec.wishes), enable_vtpm=True, enable_integrity_monitoring=True
         ),
     )
 
@@ -110,6 +114,8 @@ def scheduling(spec: BootSpec) -> sdk.compute.Scheduling:
         wanted = sdk.compute.Scheduling(provisioning_model="SPOT", on_host_maintenance="TERMINATE", automatic_restart=False)
     else:
         wanted = sdk.compute.Scheduling(provisioning_model="STANDARD", automatic_restart=not ends)
+    if gpus.is_bound_to_host(spec.wishes):  # "do not support live migration": jenkinsci/google-compute-engine-plugin#63
+        wanted.on_host_maintenance = "TERMINATE"
     if ends:
         wanted.instance_termination_action = (End.DELETE if End.DELETE in ends else End.STOP).upper()
     limit_run_time(wanted, spec.deadline_s)

@@ -26,6 +26,7 @@ Values = Mapping[str, Any]
 
 _WHOLE = re.compile(r"[0-9]{1,9}")
 _NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
+_GPU = re.compile(r"[a-zA-Z][a-zA-Z0-9]{0,15}(:[1-9][0-9]?)?", re.ASCII)
 _ADDRESS_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 """Of Compute Engine (RFC 1035), the strictest of all clouds."""
 
@@ -130,6 +131,13 @@ def port(typed: str) -> int:
     return int(typed)
 
 
+def gpu(typed: str) -> str:
+    """Read a model of GPU, and their number if it is not 1: t4 or a100:8."""
+    if not _GPU.fullmatch(typed):
+        raise ValueError("is not a GPU (write its model, such as t4, and if it is more than one, their number: a100:8)")
+    return typed.lower()
+
+
 def end(typed: str) -> str:
     """Read what happens to a machine at its end: one of the values of `clouds.driver.End`."""
     if typed not in ("stop", "delete"):
@@ -146,6 +154,7 @@ EXAMPLES: Mapping[Parse | None, str] = {
     gigabytes: "20",
     dollars: "0.05",
     port: "8443",
+    gpu: "t4",
     end: "stop",
 }
 """A value that each of these parsers accepts."""

@@ -10,10 +10,10 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from clouds.errors import UsageError, not_supported
-from launcher.command.flags import Flag, Values, address_name, dollars, end, port
+from launcher.command.flags import Flag, Values, address_name, dollars, end, gpu, port
 
 if TYPE_CHECKING:  # the records cost 10 ms, which `./inv --list` need not spend
-    from clouds.driver import Cloud, Wishes
+    from clouds.driver import Cloud, Gpu, Wishes
 
 HTTPS_PORT = 443
 
@@ -36,6 +36,7 @@ NO_PUBLIC_IP = Flag("no-public-ip", "no public address: the machine can be reach
 SPOT_BUILDER = Flag("spot", "use spot capacity for the builder: cheaper, but the bake fails if the cloud reclaims it", parse=None)
 WISH_FLAGS = (
     TYPE,
+    Flag("gpu", "GPUs of the machine: a model, such as t4, l4 or a100:8; the machine type is chosen to have them", gpu),
     Flag("spot", "use spot capacity: cheaper, but the cloud may reclaim the machine at any time", parse=None),
     Flag("on-preempt", "what happens to a --spot machine that is preempted: stop or delete (default: stop)", end),
     Flag("max-price", "the most that an hour of a --spot machine may cost, in US dollars (default: the on-demand price)", dollars),
@@ -49,6 +50,7 @@ WISH_FLAGS = (
 
 _FLAGS_OF_WISHES = {
     "machine_type": "--type",
+    "gpu": "--gpu",
     "spot": "--spot",
     "on_preempt": "--on-preempt",
     "max_price_usd": "--max-price",
@@ -73,6 +75,7 @@ def wishes(values: Values) -> Wishes:
     _check_together(values)
     return Wishes(
         machine_type=values["type"] or "",
+        gpu=_gpu(values["gpu"]),
         spot=values["spot"],
         on_preempt=End(values["on_preempt"] or End.STOP),
         max_price_usd=values["max_price"] or 0.0,
@@ -82,6 +85,13 @@ def wishes(values: Values) -> Wishes:
         no_public_ip=values["no_public_ip"],
         https_port=(values["port"] or HTTPS_PORT) if values["https"] else 0,
     )
+
+
+def _gpu(typed: str | None) -> Gpu | None:
+    from clouds.driver import Gpu
+
+    model, _, count = (typed or "").partition(":")
+    return Gpu(model, int(count or 1)) if model else None
 
 
 def check_type(values: Values) -> None:
@@ -99,6 +109,8 @@ def check_granted(cloud: Cloud, wished: Wishes) -> None:
 
 def _check_together(values: Values) -> None:
     check_type(values)
+    if values["gpu"] and values["type"]:
+        raise UsageError("--gpu: cannot be combined with --type, which has its own GPUs or none (give one or the other)")
     if values["on_preempt"] and not values["spot"]:
         raise UsageError("--on-preempt: applies only to spot machines (add --spot, or leave it out)")
     if values["max_price"] and not values["spot"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from bakery.bake import bake
@@ -11,6 +12,11 @@ from bakery.recipe.recipe import load
 from launcher.images import images
 from tests import fake_guest
 from tests.fake_cloud import FakeCloud
+
+
+def test_an_image_says_whether_its_recipe_asks_for_a_gpu(fake: FakeCloud, tmp_path: Path) -> None:
+    bake(fake, replace(load("minimal"), gpu=True), BakeOptions(), home=tmp_path)
+    assert [image.labels["gpu"] for image in images(fake)] == ["1"]
 
 
 def test_a_bake_reports_a_skipped_test_as_such_and_publishes_the_image(fake: FakeCloud, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 import pytest
 
-from clouds.driver import End, Wishes
+from clouds.driver import End, Gpu, Wishes
 from clouds.errors import UsageError
 from clouds.ledger import Ledger
-from launcher.command.flags import Values, dollars, end, port, read
+from launcher.command.flags import Values, dollars, end, gpu, port, read
 from launcher.command.machine_options import PLACE_FLAGS, SOURCE, check_granted, given, wishes
 from launcher.command.verbs import VERBS
 from launcher.launch import LaunchOptions, launch
@@ -32,6 +32,17 @@ def test_each_flag_sets_an_option() -> None:
     assert wishes(values(keep_disk=True)).keep_disk
 
 
+@pytest.mark.parametrize(("typed", "wished"), [("t4", Gpu("t4")), ("A10G:4", Gpu("a10g", 4)), ("h100:16", Gpu("h100", 16))])
+def test_gpus_are_a_model_and_a_number(typed: str, wished: Gpu) -> None:
+    assert wishes(values(gpu=typed)).gpu == wished
+
+
+@pytest.mark.parametrize("typed", ["", "4", "t4:", "t4:0", "t4:100", "t 4", "t4:x", "a100,t4"])
+def test_invalid_gpu_is_refused(typed: str) -> None:
+    with pytest.raises(ValueError, match="write its model"):
+        gpu(typed)
+
+
 def test_the_highest_price_of_spot_capacity_is_in_dollars_per_hour() -> None:
     assert wishes(values(spot=True, max_price="0.05")).max_price_usd == 0.05
 
@@ -57,6 +68,7 @@ def test_where_a_machine_runs_is_a_setting() -> None:
         ({"max_price": "0.05"}, "--max-price: applies only to spot machines"),
         ({"port": "8443"}, "--port: applies only to --https"),
         ({"on_preempt": "delete"}, "--on-preempt: applies only to spot machines"),
+        ({"type": "big-8", "gpu": "t4"}, "--gpu: cannot be combined with --type"),
         ({"type": "big-8", "cpus": "2"}, "--type: cannot be combined with --cpus or --memory-mb"),
         ({"no_public_ip": True, "static_ip": "mine"}, "--static-ip: cannot be combined with --no-public-ip"),
     ],

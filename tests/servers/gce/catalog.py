@@ -16,6 +16,7 @@ ZONES = tuple(zone for zones in REGIONS.values() for zone in zones)
 
 MACHINE_TYPES = {
     "n1-standard-1": (1, 3840),
+    "n1-standard-4": (4, 15360),
     "e2-micro": (2, 1024),
     "e2-small": (2, 2048),
     "e2-medium": (2, 4096),
@@ -121,6 +122,7 @@ def _machine_type(name: str, zone: str) -> Json:
         "zone": zone,
         "isSharedCpu": name in ("e2-micro", "e2-small", "e2-medium"),
         "architecture": "ARM64" if name.startswith("t2a") else "X86_64",
+        **({"accelerators": [{"guestAcceleratorType": "nvidia-l4", "guestAcceleratorCount": 1}]} if name.startswith("g2") else {}),
     }
 
 

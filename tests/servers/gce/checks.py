@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from tests.servers.gce.errors import ApiError, Json, invalid
+from tests.servers.gce.errors import ApiError, Json, bad_usage, invalid
 
 METADATA_VALUE_BYTES = 256 * 1024
 METADATA_TOTAL_BYTES = 512 * 1024
@@ -70,8 +70,8 @@ def name(found: str, field: str) -> None:
         raise invalid(field, found, f"Must be a match of regex '(?:{_NAME})'")
 
 
-def scheduling(given: Json, field: str) -> Json:
-    """Return the scheduling with the defaults of its provisioning model."""
+def scheduling(given: Json, field: str, *, has_gpus: bool = False) -> Json:
+    """Return the scheduling with the defaults of its provisioning model; a machine with GPUs cannot be migrated."""
     is_spot = given.get("provisioningModel") == "SPOT" or given.get("preemptible", False)
     restart = given.get("automaticRestart", not is_spot)
     on_maintenance = given.get("onHostMaintenance", "TERMINATE" if is_spot else "MIGRATE")
@@ -80,6 +80,8 @@ def scheduling(given: Json, field: str) -> Json:
     if is_spot and on_maintenance == "MIGRATE":
         why = "Scheduling must have preemptible be false when OnHostMaintenance isn't TERMINATE."
         raise invalid(f"{field}.preemptible", "true", why)
+    if has_gpus and on_maintenance == "MIGRATE":  # the words: jenkinsci/google-compute-engine-plugin#63
+        raise bad_usage("Instances with guest accelerators do not support live migration.")
     action = given.get("instanceTerminationAction")
     has_limit = "maxRunDuration" in given or "terminationTime" in given
     if action and not (is_spot or has_limit):

@@ -95,6 +95,7 @@ def _checked(cloud: Cloud, call: Call) -> Json:
     checks.tags(body.get("tags", {}), "resource.tags")
     scope = f"zones/{call['zone']}"
     machine = machine_type_path(cloud.store, body["machineType"], project=cloud.project, zone=call["zone"])
+    has_gpus = bool(body.get("guestAccelerators") or cloud.store.get(machine).get("accelerators"))
     metadata, tags = body.get("metadata", {}), body.get("tags", {})
     return {
         **{key: body[key] for key in _KEPT if key in body},
@@ -105,7 +106,7 @@ def _checked(cloud: Cloud, call: Call) -> Json:
         "metadata": {"kind": "compute#metadata", "fingerprint": fingerprint(metadata.get("items", [])), **_items(metadata)},
         "tags": {"fingerprint": fingerprint(tags.get("items", [])), **_items(tags)},
         "labelFingerprint": fingerprint(body.get("labels", {})),
-        "scheduling": checks.scheduling(body.get("scheduling", {}), "resource.scheduling"),
+        "scheduling": checks.scheduling(body.get("scheduling", {}), "resource.scheduling", has_gpus=has_gpus),
         "serviceAccounts": _service_accounts(body.get("serviceAccounts", [])),
         "deletionProtection": body.get("deletionProtection", False),
         "startRestricted": False,
