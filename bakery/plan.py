@@ -105,7 +105,7 @@ def describe_bake(
 
 def describe_test(recipe: Recipe, version: str, *, keeps_memory: bool) -> list[str]:
     """Return what a bake would create to test an image, and then publish it."""
-    tests = ", ".join([*(test.name for test in recipe.tests), *(["log in to the notebook"] if recipe.has_notebook else [])])
+    tests = ", ".join([*(test.name for test in recipe.checks), *(["log in to the notebook"] if recipe.has_notebook else [])])
     return [
         *(["  machine booted from it, whose memory is saved with the image; deleted at the end"] if keeps_memory else []),
         f"  machine that tests it: {tests or 'that it boots'}; deleted at the end",

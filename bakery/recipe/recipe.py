@@ -205,6 +205,11 @@ class Recipe:
         return tuple(sorted({package for step in self.steps if step.in_base for package in step.apt or ()}))
 
     @property
+    def checks(self) -> tuple[Test, ...]:
+        """The tests of an image: with `gpu`, first whether its driver, kernel and CUDA fit together."""
+        return (*((Test(name=rules.GPU_TEST, run="check-gpu"),) if self.gpu else ()), *self.tests)
+
+    @property
     def has_notebook(self) -> bool:
         """Whether machines of this recipe have a notebook."""
         return any(step.notebook for step in self.steps)

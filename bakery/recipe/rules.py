@@ -15,6 +15,9 @@ from clouds import ranges
 RESERVED = ("boot", "prepare", "seal")
 """The checkpoints that every script has in addition to its steps."""
 
+GPU_TEST = "gpu"
+"""The test that the image of a recipe with `gpu = true` has in addition."""
+
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9+.-]*")
 """The name of a package alone, without architecture, version or release."""
 
@@ -28,7 +31,7 @@ def broken(raw: Mapping[str, Any], path: Path, kinds: Sequence[str]) -> list[Pro
         *_misnamed(raw, path),
         *_not_one_kind(steps, kinds),
         *_taken_names(steps, "steps", RESERVED),
-        *_taken_names(tests, "tests", RESERVED[:1]),
+        *_taken_names(tests, "tests", (*RESERVED[:1], *([GPU_TEST] if raw.get("gpu") is True else []))),
         *_bad_copies(steps, path.parent),
         *_bad_scripts(steps, path.parent, raw.get("variables")),
         *_bad_notebooks(steps, path.parent),

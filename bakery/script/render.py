@@ -111,7 +111,8 @@ def render(recipe: Recipe, resolution: Resolution, *, cloud: str = "", notebook_
     """Return the script that bakes a recipe: prepare, its steps, seal. `cloud` may also be an account, such as gcp.research."""
     prepare = Part("prepare", _text("prepare", cloud=cloud_of(cloud)))
     steps = [_part(recipe, step, resolution, notebook_port) for step in recipe.steps]
-    return frame(_title(recipe, resolution), [prepare, *steps, Part("seal", _text("seal", tests=_tests(recipe)))], is_bake=True)
+    seal = Part("seal", _text("seal", tests=_tests(recipe), has_gpu=recipe.gpu))
+    return frame(_title(recipe, resolution), [prepare, *steps, seal], is_bake=True)
 
 
 def _part(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int) -> Part:
@@ -164,7 +165,7 @@ def render_tests(recipe: Recipe) -> Script | None:
 
 
 def _tests(recipe: Recipe) -> list[Part]:
-    return [Part(test.name, _ended(test.run), test.user) for test in recipe.tests]
+    return [Part(test.name, _ended(test.run), test.user) for test in recipe.checks]
 
 
 def digest(script: Script, tests: Script | None, base: BaseImage) -> str:
