@@ -298,6 +298,7 @@ def _snapshot(run: _Run, undo: Undo) -> tuple[names.ImageVersion, dict[str, str]
             "memory-mb": str(recipe.machine.memory_mb),
             "disk-gb": str(max(recipe.machine.disk_gb, run.order.disk_gb)),
             "built-gb": str(run.order.disk_gb),
+            **recipe.launch.to_labels(),
         }
         try:
             create_image(run.cloud, run.ledger, undo, run.order.id, names.image_name(recipe.name, version), labels)

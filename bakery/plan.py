@@ -18,6 +18,7 @@ from clouds import catalogue, names
 from clouds.capabilities import BuildsBases, ChecksComputer, KeepsLayers, KeepsMemory, RunsHere
 from clouds.catalogue import Image
 from clouds.driver import BaseImage, Cloud
+from launcher import defaults
 
 
 def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
@@ -123,7 +124,11 @@ def describe_launch(recipe: Recipe, image: Image | None, version: str, *, is_bak
     later = "" if is_baked else f" (after a bake: {recipe.name}-{version})"
     cpus, memory_mb, disk_gb = (names.number(image.labels, label) for label in names.SIZES)
     access = "a notebook with a password, and SSH" if recipe.has_notebook else "SSH"
-    return [f"launch: a machine from {image.name}{later}: {_shape(cpus, memory_mb, disk_gb)}; {access}"]
+    flags = defaults.flags(image.labels)
+    return [
+        f"launch: a machine from {image.name}{later}: {_shape(cpus, memory_mb, disk_gb)}; {access}",
+        *([f"  with the recipe's defaults: {flags}"] if flags else []),
+    ]
 
 
 def describe_start(cloud: Cloud, image: Image | None) -> list[str]:

@@ -13,7 +13,7 @@ from clouds.errors import ConflictError, UnreachableError, UsageError
 from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.undo import Undo
-from launcher import kept_disks, machines
+from launcher import defaults, kept_disks, machines
 from launcher.access import identity, tunnel, wait
 from launcher.access.environment import send_environment
 from launcher.access.identity import SSH_PORT
@@ -33,6 +33,7 @@ class LaunchOptions:
 
     `image` is an exact image, also a candidate; `script` is run as well (already rendered for its boot, with `nonce`).
     A `cold` launch boots even if the image has saved memory. `environment` are variables for the machine's user, sent over SSH.
+    `given` are the keys of `launcher.defaults.KEYS` that the user has decided: the recipe's defaults do not apply to them.
     """
 
     recipe: str = "jupyter"
@@ -43,7 +44,7 @@ class LaunchOptions:
     memory_mb: int | None = None
     disk_gb: int | None = None
     password: str | None = field(default=None, repr=False)
-    lifetime_h: float = 24.0
+    lifetime_h: float = machines.LIFETIME_H
     labels: Mapping[str, str] = field(default_factory=dict)
     wishes: Wishes = field(default_factory=Wishes)
     script: str = ""
@@ -52,6 +53,7 @@ class LaunchOptions:
     at_deadline: End = End.STOP
     cold: bool = False
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    given: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +108,8 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
     if isinstance(cloud, ChecksComputer):
         cloud.check_computer()
     image = options.image or find_image(cloud, recipe=options.recipe, version=options.version)
+    if options.image is None:
+        options = defaults.filled(cloud, options, image.labels, tell)
     options = replace(options, wishes=_with_gpu(cloud, options, image, tell))
     has_notebook = image.labels.get("notebook") == "1"
     _check_https(options, has_notebook=has_notebook)

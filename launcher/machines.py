@@ -24,6 +24,8 @@ from launcher.regions import other_regions, where
 
 GRACE_S = 300
 """How long after a machine's own auto-stop the cloud stops it, in seconds; multiplied by the cloud's slowness."""
+LIFETIME_H = 24.0
+"""The default lifetime of a machine, in hours, from its launch or start."""
 STATIC_IP = "static-ip"
 """The label of a machine that has a reserved address: its name."""
 _MACHINES_OF_A_BAKE = {"builder": "the builder", "test": "a test machine"}

@@ -16,10 +16,8 @@ from clouds.undo import Undo
 from launcher.access import identity, tunnel, wait
 from launcher.access.ssh import run
 from launcher.boot import Boot, bring_up
-from launcher.machines import GRACE_S, MachineView, backstop_s, expiry, find_machine, running_machine, spare_bakes
+from launcher.machines import GRACE_S, LIFETIME_H, MachineView, backstop_s, expiry, find_machine, running_machine, spare_bakes
 
-LIFETIME_H = 24.0
-"""The default lifetime of a machine that is started, in hours."""
 SUSPEND_S = 600
 """How long a cloud may take to save or restore a machine's memory, in seconds; multiplied by its slowness."""
 

@@ -70,6 +70,12 @@ def _checked_url(text: str, example: str) -> str:
     return text
 
 
+def _lifetime(hours: float) -> float:
+    if 0 < hours * 3600 < ranges.LIFETIME_MIN_S:
+        raise wrong("is too short", "write 0.02 or more, or 0 for no limit")
+    return hours
+
+
 def _apt_uri(text: str) -> str:
     is_folder = re.fullmatch(r"file:(//)?/[^\x00-\x20\x7f]*", text)
     return text if is_folder else _checked_url(text, APT_URI)
@@ -79,6 +85,8 @@ Cpus = Annotated[int, Strict(), Field(ge=ranges.CPUS[0], le=ranges.CPUS[1])]
 MemoryMb = Annotated[int, Strict(), Field(ge=ranges.MEMORY_MB[0], le=ranges.MEMORY_MB[1])]
 DiskGb = Annotated[int, Strict(), Field(ge=ranges.DISK_GB[0], le=ranges.DISK_GB[1])]
 Minutes = Annotated[float, Strict(), Field(ge=0.05, le=1440)]
+Hours = Annotated[float, Strict(), Field(ge=0, le=8760), AfterValidator(_lifetime)]
+Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
 
 Line = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*", "a single line of text", "it on one line")]
 Script = Annotated[str, AfterValidator(_script)]

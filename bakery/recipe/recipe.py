@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from bakery.errors import RecipeError
 from bakery.recipe import fields, problems, rules, variables
+from launcher import defaults
 
 IMAGES = Path(__file__).parents[2] / "images"
 KINDS = ("apt", "python", "conda", "copy", "fetch", "run", "script", "notebook")
@@ -51,6 +52,22 @@ class Machine:
     cpus: fields.Cpus = 2
     memory_mb: fields.MemoryMb = 4096
     disk_gb: fields.DiskGb = 10
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Launch:
+    """Defaults of the flags of `launch`; None or false: none. Its keys are `launcher.defaults.KEYS`."""
+
+    https: Annotated[bool, Strict()] = False
+    port: fields.Port | None = None
+    spot: Annotated[bool, Strict()] = False
+    disk_gb: fields.DiskGb | None = None
+    lifetime_h: fields.Hours | None = None
+
+    def to_labels(self) -> dict[str, str]:
+        """Return the labels of an image that hold these defaults, so that they apply on any computer."""
+        written = {key: getattr(self, key) for key in defaults.KEYS}
+        return defaults.to_labels({key: value for key, value in written.items() if value is not None and value is not False})
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -194,6 +211,7 @@ class Recipe:
     base: Base = field(default_factory=Base)
     builder: Builder = field(default_factory=Builder)
     machine: Machine = field(default_factory=Machine)
+    launch: Launch = field(default_factory=Launch)
     variables: Mapping[str, str] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     tests: tuple[Test, ...] = ()

@@ -11,6 +11,8 @@ from bakery.recipe import python_steps, repositories, variables
 from bakery.recipe.archive import FILE_MAX_BYTES, MIB, TOTAL_MAX_BYTES, find, is_source, sizes_bytes
 from bakery.recipe.problems import Problem, show
 from clouds import ranges
+from launcher.access.identity import SSH_PORT
+from launcher.access.notebook import NOTEBOOK_PORT
 
 RESERVED = ("boot", "prepare", "seal")
 """The checkpoints that every script has in addition to its steps."""
@@ -39,6 +41,7 @@ def broken(raw: Mapping[str, Any], path: Path, kinds: Sequence[str]) -> list[Pro
         *repositories.broken(steps, path.parent),
         *_wrong_in_base(steps),
         *_small_disk(raw),
+        *_bad_launch(raw, steps),
         *_bad_allowances(raw),
     ]
 
@@ -178,6 +181,21 @@ def _small_disk(raw: Mapping[str, Any]) -> Iterator[Problem]:
     built, wanted = builder.get("disk_gb", 10), machine.get("disk_gb", 10)
     if is_disk(built) and is_disk(wanted) and wanted < built:
         yield Problem(("machine", "disk_gb"), f"is {wanted}, smaller than the image's {built} GB (write {built} or more)")
+
+
+def _bad_launch(raw: Mapping[str, Any], steps: Tables) -> Iterator[Problem]:
+    launch, machine = (raw.get(key, {}) for key in ("launch", "machine"))
+    if not (isinstance(launch, dict) and isinstance(machine, dict)):
+        return
+    least, wanted = machine.get("disk_gb", 10), launch.get("disk_gb")
+    if is_disk(least) and is_disk(wanted) and wanted < least:
+        yield Problem(("launch", "disk_gb"), f"is {wanted}, smaller than machine.disk_gb, {least} (write {least} or more)")
+    if launch.get("port") in (SSH_PORT, NOTEBOOK_PORT):
+        yield Problem(("launch", "port"), f"is {launch['port']}, already used inside the machine (write another one, such as 8443)")
+    has_notebook = any("notebook" in step for _at, step in steps)
+    for key in ("https", "port"):
+        if launch.get(key) and not has_notebook:
+            yield Problem(("launch", key), "needs a notebook (add a `notebook` step, or remove the key)")
 
 
 def _bad_allowances(raw: Mapping[str, Any]) -> Iterator[Problem]:

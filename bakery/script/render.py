@@ -27,6 +27,7 @@ from bakery.script.wanted import found_package
 from clouds.accounts import cloud_of
 from clouds.driver import BaseImage, Limits
 from clouds.errors import InvalidError
+from launcher import defaults
 
 NOTEBOOK_PORT = 8888
 """The port of the notebook's reverse proxy in the guest."""
@@ -155,7 +156,8 @@ def _title(recipe: Recipe, resolution: Resolution) -> str:
     machine = recipe.machine
     shape = f"{machine.cpus} processors, {machine.memory_mb} MB, {machine.disk_gb} GB"
     refreshed = f"; packages without a lock as of {resolution.refreshed}" if resolution.refreshed else ""
-    return f"Recipe {recipe.name}: disk of {recipe.builder.disk_gb} GB; machines of {shape}{refreshed}"
+    launched = f"; launched with {flags}" if (flags := defaults.flags(recipe.launch.to_labels())) else ""
+    return f"Recipe {recipe.name}: disk of {recipe.builder.disk_gb} GB; machines of {shape}{launched}{refreshed}"
 
 
 def render_tests(recipe: Recipe) -> Script | None:

@@ -45,7 +45,9 @@ WISH_FLAGS = (
     Flag("static-ip", "name of a static address: reserved on first use, kept when the machine is deleted", address_name),
     NO_PUBLIC_IP,
     Flag("https", "open the notebook to your address, with TLS and a pinned certificate, instead of a tunnel", parse=None),
-    Flag("port", f"the port for --https (default: {HTTPS_PORT})", port),
+    Flag("port", f"the port for --https (default: from the recipe, else {HTTPS_PORT})", port),
+    Flag("no-spot", "no spot capacity, even if the recipe has it as a default", parse=None),
+    Flag("no-https", "no --https, even if the recipe has it as a default", parse=None),
 )
 
 _FLAGS_OF_WISHES = {
@@ -111,6 +113,9 @@ def _check_together(values: Values) -> None:
     check_type(values)
     if values["gpu"] and values["type"]:
         raise UsageError("--gpu: cannot be combined with --type, which has its own GPUs or none (give one or the other)")
+    for key in ("spot", "https"):
+        if values[key] and values[f"no_{key}"]:
+            raise UsageError(f"--no-{key}: cannot be combined with --{key} (leave one of them out)")
     if values["on_preempt"] and not values["spot"]:
         raise UsageError("--on-preempt: applies only to spot machines (add --spot, or leave it out)")
     if values["max_price"] and not values["spot"]:

@@ -42,7 +42,7 @@ CLOUD = Flag("cloud", "the cloud, or an account such as gcp.research (default: f
 CLOUDS = Flag("cloud", "the cloud, an account such as gcp.research, or all (default: from your settings, else local)")
 REGIONS = Flag("region", "the region to use, or all: every enabled region, at once (default: from your settings)")
 RECIPE = Flag("recipe", "the recipe whose image to launch: its name, or the path of its file (default: jupyter)", default="jupyter")
-LIFETIME = Flag("lifetime-h", "hours until the machine stops automatically (default: 24; 0: never)", hours, default=24.0)
+LIFETIME = Flag("lifetime-h", "hours until the machine stops automatically (default: from the recipe, else 24; 0: never)", hours)
 NEW_LIFETIME = Flag("lifetime-h", "hours from now until the machine stops automatically (default: 24; 0: never)", hours)
 PASSWORD_FILE = Flag("password-file", "file whose first line is the new password; '-' prompts for it", password_file)
 ENV_FILE = Flag(
@@ -62,8 +62,10 @@ def _check_launch(values: Values) -> None:
 def _launch(values: Values, terminal: Terminal) -> int:
     from launcher.access.environment import read_env_file
     from launcher.access.password import read_password
+    from launcher.defaults import KEYS
     from launcher.images import NoImageError
     from launcher.launch import LaunchOptions, launch
+    from launcher.machines import LIFETIME_H
 
     options = LaunchOptions(
         recipe=values["recipe"],
@@ -73,8 +75,9 @@ def _launch(values: Values, terminal: Terminal) -> int:
         memory_mb=values["memory_mb"],
         disk_gb=values["disk_gb"],
         password=read_password(values["password_file"]) if values["password_file"] else None,
-        lifetime_h=values["lifetime_h"],
+        lifetime_h=LIFETIME_H if values["lifetime_h"] is None else values["lifetime_h"],
         wishes=wishes(values),
+        given=frozenset(key for key in KEYS if (values[key] is not None and values[key] is not False) or values.get(f"no_{key}")),
         cold=values["cold"],
         environment=read_env_file(values["env_file"]) if values["env_file"] else {},
     )

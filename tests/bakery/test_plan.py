@@ -126,6 +126,12 @@ def test_when_nothing_has_changed_only_a_launch_is_left(recipe: Recipe, tmp_path
     ]
 
 
+def test_defaults_of_a_launch_are_those_of_the_image(recipe: Recipe, tmp_path: Path) -> None:
+    cloud = FakeCloud(World(tmp_path))
+    put_equal(cloud, recipe).labels |= {"launch-spot": "1", "launch-lifetime-h": "0_5"}
+    assert plan(cloud, recipe, home=tmp_path)[-1] == "  with the recipe's defaults: --spot --lifetime-h 0.5"
+
+
 class LargeBases(FakeCloud):
     """A cloud whose bases have a disk of 8 GB."""
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bakery.bake import bake
+from bakery.order import BakeOptions
+from bakery.recipe.recipe import Launch
 from clouds.driver import End, Kind, Wishes
 from clouds.errors import ConflictError, NotFoundError
 from clouds.gcp.places import places
@@ -13,7 +18,7 @@ from clouds.ledger import Ledger
 from launcher.addresses import delete_address, find_address
 from launcher.launch import LaunchOptions, launch
 from launcher.machines import delete
-from tests.clouds.gcp.stage import Cloud, NewStage, Stage
+from tests.clouds.gcp.stage import Cloud, NewStage, Stage, tiny
 
 CALLER, STRANGER = "127.0.0.1", "198.51.100.9"
 
@@ -125,3 +130,17 @@ def test_an_image_that_its_owner_has_put_out_of_use_is_neither_launched_nor_take
     stage.bake()
     assert stage.error is None
     assert launched(stage)["labels"]["version"].endswith("-2")
+
+
+def test_defaults_of_a_recipe_travel_with_its_image(new_stage: NewStage) -> None:
+    def bake_and_launch(cloud: Cloud, home: Path) -> None:
+        recipe = replace(tiny(home, silence_min=2), launch=Launch(spot=True, disk_gb=200, lifetime_h=0.5))
+        bake(cloud, recipe, BakeOptions(), home=home)
+        launch(cloud, Ledger(home / "ledger.sqlite3"), LaunchOptions(recipe="tiny", name="mine"))
+
+    stage = new_stage()
+    stage.play(bake_and_launch)
+    assert stage.error is None
+    made: list[Any] = [call.body for call in stage.server.calls if call.method == "compute.instances.insert"]
+    assert [one["scheduling"].get("provisioningModel", "STANDARD") for one in made] == ["STANDARD", "STANDARD", "SPOT"]
+    assert made[-1]["disks"][0]["initializeParams"]["diskSizeGb"] == "200"

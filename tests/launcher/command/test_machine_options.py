@@ -67,6 +67,8 @@ def test_where_a_machine_runs_is_a_setting() -> None:
     [
         ({"max_price": "0.05"}, "--max-price: applies only to spot machines"),
         ({"port": "8443"}, "--port: applies only to --https"),
+        ({"spot": True, "no_spot": True}, "--no-spot: cannot be combined with --spot"),
+        ({"https": True, "no_https": True}, "--no-https: cannot be combined with --https"),
         ({"on_preempt": "delete"}, "--on-preempt: applies only to spot machines"),
         ({"type": "big-8", "gpu": "t4"}, "--gpu: cannot be combined with --type"),
         ({"type": "big-8", "cpus": "2"}, "--type: cannot be combined with --cpus or --memory-mb"),
