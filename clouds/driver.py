@@ -95,7 +95,7 @@ class Wishes:
     `clouds.capabilities.OffersGpus.gpu_type`. A `spot` machine is cheap and may be preempted;
     `on_preempt` is what happens to it then; `max_price_usd` is the most that an hour of it may cost, in US dollars (0: no limit of
     the user's). `keep_disk`: the disk outlives the machine (`clouds.capabilities.KeepsDisks`). `static_ip` names an address that is
-    reserved once and kept. `https_port` is opened to the caller's address in addition to SSH.
+    reserved once and kept. `https_port` is opened to the caller's address in addition to SSH; locally it is one of this computer.
     """
 
     machine_type: str = ""

@@ -189,7 +189,7 @@ def _spec(cloud: Cloud, options: LaunchOptions, image: ImageView, *, name: str, 
         wishes=options.wishes,
         script=options.script,
         facts=_facts(name, nonce, password, expires) | _facts_of_tls(name, options.wishes),
-        ports=(SSH_PORT,) if password is None else (SSH_PORT, NOTEBOOK_PORT),
+        ports=(SSH_PORT,) if password is None else (SSH_PORT, options.wishes.https_port or NOTEBOOK_PORT),
     )
 
 
@@ -204,7 +204,7 @@ def _password(options: LaunchOptions, *, has_notebook: bool) -> str | None:
 def _check_https(options: LaunchOptions, *, has_notebook: bool) -> None:
     if options.wishes.https_port and not has_notebook:
         raise UsageError("--https: the image has no notebook", next_step="Leave --https out.")
-    if options.wishes.https_port in (SSH_PORT, NOTEBOOK_PORT):
+    if options.wishes.https_port == SSH_PORT:
         raise UsageError(
             f"--port {options.wishes.https_port}: already used inside the machine", next_step="Choose another one, such as 8443."
         )

@@ -54,6 +54,7 @@ def restore(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, image: Ima
             ticket = cloud.restore(announce(cloud, ledger, undo, own))
             identity.pin(home(), account_key(cloud), spec.name, own.facts["HOST_KEY_PUB"])  # while it is being restored
             settle(cloud, ticket, timeout_s=limit_s)
+            wait.pin_certificate(cloud, boot, spec.labels)
             return Restored(wait.await_service(cloud, boot, spec.labels))
         except BakehouseError as error:
             if not (boot.ended or isinstance(error, RestoreError | TimedOutError)):

@@ -255,7 +255,10 @@ class FakeCloud:
             if port == SSH_PORT:
                 return fake_services.ssh()
             if (machine, port) not in self.world.addresses:
-                self.world.addresses[machine, port] = fake_services.notebook(lambda: self._machine(machine).facts["PASSWORD_HASH"])
+                tls = port == self._machine(machine).spec.wishes.https_port
+                self.world.addresses[machine, port] = fake_services.notebook(
+                    lambda: self._machine(machine).facts["PASSWORD_HASH"], tls=tls
+                )
             return self.world.addresses[machine, port]
 
     def open_ssh(self, machine: str) -> Ticket:

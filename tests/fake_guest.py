@@ -119,9 +119,14 @@ def play(
     if nonce := facts.get("NONCE"):
         console += [marker(nonce, f"fact host-key {HOST_KEY}"), marker(nonce, "fact ready identity")]
         if facts.get("HTTPS_PORT"):
-            console.append(marker(nonce, f"fact certificate {fake_services.certificate().fingerprint}"))
+            console.append(report_of_tls(nonce))
     played = run(guest, script, dict(disk or {}), archive=archive, waits=waits, boots=True)
     return replace(played, console=_text(console, "\r\n") + played.console, disk={**played.disk, **guest.leaves})
+
+
+def report_of_tls(nonce: str) -> str:
+    """Return the line with which a machine reports its certificate."""
+    return marker(nonce, f"fact certificate {fake_services.certificate().fingerprint}")
 
 
 def run(guest: Guest, script: str, disk: dict[str, bytes], *, archive: int, waits: bool, boots: bool = False) -> Played:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from clouds.driver import BootSpec, Endpoint, Kind, State, Ticket
 from clouds.errors import InvalidError, RestoreError
 from tests.fake_cloud import now
-from tests.fake_guest import marker, play
+from tests.fake_guest import marker, play, report_of_tls
 from tests.fake_remote import SuspendingCloud
 from tests.fake_world import Machine, World
 
@@ -79,6 +79,8 @@ class MemoryCloud(SuspendingCloud):
             played = play(self.world.guest_of(spec.name), name=spec.name, script=spec.script, facts={})
             machine.console = played.console.split("\r\n", 2)[2].encode()  # less the two lines of a boot
             machine.state = State.RUNNING if played.is_on else State.STOPPED
+        elif "HTTPS_PORT" in spec.facts:
+            machine.console = f"{report_of_tls(spec.facts['NONCE'])}\r\n".encode()
         return machine
 
     def _run_guest(self, name: str) -> None:

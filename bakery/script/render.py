@@ -29,8 +29,6 @@ from clouds.driver import BaseImage, Limits
 from clouds.errors import InvalidError
 from launcher import defaults
 
-NOTEBOOK_PORT = 8888
-"""The port of the notebook's reverse proxy in the guest."""
 DIGEST_LENGTH = 32
 """Number of hexadecimal digits of a digest, so that it fits into a label."""
 
@@ -108,21 +106,21 @@ def _carried(item: tuple[str, str]) -> str:
     return f"install --directory --mode=0700 \"$run/files\"\nbase64 --decode >{place} <<'ARCHIVE'\n{text}ARCHIVE\n"
 
 
-def render(recipe: Recipe, resolution: Resolution, *, cloud: str = "", notebook_port: int = NOTEBOOK_PORT) -> Script:
+def render(recipe: Recipe, resolution: Resolution, *, cloud: str = "") -> Script:
     """Return the script that bakes a recipe: prepare, its steps, seal. `cloud` may also be an account, such as gcp.research."""
     prepare = Part("prepare", _text("prepare", cloud=cloud_of(cloud)))
-    steps = [_part(recipe, step, resolution, notebook_port) for step in recipe.steps]
+    steps = [_part(recipe, step, resolution) for step in recipe.steps]
     seal = Part("seal", _text("seal", tests=_tests(recipe), has_gpu=recipe.gpu))
     return frame(_title(recipe, resolution), [prepare, *steps, seal], is_bake=True)
 
 
-def _part(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int) -> Part:
+def _part(recipe: Recipe, step: Step, resolution: Resolution) -> Part:
     if step.copy is not None:
         files = archive(_placed(recipe, step))
         return Part(step.name, _text("copy", archive=files), archive=files)
     if step.python is not None:
         return _python(recipe, step, resolution)
-    text = _ended(_render_step(recipe, step, resolution, notebook_port))
+    text = _ended(_render_step(recipe, step, resolution))
     return Part(step.name, text, as_of=resolution.refreshed if step.is_unlocked else "")
 
 
@@ -221,14 +219,14 @@ def receiver(total: int, nonce: str, public_key: str, sizes: Mapping[str, int], 
     )
 
 
-def _render_step(recipe: Recipe, step: Step, resolution: Resolution, notebook_port: int) -> str:
+def _render_step(recipe: Recipe, step: Step, resolution: Resolution) -> str:
     """Return the script of one step."""
     if step.run is not None:
         return step.run
     if step.script is not None:
         return variables.put_in(_read(recipe, step.script), recipe.variables)
     if step.notebook is not None:
-        return _text("notebook", settings=step.notebook, port=notebook_port)
+        return _text("notebook", settings=step.notebook)
     if step.kind == "apt":
         return _text("apt", packages=step.apt or (), sources=[_source(recipe, source) for source in step.apt_sources or ()])
     return _text(step.kind, conda=step.conda, files=step.fetch)

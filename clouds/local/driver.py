@@ -63,7 +63,7 @@ class LocalCloud:
 
     name = "local"
     account = ""
-    grants: frozenset[str] = frozenset()
+    grants: frozenset[str] = frozenset({"https_port"})
     ends_machines: Literal[True] = True
     installs_in_bases: Literal[True] = True
     is_remote = False

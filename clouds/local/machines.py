@@ -58,6 +58,8 @@ class Machines:
         sweep(self.store.machines)
         with self.store.locked():
             if not self._taken(spec):
+                if spec.wishes.https_port:
+                    qemu.check_free(spec.wishes.https_port)
                 self.prepare(spec, asleep)
         folder, record = self._known(spec.name)
         if not record.spawns:
@@ -288,8 +290,11 @@ class Machines:
 
     def _spawn(self, folder: Path, accelerator: Accelerator) -> None:
         def choose_ports(record: MachineRecord) -> MachineRecord:
-            ports = qemu.free_ports(list(record.forwards.values()))
-            forwards = dict(zip(record.forwards, ports, strict=True))
+            wanted = dict(record.forwards)
+            if port := record.https_port:
+                qemu.check_free(port)
+                wanted[str(port)] = port
+            forwards = dict(zip(wanted, qemu.free_ports(list(wanted.values())), strict=True))
             return replace(record, forwards=forwards, runs_on=word(accelerator), spawns=record.spawns + 1)
 
         record = self._change(folder, choose_ports)

@@ -42,10 +42,15 @@ def await_answer(cloud: Cloud, boot: Boot, labels: Mapping[str, str]) -> str | N
     `labels` are the machine's: `notebook` says whether it has one, `https` is the port on which that is open with TLS, if any.
     """
     identity.pin(home(), account_key(cloud), boot.machine, boot.host_key)
+    pin_certificate(cloud, boot, labels)
+    return await_service(cloud, boot, labels)
+
+
+def pin_certificate(cloud: Cloud, boot: Boot, labels: Mapping[str, str]) -> None:
+    """Wait until a machine has reported the certificate of its notebook, if that uses TLS, and pin it."""
     if https_port(labels):
         boot.await_answer(lambda: bool(boot.certificate), what="fingerprint of its certificate")
         identity.pin_certificate(home(), account_key(cloud), boot.machine, boot.certificate)
-    return await_service(cloud, boot, labels)
 
 
 def await_service(cloud: Cloud, boot: Boot, labels: Mapping[str, str]) -> str | None:

@@ -44,7 +44,11 @@ WISH_FLAGS = (
     Flag("keep-disk", "keep the disk when the machine is deleted; it is billed until you delete it", parse=None),
     Flag("static-ip", "name of a static address: reserved on first use, kept when the machine is deleted", address_name),
     NO_PUBLIC_IP,
-    Flag("https", "open the notebook to your address, with TLS and a pinned certificate, instead of a tunnel", parse=None),
+    Flag(
+        "https",
+        "open the notebook with TLS and a pinned certificate, to your address, without a tunnel (on local: to this computer)",
+        parse=None,
+    ),
     Flag("port", f"the port for --https (default: from the recipe, else {HTTPS_PORT})", port),
     Flag("no-spot", "no spot capacity, even if the recipe has it as a default", parse=None),
     Flag("no-https", "no --https, even if the recipe has it as a default", parse=None),

@@ -73,6 +73,15 @@ def test_it_starts_no_program_for_that(frozen: Guest, me: Any, host_key: tuple[s
     assert frozen.read("calls") == ""
 
 
+def test_with_tls_its_front_listens_anew_and_it_tells_its_certificate(frozen: Guest, me: Any, host_key: tuple[str, str]) -> None:
+    me.become({**FACTS, "HOST_KEY": host_key[0], "HTTPS_PORT": "8888"})
+    assert frozen.read("etc/bakehouse/front.d/listen.conf").startswith("listen 8888 ssl;\n")
+    assert frozen.read("calls").splitlines()[-1] == "systemctl reload bakehouse-front"
+    told = facts_told(frozen.read("console"))
+    assert told["host-key"] == " ".join(host_key[1].split()[:2])
+    assert len(told["certificate"]) == 95
+
+
 def test_what_is_secret_is_for_its_owner_alone(frozen: Guest, me: Any, host_key: tuple[str, str]) -> None:
     me.become({**FACTS, "HOST_KEY": host_key[0]})
     secret = ("etc/ssh/ssh_host_ed25519_key", "var/lib/systemd/random-seed", "var/lib/bakehouse/cookie-secret")
@@ -116,7 +125,6 @@ def test_it_is_that_machine_when_it_boots_again(frozen: Guest, me: Any, identity
     "wrong",
     [
         {"MACHINE": ""},
-        {"HTTPS_PORT": "443"},
         {"HOST_KEY": "?"},
         {"HOST_KEY": base64.b64encode(b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n").decode()},
     ],
@@ -172,7 +180,7 @@ def test_a_machine_that_is_to_be_frozen_takes_no_identity(machine: Guest) -> Non
     before = {path for path in machine.root.rglob("*") if path.is_file()}
     subprocess.run([sys.executable, "-I", "-S", str(machine.root / "identity.py")], check=True, env=machine.environ())
     after = {path for path in machine.root.rglob("*") if path.is_file()}
-    assert after - before == {machine.root / "run/bakehouse/freezes"}
+    assert after - before == {machine.root / "run/bakehouse/freezes", machine.root / "etc/bakehouse/front.d/listen.conf"}
 
 
 @contextmanager
@@ -206,9 +214,10 @@ def jupyter(frozen: Guest, identity: ModuleType, memory: ModuleType) -> Iterator
         yield identity.ROOT + memory.JUPYTER
 
 
-def test_it_waits_until_what_it_offers_answers(frozen: Guest, me: Any, jupyter: str) -> None:
+def test_it_waits_until_what_it_offers_answers(frozen: Guest, me: Any, identity: ModuleType, jupyter: str) -> None:
     with answering(jupyter, 503, 503, 200), answering(("127.0.0.1", 0), 503) as front:
-        frozen.write("etc/bakehouse/front.conf", f"server {{\n    listen {front[1]} default_server;\n}}\n")
+        frozen.write("etc/bakehouse/front.conf", "")
+        identity.FRONT_PORT = front[1]
         me.await_services(poll_s=0.001)
     assert frozen.read("calls").splitlines() == ["systemctl start ssh.socket", "systemctl is-system-running --wait"]
 
@@ -219,16 +228,17 @@ def test_a_jupyter_that_never_answers_is_told(frozen: Guest, me: Any) -> None:
         me.await_services(limit_s=0, poll_s=0)
 
 
-def test_a_front_that_is_open_is_told(frozen: Guest, me: Any, jupyter: str) -> None:
+def test_a_front_that_is_open_is_told(frozen: Guest, me: Any, identity: ModuleType, jupyter: str) -> None:
     with answering(jupyter, 200), answering(("127.0.0.1", 0), 200) as front:
-        frozen.write("etc/bakehouse/front.conf", f"    listen {front[1]} default_server;\n")
+        frozen.write("etc/bakehouse/front.conf", "")
+        identity.FRONT_PORT = front[1]
         with pytest.raises(RuntimeError, match=r"returns 200 without a password"):
             me.await_services()
 
 
 def test_jupyter_is_asked_while_it_becomes_somebody(frozen: Guest, me: Any, jupyter: str, host_key: tuple[str, str]) -> None:
     asked: list[str] = []
-    frozen.write("etc/bakehouse/front.conf", "    listen 8888 default_server;\n")
+    frozen.write("etc/bakehouse/front.conf", "")
     with answering(jupyter, 200, asked=asked):
         me.become({**FACTS, "HOST_KEY": host_key[0]})
         until(lambda: asked, what="a request", timeout_s=10, poll_s=0.001)

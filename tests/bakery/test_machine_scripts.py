@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from launcher.access.notebook import NOTEBOOK_PORT
 from tests.bash_guest import Guest
 from tests.machine_code import HASH, TEMPLATES, facts_told, tell_facts
 
@@ -74,15 +75,23 @@ def test_a_machine_whose_notebook_is_open_with_tls_tells_the_fingerprint_of_its_
     assert sorted(path.name for path in (machine.root / "var/lib/bakehouse").glob("tls.*")) == ["tls.crt", "tls.key"]
 
 
-def test_the_front_listens_with_tls_besides(machine: Guest, identity: ModuleType) -> None:
-    tell_facts(machine, HTTPS_PORT="8443")
-    boot(machine, identity)
-    conf = machine.root / "etc/bakehouse/front.d/tls.conf"
-    assert "listen 8443 ssl;\n" in conf.read_text()
+@pytest.mark.parametrize(
+    ("port", "listens"),
+    [
+        ("", ["8888 default_server"]),
+        ("8443", ["8888 default_server", "8443 ssl"]),
+        (str(NOTEBOOK_PORT), [f"{NOTEBOOK_PORT} ssl"]),
+    ],
+)
+def test_the_front_listens_with_tls_besides_or_at_its_own_port_instead(
+    machine: Guest, identity: ModuleType, port: str, listens: list[str]
+) -> None:
+    conf = machine.root / "etc/bakehouse/front.d/listen.conf"
+    for facts in ({"HTTPS_PORT": "9999"}, {"HTTPS_PORT": port}):
+        tell_facts(machine, **facts)
+        boot(machine, identity)
+    assert re.findall(r"^listen (.*);$", conf.read_text(), re.MULTILINE) == listens
     assert conf.stat().st_mode & 0o777 == 0o644
-    tell_facts(machine)
-    boot(machine, identity)
-    assert not conf.exists()
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from launcher.access.notebook import answers, login
+from clouds.errors import CloudError
+from launcher.access.notebook import Session, answers, login
 from tests.vm.bakehouse import Bakehouse, holds
 
 pytestmark = pytest.mark.vm
@@ -172,3 +175,30 @@ def test_a_stopped_machine_boots_and_keeps_its_identity_and_its_files(bakehouse:
     for what in ("machine-id", "hostname", "mac", "host-key", "password-hash", "cookie-secret"):
         assert after[what] == machine["said"][what]
     assert login(machine["url"], machine["password"])
+
+
+def test_with_https_it_answers_at_the_chosen_port_with_the_pinned_certificate(
+    bakehouse: Bakehouse, jupyter: dict[str, Any]
+) -> None:
+    """The port is that of the notebook in the guest, where the certificate takes the place of the plain one."""
+    wanted = ("launch", "--recipe", jupyter["recipe"], "--name", "open", "--https", "--port", "8888")
+    with socket.create_server(("127.0.0.1", 8888)):
+        refused = bakehouse.run(*wanted)
+    assert refused.status == 1
+    assert "error: port 8888 of this computer is in use" in refused.stderr
+    assert bakehouse.left_overs() == []
+    finished = bakehouse.must(*wanted, "--json")
+    try:
+        url, certificate = finished.result["url"], finished.result["certificate"]
+        assert (url, "booting" in finished.stderr) == ("https://127.0.0.1:8888/", False)
+        for verbs in ((), (("stop", "open", "--suspend"), ("start", "open")), (("stop", "open"), ("start", "open"))):
+            for verb in verbs:
+                bakehouse.must(*verb)
+            assert Session(url, 60, certificate).get("/login").status == http.client.OK
+            with pytest.raises(CloudError, match="its certificate is not the one that the machine reported"):
+                Session(url, 60, "00" * 32).get("/login")
+            assert not answers(url.replace("https", "http"))
+        assert bakehouse.must("open", "open").stdout.split()[-1] == url
+        assert [one["url"] for one in bakehouse.must("machines", "--json").result if one["name"] == "open"] == [url]
+    finally:
+        bakehouse.must("delete", "open", "--yes")

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,17 +136,37 @@ def free_ports(wanted: Sequence[int]) -> list[int]:
     return ports
 
 
+def check_free(port: int) -> None:
+    """Raise ConflictError if a machine cannot listen on this loopback port."""
+    try:
+        _bind(port).close()
+    except PermissionError as error:
+        raise ConflictError(
+            f"port {port} of this computer can be opened by root only", next_step="Launch with another --port, such as 8443."
+        ) from error
+    except OSError as error:
+        raise ConflictError(
+            f"port {port} of this computer is in use",
+            next_step="Stop the program or machine that uses it (ss -tlnp shows programs), or launch with another --port.",
+        ) from error
+
+
 def _hold(port: int) -> socket.socket:
     for candidate in (port, 0):
-        holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does: closing connections do not occupy a port
-        try:
-            holder.bind(("127.0.0.1", candidate))
-        except OSError:
-            holder.close()
-        else:
-            return holder
+        with suppress(OSError):
+            return _bind(candidate)
     raise ConflictError("no free port on this computer", next_step="Delete machines that you no longer need.")
+
+
+def _bind(port: int) -> socket.socket:
+    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as QEMU does: closing connections do not occupy a port
+    try:
+        holder.bind(("127.0.0.1", port))
+    except OSError:
+        holder.close()
+        raise
+    return holder
 
 
 def spawn(folder: Path, argv: Sequence[str], *, deadline_s: int, scope: Sequence[str] = ()) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from clouds.driver import BootSpec
 from clouds.home import write_private
 from clouds.local.host import files
-from clouds.names import PROJECT
+from clouds.names import PROJECT, number
 
 DISK = "disk.qcow2"
 MACHINE = "machine.json"
@@ -55,6 +55,11 @@ class MachineRecord:
     runs_on: str = ""
     spawns: int = 0
     others: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def https_port(self) -> int:
+        """The port of this computer that the user has chosen for the notebook; 0: none. It is also that of the guest."""
+        return number(self.labels, "https")
 
 
 def new_record(spec: BootSpec, *, created_at: float) -> MachineRecord:

@@ -1,5 +1,6 @@
 """A notebook with TLS: its certificate is reported on the console, pinned, and the only one that is accepted."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,10 @@ from launcher.launch import Launched, LaunchOptions, launch
 from launcher.machines import delete, machines, notebook_url
 from launcher.power import start, stop
 from tests import fake_services
+from tests.fake_memory import MemoryCloud
 from tests.fake_remote import RemoteCloud
 from tests.fake_world import Machine
+from tests.launcher.given import put_memory
 
 OPTIONS = LaunchOptions(name="one", wishes=Wishes(https_port=8443))
 OTHER = "AA:" * 31 + "AA"
@@ -111,9 +114,15 @@ def test_image_without_a_notebook_has_nothing_to_open(remote: RemoteCloud, ledge
         launch(remote, ledger, LaunchOptions(recipe="minimal", wishes=Wishes(https_port=443)))
 
 
-@pytest.mark.parametrize("port", [22, 8888])
-def test_port_that_something_else_on_the_machine_has_is_refused(
-    remote: RemoteCloud, ledger: Ledger, jupyter: str, port: int
-) -> None:
+def test_port_of_ssh_is_refused(remote: RemoteCloud, ledger: Ledger, jupyter: str) -> None:
     with pytest.raises(UsageError, match="already used inside the machine"):
-        launch(remote, ledger, LaunchOptions(wishes=Wishes(https_port=port)))
+        launch(remote, ledger, LaunchOptions(wishes=Wishes(https_port=22)))
+
+
+def test_machine_restored_from_memory_reports_its_certificate_too(keeping: MemoryCloud, ledger: Ledger, jupyter: str) -> None:
+    keeping.grants = frozenset({"https_port"})
+    put_memory(keeping.world, jupyter)
+    launched = launch(keeping, ledger, replace(OPTIONS, wishes=Wishes(https_port=8888)))
+    assert [call for call in keeping.calls if call.split()[0] in ("boot", "restore")] == ["restore one"]
+    assert launched.url == f"https://127.0.0.1:{keeping.address('one', 8888).port}/"
+    assert answers(launched.url, fingerprint=certificate(home(), "fake", "one"))
