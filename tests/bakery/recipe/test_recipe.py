@@ -355,7 +355,9 @@ def test_files_that_are_too_large_together_are_refused(folder: Path) -> None:
 
 
 def test_a_name_that_is_no_recipe_is_told_with_the_nearest() -> None:
-    with pytest.raises(RecipeError, match=r"""recipe 'jupiter' not found \(write "jupyter"; known recipes: jupyter, minimal"""):
+    with pytest.raises(
+        RecipeError, match=r"""recipe 'jupiter' not found \(write "jupyter"; known recipes: boosting, jupyter, minimal"""
+    ):
         load("jupiter")
 
 
@@ -447,3 +449,17 @@ def toml(value: Any) -> str:
 
 def test_the_folder_of_recipes_is_the_one_that_is_shipped() -> None:
     assert (IMAGES / "jupyter.toml").exists()
+
+
+def test_a_copy_of_boosting_changed_as_the_documents_say_is_a_recipe(folder: Path) -> None:
+    page = (IMAGES.parent / "docs/recipes.md").read_text(encoding="utf-8")
+    changed = page.partition("```diff\n")[2].partition("```")[0].splitlines()
+    text = (IMAGES / "boosting.toml").read_text(encoding="utf-8")
+    for before, after in zip(changed[::2], changed[1::2], strict=True):
+        assert (before[0], after[0], text.count(f"{before[1:]}\n")) == ("-", "+", 1)
+        text = text.replace(before[1:], after[1:])
+    (folder / "trees.toml").write_text(text, encoding="utf-8")
+    [packages] = [step.python.packages for step in load(folder / "trees.toml").steps if step.python]
+    assert len(changed) == 4
+    assert {"statsmodels", "vowpalwabbit"} < set(packages or ())
+    assert "xgboost-cpu" not in set(packages or ())
