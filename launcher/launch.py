@@ -188,7 +188,7 @@ def _spec(cloud: Cloud, options: LaunchOptions, image: ImageView, *, name: str, 
         at_deadline=options.at_deadline,
         wishes=options.wishes,
         script=options.script,
-        facts=_facts(name, nonce, password, expires) | _facts_of_tls(name, options.wishes),
+        facts=_facts(name, nonce, password, expires, image) | _facts_of_tls(name, options.wishes),
         ports=(SSH_PORT,) if password is None else (SSH_PORT, options.wishes.https_port or NOTEBOOK_PORT),
     )
 
@@ -257,14 +257,16 @@ def _labels(options: LaunchOptions, image: ImageView, name: str, expires: int) -
     }
 
 
-def _facts(name: str, nonce: str, password: str | None, expires: int) -> dict[str, str]:
-    """Return the identity that the machine receives; templates/machine/ applies it."""
+def _facts(name: str, nonce: str, password: str | None, expires: int, image: ImageView) -> dict[str, str]:
+    """Return the identity that the machine receives; templates/machine/ applies it. ABOUT is a line that each login prints."""
+    about = f"Machine {name} of Bakehouse: recipe {image.recipe}, version {image.version}."
     return {
         "MACHINE": name,
         "NONCE": nonce,
         "AUTHORIZED_KEY": identity.user_key(home()),
         "PASSWORD_HASH": hash_password(password) if password else "",
         "EXPIRES": str(expires),
+        "ABOUT": f"{about} Its notebook, on your computer: ./inv open {name}" if password else about,
     }
 
 

@@ -25,8 +25,9 @@ def machine_script(name: str) -> str:
 
 
 def test_a_machine_takes_its_identity_and_tells_its_host_key(machine: Guest, identity: ModuleType) -> None:
-    tell_facts(machine)
+    tell_facts(machine, ABOUT="Machine mine, it's yours.")
     told = boot(machine, identity)
+    assert machine.read("etc/motd.d/bakehouse") == "Machine mine, it's yours.\n"
     assert machine.read("etc/hostname") == "mine\n"
     assert "127.0.1.1 mine\n" in machine.read("etc/hosts")
     assert machine.read("var/lib/bakehouse/password-hash") == f"{HASH}\n"

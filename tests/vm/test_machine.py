@@ -257,6 +257,13 @@ def test_no_machine_shows_its_password(bakehouse: Bakehouse, machine: dict[str, 
     assert "argon2" not in listed
 
 
+def test_a_login_says_what_the_machine_is_and_how_to_open_its_notebook(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    assert machine["name"] == NAME
+    login_shell = ("ssh", "-tt", "-F", str(bakehouse.home / "ssh/config"), NAME)
+    shown = subprocess.run(login_shell, input="exit\n", capture_output=True, text=True, timeout=300, check=False).stdout
+    assert re.search(rf"Machine {NAME} of Bakehouse: recipe jupyter, version \d.*: ./inv open {NAME}", shown)
+
+
 def test_jupyter_survives_the_end_of_an_ssh_session(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
     inside(bakehouse, "true")
     assert answers(machine["url"])

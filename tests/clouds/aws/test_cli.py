@@ -175,7 +175,7 @@ def test_machine_is_told_no_secret(both: Both) -> None:
     asked = ("--attribute", "userData", "--instance-id", both.id_of("mine"))
     data = user_data.from_base64(both.aws("describe-instance-attribute", *asked)["UserData"]["Value"])
     facts = user_data.facts_of(data)
-    assert set(facts) == {"MACHINE", "NONCE", "AUTHORIZED_KEY", "PASSWORD_HASH", "EXPIRES"}
+    assert set(facts) == {"MACHINE", "NONCE", "AUTHORIZED_KEY", "PASSWORD_HASH", "EXPIRES", "ABOUT"}
     assert identity.user_key(both.stage.home) in facts["AUTHORIZED_KEY"]
     assert b"PRIVATE KEY" not in data
     assert user_data.script_of(data) == ""

@@ -148,7 +148,7 @@ def test_machine_is_told_no_secret(both: Both) -> None:
     told = {item["key"]: item["value"] for item in found["metadata"]["items"]}
     assert set(told) == {"bakehouse-facts", "block-project-ssh-keys", "enable-oslogin"}
     facts = dict(line.split("=", 1) for line in told["bakehouse-facts"].splitlines())
-    assert set(facts) == {"MACHINE", "NONCE", "AUTHORIZED_KEY", "PASSWORD_HASH", "EXPIRES"}
+    assert set(facts) == {"MACHINE", "NONCE", "AUTHORIZED_KEY", "PASSWORD_HASH", "EXPIRES", "ABOUT"}
     assert identity.user_key(both.home) in facts["AUTHORIZED_KEY"]
     assert "PRIVATE KEY" not in json.dumps(found)
 
