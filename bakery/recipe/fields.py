@@ -119,6 +119,9 @@ Source = Annotated[
         r"(?!/)(?!(.*/)?\.\.(/|$))[^\x00-\x1f\x7f]+", "a path in the recipe's folder", "it relative to that folder, without '..'"
     ),
 ]
+JupyterSettings = Annotated[
+    Source, _matching(r".*\.(py|json)", "a file of Jupyter's settings", 'one such as "jupyter.py" or "jupyter.json"')
+]
 DebianPackage = Annotated[
     str,
     _matching(

@@ -137,10 +137,11 @@ class Fetch:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Notebook:
-    """JupyterLab as a service, protected by the machine's password."""
+    """JupyterLab as a service, protected by the machine's password; `settings` is a file laid over its configuration."""
 
     root_dir: fields.GuestPath = f"/home/{USER}"
     default_url: fields.UrlPath = "/lab"
+    settings: fields.JupyterSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)

@@ -36,6 +36,7 @@ def broken(raw: Mapping[str, Any], path: Path, kinds: Sequence[str]) -> list[Pro
         *_taken_names(tests, "tests", (*RESERVED[:1], *([GPU_TEST] if raw.get("gpu") is True else []))),
         *_bad_copies(steps, path.parent),
         *_bad_scripts(steps, path.parent, raw.get("variables")),
+        *_bad_settings(steps, path.parent),
         *_bad_notebooks(steps, path.parent),
         *python_steps.broken(steps, path),
         *repositories.broken(steps, path.parent),
@@ -124,6 +125,20 @@ def _bad_scripts(steps: Tables, folder: Path, values: object) -> Iterator[Proble
         elif isinstance(values, dict):
             for name in variables.unknown(text.decode(), values):
                 yield Problem(("steps", at, "script"), f"{show(source)}: {variables.told(name, values)}")
+
+
+def _bad_settings(steps: Tables, folder: Path) -> Iterator[Problem]:
+    for at, step in steps:
+        source = step["notebook"].get("settings") if isinstance(step.get("notebook"), dict) else None
+        if not is_source(source):
+            continue
+        found, key = find(folder, source), ("steps", at, "notebook", "settings")
+        if isinstance(found, str):
+            yield Problem(key, f"{show(source)} {found}")
+        elif not found[0].path.is_file():
+            yield Problem(key, f"{show(source)} is a folder (write the path of a file)")
+        elif not _is_text(found[0].path.read_bytes()):
+            yield Problem(key, f"{show(source)} is not UTF-8 text (save it as UTF-8)")
 
 
 def _is_text(content: bytes) -> bool:

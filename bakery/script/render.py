@@ -226,7 +226,9 @@ def _render_step(recipe: Recipe, step: Step, resolution: Resolution) -> str:
     if step.script is not None:
         return variables.put_in(_read(recipe, step.script), recipe.variables)
     if step.notebook is not None:
-        return _text("notebook", settings=step.notebook)
+        own = step.notebook.settings
+        text = base64.encodebytes(_read(recipe, own).encode()).decode() if own else ""
+        return _text("notebook", settings=step.notebook, own=text)
     if step.kind == "apt":
         return _text("apt", packages=step.apt or (), sources=[_source(recipe, source) for source in step.apt_sources or ()])
     return _text(step.kind, conda=step.conda, files=step.fetch)

@@ -453,3 +453,25 @@ def test_script_holds_the_template_of_its_cloud_only(recipe: Recipe) -> None:
     assert texts["gcp"] == texts["gcp.research"]
     assert "169.254.169.254" in texts["gcp"]
     assert "169.254.169.254" not in texts["local"]
+
+
+@pytest.mark.parametrize("name", ["own.py", "own.json"])
+def test_settings_of_a_notebook_are_laid_over_ours_and_tried(tmp_path: Path, name: str) -> None:
+    own = "# FILE\nc.ServerApp.default_url = '/x'\n"
+    (tmp_path / name).write_text(own)
+    (tmp_path / "mine.toml").write_text(
+        'name = "mine"\n[[steps]]\nname = "packages"\npython = { packages = ["jupyterlab"] }\n'
+        f'[[steps]]\nname = "notebook"\nnotebook = {{ settings = "{name}" }}\n'
+    )
+    text = render(load(tmp_path / "mine.toml"), RESOLUTION).text
+    kind = name.rpartition(".")[2]
+    found = re.search(
+        rf"^base64 --decode >/usr/local/etc/jupyter/jupyter_server_config\.{kind} <<'FILE'\n(.*?)^FILE$", text, re.M | re.S
+    )
+    assert found
+    assert base64.b64decode(found[1]).decode() == own
+    assert "load_config_file(suppress_errors=False)" in text[found.end() :]
+
+
+def test_a_notebook_without_settings_of_its_own_tries_none(recipe: Recipe) -> None:
+    assert "load_config_file" not in render(recipe, RESOLUTION).text
