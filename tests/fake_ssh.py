@@ -40,6 +40,7 @@ def main(here: Path, words: list[str]) -> int:
         return say(text, said)
     if "-L" in words:
         return forward(int(words[words.index("-L") + 1].split(":")[1]), here / "forwards" / words[-1])
+    os.environ["HOME"] = str(here)  # never the user's own
     return os.execvp("sh", ["sh", "-c", " ".join(words[words.index("--") + 1 :])])
 
 

@@ -59,7 +59,7 @@ class Terminal:
             self.stderr.write(f"\r{clean(line)}\x1b[K")
             self.stderr.flush()
 
-    def confirm(self, question: str, *, yes: bool) -> None:
+    def confirm(self, question: str, *, yes: bool, declined: str = "nothing was deleted") -> None:
         """Ask for confirmation, unless `yes`. UsageError: there is no terminal to ask on. BakehouseError: the user declined."""
         if yes:
             return
@@ -70,7 +70,7 @@ class Terminal:
         if getattr(self.stderr, "lost", None):
             raise UsageError(f"could not write the question: {question}", next_step="Confirm with --yes.")
         if self.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise BakehouseError("nothing was deleted")
+            raise BakehouseError(declined)
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> list[str]:

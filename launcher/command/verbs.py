@@ -215,9 +215,13 @@ def _password(values: Values, terminal: Terminal) -> int:
 
 def _stop(values: Values, terminal: Terminal) -> int:
     from launcher import power
+    from launcher.command.unsaved_work import show_unsaved
+    from launcher.machines import find_machine
 
     name = values["name"]
     cloud = connect_to(name, values, terminal)
+    if not values["yes"] and show_unsaved(cloud, find_machine(cloud, name), terminal):
+        terminal.confirm(f"Stop machine {name!r}?", yes=False, declined=f"machine {name!r} was not stopped")
     if values["suspend"]:
         power.suspend(cloud, name)
         state, costs = "suspended; its disk and memory are kept", f"{cloud.stopped_costs}, its saved memory"
@@ -244,6 +248,7 @@ def _start(values: Values, terminal: Terminal) -> int:
 
 
 def _delete(values: Values, terminal: Terminal) -> int:
+    from launcher.command.unsaved_work import show_unsaved
     from launcher.machines import delete, find_machine, spare_bakes
 
     name = values["name"]
@@ -252,6 +257,8 @@ def _delete(values: Values, terminal: Terminal) -> int:
     question = (
         f"Delete machine {name!r}? Its disk is kept." if view.keeps_disk else f"Delete machine {name!r} and everything on its disk?"
     )
+    if not values["yes"]:
+        show_unsaved(cloud, view, terminal)
     terminal.confirm(question, yes=values["yes"])
     delete(cloud, _ledger(terminal), name)
     terminal.tell(f"machine {name!r} deleted")
@@ -379,7 +386,7 @@ VERBS = (
         (NAME,),
         (PASSWORD_FILE, REGION, CLOUD),
     ),
-    Verb("stop", "Stop a machine; its disk is kept.", _stop, (NAME,), (SUSPEND, REGION, CLOUD)),
+    Verb("stop", "Stop a machine; its disk is kept.", _stop, (NAME,), (SUSPEND, YES, REGION, CLOUD)),
     Verb("start", "Start a stopped or suspended machine.", _start, (NAME,), (NEW_LIFETIME, NEW_SOURCE, ACCELERATOR, REGION, CLOUD)),
     Verb("delete", "Delete a machine and its disk, after confirmation.", _delete, (NAME,), (YES, REGION, CLOUD)),
     Verb(
