@@ -25,6 +25,7 @@ def check_indexes(cloud: Cloud, order: Order, listed: Iterable[Resource], tell: 
     Where builders use the public index instead of the user's, that is only reported: it may have the same files. `listed` are the
     images of the recipe.
     """
+    _check_channels(cloud, order)
     if not any(step.python for step in order.recipe.steps):
         return
     if not isinstance(cloud, SharesIndexes):
@@ -39,6 +40,16 @@ def check_indexes(cloud: Cloud, order: Order, listed: Iterable[Resource], tell: 
                 f"step {step!r}: the package index {_plain(index)} asks the builder for a user name and a password",
                 next_step="Write them to ~/.netrc, or into its URL in uv's settings: https://USER:PASSWORD@HOST/...",
             )
+
+
+def _check_channels(cloud: Cloud, order: Order) -> None:
+    """Raise UsageError if conda packages are on a server of this computer, which builders of another computer cannot reach."""
+    here = [one.url for one in order.resolution.conda.packages if urlsplit(one.url).hostname in ("localhost", "127.0.0.1", "::1")]
+    if here and not isinstance(cloud, SharesIndexes):
+        raise UsageError(
+            f"conda package {here[0]}: is on this computer, which a builder on {cloud.name} cannot reach",
+            next_step="Write a channel that the builder can reach, or bake on the local cloud.",
+        )
 
 
 def _first_package(cloud: Cloud, order: Order, listed: Iterable[Resource]) -> tuple[str, str]:

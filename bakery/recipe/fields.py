@@ -140,6 +140,6 @@ GroupName = Annotated[
 ]
 Module = Annotated[str, _matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a Python module", 'one such as "matplotlib.pyplot"')]
 CondaPackage = Annotated[
-    str, _matching(r"[A-Za-z0-9_][A-Za-z0-9_.:=<>!,*|-]*", "a conda package", 'one such as "r-base" or "numpy>=2"')
+    str, _matching(r"(?!.*//)[A-Za-z0-9_][^\x00-\x1f\x7f]*", "a conda package", 'one such as "r-base" or "numpy>=2"')
 ]
 Channel = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9_.:/-]*", "a conda channel", 'one such as "conda-forge"')]

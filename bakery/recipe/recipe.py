@@ -9,11 +9,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, Strict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from bakery.errors import RecipeError
-from bakery.recipe import fields, problems, rules, variables
+from bakery.recipe import conda_steps, fields, problems, rules, variables
 from launcher import defaults
 
 IMAGES = Path(__file__).parents[2] / "images"
@@ -107,12 +107,16 @@ class Python:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Conda:
-    """Conda packages in /opt/conda, which the Miniforge installer at `installer` creates."""
+    """Conda packages in the environment /opt/conda: `packages`, or those of the file `environment`.
 
-    packages: Annotated[tuple[fields.CondaPackage, ...], Field(min_length=1)]
-    installer: fields.Url
-    sha256: fields.Sha256
-    channels: Annotated[tuple[fields.Channel, ...], Field(min_length=1)] = ("conda-forge",)
+    Without `channels`: those of the file, else of the user's .condarc, else conda-forge. With `default`, its kernel is
+    the notebook's default.
+    """
+
+    packages: Annotated[tuple[fields.CondaPackage, ...], Field(min_length=1)] = ()
+    environment: fields.Source | None = None
+    channels: tuple[fields.Channel, ...] = ()
+    default: Annotated[bool, Strict()] = False
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -156,7 +160,7 @@ class Step:
     apt_sources: Annotated[tuple[AptSource, ...], Field(min_length=1)] | None = None
     apt: Annotated[tuple[fields.DebianPackage, ...], Field(min_length=1)] | None = None
     python: Python | None = None
-    conda: Conda | None = None
+    conda: Annotated[Conda | None, BeforeValidator(conda_steps.table)] = None
     copy: Annotated[tuple[Copy, ...], Field(min_length=1)] | None = None
     fetch: Annotated[tuple[Fetch, ...], Field(min_length=1)] | None = None
     run: fields.Script | None = None
@@ -171,7 +175,7 @@ class Step:
     @property
     def is_unlocked(self) -> bool:
         """Whether it installs packages without a lock file, whose versions depend on the time of the bake."""
-        return self.kind in ("apt", "conda", "notebook")
+        return self.kind in ("apt", "notebook")
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)

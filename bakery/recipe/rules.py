@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from bakery.recipe import python_steps, repositories, variables
+from bakery.recipe import conda_steps, python_steps, repositories, variables
 from bakery.recipe.archive import FILE_MAX_BYTES, MIB, TOTAL_MAX_BYTES, find, is_source, sizes_bytes
 from bakery.recipe.problems import Problem, show
 from clouds import ranges
@@ -39,6 +39,7 @@ def broken(raw: Mapping[str, Any], path: Path, kinds: Sequence[str]) -> list[Pro
         *_bad_settings(steps, path.parent),
         *_bad_notebooks(steps, path.parent),
         *python_steps.broken(steps, path),
+        *conda_steps.broken(steps, path.parent),
         *repositories.broken(steps, path.parent),
         *_wrong_in_base(steps),
         *_small_disk(raw),

@@ -62,9 +62,9 @@ def checked(pin: Pin) -> Pin:
 
 
 @cache
-def uv_pin() -> Pin:
-    """Return the requirement for uv in the version used here, with its hashes from our lock file."""
-    requirement = f"uv=={version('uv')}"
+def own_pin(name: str) -> Pin:
+    """Return the requirement for a package in the version used here, with its hashes from our lock file."""
+    requirement = f"{name}=={version(name)}"
     lock = (Path(__file__).parents[2] / "requirements.lock").read_text(encoding="utf-8")
     _, _, rest = lock.partition(f"\n{requirement} \\\n")
     entry = re.match(r"(?: +--hash=\S+(?: \\)?\n)*", rest)

@@ -21,7 +21,7 @@ from bakery.recipe.archive import Archive, Placed, archive, find
 from bakery.recipe.recipe import USER, AptKey, AptSource, Recipe, Step
 from bakery.recipe.repositories import KEYRINGS
 from bakery.script.local import TEMPORARY, Local
-from bakery.script.pins import Pin, uv_pin
+from bakery.script.pins import Pin, own_pin
 from bakery.script.resolve import Resolution
 from bakery.script.wanted import found_package
 from clouds.accounts import cloud_of
@@ -120,6 +120,9 @@ def _part(recipe: Recipe, step: Step, resolution: Resolution) -> Part:
         return Part(step.name, _text("copy", archive=files), archive=files)
     if step.python is not None:
         return _python(recipe, step, resolution)
+    if step.conda is not None:
+        values = {"lock": resolution.conda, "uv": own_pin("uv"), "rattler": own_pin("py-rattler")}
+        return Part(step.name, _ended(_text("conda", conda=step.conda, **values)))
     text = _ended(_render_step(recipe, step, resolution))
     return Part(step.name, text, as_of=resolution.refreshed if step.is_unlocked else "")
 
@@ -134,7 +137,7 @@ def _python(recipe: Recipe, step: Step, resolution: Resolution) -> Part:
         "python",
         pins=pins,
         imports=step.python.imports,
-        uv=uv_pin(),
+        uv=own_pin("uv"),
         has_git=any(" @ git+" in pin.requirement for pin in pins),
         archive=files,
         folders=[one for one in local if one.is_folder],
@@ -231,7 +234,7 @@ def _render_step(recipe: Recipe, step: Step, resolution: Resolution) -> str:
         return _text("notebook", settings=step.notebook, own=text)
     if step.kind == "apt":
         return _text("apt", packages=step.apt or (), sources=[_source(recipe, source) for source in step.apt_sources or ()])
-    return _text(step.kind, conda=step.conda, files=step.fetch)
+    return _text(step.kind, files=step.fetch)
 
 
 def _source(recipe: Recipe, source: AptSource) -> dict[str, str]:

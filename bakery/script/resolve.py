@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from bakery.errors import RecipeError
-from bakery.recipe.recipe import Recipe
-from bakery.script import project, uv_settings, wanted
+from bakery.recipe.pip_syntax import Requirements
+from bakery.recipe.recipe import Python, Recipe
+from bakery.script import conda, project, uv_settings, wanted
 from bakery.script.local import Local, place
 from bakery.script.pins import Pin, read_lock, write_lock
 from bakery.script.uv_process import run_uv
@@ -43,6 +44,7 @@ class Resolution:
 
     `hashes` maps a requirement to the hashes of its files (`sha256:...`); none for a package from a repository.
     `local` are the packages beside the recipe, by step. `indexes` are lines with the indexes of requirements files.
+    `conda` is the lock of the conda step.
     """
 
     pins: Mapping[str, tuple[str, ...]]
@@ -50,6 +52,7 @@ class Resolution:
     hashes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     local: Mapping[str, tuple[Local, ...]] = field(default_factory=dict)
     indexes: tuple[str, ...] = ()
+    conda: conda.Lock = field(default_factory=conda.Lock)
 
 
 def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -> Resolution:
@@ -61,7 +64,10 @@ def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -
     kept_at = folder / f"{recipe.name}.json"
     asked = wanted.gather(recipe)
     needs: dict[str, Any] = {"python": PYTHON_OF[recipe.base.suite], **wanted.needs(recipe, asked)}
-    if asked and (settings := uv_settings.fingerprint(os.environ)):
+    environment = conda.gather(recipe)
+    if environment:
+        needs["conda"] = environment.needs()
+    if (asked or (environment and environment.pip)) and (settings := uv_settings.fingerprint(os.environ)):
         needs["settings"] = settings
     kept = _read(kept_at)
     if not refresh and kept and kept["needs"] == needs and "hashes" in kept:  # older releases stored none
@@ -77,6 +83,7 @@ def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -
         "hashes": {one.requirement: list(one.hashes) for ours in placed.values() for one in ours if one.requirement},
         "local": {step: [one.local.to_json() for one in ours if one.local] for step, ours in placed.items()},
         "indexes": list(wanted.index_lines(asked)),
+        "conda": _conda(recipe, environment, None if is_new else kept, folder / "cache").to_json(),
         "refreshed": datetime.now(UTC).isoformat() if refresh or not kept else kept["refreshed"],
     }
     if keep:
@@ -90,7 +97,30 @@ def _resolution(recipe: Recipe, kept: Mapping[str, Any]) -> Resolution:
     pins = {name: tuple(pins) for name, pins in kept["pins"].items()}
     hashes = {pin: tuple(found) for pin, found in kept["hashes"].items()}
     local = {step: tuple(Local(*values) for values in ours) for step, ours in kept.get("local", {}).items() if ours}
-    return Resolution(pins, kept["refreshed"] if is_unlocked else "", hashes, local, tuple(kept.get("indexes", ())))
+    return Resolution(pins, kept["refreshed"] if is_unlocked else "", hashes, local, tuple(kept.get("indexes", ())), _lock(kept))
+
+
+def _lock(kept: Mapping[str, Any]) -> conda.Lock:
+    return conda.from_json(kept["conda"]) if "conda" in kept else conda.Lock()
+
+
+def _conda(recipe: Recipe, asked: conda.WantedConda | None, kept: Mapping[str, Any] | None, cache: Path) -> conda.Lock:
+    """Return the lock of the conda step: the stored one if the step asks for the same, else a new solution."""
+    if asked is None:
+        return conda.Lock()
+    if kept and kept["needs"].get("conda") == asked.needs():
+        return _lock(kept)
+    solved = conda.solve(recipe, asked, cache / "conda")
+    if not asked.pip:
+        return conda.Lock(solved.packages)
+    if not solved.python:
+        reason = "its environment file has pip packages, but no Python (add python and pip to its dependencies)"
+        raise RecipeError([f"recipe {recipe.name!r}: step {asked.step!r}: {reason}"])
+    uv_settings.check(os.environ)
+    steps = [Wanted(asked.step, Python(packages=asked.pip), Requirements())]
+    pins = _Compiler(recipe, steps, cache, solved.python).compile(steps, constraints=solved.constraints)
+    _refuse(recipe, steps, pins)
+    return conda.Lock(solved.packages, tuple(pin for pin in pins if pin.requirement not in solved.constraints))
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -111,7 +141,7 @@ def _pin(recipe: Recipe, asked: Sequence[Wanted], preferred: Sequence[str], cach
     version = PYTHON_OF[recipe.base.suite]
     locks = {one.step: project.locked(recipe, one.step, one.python, version, cache) for one in asked if one.python.project}
     locked = _together(recipe, locks)
-    compiler = _Compiler(recipe, asked, cache)
+    compiler = _Compiler(recipe, asked, cache, version)
     others = [one for one in asked if one.step not in locks]
     fixed = [pin.requirement for pin in locked.values() if not pin.source]
     everything = _narrowed(recipe, asked, compiler.compile(others, preferred=preferred, constraints=fixed)) if others else []
@@ -202,6 +232,7 @@ class _Compiler:
     recipe: Recipe
     asked: Sequence[Wanted]
     cache: Path
+    python: str
 
     def compile(self, steps: Sequence[Wanted], *, preferred: Sequence[str] = (), constraints: Sequence[str] = ()) -> list[Pin]:
         """Resolve what these steps ask for, with dependencies, and return the pins."""
@@ -216,7 +247,7 @@ class _Compiler:
             lock.write_text(write_lock(preferred), encoding="utf-8")
             arguments = [
                 *("pip", "compile", "wanted.in", "--output-file", lock.name, "--constraints", "constraints.txt"),
-                *("--python-version", PYTHON_OF[self.recipe.base.suite], "--python-platform", "x86_64-unknown-linux-gnu"),
+                *("--python-version", self.python, "--python-platform", "x86_64-unknown-linux-gnu"),
                 *("--python", sys.executable, "--quiet", "--cache-dir", str(self.cache.absolute()), "--format", "pylock.toml"),
                 *("--no-universal", "--deps"),  # override the user's uv.toml
                 *(("--prerelease", "allow") if any(one.name == "pre" for one in wanted.options_of(self.asked)) else ()),

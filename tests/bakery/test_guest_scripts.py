@@ -443,4 +443,4 @@ def test_a_file_with_another_digest_is_refused(guest: Guest) -> None:
     assert (guest.root / "got/file").stat().st_mode & 0o777 == 0o640
     progress = guest.run(bake(("bad", fetch.format("0" * 64))))
     assert progress.failure is not None
-    assert re.search(r"SHA-256 is 5891b5\w+, but the recipe has 0000", progress.log[-1])
+    assert re.search(r"SHA-256 is 5891b5\w+, but must be 0000", progress.log[-1])

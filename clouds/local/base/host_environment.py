@@ -159,7 +159,7 @@ def _apt_conf(settings: HostSettings) -> str:
 
 
 def _env(settings: HostSettings) -> str:
-    variables = {"APT_CONFIG": f"{_GUEST}/apt.conf"}
+    variables = {"APT_CONFIG": f"{_GUEST}/apt.conf", "BAKEHOUSE_HOST": GATEWAY}
     for key, value in settings.proxies.items():
         variables |= dict.fromkeys((key, key.upper()), value if key == "no_proxy" else for_guest(value))
     if settings.index:

@@ -41,7 +41,7 @@ name = "packages"
 python = { packages = ["JupyterLab>=4", "numpy"], imports = ["numpy.linalg"] }
 [[steps]]
 name = "r"
-conda = { packages = ["r-base>=4"], installer = "https://example.org/miniforge.sh", sha256 = "%s" }
+conda = ["r-base >=4", "numpy"]
 [[steps]]
 name = "files"
 copy = [{ from = "data", to = "/opt/data" }, { from = "hello.sh", to = "/usr/local/bin/", mode = "0755", owner = "root:notebook" }]

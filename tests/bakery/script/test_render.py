@@ -19,6 +19,8 @@ import pytest
 import clouds
 from bakery.errors import RecipeError
 from bakery.recipe.recipe import KINDS, Recipe, available, load
+from bakery.script.conda import Lock, Package
+from bakery.script.pins import Pin
 from bakery.script.render import (
     DIGEST_LENGTH,
     Part,
@@ -65,7 +67,7 @@ name = "packages"
 python = { packages = ["jupyterlab", "numpy"], imports = ["numpy", "json"] }
 [[steps]]
 name = "r"
-conda = { packages = ["r-base>=4"], channels = ["conda-forge", "bioconda"], installer = "https://example.org/m.sh", sha256 = "%s" }
+conda = { packages = ["r-base>=4"], channels = ["conda-forge", "bioconda"], default = true }
 [[steps]]
 name = "files"
 copy = [
@@ -96,7 +98,8 @@ user = "root"
 KEY = b"\x98\x33" + bytes(90)
 """The beginning of an OpenPGP public key, and no more."""
 BASE = BaseImage("base-1234", "us", Base("trixie", "amd64"))
-RESOLUTION = Resolution({"packages": ("jupyterlab==4.5.0", "numpy==2.4.0")}, "2026-01-02T03:04:05Z")
+LOCK = Lock((Package("https://example.org/c/noarch/r-base-4-0.conda", "0" * 64),), (Pin("six==1.17.0", ("sha256:" + "1" * 64,)),))
+RESOLUTION = Resolution({"packages": ("jupyterlab==4.5.0", "numpy==2.4.0")}, "2026-01-02T03:04:05Z", conda=LOCK)
 
 
 @pytest.fixture
@@ -113,7 +116,7 @@ def recipe(tmp_path: Path) -> Recipe:
 
 def resolution_of(recipe: Recipe) -> Resolution:
     """Return a resolution without asking anybody."""
-    return Resolution({step.name: ("numpy==2.4.0",) for step in recipe.steps if step.python})
+    return Resolution({step.name: ("numpy==2.4.0",) for step in recipe.steps if step.python}, conda=LOCK)
 
 
 def scripts(recipe: Recipe) -> list[Script]:
