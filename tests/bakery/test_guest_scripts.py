@@ -400,12 +400,12 @@ def test_tests_neither_power_off_nor_run_again(guest: Guest) -> None:
     assert "poweroff" not in guest.read("calls")
 
 
-def test_a_test_runs_as_its_user_in_a_login_shell(guest: Guest) -> None:
+def test_a_test_runs_as_its_user_below_a_login_shell(guest: Guest) -> None:
     guest.write("bin/setpriv", '#!/bin/bash\nprintf "%s\\n" "$*" >>"$CALLS"\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n')
     (guest.root / "bin/setpriv").chmod(0o755)
     guest.write("bin/id", "#!/bin/bash\necho 1000\n")
     (guest.root / "bin/id").chmod(0o755)
-    script = frame("tests", [Part("who", "shopt -q login_shell\nbash -c 'exit 3'\n", "notebook")], is_bake=False)
+    script = frame("tests", [Part("who", "true\nbash -c 'exit 3'\n", "notebook")], is_bake=False)
     failure = guest.run(script).failure
     assert failure == markers.Checkpoint(2, 2, "who", failed_line=2, exit_status=3)
     assert "--reuid=notebook --regid=1000 --init-groups --reset-env bash --login" in guest.read("calls")

@@ -44,17 +44,28 @@ def test_credentials_are_overwritten_before_they_are_deleted(tmp_path: Path) -> 
 def test_the_tests_of_the_recipe_are_files_in_the_image_that_the_user_can_run(tmp_path: Path) -> None:
     recipe = load("minimal")
     asked = Test(name="first", run="printf '%s ' hello; false | true; echo not here")
-    text = render(replace(recipe, tests=(asked, Test(name="disk", run="true\n", user="root"))), Resolution({})).text
+    text = render(
+        replace(recipe, tests=(asked, Test(name="skipped", run="exit 77"), Test(name="disk", run="true\n", user="root"))),
+        Resolution({}),
+    ).text
     [placing] = re.findall(r"^tests=/usr/lib/bakehouse/tests$.*?^ln [^\n]*$", text, re.MULTILINE | re.DOTALL)
     (tmp_path / "usr/lib/bakehouse").mkdir(parents=True)
     (tmp_path / "home/notebook").mkdir(parents=True)
     moved = re.sub(r"(?<=[ =])/(?=usr/lib|home)", f"{tmp_path}/", placing)
     subprocess.run(["bash", "-euo", "pipefail", "-c", moved], check=True)
-    done = subprocess.run([tmp_path / "home/notebook/test/first"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (1, "hello ")
-    assert (tmp_path / "home/notebook/test/.order").read_text() == "first disk\n"
+    (tmp_path / ".bash_logout").write_text("false\n")  # as Debian's, where there is no terminal
+    done = [
+        subprocess.run(
+            [tmp_path / "home/notebook/test" / name], env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, check=False
+        )
+        for name in ("first", "skipped")
+    ]
+    assert [(one.returncode, one.stdout) for one in done] == [(1, b"hello "), (77, b"")]
+    assert (tmp_path / "home/notebook/test/.order").read_text() == "first skipped disk\n"
     first_line = (tmp_path / "home/notebook/test/disk").read_text().splitlines()[0]
-    assert first_line == "#!/usr/bin/env -S sudo --non-interactive --user=root bash --login"
+    assert first_line == (
+        """#!/usr/bin/env -S sudo --non-interactive --user=root bash --login -c 'exec bash -Eeuo pipefail "$0"'"""
+    )
 
 
 def test_tests_of_an_earlier_image_are_removed_with_the_rest(tmp_path: Path) -> None:
