@@ -211,7 +211,7 @@ def test_machine_that_comes_after_ctrl_c_is_found_and_removed(tmp_path: Path, mo
 
 
 def test_machine_of_another_that_comes_instead_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machines, "GRACE_S", 0.1)
+    monkeypatch.setattr(machines, "GRACE_S", 1.0)
     monkeypatch.setattr(lifecycle, "POLL_S", 0.005)
     theirs = instance("lab", labels={"token": "t-theirs"})
 
