@@ -16,6 +16,7 @@ from clouds.undo import Undo
 from launcher import defaults, kept_disks, machines
 from launcher.access import identity, tunnel, wait
 from launcher.access.environment import send_environment
+from launcher.access.git import send_git_config
 from launcher.access.identity import SSH_PORT
 from launcher.access.notebook import NOTEBOOK_PORT
 from launcher.access.password import generate, hash_password
@@ -32,7 +33,8 @@ class LaunchOptions:
     """What to launch. None means: the size in the image's labels, a generated name or password, the cloud's default deadline.
 
     `image` is an exact image, also a candidate; `script` is run as well (already rendered for its boot, with `nonce`).
-    A `cold` launch boots even if the image has saved memory. `environment` are variables for the machine's user, sent over SSH.
+    A `cold` launch boots even if the image has saved memory. `environment` are variables for the machine's user, sent over SSH,
+    and `git_config` settings of its git.
     `given` are the keys of `launcher.defaults.KEYS` that the user has decided: the recipe's defaults do not apply to them.
     """
 
@@ -53,6 +55,7 @@ class LaunchOptions:
     at_deadline: End = End.STOP
     cold: bool = False
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    git_config: Mapping[str, str] = field(default_factory=dict)
     given: frozenset[str] = frozenset()
 
 
@@ -128,6 +131,8 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
     url = restored.url if restored else wait.await_answer(cloud, boot_machine(cloud, ledger, undo, spec, tell), spec.labels)
     if options.environment:
         send_environment(cloud, name, options.environment)
+    if options.git_config:
+        send_git_config(cloud, name, options.git_config)
     dns = cloud.dns_name(name) if isinstance(cloud, NamesHosts) else ""
     if options.wishes.keep_disk:
         kept_disks.keep(cloud, undo, name)

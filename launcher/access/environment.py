@@ -9,10 +9,7 @@ from pathlib import Path
 
 from clouds.driver import Cloud
 from clouds.errors import CloudError, UsageError
-from clouds.waiter import until
-from launcher.access.identity import SSH_PORT
-from launcher.access.ssh import run
-from launcher.boot import ANSWER_S, POLL_S, ssh_answers
+from launcher.access.ssh import await_server, run
 
 BYTES_MAX = 1 << 20
 """The largest file of variables."""
@@ -86,12 +83,7 @@ def _escaped(value: str) -> str:
 
 def send_environment(cloud: Cloud, name: str, variables: Mapping[str, str]) -> None:
     """Store variables on a running machine; they are sent on standard input, never as an argument. CloudError: that failed."""
-    until(
-        lambda: ssh_answers(cloud.address(name, SSH_PORT)),
-        what=f"response of the SSH server of {name}",
-        timeout_s=ANSWER_S * cloud.slowness,
-        poll_s=POLL_S,
-    )
+    await_server(cloud, name)
     done = run(cloud, name, ["sh", "-c", _STORE], stdin=as_environment_d(variables))
     if done.returncode:
         raise CloudError(

@@ -18,9 +18,10 @@ from clouds.capabilities import OpensShell
 from clouds.driver import Cloud
 from clouds.errors import CloudError, TimedOutError
 from clouds.home import home
+from clouds.waiter import until
 from launcher.access import identity
 from launcher.access.ssh_errors import explain
-from launcher.boot import ssh_answers
+from launcher.boot import ANSWER_S, POLL_S, ssh_answers
 from launcher.clean import clean
 from launcher.machines import running_machine
 
@@ -134,6 +135,16 @@ def config_of(cloud: Cloud, name: str) -> str:
     running_machine(cloud, name)
     identity.check_known(home(), account_key(cloud), name)
     return str(identity.sync(home(), cloud))
+
+
+def await_server(cloud: Cloud, name: str) -> None:
+    """Wait until the SSH server of a machine responds. TimedOutError: it does not."""
+    until(
+        lambda: ssh_answers(cloud.address(name, identity.SSH_PORT)),
+        what=f"response of the SSH server of {name}",
+        timeout_s=ANSWER_S * cloud.slowness,
+        poll_s=POLL_S,
+    )
 
 
 def check_reachable(cloud: Cloud, name: str, said: str) -> None:

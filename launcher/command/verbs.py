@@ -48,6 +48,7 @@ PASSWORD_FILE = Flag("password-file", "file whose first line is the new password
 ENV_FILE = Flag(
     "env-file", "file of lines NAME=VALUE: variables for the machine's user, sent over SSH; '-' reads standard input", env_file
 )
+GIT_CONFIG = Flag("git-config", "set user.name and user.email of the machine's git as on this computer", parse=None)
 SUSPEND = Flag("suspend", "save its memory too, so that start resumes it where it was (if the cloud supports this)", parse=None)
 COLD = Flag("cold", "boot from the disk, even if the image has saved memory", parse=None)
 NAME = Positional("name", "name of the machine")
@@ -61,6 +62,7 @@ def _check_launch(values: Values) -> None:
 
 def _launch(values: Values, terminal: Terminal) -> int:
     from launcher.access.environment import read_env_file
+    from launcher.access.git import read_git_config
     from launcher.access.password import read_password
     from launcher.defaults import KEYS
     from launcher.images import NoImageError
@@ -80,6 +82,7 @@ def _launch(values: Values, terminal: Terminal) -> int:
         given=frozenset(key for key in KEYS if (values[key] is not None and values[key] is not False) or values.get(f"no_{key}")),
         cold=values["cold"],
         environment=read_env_file(values["env_file"]) if values["env_file"] else {},
+        git_config=read_git_config() if values["git_config"] else {},
     )
     cloud = connect(values, terminal, _SETTINGS_OF_LAUNCH)
     try:
@@ -338,6 +341,7 @@ VERBS = (
             Flag("disk-gb", "disk of the machine, in GB (default: from the recipe)", disk_gb),
             PASSWORD_FILE,
             ENV_FILE,
+            GIT_CONFIG,
             LIFETIME,
             COLD,
             *WISH_FLAGS,
