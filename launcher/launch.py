@@ -265,14 +265,14 @@ def _labels(options: LaunchOptions, image: ImageView, name: str, expires: int) -
 def _facts(name: str, nonce: str, password: str | None, expires: int, image: ImageView) -> dict[str, str]:
     """Return the identity that the machine receives; templates/machine/ applies it. ABOUT is a line that each login prints."""
     about = f"Machine {name} of Bakehouse: recipe {image.recipe}, version {image.version}."
-    commands = (*((f"./inv open {name} opens its notebook",) if password else ()), f"./inv check-machine {name} runs its tests")
+    commands = (*((f"open its notebook (./inv open {name})",) if password else ()), f"run its tests (./inv check-machine {name})")
     return {
         "MACHINE": name,
         "NONCE": nonce,
         "AUTHORIZED_KEY": identity.user_key(home()),
         "PASSWORD_HASH": hash_password(password) if password else "",
         "EXPIRES": str(expires),
-        "ABOUT": f"{about} On your computer: {', '.join(commands)}.",
+        "ABOUT": f"{about} On your computer, {' or '.join(commands)}.",
     }
 
 

@@ -96,7 +96,7 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
         (("delete",), "error: missing argument for ./inv delete: NAME\nnext: See: ./inv delete --help\n"),
         (("copy", "a"), "error: missing argument for ./inv copy: DESTINATION\n"),
         (("delete", "--yess", "lab"), "error: unknown flag --yess for ./inv delete\nnext: Did you mean --yes?\n"),
-        (("stop", "--yess"), "error: unknown flag --yess for ./inv stop\nnext: See: ./inv stop --help\n"),
+        (("open", "--yess"), "error: unknown flag --yess for ./inv open\nnext: See: ./inv open --help\n"),
         (("recipes", "copy", "-r"), "error: unknown flag -r for ./inv copy\n"),
         (("stop", "lab's", "it's"), 'error: unknown argument "it\'s" for ./inv stop\n'),
         (("stop", "one", "--", "now"), "stop: takes no command"),

@@ -93,8 +93,8 @@ def test_guest_receives_its_identity(fake: FakeCloud, ledger: Ledger, jupyter: s
     machine = only_machine(fake.world)
     facts = machine.facts
     assert set(facts) == {"MACHINE", "NONCE", "AUTHORIZED_KEY", "PASSWORD_HASH", "EXPIRES", "ABOUT"}
-    about = "Machine one of Bakehouse: recipe jupyter, version 1.4.0-7. On your computer: ./inv open one opens its notebook, "
-    assert facts["ABOUT"] == f"{about}./inv check-machine one runs its tests."
+    about = "Machine one of Bakehouse: recipe jupyter, version 1.4.0-7. On your computer, "
+    assert facts["ABOUT"] == f"{about}open its notebook (./inv open one) or run its tests (./inv check-machine one)."
     assert (facts["MACHINE"], facts["NONCE"], facts["EXPIRES"]) == ("one", launched.nonce, machine.labels["expires"])
     assert facts["AUTHORIZED_KEY"].startswith("ssh-ed25519 ")
     assert facts["PASSWORD_HASH"].startswith("argon2:$argon2id$")

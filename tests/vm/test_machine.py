@@ -261,7 +261,7 @@ def test_a_login_says_what_the_machine_is_and_how_to_open_its_notebook(bakehouse
     assert machine["name"] == NAME
     login_shell = ("ssh", "-tt", "-F", str(bakehouse.home / "ssh/config"), NAME)
     shown = subprocess.run(login_shell, input="exit\n", capture_output=True, text=True, timeout=300, check=False).stdout
-    assert re.search(rf"Machine {NAME} of Bakehouse: recipe jupyter, version \d.*: ./inv open {NAME} opens its notebook", shown)
+    assert re.search(rf"Machine {NAME} of Bakehouse: recipe jupyter, version \d.*open its notebook \(./inv open {NAME}\)", shown)
 
 
 def test_jupyter_survives_the_end_of_an_ssh_session(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
