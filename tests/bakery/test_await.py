@@ -18,6 +18,8 @@ from bakery.script.render import Part, frame
 from tests.bash_guest import NONCE, SYSTEM_PATH, Guest
 from tests.machine_code import HASH, LIBRARY, facts_told, identity_text, load_code, log_to_console, tell_facts
 
+pytestmark = pytest.mark.program
+
 SEED = bytes(range(64))
 ORDER = {"clock": 1.9e9, "seed": base64.b64encode(SEED).decode(), "facts": None, "script": None, "build": None, "grow": False}
 FACTS = {"MACHINE": "it's mine", "NONCE": NONCE, "PASSWORD_HASH": HASH, "EXPIRES": "0"}

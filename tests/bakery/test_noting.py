@@ -23,6 +23,8 @@ from tests.fake_cloud import FakeCloud
 from tests.fake_layers import LayeredCloud
 from tests.fake_world import World
 
+pytestmark = pytest.mark.program
+
 ROOT = Path(__file__).parents[2]
 
 

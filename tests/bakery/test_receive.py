@@ -18,6 +18,8 @@ from clouds import markers
 from clouds.driver import Limits
 from tests.bash_guest import NONCE, Guest, new_guest
 
+pytestmark = pytest.mark.program
+
 KEY = "ssh-ed25519 AAAAclient bake-1"
 
 

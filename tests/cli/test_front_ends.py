@@ -17,6 +17,8 @@ from launcher.command.flags import Verb
 from tests import forked
 from tests.cli.verbs import VERBS
 
+pytestmark = pytest.mark.program
+
 ROOT = Path(__file__).parents[2]
 
 

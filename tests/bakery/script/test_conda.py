@@ -23,6 +23,8 @@ from tests.conda_channel import publish, served
 from tests.fake_cloud import FakeCloud
 from tests.fake_world import World
 
+pytestmark = pytest.mark.program
+
 
 @pytest.fixture
 def channel(tmp_path: Path) -> Path:

@@ -17,6 +17,8 @@ from launcher.access.ssh_errors import explain
 from tests.fake_remote import RemoteCloud
 from tests.launcher.given import launch_one
 
+pytestmark = pytest.mark.program
+
 HERE = Endpoint("203.0.113.7", 22)
 
 CHANGED = """@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@

@@ -16,6 +16,8 @@ from launcher.command.output import Output
 from launcher.command.terminal import Terminal
 from tests import forked
 
+pytestmark = pytest.mark.program
+
 ROOT = Path(__file__).parents[3]
 FULL = Path("/dev/full")
 
