@@ -33,8 +33,8 @@ _SYSTEMS = {
     "noble": {"__glibc": "2.39", "__linux": "6.8", "__unix": "0", "__archspec": "1"},
 }
 """The virtual packages of each suite, as conda finds them there (packages.debian.org/libc6, packages.ubuntu.com/noble/libc6)."""
-
-
+LIMIT_S = 600.0
+"""How long channels may take to send their indexes, in seconds: those of conda-forge have some 100 MB."""
 _VERSION = re.compile(VERSION_PATTERN, re.VERBOSE | re.IGNORECASE)
 
 
@@ -143,14 +143,15 @@ def solve(recipe: Recipe, wanted: WantedConda, cache: Path) -> Solution:
     try:
         specs = [rattler.MatchSpec(text) for text in _checked(where, wanted.packages)]
         solving = rattler.solve(wanted.channels, specs, gateway, _PLATFORMS, virtual_packages=system)
-        records = asyncio.run(solving)
+        records = asyncio.run(asyncio.wait_for(solving, LIMIT_S))
     except SolverError as error:
         elsewhere = _elsewhere(gateway, wanted)
         explained = [line for line in str(error).removeprefix("Cannot solve the request because of: ").splitlines() if line]
         reason = plain("\n  ".join(["no set of conda packages fits (write packages that exist together)", *explained, *elsewhere]))
         raise RecipeError([f"{where}: {reason}"]) from None
-    except GatewayError as error:
-        reason = "; ".join(line.removeprefix("Caused by: ") for line in plain(str(error)).splitlines())
+    except (GatewayError, TimeoutError) as error:
+        told = str(error) or f"no complete answer within {LIMIT_S:g} s from {', '.join(wanted.channels)}"
+        reason = "; ".join(line.removeprefix("Caused by: ") for line in plain(told).splitlines())
         raise BakehouseError(
             f"{where}: cannot read a conda channel: {reason}",
             next_step="Check the channels of the recipe or of .condarc, and the network. Resolved packages need no network.",
@@ -185,11 +186,11 @@ def _elsewhere(gateway: Gateway, wanted: WantedConda) -> list[str]:
     for text in wanted.packages:
         name = MatchSpec(text).name.normalized
         try:
-            found = [
-                asyncio.run(gateway.query(wanted.channels, [*platforms, "noarch"], [name], recursive=False))
-                for platforms in (_PLATFORMS[:1], _OTHERS)
-            ]
-        except GatewayError:
+            found = []
+            for platforms in (_PLATFORMS[:1], _OTHERS):
+                query = gateway.query(wanted.channels, [*platforms, "noarch"], [name], recursive=False)
+                found.append(asyncio.run(asyncio.wait_for(query, LIMIT_S)))
+        except (GatewayError, TimeoutError):
             continue
         ours, others = (sorted({record.subdir for listed in one for record in listed}) for one in found)
         if others and not ours:

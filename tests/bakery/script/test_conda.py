@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from bakery.bake import bake
 from bakery.errors import RecipeError
 from bakery.order import BakeOptions
 from bakery.recipe.recipe import Recipe, load
+from bakery.script import conda as solver
 from bakery.script.render import render
 from bakery.script.resolve import resolve
 from clouds.errors import BakehouseError, UsageError
@@ -92,6 +94,14 @@ def test_a_stored_lock_needs_no_channel(tmp_path: Path, channel: Path, url: str)
         conda = f'{{ packages = ["apple"], channels = ["{other}"] }}'
         locked(tmp_path, conda)
     assert locked(tmp_path, conda) == ["apple-1.0-0.tar.bz2"]
+
+
+def test_a_channel_that_never_answers_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solver, "LIMIT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(BakehouseError, match=rf"cannot read a conda channel: no complete answer within 0\.5 s from {address}"):
+            locked(tmp_path, f'{{ packages = ["apple"], channels = ["{address}"] }}')
 
 
 def test_an_environment_file_is_taken_as_it_is(tmp_path: Path, url: str) -> None:
