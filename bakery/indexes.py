@@ -26,7 +26,7 @@ def check_indexes(cloud: Cloud, order: Order, listed: Iterable[Resource], tell: 
     images of the recipe.
     """
     _check_channels(cloud, order)
-    if not any(step.python for step in order.recipe.steps):
+    if not any(step.python or step.conda for step in order.recipe.steps):
         return
     if not isinstance(cloud, SharesIndexes):
         if own := uv_settings.indexes(os.environ):
@@ -57,7 +57,11 @@ def _first_package(cloud: Cloud, order: Order, listed: Iterable[Resource]) -> tu
     to_run = {one.step for one in find_start(cloud, order, listed)[1] if not one.reused}
     has_own = any(line.startswith("--index-url ") for line in order.resolution.indexes)
     for step in order.recipe.steps:
-        if not step.python or step.name not in to_run or (has_own and not step.python.project):
+        if step.name not in to_run:
+            continue
+        if step.conda:
+            return step.name, "py-rattler"  # installs the conda packages
+        if not step.python or (has_own and not step.python.project):
             continue
         for pin in order.resolution.pins[step.name]:
             name, is_version, _ = pin.partition("==")

@@ -19,6 +19,7 @@ from clouds.errors import UsageError
 from clouds.local.base.host_environment import GATEWAY, build_files, host_settings
 from clouds.local.base.index_logins import with_netrc
 from clouds.local.driver import LocalCloud
+from tests import conda_channel
 from tests.bakery.script.test_resolve import PACKAGES, PASSWORD, LockedHandler, publish, python, recipe, serving
 from tests.fake_cloud import FakeCloud
 from tests.fake_layers import LayeredCloud
@@ -89,6 +90,14 @@ def test_index_that_asks_the_builder_for_a_password_is_an_error_before_a_machine
     assert "~/.netrc" in refused.value.next_step
     assert "boot" not in {call.split()[0] for call in cloud.calls}
     assert PASSWORD not in refused.value.message
+
+
+def test_conda_step_needs_the_index_for_its_installer(site: str, world: World, tmp_path: Path) -> None:
+    cloud = SharingCloud(world)
+    cloud.indexes = (f"{site}/",)
+    conda_channel.publish(tmp_path / "channel", "apple", "1.0")
+    with conda_channel.served(tmp_path / "channel") as url, pytest.raises(UsageError, match=r"step 'step-1': the package index"):
+        baked(cloud, tmp_path, f'conda = {{ packages = ["apple"], channels = ["{url}"] }}')
 
 
 def test_index_that_requirements_replace_may_ask_for_a_password(site: str, world: World, tmp_path: Path) -> None:
