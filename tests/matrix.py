@@ -3,6 +3,7 @@
     @pytest.mark.matrix(sample=2)                       the first case, the last one, and two of the others
     @pytest.mark.matrix(sample=2, edges=["a", "b"])     these cases (the ids of their parameters), and two of the others
     @pytest.mark.matrix(sample=1, edges=[])             one case
+    @pytest.mark.long                                   half of all tests that are marked so
 
 Each commit draws another sample, so successive commits cover every case. BAKEHOUSE_TEST_SAMPLE=ID repeats the draw of a commit.
 
@@ -74,6 +75,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out: set[pytest.Item] = set()
     for name, cases in matrices.items():
         left_out |= _left_out(name, cases)
+    if not any("::" in argument for argument in config.args):
+        left_out |= _left_out_of_long([item for item in items if item.get_closest_marker("long")])
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
 
@@ -88,13 +91,22 @@ def _left_out(name: str, cases: Sequence[pytest.Function]) -> set[pytest.Item]:
     return {case for case in cases if case.callspec.id not in kept}
 
 
+def _left_out_of_long(tests: Sequence[pytest.Item]) -> set[pytest.Item]:
+    """Return the long tests that do not run; those that do tell the report how many they are."""
+    left_out = set(random.Random(f"{drawn_by()} long").sample(tests, len(tests) // 2))
+    for test in tests:
+        test.user_properties.append(("matrix", f"long tests: {len(tests) - len(left_out)} of {len(tests)}"))
+    return left_out
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print which cases of each matrix ran."""
     ran: dict[str, list[str]] = {}
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         for key, matrix in report.user_properties:
             if key == "matrix" and report.when == "call":
-                ran.setdefault(matrix, []).append(report.nodeid.partition("[")[2].partition("]")[0])
+                name = report.nodeid.rpartition("::")[2]
+                ran.setdefault(matrix, []).append(name.partition("[")[2].partition("]")[0] or name)
     if ran:
         terminalreporter.section("cases of matrices that ran")
     for matrix, cases in sorted(ran.items()):

@@ -21,6 +21,22 @@ def test_alone():
 """
 
 
+LONG = """
+import pytest
+
+@pytest.mark.long
+def test_a():
+    pass
+
+@pytest.mark.long
+def test_b():
+    pass
+
+def test_c():
+    pass
+"""
+
+
 def test_the_first_and_the_last_case_always_run() -> None:
     assert all({"case-0", "case-19"} <= draw(CASES, str(seed), sample=2) for seed in range(50))
 
@@ -59,3 +75,21 @@ def test_pytest_runs_the_sample_or_every_case_or_the_case_that_is_named(pytester
     pytester.runpytest_inprocess(*plugin, "--all").assert_outcomes(passed=21)
     pytester.runpytest_inprocess(*plugin, f"{path.name}::test_number[7]").assert_outcomes(passed=1)
     pytester.runpytest_inprocess(*plugin, "-k", "7 and number").assert_outcomes(passed=2, deselected=19)  # 7 and 17
+
+
+def test_pytest_runs_half_of_the_long_tests_or_all_or_the_one_that_is_named(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pytester.makepyfile(LONG)
+    plugin = ("-p", "tests.matrix", "-p", "no:cacheprovider")
+    pytester.makeini("[pytest]\nmarkers =\n    long: tests of a minute")
+    ran = set()
+    for commit in range(20):
+        monkeypatch.setenv("BAKEHOUSE_TEST_SAMPLE", str(commit))
+        sampled = pytester.runpytest_inprocess(*plugin)
+        sampled.assert_outcomes(passed=2, deselected=1)
+        [line] = [line for line in sampled.outlines if line.startswith("long tests: 1 of 2 (")]
+        ran.add(line.partition("(")[2].rstrip(")"))
+    assert ran == {"test_a", "test_b"}
+    pytester.runpytest_inprocess(*plugin, "--all").assert_outcomes(passed=3)
+    pytester.runpytest_inprocess(*plugin, f"{path.name}::test_a").assert_outcomes(passed=1)

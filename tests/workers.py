@@ -14,7 +14,8 @@ GROUPS = {
     "the server with real machines": ("vm/test_gcp",),
     "the EC2 server with real machines": ("vm/test_aws",),
     "layers and images of the shape of minimal": (
-        *("vm/test_failures", "vm/test_bake", "vm/test_kill", "vm/test_seal", "vm/test_saved_memory", "vm/test_layers"),
+        *("vm/test_failures", "vm/test_bake", "vm/test_kill", "vm/test_seal", "vm/test_conda"),
+        *("vm/test_saved_memory", "vm/test_layers"),
     ),
     "machines of the contract": (
         "contract/test_contract",

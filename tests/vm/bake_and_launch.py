@@ -122,6 +122,7 @@ def a_command_runs_over_ssh_and_a_file_is_copied(cloud: RealCloud, machine: dict
     assert cloud.must("ssh", MACHINE, "--", "cat", "a.txt", timeout_s=120).stdout == "here\n"
 
 
+@pytest.mark.long
 def a_stopped_machine_starts_again_with_its_files_and_its_password(cloud: RealCloud, machine: dict[str, Any]) -> None:
     cloud.must("ssh", machine["name"], "--", "echo kept >kept; sync", timeout_s=120)
     told = cloud.must("stop", MACHINE, timeout_s=600).stderr

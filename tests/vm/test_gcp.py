@@ -137,6 +137,7 @@ test_a_stopped_machine_starts_again_with_its_files_and_its_password = (
 )
 
 
+@pytest.mark.long
 def test_with_https_the_notebook_answers_with_the_pinned_certificate(cloud: Google, image: dict[str, Any]) -> None:
     wanted = ("--recipe", image["recipe"], "--name", "open", "--https", "--port", "8443")
     launched = cloud.must("launch", *wanted, "--json", timeout_s=900).result

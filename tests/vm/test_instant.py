@@ -134,6 +134,7 @@ def test_the_memory_holds_no_secret_of_any_machine(
     assert [path.name for path in kept if holds(path, needles)] == []
 
 
+@pytest.mark.long
 def test_a_suspended_machine_goes_on_with_its_kernels_and_their_variables(
     bakehouse: Bakehouse, machines: list[dict[str, Any]]
 ) -> None:
@@ -162,6 +163,7 @@ def run_in_kernel(bakehouse: Bakehouse, name: str, code: str) -> str:
     return bakehouse.must("ssh", name, "--", *command, timeout_s=300).stdout
 
 
+@pytest.mark.long
 def test_a_stopped_machine_boots_and_keeps_its_identity_and_its_files(bakehouse: Bakehouse, machines: list[dict[str, Any]]) -> None:
     machine = machines[2]
     bakehouse.must("ssh", machine["name"], "--", "sh", "-c", "echo kept > kept.txt")
@@ -177,6 +179,7 @@ def test_a_stopped_machine_boots_and_keeps_its_identity_and_its_files(bakehouse:
     assert login(machine["url"], machine["password"])
 
 
+@pytest.mark.long
 def test_with_https_it_answers_at_the_chosen_port_with_the_pinned_certificate(
     bakehouse: Bakehouse, jupyter: dict[str, Any]
 ) -> None:

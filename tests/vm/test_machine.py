@@ -106,6 +106,7 @@ def test_a_cell_runs_and_its_plot_is_seen(machine: dict[str, Any], page: Page) -
     run_cell(page, machine["url"], machine["password"], IRIS, screenshot="notebook.png")
 
 
+@pytest.mark.long
 def test_the_recipe_s_tests_run_on_the_machine_and_lie_in_the_home(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
     assert machine["name"]
     shown = bakehouse.must("check-machine", NAME, timeout_s=600).stdout
@@ -204,6 +205,7 @@ def test_tools_that_people_expect_are_there_and_work(bakehouse: Bakehouse, machi
     assert re.match(r"C\.UTF-8\s+pip \S+ from /opt/notebook/", printed.strip())
 
 
+@pytest.mark.long
 def test_a_kernel_that_takes_all_memory_dies_alone(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
     kernels = [new_kernel(machine) for _ in range(3)]
     main_pid = ("sudo", "systemctl", "show", "--property=MainPID", "jupyter.service")
@@ -216,6 +218,7 @@ def test_a_kernel_that_takes_all_memory_dies_alone(bakehouse: Bakehouse, machine
     assert inside(bakehouse, *main_pid) == before
 
 
+@pytest.mark.long
 def test_own_jupyter_settings_cannot_cut_it_off_and_its_failures_are_shown(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
     own = "~/.jupyter/jupyter_server_config.py"
     inside(bakehouse, "sh", "-c", f"mkdir -p ~/.jupyter; echo 'c.ServerApp.port = 9999; c.ServerApp.base_url = \"/x\"' >{own}")

@@ -69,6 +69,7 @@ def check_shape(bakehouse: Bakehouse, name: str, flags: tuple[str, ...]) -> None
     assert 8500 < disk_mb <= 9216 or "--disk-gb" not in flags
 
 
+@pytest.mark.long
 def test_a_machine_that_was_restored_survives_a_reboot(bakehouse: Bakehouse, small: Path) -> None:
     assert small.is_dir()
     launch(bakehouse, "small-rebooted")
