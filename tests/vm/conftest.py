@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.vm.bakehouse import Bakehouse
+from tests.vm.bakehouse import Bakehouse, Finished
 from tests.vm.browser import chromium
 
 if TYPE_CHECKING:
@@ -42,3 +42,10 @@ def jupyter(bakehouse: Bakehouse) -> dict[str, Any]:
     """Give the result of a real bake of `jupyter`."""
     result: dict[str, Any] = bakehouse.must("bake", "--json", timeout_s=3000).result
     return result
+
+
+@pytest.fixture(scope="session")
+def boosting(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> Finished:
+    """Give a real bake of `boosting` after that of `jupyter`, with whose steps it begins."""
+    assert jupyter["image"]
+    return bakehouse.must("bake", "--recipe", "boosting", "--json", timeout_s=3000)

@@ -80,11 +80,13 @@ locale 2>&1 >/dev/null | wc --lines | grep --quiet '^0$' && echo 1
 
 
 @pytest.fixture(scope="module")
-def machine(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def machine(bakehouse: Bakehouse, boosting: Finished) -> Iterator[dict[str, Any]]:
     """Give a launched machine."""
-    assert jupyter["image"]
+    recipe = boosting.result["recipe"]
     (env_file := bakehouse.home / "lab.env").write_text(f"TOKEN='{SECRET}'\n")
-    launched: dict[str, Any] = bakehouse.must("launch", "--name", NAME, "--env-file", str(env_file), "--json").result
+    launched: dict[str, Any] = bakehouse.must(
+        "launch", "--recipe", recipe, "--name", NAME, "--env-file", str(env_file), "--json"
+    ).result
     env_file.unlink()
     yield launched
     bakehouse.must("delete", NAME, "--yes")
@@ -96,9 +98,14 @@ def inside(bakehouse: Bakehouse, *command: str) -> str:
     return bakehouse.must("ssh", NAME, "--", *command, timeout_s=120).stdout
 
 
-def test_a_launch_tells_programs_all_they_need(machine: dict[str, Any], jupyter: dict[str, Any]) -> None:
+def test_a_bake_reuses_the_layers_of_another_recipe_with_the_same_first_steps(boosting: Finished) -> None:
+    ran = [line["name"] for line in boosting.lines if line.get("event") == "step-started" and line["total"]]
+    assert ran[:4] == ["vowpal-wabbit", "vw", "notebook", "seal"]
+
+
+def test_a_launch_tells_programs_all_they_need(machine: dict[str, Any], boosting: Finished) -> None:
     assert machine.keys() == {"name", "url", "password", "image", "cloud", "seconds", "accelerator"}
-    assert (machine["name"], machine["image"], machine["cloud"]) == (NAME, jupyter["image"], "local")
+    assert (machine["name"], machine["image"], machine["cloud"]) == (NAME, boosting.result["image"], "local")
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+/?.*", machine["url"])
 
 
@@ -109,16 +116,17 @@ def test_a_cell_runs_and_its_plot_is_seen(machine: dict[str, Any], page: Page) -
 @pytest.mark.long
 def test_the_recipe_s_tests_run_on_the_machine_and_lie_in_the_home(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
     assert machine["name"]
-    shown = bakehouse.must("check-machine", NAME, timeout_s=600).stdout
-    assert re.fullmatch(r"passed  imports \(\d+\.\d s\)\n", shown)
-    assert inside(bakehouse, "ls", "test/").split() == ["imports"]
+    tests = ["scikit-learn", "xgboost", "vowpal-wabbit", "vw"]
+    shown = bakehouse.must("check-machine", NAME, timeout_s=1200).stdout
+    assert re.findall(r"passed  (\S+) +\(\d+\.\d s\)\n", shown) == tests
+    assert inside(bakehouse, "ls", "test/").split() == sorted(tests)
 
 
-def test_the_manifest_lists_the_packages(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> None:
-    [folder] = bakehouse.home.glob(f"local/images/{jupyter['image']}/files")
+def test_the_manifest_lists_the_packages(bakehouse: Bakehouse, boosting: Finished) -> None:
+    [folder] = bakehouse.home.glob(f"local/images/{boosting.result['image']}/files")
     packages = json.loads((folder / "packages.json").read_text())
     assert packages["debian"]["nginx"]
-    assert packages["python"]["jupyterlab"]
+    assert {"jupyterlab", "xgboost-cpu", "vowpalwabbit"} <= packages["python"].keys()
 
 
 def test_the_password_opens_the_notebook_and_a_wrong_one_does_not(machine: dict[str, Any]) -> None:
@@ -264,7 +272,7 @@ def test_a_login_says_what_the_machine_is_and_how_to_open_its_notebook(bakehouse
     assert machine["name"] == NAME
     login_shell = ("ssh", "-tt", "-F", str(bakehouse.home / "ssh/config"), NAME)
     shown = subprocess.run(login_shell, input="exit\n", capture_output=True, text=True, timeout=300, check=False).stdout
-    assert re.search(rf"Machine {NAME} of Bakehouse: recipe jupyter, version \d.*open its notebook \(./inv open {NAME}\)", shown)
+    assert re.search(rf"Machine {NAME} of Bakehouse: recipe boosting, version \d.*open its notebook \(./inv open {NAME}\)", shown)
 
 
 def test_jupyter_survives_the_end_of_an_ssh_session(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:

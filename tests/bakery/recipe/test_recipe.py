@@ -463,7 +463,13 @@ def test_a_copy_of_boosting_changed_as_the_documents_say_is_a_recipe(folder: Pat
         assert (before[0], after[0], text.count(f"{before[1:]}\n")) == ("-", "+", 1)
         text = text.replace(before[1:], after[1:])
     (folder / "trees.toml").write_text(text, encoding="utf-8")
-    [packages] = [step.python.packages for step in load(folder / "trees.toml").steps if step.python]
-    assert len(changed) == 4
-    assert {"statsmodels", "vowpalwabbit"} < set(packages or ())
-    assert "xgboost-cpu" not in set(packages or ())
+    steps = [step.python for step in load(folder / "trees.toml").steps if step.python]
+    packages = {package for step in steps for package in step.packages or ()}
+    assert len(changed) == 6
+    assert {"statsmodels", "vowpalwabbit"} < packages
+    assert [name for name in ("xgboost-cpu", "xgboost") if name in packages or any(name in step.imports for step in steps)] == []
+
+
+def test_first_steps_of_boosting_are_those_of_jupyter() -> None:
+    jupyter, boosting = (load(IMAGES / f"{name}.toml") for name in ("jupyter", "boosting"))
+    assert jupyter.steps[:2] == boosting.steps[:2]
