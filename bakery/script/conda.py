@@ -1,16 +1,19 @@
-"""Solve the conda packages of a recipe on this computer with rattler, the conda ecosystem's solver as a library.
+"""Solve the conda packages of a recipe on this computer with rattler, the conda ecosystem's solver, in a process of its own.
 
 The solution is a lock: the URL and the SHA-256 of each file that the builder installs.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packaging.version import VERSION_PATTERN
 
@@ -21,13 +24,8 @@ from bakery.script.channels import channel_urls, plain
 from bakery.script.pins import Pin
 from bakery.script.uv_settings import has_credentials
 from clouds.errors import BakehouseError
+from clouds.locks import report
 
-if TYPE_CHECKING:
-    from rattler import Gateway, RepoDataRecord
-    from rattler.platform.subdir import SubdirLiteral
-
-_PLATFORMS: tuple[SubdirLiteral, ...] = ("linux-64", "noarch")
-_OTHERS: tuple[SubdirLiteral, ...] = ("osx-arm64", "osx-64", "win-64", "linux-aarch64")
 _SYSTEMS = {
     "trixie": {"__glibc": "2.41", "__linux": "6.12", "__unix": "0", "__archspec": "1"},
     "noble": {"__glibc": "2.39", "__linux": "6.8", "__unix": "0", "__archspec": "1"},
@@ -125,87 +123,49 @@ def solve(recipe: Recipe, wanted: WantedConda, cache: Path) -> Solution:
 
     Raises RecipeError with rattler's explanation if no set of packages fits, and BakehouseError if a channel cannot be read.
     """
-    import asyncio
-
-    import rattler
-    from rattler.exceptions import GatewayError, SolverError
-    from rattler.networking import Client, RetryMiddleware
-    from rattler.package import BuildString
-
     where = f"recipe {recipe.name!r}: step {wanted.step!r}"
-    gateway = rattler.Gateway(cache_dir=cache, client=Client([RetryMiddleware(2)]))
-    system = [
-        rattler.GenericVirtualPackage(
-            rattler.PackageName(name), rattler.Version(version), BuildString("x86_64" if name == "__archspec" else "0")
-        )
-        for name, version in _SYSTEMS[wanted.suite].items()
-    ]
-    try:
-        specs = [rattler.MatchSpec(text) for text in _checked(where, wanted.packages)]
-        solving = rattler.solve(wanted.channels, specs, gateway, _PLATFORMS, virtual_packages=system)
-        records = asyncio.run(asyncio.wait_for(solving, LIMIT_S))
-    except SolverError as error:
-        elsewhere = _elsewhere(gateway, wanted)
-        explained = [line for line in str(error).removeprefix("Cannot solve the request because of: ").splitlines() if line]
-        reason = plain("\n  ".join(["no set of conda packages fits (write packages that exist together)", *explained, *elsewhere]))
-        raise RecipeError([f"{where}: {reason}"]) from None
-    except (GatewayError, TimeoutError) as error:
-        told = str(error) or f"no complete answer within {LIMIT_S:g} s from {', '.join(wanted.channels)}"
+    report(f"{where}: reading {', '.join(wanted.channels)} for its conda packages")
+    request = {"channels": wanted.channels, "packages": wanted.packages, "system": _SYSTEMS[wanted.suite]}
+    answer = _answer(where, {**request, "limit_s": LIMIT_S, "cache": str(cache.absolute())})
+    if invalid := answer.get("invalid"):
+        instead = 'write one such as "r-base" or "numpy>=2"'
+        raise RecipeError([f"{where}: package {plain(text)!r}: {reason} ({instead})" for text, reason in invalid])
+    if explained := answer.get("unsolvable"):
+        reason = "\n  ".join(["no set of conda packages fits (write packages that exist together)", *explained])
+        raise RecipeError([f"{where}: {plain(reason)}"])
+    if "unreadable" in answer:
+        told = answer["unreadable"] or f"no complete answer within {LIMIT_S:g} s from {', '.join(wanted.channels)}"
         reason = "; ".join(line.removeprefix("Caused by: ") for line in plain(told).splitlines())
         raise BakehouseError(
             f"{where}: cannot read a conda channel: {reason}",
             next_step="Check the channels of the recipe or of .condarc, and the network. Resolved packages need no network.",
+        )
+    return _solution(where, answer["packages"])
+
+
+def _answer(where: str, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the answer of `bakery.script.conda_process`. BakehouseError: it failed, or was killed (memory, say)."""
+    program = Path(__file__).with_name("conda_process.py")
+    done = subprocess.run([sys.executable, "-I", program], input=json.dumps(request), capture_output=True, text=True)
+    try:
+        return dict(json.loads(done.stdout))
+    except ValueError:
+        said = (plain(done.stderr).strip().splitlines() or ["no message"])[-1]
+        raise BakehouseError(
+            f"{where}: the solver of conda packages failed (exit status {done.returncode}): {said}",
+            next_step="Run the command again. The solver may need 2 GB of memory; .venv can be deleted, ./inv creates it again.",
         ) from None
-    return _solution(where, records)
 
 
-def _checked(where: str, packages: Iterable[str]) -> list[str]:
-    """Return conda packages as the recipe names them. RecipeError: one cannot be read."""
-    from rattler import MatchSpec
-    from rattler.exceptions import InvalidMatchSpecError
-
-    problems = []
-    for text in packages:
-        try:
-            MatchSpec(text)
-        except InvalidMatchSpecError as error:
-            problems.append(f'{where}: package {plain(text)!r}: {error} (write one such as "r-base" or "numpy>=2")')
+def _solution(where: str, files: Iterable[tuple[str, str, str, str]]) -> Solution:
+    problems, packages, versions = [], [], {}
+    for url, sha256, name, version in sorted(files):
+        if not sha256:
+            problems.append(f"{where}: package {plain(url)}: its channel has no SHA-256 (use another channel)")
+        if has_credentials(url) or plain(url) != url:
+            problems.append(f"{where}: package {plain(url)}: its password would stay in the log (use another channel)")
+        packages.append(Package(url, sha256))
+        versions[name] = version
     if problems:
         raise RecipeError(problems)
-    return list(packages)
-
-
-def _elsewhere(gateway: Gateway, wanted: WantedConda) -> list[str]:
-    """Return, for each package that these channels have for other systems only, a line that says so."""
-    import asyncio
-
-    from rattler import MatchSpec
-    from rattler.exceptions import GatewayError
-
-    lines = []
-    for text in wanted.packages:
-        name = MatchSpec(text).name.normalized
-        try:
-            found = []
-            for platforms in (_PLATFORMS[:1], _OTHERS):
-                query = gateway.query(wanted.channels, [*platforms, "noarch"], [name], recursive=False)
-                found.append(asyncio.run(asyncio.wait_for(query, LIMIT_S)))
-        except (GatewayError, TimeoutError):
-            continue
-        ours, others = (sorted({record.subdir for listed in one for record in listed}) for one in found)
-        if others and not ours:
-            lines.append(f"{name} exists only for {', '.join(others)}, but the machine is linux-64")
-    return lines
-
-
-def _solution(where: str, records: Sequence[RepoDataRecord]) -> Solution:
-    problems = []
-    for record in records:
-        if not record.sha256:
-            problems.append(f"{where}: package {plain(record.url)}: its channel has no SHA-256 (use another channel)")
-        if has_credentials(record.url) or plain(record.url) != record.url:
-            problems.append(f"{where}: package {plain(record.url)}: its password would stay in the log (use another channel)")
-    if problems:
-        raise RecipeError(problems)
-    packages = tuple(Package(one.url, one.sha256.hex()) for one in sorted(records, key=lambda one: one.url) if one.sha256)
-    return Solution(packages, {record.name.normalized: str(record.version) for record in records})
+    return Solution(tuple(packages), versions)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -26,6 +28,8 @@ from tests.fake_cloud import FakeCloud
 from tests.fake_world import World
 
 pytestmark = pytest.mark.program
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -208,7 +212,60 @@ def test_a_wrong_step_is_reported(tmp_path: Path, conda: str, reason: str) -> No
         recipe(tmp_path, conda)
 
 
-def test_rattler_is_loaded_for_conda_steps_only(tmp_path: Path) -> None:
+def started(path: Path) -> subprocess.Popen[str]:
+    """Start `./inv render` for a recipe, in an interpreter of its own."""
+    command = [sys.executable, "-P", "-m", "invoke", "--search-root", str(ROOT), "render", "--recipe", str(path)]
+    environment = os.environ | {"BAKEHOUSE_HOME": str(path.parent / "home")}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_a_program_that_could_not_read_a_channel_ends_with_its_error(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "lab.toml"
+    path.write_text(f'name = "lab"\n[[steps]]\nname = "env"\nconda = {{ packages = ["apple"], channels = ["{url}/none"] }}\n')
+    for _ in range(
+        5
+    ):  # rattler in that interpreter would abort some of them: https://github.com/PyO3/pyo3-async-runtimes/issues/40
+        with started(path) as one, started(path) as other:
+            ends = [(process.communicate()[1], process.returncode) for process in (one, other)]
+        for told, code in ends:
+            asking, error, next_step = told.splitlines()
+            assert asking == f"recipe 'lab': step 'env': reading {url}/none for its conda packages"
+            assert error.startswith("error: recipe 'lab': step 'env': cannot read a conda channel: ")
+            assert next_step.startswith("next: ")
+            assert code == 1
+
+
+def test_ctrl_c_ends_the_solver_too(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(120)
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        path = tmp_path / "lab.toml"
+        path.write_text(f'name = "lab"\n[[steps]]\nname = "env"\nconda = {{ packages = ["apple"], channels = ["{address}"] }}\n')
+        with started(path) as process:
+            connection, _ = silent.accept()
+            process.send_signal(signal.SIGINT)
+            told, code = process.communicate()[1], process.returncode
+        with connection:
+            connection.settimeout(120)
+            while connection.recv(4096):  # until its process has ended
+                pass
+    assert (told.splitlines()[1:], code) == (["error: interrupted (SIGINT)"], 130)
+
+
+def test_a_solver_that_is_killed_is_an_error(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\necho 'https://me:geheim@example.org: out of memory' >&2; kill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    with pytest.raises(
+        BakehouseError, match=r"solver of conda packages failed \(exit status -9\): https://\*\*\*@example\.org: out of"
+    ):
+        locked(tmp_path, f'{{ packages = ["apple"], channels = ["{url}"] }}')
+
+
+def test_rattler_is_never_loaded_here_and_yaml_for_conda_steps_only(tmp_path: Path, url: str) -> None:
     program = "import bakery.order, json, sys; print(json.dumps(sorted({'rattler', 'yaml', 'asyncio'} & set(sys.modules))))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+    locked(tmp_path, f'{{ packages = ["apple"], channels = ["{url}"] }}')
+    assert "rattler" not in sys.modules
