@@ -50,16 +50,24 @@ def ssh(cloud: Cloud, name: str, command: Sequence[str] = ()) -> int:
 
 
 def run(
-    cloud: Cloud, name: str, argv: Sequence[str], *, stdin: str = "", timeout_s: float = 60.0, config: Path | None = None
+    cloud: Cloud,
+    name: str,
+    argv: Sequence[str],
+    *,
+    stdin: str = "",
+    timeout_s: float = 60.0,
+    config: Path | None = None,
+    forwards_agent: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program on a machine and return its status and output; `timeout_s` is multiplied by the cloud's slowness.
 
     `config` is an ssh config that has the machine already, such as that of its launch: then the cloud is not asked.
+    With `forwards_agent`, the program may use this computer's SSH agent.
     CloudError: the machine cannot be reached. TimedOutError: the program did not finish in time.
     """
     timeout_s *= cloud.slowness
     with _own_words() as said, identity.openssh():
-        command = [*_machine(cloud, name, said, config), shlex.join(argv)]
+        command = [*_machine(cloud, name, said, config, *(["-A"] if forwards_agent else [])), shlex.join(argv)]
         try:
             done = subprocess.run(
                 command, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
@@ -172,8 +180,8 @@ def _read(said: Path) -> str:
     return clean(said.read_text(encoding="utf-8", errors="replace")) if said.exists() else ""
 
 
-def _machine(cloud: Cloud, name: str, said: Path, config: Path | None = None) -> list[str]:
-    return ["ssh", "-F", str(config or config_of(cloud, name)), "-E", str(said), name, "--"]
+def _machine(cloud: Cloud, name: str, said: Path, config: Path | None = None, *options: str) -> list[str]:
+    return ["ssh", "-F", str(config or config_of(cloud, name)), "-E", str(said), *options, name, "--"]
 
 
 def _builder(cloud: Cloud, name: str) -> list[str]:

@@ -110,6 +110,13 @@ def env_file(typed: str) -> str:
     return typed
 
 
+def git_url(typed: str) -> str:
+    """Read the URL of a git repository."""
+    from launcher.access.clone import read_url  # it loads what `./inv --list` need not
+
+    return read_url(typed).url
+
+
 def gigabytes(typed: str) -> float:
     """Read a size in GB; 0 is allowed."""
     if not _NUMBER.fullmatch(typed):

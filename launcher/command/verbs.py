@@ -18,6 +18,7 @@ from launcher.command.flags import (
     disk_gb,
     env_file,
     gigabytes,
+    git_url,
     hours,
     image_version,
     machine_name,
@@ -34,6 +35,7 @@ from launcher.command.terminal import Terminal, table
 if TYPE_CHECKING:
     from clouds.ledger import Ledger
     from launcher.images import ImageView
+    from launcher.launch import Launched
     from launcher.machines import MachineView
 
 JSON = Flag("json", "print the result as one line of JSON", parse=None)
@@ -49,6 +51,7 @@ ENV_FILE = Flag(
     "env-file", "file of lines NAME=VALUE: variables for the machine's user, sent over SSH; '-' reads standard input", env_file
 )
 GIT_CONFIG = Flag("git-config", "set user.name and user.email of the machine's git as on this computer", parse=None)
+GIT = Flag("git", "clone this repository into the machine's home: an https URL, or an SSH URL with your SSH agent", git_url)
 SUSPEND = Flag("suspend", "save its memory too, so that start resumes it where it was (if the cloud supports this)", parse=None)
 COLD = Flag("cold", "boot from the disk, even if the image has saved memory", parse=None)
 NAME = Positional("name", "name of the machine")
@@ -61,6 +64,7 @@ def _check_launch(values: Values) -> None:
 
 
 def _launch(values: Values, terminal: Terminal) -> int:
+    from launcher.access.clone import clone, known_keys, read_url
     from launcher.access.environment import read_env_file
     from launcher.access.git import read_git_config
     from launcher.access.password import read_password
@@ -84,6 +88,8 @@ def _launch(values: Values, terminal: Terminal) -> int:
         environment=read_env_file(values["env_file"]) if values["env_file"] else {},
         git_config=read_git_config() if values["git_config"] else {},
     )
+    repository = read_url(values["git"]) if values["git"] else None
+    keys = known_keys(repository) if repository else ""
     cloud = connect(values, terminal, _SETTINGS_OF_LAUNCH)
     try:
         launched = launch(cloud, _ledger(terminal), options, tell=terminal.tell)
@@ -93,7 +99,15 @@ def _launch(values: Values, terminal: Terminal) -> int:
         raise
     if values["json"]:
         terminal.out_json(launched.to_json())
-        return 0
+    else:
+        _show_launched(launched, terminal)
+    if repository:  # the password is printed by now: it is shown once, and the machine stays if the clone fails
+        clone(cloud, launched.name, repository, keys)
+        terminal.tell(f"{repository.url} is cloned into ~/{repository.folder} of {launched.name}")
+    return 0
+
+
+def _show_launched(launched: Launched, terminal: Terminal) -> None:
     terminal.out(f"{launched.name} is running {launched.image} on {launched.cloud} ({launched.seconds:.1f} s)")
     shown = {
         "url": launched.url,
@@ -109,7 +123,6 @@ def _launch(values: Values, terminal: Terminal) -> int:
         terminal.tell(f"{launched.name} is in {terminal.region}; to list the machines there: ./inv machines")
     if launched.certificate:
         terminal.tell("Your browser will warn about a self-signed certificate; continue only if it shows the SHA-256 above.")
-    return 0
 
 
 def _machines(values: Values, terminal: Terminal) -> int:
@@ -342,6 +355,7 @@ VERBS = (
             PASSWORD_FILE,
             ENV_FILE,
             GIT_CONFIG,
+            GIT,
             LIFETIME,
             COLD,
             *WISH_FLAGS,
