@@ -60,6 +60,8 @@ def _test(values: Values, terminal: Terminal) -> int:
     if values["fast"]:
         return _check(values, terminal)
     clouds.prepare_local(terminal.tell)  # first: some fast tests run its programs, and are skipped without them
+    if values["recipes"]:
+        return _run(terminal, (sys.executable, "-m", "pytest", "--verbose", "tests/vm/every_recipe.py"))
     _need_browser(terminal)
     packer = {"/usr/bin/packer": "packer"} if not find_packer() and offers_packer() else {}
     _need(terminal, {"ss": "iproute2", "ps": "procps", "/usr/share/OVMF/OVMF_CODE_4M.fd": "ovmf", **packer})
@@ -216,6 +218,7 @@ VERBS = (
         _test,
         flags=(
             Flag("fast", "only the checks of ./inv check", parse=None),
+            Flag("recipes", "instead: bake, launch and test each recipe; write the figures into docs/machines.md", parse=None),
             Flag("all", "every case of tests with many similar cases, not only a sample that changes with each commit", parse=None),
         ),
     ),

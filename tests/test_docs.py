@@ -8,10 +8,13 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import bakery.cli
 import launcher.command.verbs
 import tasks
-from bakery.recipe.recipe import Recipe
+from bakery.recipe.recipe import Recipe, available
+from tests.vm.every_recipe import PAGE, with_figures
 
 ROOT = Path(__file__).parents[1]
 VERBS = (*launcher.command.verbs.VERBS, *bakery.cli.VERBS, *tasks.VERBS)
@@ -64,3 +67,9 @@ def test_the_version_is_the_newest_heading_of_the_changelog() -> None:
     newest = re.search(r"^## \[?([0-9][^\s\]]*)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest is not None
     assert newest[1] == (ROOT / "VERSION").read_text(encoding="utf-8").strip()
+
+
+@pytest.mark.parametrize("name", available())
+def test_the_figures_of_each_recipe_have_a_row(name: str) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert f"\n| `{name}` | 12 | 3 passed |\n" in with_figures(page, name, "12 | 3 passed")

@@ -1,0 +1,48 @@
+"""Each recipe of images/: baked from nothing, launched, tested; the figures go into docs/machines.md. For `./inv test --recipes`.
+
+That takes hours without KVM, so no other run collects this file: its name does not begin with `test_`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bakery.recipe.recipe import available
+from tests.vm.bakehouse import PROJECT, Bakehouse
+
+pytestmark = pytest.mark.vm
+
+PAGE = PROJECT / "docs/machines.md"
+BAKE_S, CHECK_S = 8 * 3600, 2 * 3600
+"""Longer than any bake and any check of a machine, in seconds."""
+
+
+@pytest.mark.parametrize("name", available())
+def test_it_is_baked_launched_and_tested(bakehouse: Bakehouse, name: str) -> None:
+    baked = bakehouse.must("bake", "--recipe", name, "--no-cache", "--json", timeout_s=BAKE_S).result
+    launched = bakehouse.must("launch", "--recipe", name, "--name", "measured", "--json").result
+    checked = bakehouse.run("check-machine", "measured", timeout_s=CHECK_S)
+    bakehouse.must("delete", "measured", "--yes")
+    assert checked.status == 0, checked.stdout + checked.stderr
+    tests = ", ".join(f"{count} {outcome}" for outcome, count in Counter(re.findall(r"^\w+", checked.stdout, re.MULTILINE)).items())
+    [image] = [one for one in bakehouse.must("images", "--json").result if one["name"] == baked["image"]]
+    disk = _bytes(bakehouse.home / "local/images" / baked["image"]) - image["memory_bytes"]
+    bakehouse.must("delete-image", baked["image"], "--yes")
+    figures = f"{baked['seconds']:.0f} | {disk / 1e9:.1f} | {image['memory_bytes'] / 1e9:.1f} | {launched['seconds']:.1f} | {tests}"
+    PAGE.write_text(with_figures(PAGE.read_text(encoding="utf-8"), name, figures), encoding="utf-8")
+
+
+def with_figures(page: str, name: str, figures: str) -> str:
+    """Return the page with the figures of a recipe in its row, which must be there."""
+    new, count = re.subn(rf"^\| `{name}` \|.*$", lambda _match: f"| `{name}` | {figures} |", page, flags=re.MULTILINE)
+    assert count == 1, f"{PAGE} has {count} rows of {name}"
+    return new
+
+
+def _bytes(folder: Path) -> int:
+    """Return how many bytes the files of an image take on the disk; its base is not among them."""
+    return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
