@@ -68,6 +68,8 @@ def prepared(cloud: Cloud, notebooks: Notebooks, patch: pytest.MonkeyPatch) -> I
     (tests / ".order").write_text("works\n")
     (tests / "works").write_text("#!/bin/sh\n")
     (tests / "works").chmod(0o755)
+    (notebooks.folder.parent / "gitconfig").write_text("[user]\n\tname = A Tester\n\temail = tester@localhost\n")
+    patch.setenv("GIT_CONFIG_GLOBAL", str(notebooks.folder.parent / "gitconfig"))  # for launch --git-config
     patch.setenv("PATH", f"{bin_}{os.pathsep}{os.environ['PATH']}")
     patch.setattr(clouds, "connect", lambda _name=None, _given=None: cloud)
     patch.setattr(order, "resolve", lambda recipe, _folder, **_options: _resolution(recipe))
