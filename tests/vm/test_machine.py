@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from launcher.access.notebook import Session, answers, login
-from tests.vm.bakehouse import Bakehouse, holds
+from tests.vm.bakehouse import Bakehouse, Finished, holds
 from tests.vm.browser import IRIS, run_cell
 
 if TYPE_CHECKING:
