@@ -34,6 +34,7 @@ from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
 from clouds.undo import Undo
 from launcher import gpu
+from launcher.access import rsub
 from launcher.cached_layers import limit_bytes
 from launcher.command.machine_options import check_granted
 from launcher.images import users, view_of
@@ -294,6 +295,7 @@ def _snapshot(run: _Run, undo: Undo) -> tuple[names.ImageVersion, dict[str, str]
             "version": str(version),
             "notebook": "1" if recipe.has_notebook else "0",
             **(gpu.LABEL if recipe.gpu else {}),
+            **(rsub.LABEL if recipe.has_rsub else {}),
             "cpus": str(recipe.machine.cpus),
             "memory-mb": str(recipe.machine.memory_mb),
             "disk-gb": str(max(recipe.machine.disk_gb, run.order.disk_gb)),

@@ -14,7 +14,7 @@ from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.undo import Undo
 from launcher import defaults, kept_disks, machines
-from launcher.access import identity, tunnel, wait
+from launcher.access import identity, rsub, tunnel, wait
 from launcher.access.environment import send_environment
 from launcher.access.git import send_git_config
 from launcher.access.identity import SSH_PORT
@@ -255,6 +255,7 @@ def _labels(options: LaunchOptions, image: ImageView, name: str, expires: int) -
         "image": image.name,
         "expires": str(expires),
         "notebook": "1" if image.labels.get("notebook") == "1" else "0",
+        **(rsub.LABEL if rsub.has_rsub(image.labels) else {}),
         **({"https": str(options.wishes.https_port)} if options.wishes.https_port else {}),
         **(kept_disks.LABEL if options.wishes.keep_disk else {}),
         **({machines.STATIC_IP: options.wishes.static_ip} if options.wishes.static_ip else {}),

@@ -141,11 +141,15 @@ class Fetch:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Notebook:
-    """JupyterLab as a service, protected by the machine's password; `settings` is a file laid over its configuration."""
+    """JupyterLab as a service, protected by the machine's password; `settings` is a file laid over its configuration.
+
+    `rsub`: machines have rmate, which opens their files in an editor on the user's computer.
+    """
 
     root_dir: fields.GuestPath = f"/home/{USER}"
     default_url: fields.UrlPath = "/lab"
     settings: fields.JupyterSettings | None = None
+    rsub: Annotated[bool, Strict()] = False
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -236,6 +240,11 @@ class Recipe:
     def has_notebook(self) -> bool:
         """Whether machines of this recipe have a notebook."""
         return any(step.notebook for step in self.steps)
+
+    @property
+    def has_rsub(self) -> bool:
+        """Whether machines of this recipe have rmate."""
+        return any(step.notebook and step.notebook.rsub for step in self.steps)
 
 
 def load(name_or_path: str | Path, folder: Path = IMAGES) -> Recipe:

@@ -45,6 +45,10 @@ _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(==[A-Za-z0-9][A-Za-z0-9.!
 """What a script may install: an exact version, or a URL."""
 
 
+RMATE = Pin("rmate==1.0.3", ("sha256:0f6e00d846b488b93d757b901a40788fec272cce3a8f91e6beb2d95afa2b4086",))
+"""The program for `rsub`, a script in Python, unchanged since 2016; Debian has no package of it."""
+
+
 def read_lock(text: str) -> list[Pin]:
     """Return the packages of a pylock.toml, in its order. ValueError, KeyError or TypeError: not a valid file."""
     return [checked(pin_of(package)) for package in tomllib.loads(text).get("packages", ())]

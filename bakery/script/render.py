@@ -21,7 +21,7 @@ from bakery.recipe.archive import Archive, Placed, archive, find
 from bakery.recipe.recipe import USER, AptKey, AptSource, Recipe, Step
 from bakery.recipe.repositories import KEYRINGS
 from bakery.script.local import TEMPORARY, Local
-from bakery.script.pins import Pin, own_pin
+from bakery.script.pins import RMATE, Pin, own_pin
 from bakery.script.resolve import Resolution
 from bakery.script.wanted import found_package
 from clouds.accounts import cloud_of
@@ -231,7 +231,7 @@ def _render_step(recipe: Recipe, step: Step, resolution: Resolution) -> str:
     if step.notebook is not None:
         own = step.notebook.settings
         text = base64.encodebytes(_read(recipe, own).encode()).decode() if own else ""
-        return _text("notebook", settings=step.notebook, own=text)
+        return _text("notebook", settings=step.notebook, own=text, rmate=RMATE)
     if step.kind == "apt":
         return _text("apt", packages=step.apt or (), sources=[_source(recipe, source) for source in step.apt_sources or ()])
     return _text(step.kind, files=step.fetch)

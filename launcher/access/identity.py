@@ -26,6 +26,7 @@ from clouds.driver import Cloud, Endpoint, Kind
 from clouds.errors import CloudError, MissingToolError
 from clouds.home import write_private
 from clouds.incomplete import partly
+from launcher.access import rsub
 
 SSH_PORT = 22
 USER = "notebook"
@@ -110,7 +111,7 @@ def sync(home: Path, cloud: Cloud) -> Path:
     with locked(folder):
         part = config_file(home, account)
         part.parent.mkdir(mode=0o700, exist_ok=True)
-        blocks = {machine: _block(home, account, machine, where) for machine, where in endpoints.items()}
+        blocks = {one.name: _block(home, account, one.name, endpoints[one.name], one.labels) for one in found}
         fresh = {path.name for path in _stamps(home, account) - before}
         stays = {name: block for name, block in read_blocks(part).items() if name in fresh or (missing and name not in endpoints)}
         if not missing:
@@ -142,10 +143,12 @@ def _write_configs(part: Path, blocks: Mapping[str, str]) -> None:
 
 
 def merged(parts: Mapping[str, Mapping[str, str]]) -> str:
-    """Return the blocks of all accounts; a machine name that exists in several accounts becomes MACHINE.ACCOUNT."""
+    """Return the blocks of all accounts, for users; a machine name that exists in several accounts becomes MACHINE.ACCOUNT."""
     owners = Counter(machine for blocks in parts.values() for machine in blocks)
     return "".join(
-        block if owners[machine] == 1 else block.replace(f"Host {machine}\n", f"Host {machine}.{account}\n", 1)
+        (block if owners[machine] == 1 else block.replace(f"Host {machine}\n", f"Host {machine}.{account}\n", 1)).replace(
+            rsub.FOR_COMMANDS, rsub.FORWARD
+        )
         for account, blocks in sorted(parts.items())
         for machine, block in sorted(blocks.items())
     )
@@ -189,7 +192,7 @@ def _endpoint(cloud: Cloud, machine: str) -> Endpoint | None:
     return None
 
 
-def _block(home: Path, account: str, machine: str, endpoint: Endpoint | None) -> str:
+def _block(home: Path, account: str, machine: str, endpoint: Endpoint | None, labels: Mapping[str, str]) -> str:
     """Return the config block of a machine; "" while its host key or its address is unknown."""
     pinned = known_hosts(home, account, machine)
     if endpoint is None or not pinned.exists():
@@ -209,7 +212,8 @@ def _block(home: Path, account: str, machine: str, endpoint: Endpoint | None) ->
         "ConnectTimeout": "30",
         "ServerAliveInterval": "30",
     }
-    return f"Host {machine}\n" + "".join(f"    {key} {value}\n" for key, value in settings.items())
+    lines = [f"{key} {value}" for key, value in settings.items()] + ([rsub.FOR_COMMANDS] if rsub.has_rsub(labels) else [])
+    return f"Host {machine}\n" + "".join(f"    {line}\n" for line in lines)
 
 
 def _quoted(path: Path) -> str:

@@ -19,7 +19,7 @@ from clouds.driver import Cloud
 from clouds.errors import CloudError, TimedOutError
 from clouds.home import home
 from clouds.waiter import until
-from launcher.access import identity
+from launcher.access import identity, rsub
 from launcher.access.ssh_errors import explain
 from launcher.boot import ANSWER_S, POLL_S, ssh_answers
 from launcher.clean import clean
@@ -43,7 +43,10 @@ def ssh(cloud: Cloud, name: str, command: Sequence[str] = ()) -> int:
         with identity.openssh():
             return subprocess.run([*_builder(cloud, name), *remote_words(command)], check=False).returncode
     with _own_words() as said, identity.openssh():
-        status = subprocess.run([*_machine(cloud, name, said), *remote_words(command)], check=False).returncode
+        config = Path(config_of(cloud, name))
+        is_forwarded = not command and rsub.FOR_COMMANDS in identity.read_blocks(config).get(name, "")
+        options = ["-o", rsub.FORWARD] if is_forwarded else []
+        status = subprocess.run([*_machine(cloud, name, said, config, *options), *remote_words(command)], check=False).returncode
         if status == FAILED:
             check_reachable(cloud, name, _read(said))
     return status

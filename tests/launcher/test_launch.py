@@ -81,6 +81,13 @@ def test_labels_have_owner_image_and_expiry(fake: FakeCloud, ledger: Ledger, jup
     assert abs(int(labels["expires"]) - time.time() - 24 * 3600) < 60
 
 
+def test_label_of_an_image_with_rmate_is_its_machines_too(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
+    launch(fake, ledger, ONE)
+    fake.world.images[jupyter].labels["rsub"] = "1"
+    launch(fake, ledger, LaunchOptions(name="two"))
+    assert [machine.labels.get("rsub") for machine in fake.world.machines.values()] == [None, "1"]
+
+
 def test_role_lets_gc_remove_a_machine_until_it_answers(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
     seen: list[str] = []
     fake.fault("address", nth=None, error=lambda: seen.append(only_machine(fake.world).labels["role"]))

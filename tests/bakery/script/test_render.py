@@ -18,7 +18,7 @@ import pytest
 
 import clouds
 from bakery.errors import RecipeError
-from bakery.recipe.recipe import KINDS, Recipe, available, load
+from bakery.recipe.recipe import KINDS, Notebook, Recipe, available, load
 from bakery.script.conda import Lock, Package
 from bakery.script.pins import Pin
 from bakery.script.render import (
@@ -86,7 +86,7 @@ name = "own"
 script = "tool.sh"
 [[steps]]
 name = "notebook"
-notebook = { root_dir = "/srv/it's here", default_url = "/lab/tree/a" }
+notebook = { root_dir = "/srv/it's here", default_url = "/lab/tree/a", rsub = true }
 [[tests]]
 name = "user"
 run = "id"
@@ -478,3 +478,12 @@ def test_settings_of_a_notebook_are_laid_over_ours_and_tried(tmp_path: Path, nam
 
 def test_a_notebook_without_settings_of_its_own_tries_none(recipe: Recipe) -> None:
     assert "load_config_file" not in render(recipe, RESOLUTION).text
+
+
+def test_a_notebook_has_rmate_of_a_pinned_hash_only_where_the_recipe_says_so(recipe: Recipe) -> None:
+    [step] = [step for step in recipe.steps if step.notebook]
+    without = replace(recipe, steps=(replace(step, notebook=Notebook()),))
+    found = [
+        re.search(r"^rmate==[\d.]+ --hash=sha256:[0-9a-f]{64}$", render(one, RESOLUTION).text, re.M) for one in (recipe, without)
+    ]
+    assert [bool(one) for one in found] == [True, False]

@@ -24,8 +24,8 @@ from tests.fake_cloud import FakeCloud
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHcPRm0OgAPXrhuHWLprZvTCMmoJ3CqNDWGWnMCOxvr5"
 
 
-def boot(fake: FakeCloud, name: str) -> None:
-    labels = {"project": "bakehouse"}
+def boot(fake: FakeCloud, name: str, **more: str) -> None:
+    labels = {"project": "bakehouse", **more}
     fake.boot(
         BootSpec(name=name, token=name, source="base-x", cpus=1, memory_mb=1, disk_gb=1, labels=labels, deadline_s=0, ports=(22,))
     )
@@ -78,6 +78,16 @@ def test_ssh_reads_the_config_as_it_is_meant(fake: FakeCloud) -> None:
     assert settings["stricthostkeychecking"] in ("yes", "true")
     assert settings["forwardagent"] == "no"
     assert settings["identitiesonly"] == "yes"
+
+
+def test_users_ssh_forwards_the_port_of_their_editor_but_no_command_of_bakehouse_does(fake: FakeCloud) -> None:
+    for name, labels in {"one": {"rsub": "1"}, "two": {}}.items():
+        boot(fake, name, **labels)
+        pin(home(), "fake", name, HOST_KEY)
+    part, both = sync(home(), fake), home() / "ssh/config"
+    assert as_ssh_reads_it(both, "one")["remoteforward"] == "[127.0.0.1]:52698 [127.0.0.1]:52698"
+    for config, name in ((both, "two"), (part, "one"), (part, "two")):
+        assert "remoteforward" not in as_ssh_reads_it(config, name)
 
 
 def test_folder_with_spaces_and_percents_is_read_by_ssh(fake: FakeCloud, tmp_path: Path) -> None:

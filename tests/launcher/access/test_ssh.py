@@ -85,6 +85,15 @@ def test_ssh_is_called_with_our_config_and_the_machines_name(one: FakeCloud, pro
     assert re.fullmatch(rf"-F {home()}/ssh/config.d/fake -E \S+/said one -- true", (programs / "ssh.calls").read_text().strip())
 
 
+def test_shell_forwards_the_port_of_the_editor_where_the_machine_has_rmate(one: FakeCloud, programs: Path) -> None:
+    one.world.machines["one"].labels["rsub"] = "1"
+    for command in ((), ("true",)):
+        ssh(one, "one", command)
+    shell, command = (programs / "ssh.calls").read_text().splitlines()
+    assert "-o RemoteForward 127.0.0.1:52698 127.0.0.1:52698 one --" in shell
+    assert "RemoteForward" not in command
+
+
 def test_program_that_does_not_end_is_ended(one: FakeCloud) -> None:
     with pytest.raises(TimedOutError, match="sleep did not finish"):
         run(one, "one", ["sleep", "60"], timeout_s=0.1)
