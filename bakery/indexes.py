@@ -46,8 +46,10 @@ def _check_channels(cloud: Cloud, order: Order) -> None:
     """Raise UsageError if conda packages are on a server of this computer, which builders of another computer cannot reach."""
     here = [one.url for one in order.resolution.conda.packages if urlsplit(one.url).hostname in ("localhost", "127.0.0.1", "::1")]
     if here and not isinstance(cloud, SharesIndexes):
+        step = next(step.name for step in order.recipe.steps if step.conda)
+        where = f"recipe {order.recipe.name!r}: step {step!r}: conda package {here[0]}"
         raise UsageError(
-            f"conda package {here[0]}: is on this computer, which a builder on {cloud.name} cannot reach",
+            f"{where}: is on this computer, which a builder on {cloud.name} cannot reach",
             next_step="Write a channel that the builder can reach, or bake on the local cloud.",
         )
 

@@ -11,6 +11,7 @@ from bakery.layers import Outlook
 from bakery.order import BakeOptions, base_of, images_of, place_order
 from bakery.proof.saved_memory import misfit
 from bakery.recipe.recipe import Recipe
+from bakery.script import conda
 from bakery.script.render import render
 from bakery.script.resolve import Resolution
 from bakery.shipment import described, sent_bytes
@@ -24,10 +25,11 @@ from launcher import defaults
 def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     """Return lines about what a bake would create in a cloud, or why it would not run, and what a launch would create.
 
-    Raises MissingToolError if machines of that cloud cannot run on this computer.
+    Raises MissingToolError if machines of that cloud cannot run on this computer, and UsageError for a wrong .condarc.
     """
     if isinstance(cloud, ChecksComputer):
         cloud.check_computer()
+    conda.gather(recipe)
     listed = images_of(cloud, recipe.name)
     images = catalogue.usable(catalogue.startable(cloud, catalogue.finished(listed)))
     base = _base(cloud, recipe)

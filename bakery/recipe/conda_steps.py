@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
+from pydantic_core import PydanticCustomError
 
+from bakery.recipe import fields
 from bakery.recipe.archive import find, is_source
 from bakery.recipe.problems import Key, Problem, show
+from bakery.recipe.yaml_files import BadYamlError, read_yaml
 
 _KEYS = ("name", "channels", "dependencies", "prefix")
 
@@ -50,39 +54,79 @@ def broken(steps: Sequence[tuple[int, Mapping[str, Any]]], folder: Path) -> Iter
 
 def read(folder: Path, source: str) -> tuple[Environment, list[str]]:
     """Return what an environment file asks for, and its problems, each as `what (what to write instead)`."""
-    import yaml  # only if a recipe has such a file
-
     found = find(folder, source)
     if isinstance(found, str):
         return Environment(), [found]
+    if not found[0].path.is_file():
+        return Environment(), ["is a folder (write the path of an environment.yml)"]
     try:
-        raw = yaml.safe_load(found[0].path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        return Environment(), [f"{f'line {mark.line + 1}: ' if mark else ''}is not valid YAML (correct the file)"]
-    if not isinstance(raw, dict):
-        return Environment(), ["is not an environment file (write channels and dependencies)"]
-    problems = [f"{key} is not supported (remove it, or set it in a `run` step)" for key in raw if key not in _KEYS]
+        raw = read_yaml(found[0].path)
+    except BadYamlError as error:
+        return Environment(), [str(error)]
+    except OSError as error:
+        return Environment(), [f"cannot be read: {error.strerror} (change its owner or mode)"]
+    problems = [_unknown(key) for key in raw if key not in _KEYS]
+    problems += [
+        f"{key}: is {show(raw[key])}, not a list (write it in [ ], or each item after `- ` on a line of its own)"
+        for key in ("channels", "dependencies")
+        if not isinstance(raw.get(key) or [], list)
+    ]
+    if problems:
+        return Environment(), problems
     channels, listed = raw.get("channels") or [], raw.get("dependencies") or []
-    if not isinstance(channels, list) or not isinstance(listed, list):
-        return Environment(), [*problems, "channels or dependencies is not a list (write a list)"]
-    packages = [one for one in listed if isinstance(one, str)]
-    others = [one for one in listed if not isinstance(one, str)]
-    pip = [line for one in others if isinstance(one, dict) and isinstance(one.get("pip"), list) for line in one["pip"]]
-    problems += [f"{show(one)} is not a package (write NAME, or a list `pip:`)" for one in others if not _is_pip(one)]
-    problems += [f"pip: {show(line)} is not a package with a version (write it so)" for line in pip if not _is_requirement(line)]
+    packages = [one for one in listed if not isinstance(one, dict)]
+    tables = [item for one in listed if isinstance(one, dict) for item in one.items()]
+    pip = [line for key, lines in tables if key == "pip" and isinstance(lines, list) for line in lines]
+    problems += _wrong("channels", channels, fields.conda_channel)
+    problems += _wrong("dependencies", packages, fields.conda_package)
+    problems += [
+        f"dependencies: {_wrong_table(key, value)}" for key, value in tables if key != "pip" or not isinstance(value, list)
+    ]
+    problems += [f"pip: {show(line)} {reason}" for line in pip if (reason := _not_for_pip(line))]
     if not packages and not problems:
         problems = ["installs nothing (write dependencies)"]
-    return Environment(tuple(str(one) for one in channels if one != "nodefaults"), tuple(packages), tuple(map(str, pip))), problems
+    return Environment(tuple(map(str, channels)), tuple(map(str, packages)), tuple(map(str, pip))), problems
 
 
-def _is_pip(one: object) -> bool:
-    return isinstance(one, dict) and set(one) == {"pip"} and isinstance(one["pip"], list)
+def _unknown(key: object) -> str:
+    if key == "variables":
+        return "variables is not supported (remove it, or set them in a `run` step)"
+    if key == "platforms":
+        return "platforms is not supported (remove it: packages are for linux-64)"
+    nearest = get_close_matches(str(key), _KEYS, n=1)
+    instead = f"write {nearest[0]}" if nearest else f"known keys: {', '.join(_KEYS)}"
+    return f"{show(key)} is not a known key here ({instead})"
 
 
-def _is_requirement(line: object) -> bool:
-    """Return whether a line for pip is a package of an index, whose address could not contain a password."""
+def _wrong(key: str, listed: Sequence[object], check: Callable[[str], object]) -> Iterator[str]:
+    """Yield why entries of a list are wrong; `check` is the validator of one that is text."""
+    for at, one in enumerate(listed):
+        if not isinstance(one, str):
+            yield f"{key}[{at}]: is {show(one)}, not text (write a name, or remove it)"
+            continue
+        try:
+            check(one)
+        except PydanticCustomError as error:
+            yield f"{key}: {show(one)} {error.message()}"
+
+
+def _wrong_table(key: object, value: object) -> str:
+    """Return why a table among the packages is wrong."""
+    if key == "pip":
+        return f"pip: is {show(value)}, not a list (write each package after `- ` on a line of its own, below `- pip:`)"
+    if get_close_matches(str(key), ["pip"]):
+        return f"{show(key)} is not a known key here (write pip)"
+    return f"{show(key)} has a value of its own (write a package so: `- {key}=1.2`; only `pip:` has a list)"
+
+
+def _not_for_pip(line: object) -> str:
+    """Return why a line for pip is not a package of an index, whose address could not contain a password; "" if it is one."""
+    text = line if isinstance(line, str) else ""
+    if text.startswith(("-r", "--requirement", "-c", "--constraint")):
+        return "names another file (write its packages here)"
+    if text.startswith("-"):
+        return "is an option (remove it; indexes are those of your uv settings)"
     try:
-        return isinstance(line, str) and not Requirement(line).url
+        return "has an address (write a name and versions)" if Requirement(text).url else ""
     except InvalidRequirement:
-        return False
+        return "is not a Python package requirement (write one such as numpy or pandas>=2)"

@@ -10,6 +10,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import AfterValidator, BeforeValidator, Field, Strict
 from pydantic_core import PydanticCustomError
 
+from bakery.recipe.credentials import plain
 from clouds import ranges
 
 APT_URI = '"https://deb.example.org/debian"'
@@ -67,6 +68,38 @@ def _checked_url(text: str, example: str) -> str:
         raise wrong("is not a URL", f"write one such as {example}")
     if parts.username is not None:
         raise wrong("contains a user name, which would stay in the image's log", "write a URL that needs none")
+    return text
+
+
+def conda_package(text: str) -> str:
+    """Return a conda package, unless it is wrong."""
+    if re.match(r"pip\s*:|pip3?\s+install\b", text):
+        name = re.split(r":|\binstall\b", text, maxsplit=1)[1].strip(" :") or "numpy"
+        raise wrong("is a package for pip", f'write "{name}" if a channel has it; else below `pip:` in an environment.yml')
+    if text.startswith("__"):
+        raise wrong(
+            "is a virtual package, which no channel has", "remove it: docs/recipes.md says for which system packages are solved"
+        )
+    if not re.fullmatch(r"(?!.*//)[A-Za-z0-9_][^\x00-\x1f\x7f]*", text):
+        raise wrong("is not a conda package", 'write one such as "r-base" or "numpy>=2"')
+    return text
+
+
+def conda_channel(text: str) -> str:
+    """Return a conda channel, a name or a URL, unless it is wrong or needs a password or token."""
+    instead = 'write one such as "conda-forge" or "https://conda.example.org/lab"'
+    if plain(text) != text:
+        raise wrong(
+            "contains a user name, a password or a token, which would stay in the image's log", "write a URL that needs none"
+        )
+    if re.match(r"file:|[/.~]|[A-Za-z]:\\", text):
+        raise wrong("is on this computer, where the builder cannot read it", instead)
+    if "://" in text and not text.startswith(("http://", "https://")):
+        raise wrong(f"is an address with {text.partition(':')[0]}://, which a builder does not read", instead)
+    if "://" in text:
+        return _checked_url(text, '"https://conda.example.org/lab"')
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_./-]*", text):
+        raise wrong("is not a conda channel", instead)
     return text
 
 
@@ -139,7 +172,5 @@ GroupName = Annotated[
     str, _matching(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", "the name of a group or an extra", 'one such as "dev"')
 ]
 Module = Annotated[str, _matching(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", "a Python module", 'one such as "matplotlib.pyplot"')]
-CondaPackage = Annotated[
-    str, _matching(r"(?!.*//)[A-Za-z0-9_][^\x00-\x1f\x7f]*", "a conda package", 'one such as "r-base" or "numpy>=2"')
-]
-Channel = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9_.:/-]*", "a conda channel", 'one such as "conda-forge"')]
+CondaPackage = Annotated[str, AfterValidator(conda_package)]
+Channel = Annotated[str, AfterValidator(conda_channel)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, is_dataclass
 from difflib import get_close_matches
 from typing import Any, get_args
 
+from bakery.recipe.credentials import plain
 from bakery.recipe.fields import APT_URI
 
 _SHOWN_MAX = 60
@@ -16,6 +17,11 @@ _SHOWN_MAX = 60
 Key = tuple[str | int, ...]
 _EXAMPLES: Mapping[str | int, str] = {
     "uri": APT_URI,
+    "conda": '["numpy>=2"]',
+    "python": '{ packages = ["numpy"] }',
+    "copy": '{ from = "data.csv", to = "/opt/data.csv" }',
+    "fetch": '{ url = "https://example.org/data.csv", sha256 = "...", to = "/opt/data.csv" }',
+    "notebook": "{ }",
     "apt_sources": f'{{ name = "lab", uri = {APT_URI}, suite = "stable", components = ["main"] }}',
 }
 """What to write for keys whose form a user may not know."""
@@ -42,11 +48,12 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def show(value: object) -> str:
-    """Return a value for a message: on one line, at most 60 characters."""
+    """Return a value for a message: on one line, at most 60 characters, without credentials in URLs."""
     if isinstance(value, dict):
         return "a table"
     if isinstance(value, list | tuple):
         return "a list"
+    value = plain(value) if isinstance(value, str) else value
     text = json.dumps(value, ensure_ascii=False, default=str)
     text = text if text.isprintable() else json.dumps(value, default=str)
     return text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "..."
@@ -89,7 +96,8 @@ def _word(error: Mapping[str, Any], record: type) -> str:
         "float_type": lambda: f"is {show(value)}, not a number (write one such as 0.5, without quotes)",
         "finite_number": lambda: f"is {show(value)} (write a number such as 30)",
         "bool_type": lambda: f"is {show(value)}, not true or false (write one of the two, without quotes)",
-        "string_type": lambda: f"is {show(value)}, not text (write it in quotes)",
+        "string_type": lambda: f"is {show(value)}, not text ({'remove it' if value is None else 'write it in quotes'})",
+        "dict_type": lambda: f"is {show(value)}, not a table (write {_table(key)})",
         "tuple_type": lambda: f"is {show(value)}, not a list (write it in [ ])",
         "dataclass_type": lambda: f"is {show(value)}, not a table (write {_table(key)}; {_keys_told(_keys(record, key))})",
         "greater_than_equal": lambda: f"is {show(value)} (write {context['ge']} or more)",

@@ -28,9 +28,7 @@ def broken(steps: Sequence[tuple[int, Mapping[str, Any]]], path: Path) -> Iterat
             continue
         where: Key = ("steps", at, "python")
         yield from _wrong_keys(python, where)
-        for index, source in _sources(python):
-            for problem in requirements.read(path.parent, [source], path.stem)[1]:
-                yield Problem((*where, "requirements", *index), problem)
+        yield from _wrong_files(python, where, path)
         if is_source(python.get("project")):
             yield from _wrong_project(python, where, path.parent)
 
@@ -66,6 +64,20 @@ def _wrong_keys(python: Mapping[str, Any], where: Key) -> Iterator[Problem]:
     if "project" not in asked:
         for key in {"groups", "extras"} & set(python):
             yield Problem((*where, key), "belongs to a project (write project, or remove it)")
+
+
+def _wrong_files(python: Mapping[str, Any], where: Key, path: Path) -> Iterator[Problem]:
+    """Yield the problems of requirements files, and whether a step has nothing else and they name no package."""
+    read = [
+        (source, (*where, "requirements", *index), requirements.read(path.parent, [source], path.stem))
+        for index, source in _sources(python)
+    ]
+    for _, key, (_, problems) in read:
+        yield from (Problem(key, problem) for problem in problems)
+    if read and "packages" not in python and not any(found.lines or problems for _, _, (found, problems) in read):
+        names = ", ".join(source for source, _, _ in read)
+        told = f"installs nothing: no package in {names} (write one such as numpy on a line, or remove the step)"
+        yield Problem((*where, "requirements"), told)
 
 
 def _wrong_project(python: Mapping[str, Any], where: Key, folder: Path) -> Iterator[Problem]:

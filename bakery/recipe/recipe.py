@@ -115,7 +115,7 @@ class Conda:
 
     packages: Annotated[tuple[fields.CondaPackage, ...], Field(min_length=1)] = ()
     environment: fields.Source | None = None
-    channels: tuple[fields.Channel, ...] = ()
+    channels: Annotated[tuple[fields.Channel, ...], Field(min_length=1)] = ()
     default: Annotated[bool, Strict()] = False
 
 

@@ -17,6 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from bakery.recipe.archive import find
+from bakery.recipe.credentials import plain
 from bakery.recipe.local import find_package, name_of, too_large
 from bakery.recipe.pip_syntax import (
     SCHEME,
@@ -88,7 +89,7 @@ class _File:
             try:
                 self._read_line(line, where)
             except RefusedError as error:
-                self.found.problems.append(f"{where}: {error}")
+                self.found.problems.append(f"{where}: {plain(str(error))}")
             except (OSError, ValueError, RuntimeError) as error:
                 reason = getattr(error, "strerror", "") or type(error).__name__
                 self.found.problems.append(f"{where}: its path cannot be read: {reason} ({_HERE})")

@@ -2,78 +2,110 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from bakery.script.uv_settings import has_credentials, without_credentials
+from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
+from pydantic import dataclasses as checked
+from pydantic_core import PydanticCustomError
+
+from bakery.recipe import fields, problems
+from bakery.recipe.yaml_files import BadYamlError, read_yaml
 from clouds.errors import UsageError
 
 _ALIAS = "https://conda.anaconda.org"
 _DEFAULTS = ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r")
-_TOKEN = re.compile(r"/t/[^/]+")
-"""The token of a private channel, in its path."""
+
+_Text = Annotated[str, Strict()]
 
 
-def plain(text: str) -> str:
-    """Return a text in which no URL contains a user name, a password or a token."""
-    return re.sub(r"(https?://[^/\s]+)/t/[^/\s]+", r"\1/t/***", without_credentials(text))
+@checked.dataclass(frozen=True, config=ConfigDict(extra="ignore"))
+class _Condarc:
+    """What Bakehouse reads of a .condarc."""
+
+    channels: tuple[_Text, ...] = ()
+    default_channels: tuple[_Text, ...] = ()
+    channel_alias: _Text = ""
+    custom_channels: Mapping[str, _Text] = field(default_factory=dict)
 
 
-def channel_urls(names: Iterable[str], environ: Mapping[str, str]) -> list[str]:
+def channel_urls(where: str, names: Iterable[str], environ: Mapping[str, str]) -> list[str]:
     """Return the URLs of these channels; of none, those of the user's .condarc, else that of conda-forge.
 
-    Raises UsageError for a channel that a builder cannot reach, or that needs a password or token, which the log would show.
+    `where` is the step that needs them. Raises UsageError, with file and key, if the .condarc is wrong, or names a channel that a
+    builder cannot reach, or one that needs a password or token, which the log would show.
     """
-    settings = _settings(environ)
-    names = [name for name in names or _list(settings.get("channels")) or ["conda-forge"] if name != "nodefaults"]
-    found = [url for name in names for url in _urls(name, settings)]
-    for url in found:
-        if has_credentials(url) or _TOKEN.search(url):
-            raise UsageError(
-                f"conda channel {plain(url)}: its user name, password or token would stay in the image's log",
-                next_step="Write a channel or a mirror that needs none.",
-            )
-        if not url.startswith(("http://", "https://")):
-            raise UsageError(
-                f"conda channel {url}: is on this computer, where the builder cannot read it",
-                next_step="Write a channel with an address that starts with http:// or https://",
-            )
-    return list(dict.fromkeys(found))
+    settings = _Settings(where, environ)
+    names = [name for name in names or settings.listed("channels") or ["conda-forge"] if name != "nodefaults"]
+    return list(dict.fromkeys(url for name in names for url in settings.urls(name)))
 
 
-def _urls(name: str, settings: Mapping[str, Any]) -> list[str]:
-    """Return the URLs of a channel: several for `defaults`."""
-    if "://" in name:
-        return [name.rstrip("/")]
-    if name == "defaults":
-        listed = _list(settings.get("default_channels")) or _DEFAULTS
-        return [url for one in listed if one != name for url in _urls(one, settings)]
-    custom = settings.get("custom_channels")
-    places = custom if isinstance(custom, dict) else {}
-    place = places.get(name) or settings.get("channel_alias") or _ALIAS
-    return [f"{str(place).rstrip('/')}/{name.strip('/')}"]
+class _Settings:
+    """The user's settings of conda: each key from the first file that has it."""
+
+    def __init__(self, where: str, environ: Mapping[str, str]) -> None:
+        self._where = where
+        self._files = [(path, content) for path in _paths(environ) if (content := self._read(path))]
+
+    def urls(self, name: str) -> Iterator[str]:
+        """Yield the URLs of a channel: several for `defaults`."""
+        if "://" in name:
+            yield name.rstrip("/")
+        elif name == "defaults":
+            for one in self.listed("default_channels") or _DEFAULTS:
+                yield from self.urls(one) if one != name else ()
+        else:
+            yield f"{self._server(name).rstrip('/')}/{name.strip('/')}"
+
+    def listed(self, key: str) -> list[str]:
+        """Return the channels at a key."""
+        path, listed = self._first(key)
+        return [self._good(f"{path}: {key}[{at}]", one) for at, one in enumerate(listed or ())]
+
+    def _server(self, name: str) -> str:
+        """Return the URL below which a channel is."""
+        path, places = self._first("custom_channels")
+        if place := (places or {}).get(name):
+            return self._good(f"{path}: custom_channels.{name}", place, needs_url=True)
+        path, alias = self._first("channel_alias")
+        return self._good(f"{path}: channel_alias", alias, needs_url=True) if alias else _ALIAS
+
+    def _first(self, key: str) -> tuple[Path, Any]:
+        return next(((path, content[key]) for path, content in self._files if content.get(key)), (Path(), None))
+
+    def _good(self, key: str, text: str, *, needs_url: bool = False) -> str:
+        try:
+            if needs_url and "://" not in text:
+                raise fields.wrong("is not a URL", f'write one such as "{_ALIAS}"')
+            return fields.conda_channel(text)
+        except PydanticCustomError as error:
+            raise self._error([f"{key}: {problems.show(text)} {error.message()}"]) from None
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        """Return the settings of a file; {} if it does not exist."""
+        try:
+            found = {key: value for key, value in read_yaml(path).items() if value is not None}
+            TypeAdapter(_Condarc).validate_python(found)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError as error:
+            raise self._error([f"{path}: cannot be read: {error.strerror} (change it, or move it away)"]) from None
+        except BadYamlError as error:
+            raise self._error([f"{path}: {error}"]) from None
+        except ValidationError as error:
+            raise self._error([f"{path}: {one}" for one in problems.invalid(error.errors(include_url=False), _Condarc)]) from None
+        return found
+
+    def _error(self, reasons: list[str]) -> UsageError:
+        text = "\n".join(f"{self._where}: {reason}" for reason in reasons)
+        return UsageError(text, next_step="Correct the file, or move it away and write the URLs of channels into the recipe.")
 
 
-def _settings(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the user's settings of conda: each key from the first file that has it. A file that is not YAML is an error."""
-    import yaml
-
+def _paths(environ: Mapping[str, str]) -> list[Path]:
+    """Return where conda looks for settings, the most important place first."""
     home = Path(environ.get("HOME", "/"))
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     named = [Path(environ["CONDARC"])] if environ.get("CONDARC") else []
-    found: dict[str, Any] = {}
-    for path in (*named, home / ".condarc", home / ".conda/.condarc", config / "conda/.condarc", Path("/etc/conda/.condarc")):
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except OSError:
-            continue
-        except (ValueError, yaml.YAMLError):
-            raise UsageError(f"{path}: is not valid YAML", next_step="Correct the file, or move it away.") from None
-        found = {**content, **found} if isinstance(content, dict) else found
-    return found
-
-
-def _list(value: object) -> list[str]:
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+    return [*named, home / ".condarc", home / ".conda/.condarc", config / "conda/.condarc", Path("/etc/conda/.condarc")]

@@ -19,10 +19,10 @@ from packaging.version import VERSION_PATTERN
 
 from bakery.errors import RecipeError
 from bakery.recipe import conda_steps
+from bakery.recipe.credentials import plain
 from bakery.recipe.recipe import Conda, Recipe
-from bakery.script.channels import channel_urls, plain
+from bakery.script.channels import channel_urls
 from bakery.script.pins import Pin
-from bakery.script.uv_settings import has_credentials
 from clouds.errors import BakehouseError
 from clouds.locks import report
 
@@ -103,7 +103,8 @@ def gather(recipe: Recipe) -> WantedConda | None:
     for step in recipe.steps:
         if step.conda:
             file = _file(recipe, step.name, step.conda)
-            channels = channel_urls(step.conda.channels or file.channels, os.environ)
+            where = f"recipe {recipe.name!r}: step {step.name!r}"
+            channels = channel_urls(where, step.conda.channels or file.channels, os.environ)
             packages = step.conda.packages or file.packages
             return WantedConda(step.name, packages, file.pip, tuple(channels), recipe.base.suite)
     return None
@@ -162,7 +163,7 @@ def _solution(where: str, files: Iterable[tuple[str, str, str, str]]) -> Solutio
     for url, sha256, name, version in sorted(files):
         if not sha256:
             problems.append(f"{where}: package {plain(url)}: its channel has no SHA-256 (use another channel)")
-        if has_credentials(url) or plain(url) != url:
+        if plain(url) != url:
             problems.append(f"{where}: package {plain(url)}: its password would stay in the log (use another channel)")
         packages.append(Package(url, sha256))
         versions[name] = version

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bakery.errors import RecipeError
+from bakery.recipe.credentials import has_credentials, without_credentials
 from bakery.recipe.pip_syntax import Requirements
 from bakery.recipe.recipe import Python, Recipe
 from bakery.script import conda, project, uv_settings, wanted
@@ -193,7 +194,7 @@ def _narrowed(recipe: Recipe, asked: Sequence[Wanted], pins: Sequence[Pin]) -> l
 
 def _refuse(recipe: Recipe, asked: Sequence[Wanted], pins: Sequence[Pin]) -> None:
     """Raise RecipeError for packages that a builder cannot get, or whose address contains a password."""
-    if secret := [pin for pin in pins if uv_settings.has_credentials(pin.requirement)]:
+    if secret := [pin for pin in pins if has_credentials(pin.requirement)]:
         raise RecipeError([_of_secret(recipe, asked, pin) for pin in secret])
     if local := [pin for pin in pins if pin.path]:
         raise RecipeError([_of_this_computer(recipe, asked, pin) for pin in local])
@@ -204,7 +205,7 @@ def _refuse(recipe: Recipe, asked: Sequence[Wanted], pins: Sequence[Pin]) -> Non
 
 
 def _of_secret(recipe: Recipe, asked: Sequence[Wanted], pin: Pin) -> str:
-    url = uv_settings.without_credentials(pin.requirement.partition(" @ ")[2])
+    url = without_credentials(pin.requirement.partition(" @ ")[2])
     reason = f"{url}: its user name and password would stay in the image's log (write a URL that needs none)"
     return f"{_asking(recipe, asked, pin)}: {reason}"
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from bakery.recipe.credentials import CREDENTIALS
 from clouds.errors import UsageError
 
 _CHOOSING = (
@@ -76,28 +77,14 @@ def fingerprint(environ: Mapping[str, str]) -> str:
     if not any(found):
         return ""
     text = json.dumps(found, sort_keys=True, default=str)
-    return hashlib.sha256(re.sub(_CREDENTIALS, "//", text).encode()).hexdigest()
+    return hashlib.sha256(re.sub(CREDENTIALS, "//", text).encode()).hexdigest()
 
 
 def indexes(environ: Mapping[str, str]) -> set[str]:
     """Return the URLs that the user's settings name (indexes, and others), without credentials and final slashes."""
     files = [[_choosing(settings), _choosing(_table(settings.get("pip")))] for _, settings in _files(environ)]
     text = json.dumps([files, {key: environ.get(key, "") for key in _CHOOSING_VARIABLES}], default=str)
-    return {url.rstrip("/") for url in re.findall(r"https?://[^\s\"'\\]+", re.sub(_CREDENTIALS, "//", text))}
-
-
-_CREDENTIALS = re.compile(r"//[^/\s@\"']+@")
-
-
-def has_credentials(url: str) -> bool:
-    """Return whether a URL contains a user name or a password; the user of SSH is none."""
-    found = _CREDENTIALS.search(url)
-    return bool(found) and not ("ssh://" in url and ":" not in found[0])  # type: ignore[index]
-
-
-def without_credentials(text: str) -> str:
-    """Return a text in which no URL contains a user name or a password."""
-    return _CREDENTIALS.sub("//***@", text)
+    return {url.rstrip("/") for url in re.findall(r"https?://[^\s\"'\\]+", re.sub(CREDENTIALS, "//", text))}
 
 
 def _files(environ: Mapping[str, str]) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -223,6 +223,17 @@ def test_without_variables_braces_are_left_alone(folder: Path) -> None:
             step('python = { packages = ["x"], imports = ["os; evil()"] }'),
             'steps[0].python.imports[0]: "os; evil()" is not a Python module',
         ),
+        (
+            step('python = ["numpy"]'),
+            'steps[0].python: is a list, not a table (write { packages = ["numpy"] }; known keys: packages, requirements,',
+        ),
+        (step('copy = ["data"]'), 'steps[0].copy[0]: is "data", not a table (write { from = "data.csv", to = "/opt/data.csv" };'),
+        (step('fetch = ["x"]'), 'steps[0].fetch[0]: is "x", not a table (write { url = "https://example.org/data.csv", sha256 ='),
+        (step("notebook = true"), "steps[0].notebook: is true, not a table (write { }; known keys: root_dir,"),
+        (
+            step('fetch = [{ url = "https://me:word@example.org/y", sha256 = "%s", to = "/x" }]' % ("0" * 64)),
+            'steps[0].fetch[0].url: "https://***@example.org/y" contains a user name, which would stay',
+        ),
         (step('run = " "'), 'steps[0].run: " " is empty (write at least one command)'),
         (step('run = "a\\u0000b"'), 'steps[0].run: "a\\u0000b" contains a NUL character'),
         (

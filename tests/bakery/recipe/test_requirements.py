@@ -268,6 +268,11 @@ def recipe(folder: Path, python: str) -> Recipe:
         ('requirements = "lib"', "python.requirements[0]: lib: is a folder (write the path of a file beside the recipe)"),
         ('requirements = "../x.txt"', 'python.requirements[0]: "../x.txt" is not a path in the recipe\'s folder'),
         ('requirements = "binary.txt"', "python.requirements[0]: binary.txt: is not UTF-8 text (save the file as UTF-8)"),
+        (
+            'requirements = "comment.txt"',
+            "python.requirements: installs nothing: no package in comment.txt (write one such as numpy",
+        ),
+        ('requirements = ["comment.txt", "options.txt"]', "installs nothing: no package in comment.txt, options.txt (write one"),
         ('project = "lib", packages = ["numpy"]', "python: has packages and project (write a separate step for the project)"),
         ('project = "empty"', 'python.project: "empty" has no pyproject.toml (write the folder of a Python project)'),
         ('project = "lib"', 'python.project: "lib" has no uv.lock (run `uv lock` in that folder; of a workspace, name'),
@@ -282,6 +287,8 @@ def recipe(folder: Path, python: str) -> Recipe:
 )
 def test_keys_of_a_python_step_that_do_not_work_are_told(folder: Path, python: str, told: str) -> None:
     (folder / "binary.txt").write_bytes(b"\xff\x00\x80")
+    (folder / "comment.txt").write_text("# numpy\n\n")
+    (folder / "options.txt").write_text("--pre\n")
     project(folder / "locked", '[project]\nname = "locked"\n[dependency-groups]\ntest = []\n')
     (folder / "locked/uv.lock").write_text("version = 1\n")
     project(folder / "broken")
@@ -290,6 +297,11 @@ def test_keys_of_a_python_step_that_do_not_work_are_told(folder: Path, python: s
         recipe(folder, python)
     problems = [problem.partition("fruit.toml: steps[0].")[2] for problem in refused.value.problems]
     assert any(told in problem for problem in problems), problems
+
+
+def test_no_message_shows_a_password(folder: Path) -> None:
+    (problem,) = reading(folder, "--extra-index=https://me:geheim@example.org/simple")[1]
+    assert problem.startswith("requirements.txt: line 1: --extra-index=https://***@example.org/simple is not a known option")
 
 
 def test_several_files_may_be_listed_beside_packages(folder: Path) -> None:

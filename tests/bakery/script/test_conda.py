@@ -135,15 +135,6 @@ def test_channels_come_from_condarc(tmp_path: Path, channel: Path, url: str, set
     assert locked(tmp_path, '["apple"]') == ["apple-1.0-0.tar.bz2"]
 
 
-@pytest.mark.parametrize("place", ["https://me:geheim@example.org/c", "https://example.org/t/geheim/c"])
-def test_a_channel_with_a_password_is_refused_without_it(tmp_path: Path, url: str, place: str) -> None:
-    condarc(tmp_path, f"channels: ['{place}']\n")
-    with pytest.raises(UsageError, match=r"its user name, password or token") as caught:
-        locked(tmp_path, '["apple"]')
-    assert "geheim" not in str(caught.value)
-    assert not (tmp_path / "resolved").exists()
-
-
 @pytest.mark.parametrize(
     ("conda", "reason"),
     [
@@ -166,7 +157,9 @@ def test_the_glibc_of_the_base_decides(tmp_path: Path, url: str) -> None:
 
 def test_a_channel_on_this_computer_is_an_error_on_a_cloud_before_a_machine_starts(tmp_path: Path, url: str) -> None:
     cloud, made = FakeCloud(World(tmp_path / "world")), recipe(tmp_path, f'{{ packages = ["apple"], channels = ["{url}"] }}')
-    with pytest.raises(UsageError, match="is on this computer, which a builder on fake cannot reach"):
+    with pytest.raises(
+        UsageError, match=r"recipe 'lab': step 'env': conda package .* is on this computer, which a builder on fake"
+    ):
         bake(cloud, made, BakeOptions(), home=tmp_path, on_event=lambda _: None)
     assert not cloud.owned({})
 
@@ -181,37 +174,6 @@ def test_a_broken_channel_is_named(tmp_path: Path, channel: Path, url: str) -> N
         locked(tmp_path, f'{{ packages = ["apple"], channels = ["{url}"] }}')
 
 
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("- apple", "is not an environment file"),
-        ("dependencies: [", "line 1: is not valid YAML"),
-        ("dependencies: []", "installs nothing"),
-        ("dependencies: [apple]\nvariables: {A: b}", "variables is not supported"),
-        ("dependencies: [apple, {npm: [x]}]", "a table is not a package"),
-        ("dependencies: [python, {pip: ['-e .']}]", 'pip: "-e ." is not a package'),
-    ],
-)
-def test_a_wrong_environment_file_is_reported(tmp_path: Path, text: str, reason: str) -> None:
-    (tmp_path / "environment.yml").write_text(text)
-    with pytest.raises(RecipeError, match=re.escape(f'steps[0].conda.environment: "environment.yml": {reason}')):
-        recipe(tmp_path, '{ environment = "environment.yml" }')
-
-
-@pytest.mark.parametrize(
-    ("conda", "reason"),
-    [
-        ("{ default = true }", "installs nothing"),
-        ('{ packages = ["a"], environment = "environment.yml" }', "has packages and environment"),
-        ('["a"]\n[[steps]]\nname = "two"\nconda = ["b"]', "steps[1].conda: is a second conda step"),
-        ('["https://me:geheim@example.org/x.conda"]', "is not a conda package"),
-    ],
-)
-def test_a_wrong_step_is_reported(tmp_path: Path, conda: str, reason: str) -> None:
-    with pytest.raises(RecipeError, match=re.escape(reason)):
-        recipe(tmp_path, conda)
-
-
 def started(path: Path) -> subprocess.Popen[str]:
     """Start `./inv render` for a recipe, in an interpreter of its own."""
     command = [sys.executable, "-P", "-m", "invoke", "--search-root", str(ROOT), "render", "--recipe", str(path)]
@@ -222,9 +184,8 @@ def started(path: Path) -> subprocess.Popen[str]:
 def test_a_program_that_could_not_read_a_channel_ends_with_its_error(tmp_path: Path, url: str) -> None:
     path = tmp_path / "lab.toml"
     path.write_text(f'name = "lab"\n[[steps]]\nname = "env"\nconda = {{ packages = ["apple"], channels = ["{url}/none"] }}\n')
-    for _ in range(
-        5
-    ):  # rattler in that interpreter would abort some of them: https://github.com/PyO3/pyo3-async-runtimes/issues/40
+    # With rattler in that interpreter, one run in 15 to 40 would abort: github.com/PyO3/pyo3-async-runtimes/issues/40. Cost: 10 s.
+    for _ in range(10):
         with started(path) as one, started(path) as other:
             ends = [(process.communicate()[1], process.returncode) for process in (one, other)]
         for told, code in ends:
