@@ -71,9 +71,7 @@ def read(folder: Path, source: str) -> tuple[Environment, list[str]]:
         for key in ("channels", "dependencies")
         if not isinstance(raw.get(key) or [], list)
     ]
-    if problems:
-        return Environment(), problems
-    channels, listed = raw.get("channels") or [], raw.get("dependencies") or []
+    channels, listed = (value if isinstance(value := raw.get(key), list) else [] for key in ("channels", "dependencies"))
     packages = [one for one in listed if not isinstance(one, dict)]
     tables = [item for one in listed if isinstance(one, dict) for item in one.items()]
     pip = [line for key, lines in tables if key == "pip" and isinstance(lines, list) for line in lines]
@@ -93,7 +91,9 @@ def _unknown(key: object) -> str:
         return "variables is not supported (remove it, or set them in a `run` step)"
     if key == "platforms":
         return "platforms is not supported (remove it: packages are for linux-64)"
-    nearest = get_close_matches(str(key), _KEYS, n=1)
+    nearest = get_close_matches(str(key), (*_KEYS, "pip"), n=1)
+    if nearest == ["pip"]:
+        return f"{show(key)} is not a known key here (write `- pip:` below dependencies)"
     instead = f"write {nearest[0]}" if nearest else f"known keys: {', '.join(_KEYS)}"
     return f"{show(key)} is not a known key here ({instead})"
 

@@ -33,6 +33,7 @@ def recipe(tmp_path: Path, conda: str) -> Recipe:
         ("dependencies: [apple]\nplatforms: [osx-64]", "platforms is not supported (remove it: packages are for linux-64)"),
         ("dependancies: [apple]", '"dependancies" is not a known key here (write dependencies)'),
         ("dependencies: [apple]\nfoo: 1", '"foo" is not a known key here (known keys: name, channels, dependencies, prefix)'),
+        ("dependencies: [apple]\npipp: [six]", '"pipp" is not a known key here (write `- pip:` below dependencies)'),
         ("dependencies: [apple, {npm: [x]}]", 'dependencies: "npm" has a value of its own'),
         ("dependencies: [apple, {pipp: [x]}]", 'dependencies: "pipp" is not a known key here (write pip)'),
         ("dependencies: [python: 3.12]", 'dependencies: "python" has a value of its own (write a package so: `- python=1.2`'),
@@ -60,6 +61,14 @@ def test_a_wrong_environment_file_is_reported(tmp_path: Path, text: str, reason:
     (tmp_path / "environment.yml").write_text(text)
     with pytest.raises(RecipeError, match=re.escape(f'steps[0].conda.environment: "environment.yml": {reason}')):
         recipe(tmp_path, '{ environment = "environment.yml" }')
+
+
+def test_all_problems_of_an_environment_file_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "environment.yml").write_text("channels: x\nfoo: 1\ndependencies: [apple, {pip: ['-e .', '-r other.txt']}]")
+    with pytest.raises(RecipeError) as caught:
+        recipe(tmp_path, '{ environment = "environment.yml" }')
+    for told in ('"foo" is not a known key', 'channels: is "x", not a list', '"-e ." is an option', '"-r other.txt" names another'):
+        assert sum(told in problem for problem in caught.value.problems) == 1
 
 
 def test_an_environment_file_that_is_a_folder_or_no_text_is_reported(tmp_path: Path) -> None:
