@@ -38,6 +38,8 @@ from launcher.images import ImageView
 from launcher.launch import Launched, LaunchOptions, launch
 from launcher.log import newest
 
+_RESPONSE_S = 30.0
+"""How long the notebook may take for a response, in seconds; multiplied by the cloud's slowness."""
 NOT_THE_IMAGE = (
     CapacityError,
     DeniedError,
@@ -62,7 +64,7 @@ def try_image(cloud: Cloud, ledger: Ledger, order: Order, image: ImageView, reco
             config = identity.config_file(home(), account_key(cloud))
             search(lambda _scratch: MachineFiles(cloud, launched.name, config), order, record, image.name)
         if launched.url and launched.password:
-            check_login(launched.url, launched.password)
+            check_login(launched.url, launched.password, timeout_s=_RESPONSE_S * cloud.slowness)
         return _run_tests(cloud, order, launched, record, on_event)
 
 

@@ -117,14 +117,17 @@ def login(url: str, password: str, *, timeout_s: float = 30.0) -> Session | None
     return session if answer.status == http.client.FOUND else None
 
 
-def check_login(url: str, password: str) -> None:
-    """Log in with the right password, a wrong one and none. GuestError: the notebook rejects the right one or accepts another."""
+def check_login(url: str, password: str, *, timeout_s: float = 30.0) -> None:
+    """Log in with the right password, a wrong one and none; `timeout_s` is for each response.
+
+    GuestError: the notebook rejects the right one, accepts another, or does not respond.
+    """
     try:
-        if Session(url).get("/api/kernelspecs").status == http.client.OK:
+        if Session(url, timeout_s).get("/api/kernelspecs").status == http.client.OK:
             raise _failed("its notebook can be used without a password")
-        if login(url, f"not {password}"):
+        if login(url, f"not {password}", timeout_s=timeout_s):
             raise _failed("its notebook accepts a wrong password")
-        session = login(url, password)
+        session = login(url, password, timeout_s=timeout_s)
         if session is None:
             raise _failed("its notebook rejects its own password")
         _check_kernels(session.get("/api/kernelspecs"))

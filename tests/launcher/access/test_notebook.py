@@ -145,3 +145,18 @@ def test_url_is_opened_on_a_desktop_only() -> None:
     assert opened == []
     open_url("http://127.0.0.1:1/", environ={"WAYLAND_DISPLAY": "wayland-0"}, browse=opened.append)
     assert opened == ["http://127.0.0.1:1/"]
+
+
+def test_notebook_that_is_slow_fails_after_the_time_that_it_may_take() -> None:
+    asked = threading.Event()
+
+    def reply(_method: str, _path: str) -> Reply:
+        asked.wait(30)
+        return 403, {}, ""
+
+    with server(reply) as url:
+        try:
+            with pytest.raises(GuestError, match="stopped responding: timed out"):
+                check_login(url, "right", timeout_s=0.1)
+        finally:
+            asked.set()
