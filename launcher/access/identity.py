@@ -146,12 +146,10 @@ def merged(parts: Mapping[str, Mapping[str, str]]) -> str:
     """Return the blocks of all accounts, for users; a machine name that exists in several accounts becomes MACHINE.ACCOUNT."""
     owners = Counter(machine for blocks in parts.values() for machine in blocks)
     return "".join(
-        (block if owners[machine] == 1 else block.replace(f"Host {machine}\n", f"Host {machine}.{account}\n", 1)).replace(
-            rsub.FOR_COMMANDS, rsub.FORWARD
-        )
+        block if owners[machine] == 1 else block.replace(f"Host {machine}\n", f"Host {machine}.{account}\n", 1)
         for account, blocks in sorted(parts.items())
         for machine, block in sorted(blocks.items())
-    )
+    ).replace(rsub.FOR_COMMANDS, rsub.FORWARD)
 
 
 def read_blocks(part: Path) -> dict[str, str]:
