@@ -131,15 +131,15 @@ def solve(recipe: Recipe, wanted: WantedConda, cache: Path) -> Solution:
     if invalid := answer.get("invalid"):
         instead = 'write one such as "r-base" or "numpy>=2"'
         raise RecipeError([f"{where}: package {plain(text)!r}: {reason} ({instead})" for text, reason in invalid])
-    if explained := answer.get("unsolvable"):
-        reason = "\n  ".join(["no set of conda packages fits (write packages that exist together)", *explained])
+    if "unsolvable" in answer:
+        reason = "\n  ".join(["no set of conda packages fits (write packages that exist together)", *answer["unsolvable"]])
         raise RecipeError([f"{where}: {plain(reason)}"])
     if "unreadable" in answer:
         told = answer["unreadable"] or f"no complete answer within {LIMIT_S:g} s from {', '.join(wanted.channels)}"
         reason = "; ".join(line.removeprefix("Caused by: ") for line in plain(told).splitlines())
         raise BakehouseError(
             f"{where}: cannot read a conda channel: {reason}",
-            next_step="Check the channels of the recipe or of .condarc, and the network. Resolved packages need no network.",
+            next_step="Check the channels (recipe, environment file, .condarc) and the network. Resolved packages need no network.",
         )
     return _solution(where, answer["packages"])
 
@@ -154,7 +154,7 @@ def _answer(where: str, request: Mapping[str, Any]) -> dict[str, Any]:
         said = (plain(done.stderr).strip().splitlines() or ["no message"])[-1]
         raise BakehouseError(
             f"{where}: the solver of conda packages failed (exit status {done.returncode}): {said}",
-            next_step="Run the command again. The solver may need 2 GB of memory; .venv can be deleted, ./inv creates it again.",
+            next_step="Run it again with more free memory. If it fails again, delete .venv, and create it again: ./inv --list",
         ) from None
 
 
