@@ -5,5 +5,9 @@ from __future__ import annotations
 CPUS = (1, 256)
 MEMORY_MB = (512, 4_194_304)
 DISK_GB = (2, 65_536)
-LIFETIME_MIN_S = 60
-"""The shortest lifetime of a machine, in seconds: a shorter one would end before the machine responds."""
+PORT = (1, 65_535)
+LAYERS_GB = (0, 1_000_000)
+PRICE_USD = (0.001, 10_000)
+"""The highest price of an hour of spot capacity, in US dollars. EC2 refuses a lower one (clouds/aws/prices.py)."""
+LIFETIME_H = (0.02, 8760)
+"""The lifetime of a machine, in hours: up to a year; one below a minute would end before the machine responds. 0: no limit."""

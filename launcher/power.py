@@ -11,7 +11,7 @@ from clouds.driver import Cloud, Kind, Position, State, Tell
 from clouds.errors import CloudError, TimedOutError, UsageError
 from clouds.home import home
 from clouds.lifecycle import console_end, settle, stop_machine
-from clouds.ranges import LIFETIME_MIN_S
+from clouds.ranges import LIFETIME_H as RANGE_H
 from clouds.undo import Undo
 from launcher.access import identity, tunnel, wait
 from launcher.access.ssh import run
@@ -130,7 +130,7 @@ def _resumed_lifetime_h(cloud: Cloud, name: str, given: float | None, lifetime_h
     limit_s = cloud.resumed_for_s(name) if isinstance(cloud, Suspends) else None
     if limit_s is None or 0 < backstop_s(cloud, lifetime_h) <= limit_s:
         return lifetime_h
-    longest_h = max(limit_s - GRACE_S * cloud.slowness, LIFETIME_MIN_S) / 3600
+    longest_h = max((limit_s - GRACE_S * cloud.slowness) / 3600, RANGE_H[0])
     if given is None:
         return longest_h
     longest = f"{math.floor(longest_h * 100) / 100:g}"

@@ -47,7 +47,7 @@ class Placed:
 
 def is_source(value: object) -> TypeGuard[str]:
     """Return whether a value is a valid path to look for; its type reports an invalid one."""
-    return isinstance(value, str) and value.isprintable() and not value.startswith("/") and ".." not in value.split("/")
+    return isinstance(value, str) and value.isprintable() and value[:1] not in ("", "/") and ".." not in value.split("/")
 
 
 def find(folder: Path, source: str) -> list[Found] | str:

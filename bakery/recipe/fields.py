@@ -104,8 +104,9 @@ def conda_channel(text: str) -> str:
 
 
 def _lifetime(hours: float) -> float:
-    if 0 < hours * 3600 < ranges.LIFETIME_MIN_S:
-        raise wrong("is too short", "write 0.02 or more, or 0 for no limit")
+    shortest, longest = ranges.LIFETIME_H
+    if hours != 0 and not shortest <= hours <= longest:  # so is nan
+        raise wrong("is not a lifetime in hours", f"write a number from {shortest} to {longest}, or 0 for no limit")
     return hours
 
 
@@ -117,9 +118,11 @@ def _apt_uri(text: str) -> str:
 Cpus = Annotated[int, Strict(), Field(ge=ranges.CPUS[0], le=ranges.CPUS[1])]
 MemoryMb = Annotated[int, Strict(), Field(ge=ranges.MEMORY_MB[0], le=ranges.MEMORY_MB[1])]
 DiskGb = Annotated[int, Strict(), Field(ge=ranges.DISK_GB[0], le=ranges.DISK_GB[1])]
-Minutes = Annotated[float, Strict(), Field(ge=0.05, le=1440)]
-Hours = Annotated[float, Strict(), Field(ge=0, le=8760), AfterValidator(_lifetime)]
-Port = Annotated[int, Strict(), Field(ge=1, le=65535)]
+DiskGbOfMachine = Annotated[int, Strict(), Field(le=ranges.DISK_GB[1])]
+"""`bakery.recipe.rules` checks that it is not smaller than the image's disk."""
+Minutes = Annotated[float, Strict(), Field(ge=0.05, le=1440, allow_inf_nan=False)]
+Hours = Annotated[float, Strict(), AfterValidator(_lifetime)]
+Port = Annotated[int, Strict(), Field(ge=ranges.PORT[0], le=ranges.PORT[1])]
 
 Line = Annotated[str, _matching(r"[^\x00-\x1f\x7f]*", "a single line of text", "it on one line")]
 Script = Annotated[str, AfterValidator(_script)]

@@ -22,6 +22,10 @@ _EXAMPLES: Mapping[str | int, str] = {
     "copy": '{ from = "data.csv", to = "/opt/data.csv" }',
     "fetch": '{ url = "https://example.org/data.csv", sha256 = "...", to = "/opt/data.csv" }',
     "notebook": "{ }",
+    "port": "8443",
+    "disk_gb": "20",
+    "memory_mb": "4096",
+    "lifetime_h": "8",
     "apt_sources": f'{{ name = "lab", uri = {APT_URI}, suite = "stable", components = ["main"] }}',
 }
 """What to write for keys whose form a user may not know."""
@@ -92,20 +96,28 @@ def _word(error: Mapping[str, Any], record: type) -> str:
         "recipe": lambda: f"{show(value)} {error['msg']}",
         "unexpected_keyword_argument": lambda: f"is not a known key here ({_nearest(str(key[-1]), _keys(record, key[:-1]))})",
         "missing": lambda: f"is missing (write {key[-1]} = {_EXAMPLES.get(key[-1], '...')})",
-        "int_type": lambda: f"is {show(value)}, not a whole number (write one such as 4, without quotes)",
-        "float_type": lambda: f"is {show(value)}, not a number (write one such as 0.5, without quotes)",
+        "int_type": lambda: f"is {show(value)}, not a whole number (write {_unquoted(value, key, '4')}, without quotes)",
+        "float_type": lambda: f"is {show(value)}, not a number (write {_unquoted(value, key, '0.5')}, without quotes)",
         "finite_number": lambda: f"is {show(value)} (write a number such as 30)",
         "bool_type": lambda: f"is {show(value)}, not true or false (write one of the two, without quotes)",
         "string_type": lambda: f"is {show(value)}, not text ({'remove it' if value is None else 'write it in quotes'})",
         "dict_type": lambda: f"is {show(value)}, not a table (write {_table(key)})",
         "tuple_type": lambda: f"is {show(value)}, not a list (write it in [ ])",
         "dataclass_type": lambda: f"is {show(value)}, not a table (write {_table(key)}; {_keys_told(_keys(record, key))})",
-        "greater_than_equal": lambda: f"is {show(value)} (write {context['ge']} or more)",
-        "less_than_equal": lambda: f"is {show(value)} (write {context['le']} or less)",
+        "greater_than_equal": lambda: f"is {show(value)} (write {context['ge']:.10g} or more)",
+        "less_than_equal": lambda: f"is {show(value)} (write {context['le']:.10g} or less)",
         "literal_error": lambda: f"is {show(value)} (write {context['expected'].replace(chr(39), chr(34))})",
         "too_short": lambda: "is empty (write at least one item, or remove the key)",
     }
     return words.get(error["type"], lambda: f"is {show(value)} ({error['msg']})")()
+
+
+def _unquoted(value: object, key: Key, usual: str) -> str:
+    """Return what to write in place of a value that is no number: the same without quotes, or an example."""
+    fraction = "" if usual.isdecimal() else r"(\.[0-9]+)?"
+    if isinstance(value, str) and re.fullmatch(rf"(0|[1-9][0-9]{{0,9}}){fraction}", value):
+        return value
+    return f"one such as {_EXAMPLES.get(key[-1], usual)}"
 
 
 def _table(key: Key) -> str:

@@ -51,7 +51,7 @@ class Machine:
 
     cpus: fields.Cpus = 2
     memory_mb: fields.MemoryMb = 4096
-    disk_gb: fields.DiskGb = 10
+    disk_gb: fields.DiskGbOfMachine = 10
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -61,7 +61,7 @@ class Launch:
     https: Annotated[bool, Strict()] = False
     port: fields.Port | None = None
     spot: Annotated[bool, Strict()] = False
-    disk_gb: fields.DiskGb | None = None
+    disk_gb: fields.DiskGbOfMachine | None = None
     lifetime_h: fields.Hours | None = None
 
     def to_labels(self) -> dict[str, str]:

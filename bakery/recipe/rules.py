@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -12,7 +14,6 @@ from bakery.recipe.archive import FILE_MAX_BYTES, MIB, TOTAL_MAX_BYTES, find, is
 from bakery.recipe.problems import Problem, show
 from clouds import ranges
 from launcher.access.identity import SSH_PORT
-from launcher.access.notebook import NOTEBOOK_PORT
 
 RESERVED = ("boot", "prepare", "seal")
 """The checkpoints that every script has in addition to its steps."""
@@ -22,6 +23,9 @@ GPU_TEST = "gpu"
 
 _PLAIN = re.compile(r"[a-z0-9][a-z0-9+.-]*")
 """The name of a package alone, without architecture, version or release."""
+
+_NEWER_PYTHON = re.compile(rb"(?i:\b(f|fr|rf)['\"])|(?m:^\s*(type\s|(async\s+)?(def|class)\s+\w+\s*\[))")
+"""What Python 3.12 and 3.13 have new syntax for: f-strings (PEP 701), type aliases and type parameters (PEP 695, 696)."""
 
 Tables = list[tuple[int, Mapping[str, Any]]]
 
@@ -131,15 +135,35 @@ def _bad_scripts(steps: Tables, folder: Path, values: object) -> Iterator[Proble
 def _bad_settings(steps: Tables, folder: Path) -> Iterator[Problem]:
     for at, step in steps:
         source = step["notebook"].get("settings") if isinstance(step.get("notebook"), dict) else None
-        if not is_source(source):
+        if not is_source(source) or not source.endswith((".json", ".py")):
             continue
         found, key = find(folder, source), ("steps", at, "notebook", "settings")
         if isinstance(found, str):
             yield Problem(key, f"{show(source)} {found}")
         elif not found[0].path.is_file():
             yield Problem(key, f"{show(source)} is a folder (write the path of a file)")
-        elif not _is_text(found[0].path.read_bytes()):
+        elif not _is_text(content := found[0].path.read_bytes()):
             yield Problem(key, f"{show(source)} is not UTF-8 text (save it as UTF-8)")
+        elif trouble := _unreadable(source, content):
+            yield Problem(key, f"{show(source)}{trouble}")
+
+
+def _unreadable(source: str, content: bytes) -> str:
+    """Return why Jupyter cannot read settings, as `what (what to write instead)`; "" if it can, perhaps with a newer Python."""
+    is_json = source.endswith(".json")
+    try:
+        if is_json:
+            found = json.loads(content.decode())
+            return "" if isinstance(found, dict) else ' is not an object (write one such as {"ServerApp": {"open_browser": false}})'
+        with warnings.catch_warnings(action="ignore"):
+            compile(content, source, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        if isinstance(error, SyntaxError) and _NEWER_PYTHON.search(content):
+            return ""
+        line, why = getattr(error, "lineno", None), getattr(error, "msg", None) or str(error)
+        where = f"line {line}: " if line else ""
+        return f": {where}{why.partition(' (')[0]} (write valid {'JSON' if is_json else 'Python'})"
+    return ""
 
 
 def _is_text(content: bytes) -> bool:
@@ -190,12 +214,17 @@ def is_disk(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and ranges.DISK_GB[0] <= value <= ranges.DISK_GB[1]
 
 
+def _is_smaller(value: object, least_gb: object) -> bool:
+    """Return whether a number is smaller than the size of a disk."""
+    return type(value) is int and is_disk(least_gb) and value < least_gb
+
+
 def _small_disk(raw: Mapping[str, Any]) -> Iterator[Problem]:
     builder, machine = (raw.get(key, {}) for key in ("builder", "machine"))
     if not (isinstance(builder, dict) and isinstance(machine, dict)):
         return
     built, wanted = builder.get("disk_gb", 10), machine.get("disk_gb", 10)
-    if is_disk(built) and is_disk(wanted) and wanted < built:
+    if _is_smaller(wanted, built):
         yield Problem(("machine", "disk_gb"), f"is {wanted}, smaller than the image's {built} GB (write {built} or more)")
 
 
@@ -204,10 +233,10 @@ def _bad_launch(raw: Mapping[str, Any], steps: Tables) -> Iterator[Problem]:
     if not (isinstance(launch, dict) and isinstance(machine, dict)):
         return
     least, wanted = machine.get("disk_gb", 10), launch.get("disk_gb")
-    if is_disk(least) and is_disk(wanted) and wanted < least:
+    if _is_smaller(wanted, least):
         yield Problem(("launch", "disk_gb"), f"is {wanted}, smaller than machine.disk_gb, {least} (write {least} or more)")
-    if launch.get("port") in (SSH_PORT, NOTEBOOK_PORT):
-        yield Problem(("launch", "port"), f"is {launch['port']}, already used inside the machine (write another one, such as 8443)")
+    if launch.get("port") == SSH_PORT:
+        yield Problem(("launch", "port"), f"is {SSH_PORT}, the port of SSH inside the machine (write another one, such as 8443)")
     has_notebook = any("notebook" in step for _at, step in steps)
     for key in ("https", "port"):
         if launch.get(key) and not has_notebook:

@@ -5,7 +5,6 @@ Both front ends pass plain strings, and True or False for a switch; only `read` 
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -24,9 +23,10 @@ Parse = Callable[[str], object]
 Values = Mapping[str, Any]
 """The values of a verb's positionals and flags, by `key`; `command` holds the words behind `--`."""
 
-_WHOLE = re.compile(r"[0-9]{1,9}")
-_NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
-_GPU = re.compile(r"[a-zA-Z][a-zA-Z0-9]{0,15}(:[1-9][0-9]?)?", re.ASCII)
+_WHOLE = re.compile(r"[0-9]{1,999}")
+_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+_ZERO = re.compile(r"0+(\.0+)?")
+_GPU = re.compile(r"[a-zA-Z][a-zA-Z0-9]{0,15}(:[1-9][0-9]{0,5})?", re.ASCII)
 _ADDRESS_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 """Of Compute Engine (RFC 1035), the strictest of all clouds."""
 
@@ -38,20 +38,13 @@ def text(typed: str) -> str:
     return typed
 
 
-def positive(typed: str) -> int:
-    """Read a whole number of 1 or more."""
-    if not _WHOLE.fullmatch(typed):
-        raise ValueError("is not a whole number (write a number such as 2)")
-    if int(typed) == 0:
-        raise ValueError("is too small (write 1 or more)")
-    return int(typed)
-
-
 def whole(lowest: int, highest: int) -> Callable[[str], int]:
     """Return a parser for a whole number in a range."""
 
     def parse(typed: str) -> int:
-        number = positive(typed)
+        if not _WHOLE.fullmatch(typed):
+            raise ValueError(f"is not a whole number (write one from {lowest} to {highest})")
+        number = int(typed)
         if number < lowest:
             raise ValueError(f"is too small (write {lowest} or more)")
         if number > highest:
@@ -61,17 +54,27 @@ def whole(lowest: int, highest: int) -> Callable[[str], int]:
     return parse
 
 
+def _number(typed: str, what: str, lowest: float, highest: float, also: str = "") -> float:
+    """Read a number with or without a fraction; `also` is what else a user may write."""
+    instead = f"write one from {lowest:g} to {highest:.10g}{also}"
+    if not _NUMBER.fullmatch(typed):
+        raise ValueError(f"is not {what} ({instead})")
+    number = float(typed)
+    if number < lowest:
+        raise ValueError(f"is too small ({instead})")
+    if number > highest:
+        raise ValueError(f"is too large ({instead})")
+    return number
+
+
 cpus, memory_mb, disk_gb = whole(*ranges.CPUS), whole(*ranges.MEMORY_MB), whole(*ranges.DISK_GB)
 
 
 def hours(typed: str) -> float:
     """Read a lifetime in hours; 0 means no limit."""
-    if not _NUMBER.fullmatch(typed):
-        raise ValueError("is not a number of hours (write a number such as 8 or 0.5, or 0 for no limit)")
-    if 0 < float(typed) * 3600 < ranges.LIFETIME_MIN_S:
-        shortest = math.ceil(ranges.LIFETIME_MIN_S / 36) / 100
-        raise ValueError(f"is too short (write {shortest:g} or more, or 0 for no limit)")
-    return float(typed)
+    if _ZERO.fullmatch(typed):
+        return 0.0
+    return _number(typed, "a number of hours", *ranges.LIFETIME_H, also=", such as 8, or 0 for no limit")
 
 
 def machine_name(typed: str) -> str:
@@ -119,22 +122,22 @@ def git_url(typed: str) -> str:
 
 def gigabytes(typed: str) -> float:
     """Read a size in GB; 0 is allowed."""
-    if not _NUMBER.fullmatch(typed):
-        raise ValueError("is not a number of GB (write a number such as 20 or 0.5)")
-    return float(typed)
+    return _number(typed, "a number of GB", *ranges.LAYERS_GB)
 
 
 def dollars(typed: str) -> float:
-    """Read a price in US dollars: more than 0, with up to six decimal places."""
-    if not _NUMBER.fullmatch(typed) or float(typed) == 0:
-        raise ValueError("is not a price (write US dollars per hour, such as 0.05)")
-    return float(typed)
+    """Read a price of an hour in US dollars."""
+    return _number(typed, "a price in US dollars per hour", *ranges.PRICE_USD)
 
 
 def port(typed: str) -> int:
-    """Read the number of a TCP port."""
-    if not _WHOLE.fullmatch(typed) or not 0 < int(typed) < 65536:
+    """Read the number of a TCP port at which nothing but a notebook listens on a machine."""
+    from launcher.access.identity import SSH_PORT  # costs some ms, which `./inv --list` need not spend
+
+    if not _WHOLE.fullmatch(typed) or not ranges.PORT[0] <= int(typed) <= ranges.PORT[1]:
         raise ValueError("is not a port (write a number from 1 to 65535, such as 8443)")
+    if int(typed) == SSH_PORT:
+        raise ValueError("is the port of SSH inside the machine (write another one, such as 8443)")
     return int(typed)
 
 
@@ -194,7 +197,8 @@ class Positional:
 class Verb:
     """A subcommand. `run` returns the exit code; with `takes_command`, `-- COMMAND` may follow.
 
-    `check` raises UsageError for values that do not fit together, or that the cloud does not support; it sends no request.
+    `check` raises UsageError for values that do not fit together, or that the cloud does not support; it sends no request. It is
+    called before the first of several verbs runs.
     """
 
     name: str

@@ -76,7 +76,7 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("launch", "--cpus", "two"), "error: --cpus: 'two' is not a whole number (write a number such as 2)"),
+        (("launch", "--cpus", "two"), "error: --cpus: 'two' is not a whole number (write one from 1 to 256)"),
         (("launch", "--version", "1.4.0-7", "--lifetime-h", "-1"), "error: --lifetime-h: '-1' is not a number of hours"),
         (("launch", "--cloud", "nimbus"), "error: unknown cloud 'nimbus'"),
         (
@@ -116,8 +116,8 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
         (("launch", "--cpus", "500"), "error: --cpus: '500' is too large (write 256 or less)"),
         (("launch", "--memory-mb", "2"), "error: --memory-mb: '2' is too small (write 512 or more)"),
         (("launch", "--disk-gb", "999999999"), "error: --disk-gb: '999999999' is too large (write 65536 or less)"),
-        (("launch", "--lifetime-h", "0.0001"), "error: --lifetime-h: '0.0001' is too short (write 0.02 or more, or 0 for no"),
-        (("start", "one", "--lifetime-h", "0.0001"), "error: --lifetime-h: '0.0001' is too short"),
+        (("launch", "--lifetime-h", "0.0001"), "error: --lifetime-h: '0.0001' is too small (write one from 0.02 to 8760"),
+        (("start", "one", "--lifetime-h", "0.0001"), "error: --lifetime-h: '0.0001' is too small"),
         (("bake", "--cpus", "500"), "error: --cpus: '500' is too large (write 256 or less)"),
         (("bake", "--memory-mb", "2"), "error: --memory-mb: '2' is too small (write 512 or more)"),
         (("launch", "--version", "newest"), "error: invalid image version 'newest'"),

@@ -163,7 +163,7 @@ def test_without_variables_braces_are_left_alone(folder: Path) -> None:
         ('name = "mine"\n[[seal.allow]]\nfingerprint = "1"\nreason = "of tests"', 'seal.allow[0].fingerprint: "1" is not a'),
         ('name = "mine"\n[[seal.alow]]\npath = "/srv/k"', 'seal.alow: is not a known key here (write "allow")'),
         ('name = "mine"\nseal = 1', "seal: is 1, not a table"),
-        ('name = "mine"\n[builder]\ncpus = "4"', 'builder.cpus: is "4", not a whole number (write one such as 4, without quotes)'),
+        ('name = "mine"\n[builder]\ncpus = "8"', 'builder.cpus: is "8", not a whole number (write 8, without quotes)'),
         ('name = "mine"\n[builder]\ncpus = true', "builder.cpus: is true, not a whole number"),
         ('name = "mine"\n[builder]\ncpus = 0', "builder.cpus: is 0 (write 1 or more)"),
         ('name = "mine"\n[builder]\nmemory_mb = 9999999', "builder.memory_mb: is 9999999 (write 4194304 or less)"),
@@ -173,15 +173,27 @@ def test_without_variables_braces_are_left_alone(folder: Path) -> None:
             'name = "mine"\nbase = "trixie"',
             'base: is "trixie", not a table (write { key = value }; known keys: suite, architecture)',
         ),
-        (step('notebook = { settings = "none.py" }'), 'steps[0].notebook.settings: "none.py" '),
+        (step('notebook = { settings = "none.py" }'), 'steps[0].notebook.settings: "none.py" does not exist'),
         (step('notebook = { settings = "jupyter.toml" }'), 'steps[0].notebook.settings: "jupyter.toml" is not a file of Jupyter'),
         (step('notebook = { settings = "/etc/x.py" }'), 'steps[0].notebook.settings: "/etc/x.py" is not a path in the recipe'),
         ('name = "mine"\n[launch]\nspot = "yes"', 'launch.spot: is "yes", not true or false'),
         ('name = "mine"\n[launch]\nport = 70000', "launch.port: is 70000 (write 65535 or less)"),
-        ('name = "mine"\n[launch]\nport = 8888', "launch.port: is 8888, already used inside the machine"),
+        ('name = "mine"\n[launch]\nport = 22', "launch.port: is 22, the port of SSH inside the machine (write another one"),
+        ('name = "mine"\n[launch]\nport = "8443"', 'launch.port: is "8443", not a whole number (write 8443, without quotes)'),
+        ('name = "mine"\n[launch]\nport = "https"', 'launch.port: is "https", not a whole number (write one such as 8443, without'),
+        ('name = "mine"\n[launch]\nlifetime_h = "0.5"', 'launch.lifetime_h: is "0.5", not a number (write 0.5, without quotes)'),
+        (
+            'name = "mine"\n[builder]\ncpus = "04"',
+            'builder.cpus: is "04", not a whole number (write one such as 4, without quotes)',
+        ),
+        ('name = "mine"\n[builder]\nsilence_min = 1441', "builder.silence_min: is 1441 (write 1440 or less)"),
+        ('name = "mine"\n[builder]\nsilence_min = nan', "builder.silence_min: is NaN (write a number such as 30)"),
         ('name = "mine"\n[launch]\nhttps = true', "launch.https: needs a notebook (add a `notebook` step"),
         ('name = "mine"\n[launch]\ndisk_gb = 9', "launch.disk_gb: is 9, smaller than machine.disk_gb, 10 (write 10 or more)"),
-        ('name = "mine"\n[launch]\nlifetime_h = 0.01', "launch.lifetime_h: 0.01 is too short (write 0.02 or more, or 0 for no"),
+        *(
+            (f'name = "mine"\n[launch]\nlifetime_h = {wrong}', "is not a lifetime in hours (write a number from 0.02 to 8760, or 0")
+            for wrong in ("0.01", "8761", "-1", "nan", "inf")
+        ),
         ('name = "mine"\n[launch]\ndisk = 9', 'launch.disk: is not a known key here (write "disk_gb")'),
         ('name = "mine"\n[machine]\ndisk_gb = 5', "machine.disk_gb: is 5, smaller than the image's 10 GB (write 10 or more)"),
         ('name = "mine"\n[variables]\nX = "a"', "variables.X: \"X\" is not a variable name (write a-z, 0-9 and '_'"),
@@ -313,6 +325,57 @@ def test_what_is_wrong_is_told_with_what_to_write_instead(folder: Path, text: st
     assert any(told in problem for problem in problems(folder, text)), problems(folder, text)
 
 
+NOTEBOOK = """name = "mine"
+[[steps]]
+name = "one"
+python = { packages = ["jupyterlab"] }
+[[steps]]
+name = "two"
+notebook = { settings = "%s" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "content", "told"),
+    [
+        ("", "", "\"\" is not a path in the recipe's folder (write it relative to that folder, without '..')"),
+        (".", "", '"." is not a file of Jupyter\'s settings (write one such as "jupyter.py" or "jupyter.json")'),
+        ("a.json", "{\n", '"a.json": line 2: Expecting property name enclosed in double quotes (write valid JSON)'),
+        ("a.json", "\ufeff{}", '"a.json": line 1: Unexpected UTF-8 BOM (write valid JSON)'),
+        ("a.json", "[]", '"a.json" is not an object (write one such as {"ServerApp": {"open_browser": false}})'),
+        ("a.json", "[" * 100_000, '"a.json": maximum recursion depth exceeded'),
+        ("a.py", "x = 1\ny = (", "\"a.py\": line 2: '(' was never closed (write valid Python)"),
+        ("a.py", "x\0", '"a.py": source code string cannot contain null bytes (write valid Python)'),
+    ],
+    ids=["empty", "folder", "broken JSON", "BOM", "list", "nested", "broken Python", "NUL"],
+)
+def test_settings_that_jupyter_cannot_read_are_one_problem(folder: Path, source: str, content: str, told: str) -> None:
+    if source.startswith("a"):
+        (folder / source).write_text(content)
+    (problem,) = problems(folder, NOTEBOOK % source)
+    assert problem.startswith(f"steps[1].notebook.settings: {told}")
+
+
+@pytest.mark.parametrize(
+    ("source", "content"),
+    [
+        ("a.json", "{}"),
+        ("a.py", ""),
+        ("a.py", 'c = get_config()\nc.ServerApp.x = "\\d"'),
+        ("a.py", 'x = f"{"quoted"}"'),  # the rest: syntax of Python 3.12 and newer
+        ("a.py", "type X = int"),
+        ("a.py", "def first[T](of: list[T]) -> T: ..."),
+    ],
+)
+def test_settings_that_the_python_of_an_image_may_read_are_accepted(folder: Path, source: str, content: str) -> None:
+    (folder / source).write_text(content)
+    assert read(folder, NOTEBOOK % source).has_notebook
+
+
+def test_the_default_port_may_be_the_usual_one_of_a_notebook(folder: Path) -> None:
+    assert read(folder, NOTEBOOK.partition("notebook =")[0] + "notebook = {}\n[launch]\nport = 8888").launch.port == 8888
+
+
 def test_everything_is_told_at_once(folder: Path) -> None:
     text = 'nam = "x"\n[builder]\ncpus = 0\n[[steps]]\nname = "A"\napt = [1]\n[[steps]]\nname = "nb"\nnotebook = {}\n'
     assert [problem.partition(":")[0] for problem in problems(folder, text)] == [
@@ -423,7 +486,9 @@ scalars = texts | st.integers() | st.floats() | st.booleans()
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
-        ("[machine]\ndisk_gb = 1", ["machine.disk_gb: is 1 (write 2 or more)"]),
+        ("[machine]\ndisk_gb = 0", ["machine.disk_gb: is 0, smaller than the image's 10 GB (write 10 or more)"]),
+        ("[launch]\ndisk_gb = 0", ["launch.disk_gb: is 0, smaller than machine.disk_gb, 10 (write 10 or more)"]),
+        ("[launch]\ndisk_gb = 99999", ["launch.disk_gb: is 99999 (write 65536 or less)"]),
         ("[builder]\ndisk_gb = 99999", ["builder.disk_gb: is 99999 (write 65536 or less)"]),
         ("[builder]\ndisk_gb = 99999\n[machine]\ndisk_gb = 3", ["builder.disk_gb: is 99999 (write 65536 or less)"]),
     ],

@@ -458,9 +458,11 @@ def test_script_holds_the_template_of_its_cloud_only(recipe: Recipe) -> None:
     assert "169.254.169.254" not in texts["local"]
 
 
-@pytest.mark.parametrize("name", ["own.py", "own.json"])
-def test_settings_of_a_notebook_are_laid_over_ours_and_tried(tmp_path: Path, name: str) -> None:
-    own = "# FILE\nc.ServerApp.default_url = '/x'\n"
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [("own.py", "# FILE\nc.ServerApp.default_url = '/x'\n"), ("own.json", '{\n"ServerApp": {"default_url": "/x"}\n}\n')],
+)
+def test_settings_of_a_notebook_are_laid_over_ours_and_tried(tmp_path: Path, name: str, own: str) -> None:
     (tmp_path / name).write_text(own)
     (tmp_path / "mine.toml").write_text(
         'name = "mine"\n[[steps]]\nname = "packages"\npython = { packages = ["jupyterlab"] }\n'
