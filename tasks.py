@@ -280,22 +280,32 @@ def _flag_as_argument(context: ParserContext) -> str:
 
 
 def _check_values() -> None:
-    """Check the values of all tasks before the first one runs: a launch must not fail for one after minutes of a bake."""
+    """Check the values of all tasks before the first one runs: a launch must not fail for one after minutes of a bake.
+
+    What depends on the image is checked against the recipe, if an earlier task bakes it.
+    """
     if program.args.help.value or len(program.tasks) < 2:  # a task that runs alone checks its own values at once
         return
+    baked = set[tuple[str, str | None]]()
     for parsed in program.tasks:
         verb = _BY_NAME[str(parsed.name)]
         code = runner.run(
-            replace(verb, run=_checks_only(verb)), parsed.as_kwargs, _command(), Terminal(sys.stdin, sys.stdout, sys.stderr)
+            replace(verb, run=_checks_only(verb, baked)), parsed.as_kwargs, _command(), Terminal(sys.stdin, sys.stdout, sys.stderr)
         )
         if code:
             raise Exit(code=code)
 
 
-def _checks_only(verb: Verb) -> Callable[[Values, Terminal], int]:
+def _checks_only(verb: Verb, baked: set[tuple[str, str | None]]) -> Callable[[Values, Terminal], int]:
+    """Return a verb that only checks its values; `baked` are the recipe and cloud of each earlier bake."""
+
     def check(values: Values, _terminal: Terminal) -> int:
         if verb.check:
             verb.check(values)
+        if verb.name == "bake":
+            baked.add((values["recipe"], values["cloud"]))
+        elif verb.name == "launch" and not values["version"] and (values["recipe"], values["cloud"]) in baked:
+            bakery.cli.check_launch(values)
         return 0
 
     return check

@@ -33,8 +33,6 @@ from clouds.errors import BakehouseError, ConflictError, GuestError, KernelPanic
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
 from clouds.undo import Undo
-from launcher import gpu
-from launcher.access import rsub
 from launcher.cached_layers import limit_bytes
 from launcher.command.machine_options import check_granted
 from launcher.images import users, view_of
@@ -106,8 +104,7 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
     was not sealed or failed its tests, or the builder if `options.keep` is set.
     """
     began, layers_bytes = time.monotonic(), limit_bytes()
-    wishes = Wishes(machine_type=options.machine_type, no_public_ip=options.no_public_ip, spot=options.spot)
-    check_granted(cloud, wishes)
+    check_granted(cloud, options.wishes)
     order = place_order(cloud, recipe, options, home, lambda line: on_event(Note(line)))
     is_forced = options.force or bool(order.reuse.why)
     listed = images_of(cloud, recipe.name)
@@ -117,7 +114,7 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
             _renew_memory(cloud, order, equal.name, why, home, on_event)
         return _baked(cloud, equal.labels.get("bake", ""), recipe, equal.name, equal.version, began, reused=True)
     if isinstance(cloud, ChecksOptions):
-        cloud.check_options(wishes)
+        cloud.check_options(options.wishes)
     if not equal:
         check_indexes(cloud, order, listed, lambda line: on_event(Note(line)))
     doing = f"checking {equal.name} again" if equal else f"baking {recipe.name}"
@@ -127,7 +124,7 @@ def bake(cloud: Cloud, recipe: Recipe, options: BakeOptions, *, home: Path, on_e
     if order.sent_bytes and not equal:
         on_event(Note(f"{order.id}: {described(cloud, order.sent_bytes, no_public_ip=order.no_public_ip)}"))
     run = _open_run(cloud, order, home, on_event)
-    run.keep, run.wishes, run.listed, run.held = options.keep, wishes, listed, equal
+    run.keep, run.wishes, run.listed, run.held = options.keep, options.wishes, listed, equal
     try:
         with noted(cloud, run.ledger, order):
             version = _bake(run)
@@ -293,14 +290,9 @@ def _snapshot(run: _Run, undo: Undo) -> tuple[names.ImageVersion, dict[str, str]
             "role": "image-in-progress",
             "state": names.CANDIDATE,
             "version": str(version),
-            "notebook": "1" if recipe.has_notebook else "0",
-            **(gpu.LABEL if recipe.gpu else {}),
-            **(rsub.LABEL if recipe.has_rsub else {}),
-            "cpus": str(recipe.machine.cpus),
-            "memory-mb": str(recipe.machine.memory_mb),
+            **recipe.labels,
             "disk-gb": str(max(recipe.machine.disk_gb, run.order.disk_gb)),
             "built-gb": str(run.order.disk_gb),
-            **recipe.launch.to_labels(),
         }
         try:
             create_image(run.cloud, run.ledger, undo, run.order.id, names.image_name(recipe.name, version), labels)

@@ -5,6 +5,8 @@ Imports happen when a verb runs: `./inv --list` only reads this table.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import clouds
 from clouds.home import home
 from clouds.locks import reporting
@@ -16,12 +18,16 @@ from launcher.command.machine_options import (
     SERVICE_ACCOUNT,
     SPOT_BUILDER,
     TYPE,
+    check_granted,
     check_type,
     given,
 )
 from launcher.command.places import connect
 from launcher.command.terminal import Terminal, table
-from launcher.command.verbs import CLOUD, JSON
+from launcher.command.verbs import CLOUD, JSON, checked_launch
+
+if TYPE_CHECKING:
+    from bakery.order import BakeOptions
 
 RECIPE = Flag("recipe", "the recipe: a name in images/, or the path of a TOML file (default: jupyter)", default="jupyter")
 REGION_OF_PLAN = Flag("region", "the region of the bake and the launch (default: from your settings)")
@@ -33,19 +39,27 @@ def _check_bake(values: Values) -> None:
 
     check_type(values)
     load(values["recipe"])
-    clouds.check_settings(values["cloud"], given(values, _SETTINGS_OF_BAKE))
+    check_granted(clouds.connect(values["cloud"], given(values, _SETTINGS_OF_BAKE)), _options(values).wishes)
 
 
-def _bake(values: Values, terminal: Terminal) -> int:
-    from bakery.bake import bake
-    from bakery.events import Note
-    from bakery.order import BakeOptions
+def check_launch(values: Values) -> None:
+    """Check a launch of an image that is not baked yet. UsageError: an image of its recipe will not fit the options.
+
+    Sends a request only to look up whether a `--type` has the GPU of the recipe.
+    """
     from bakery.recipe.recipe import load
-    from bakery.view import choose_view
+    from launcher.images import view_of
+    from launcher.launch import fitted
 
-    check_type(values)
+    cloud, options = checked_launch(values)
     recipe = load(values["recipe"])
-    options = BakeOptions(
+    fitted(cloud, options, view_of(cloud, recipe.name, recipe.labels), lambda _line: None)
+
+
+def _options(values: Values) -> BakeOptions:
+    from bakery.order import BakeOptions
+
+    return BakeOptions(
         force=values["force"],
         refresh=values["refresh"],
         keep=values["keep"],
@@ -57,6 +71,17 @@ def _bake(values: Values, terminal: Terminal) -> int:
         no_public_ip=values["no_public_ip"],
         spot=values["spot"],
     )
+
+
+def _bake(values: Values, terminal: Terminal) -> int:
+    from bakery.bake import bake
+    from bakery.events import Note
+    from bakery.recipe.recipe import load
+    from bakery.view import choose_view
+
+    check_type(values)
+    recipe = load(values["recipe"])
+    options = _options(values)
     cloud = connect(values, terminal, _SETTINGS_OF_BAKE)
     stream = terminal.stdout if values["json"] else terminal.stderr
     showing = choose_view(stream, as_json=values["json"], verbose=values["verbose"])

@@ -17,7 +17,7 @@ from bakery.shipment import sent_bytes, transfer_s
 from clouds import catalogue, names
 from clouds.capabilities import ChecksComputer, InstallsInBases, ReceivesFiles, RunsHere
 from clouds.catalogue import Image
-from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, Tell
+from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, Tell, Wishes
 from clouds.errors import InvalidError
 
 OWN_CONNECTION = 8.0
@@ -42,6 +42,11 @@ class BakeOptions:
     machine_type: str = ""
     no_public_ip: bool = False
     spot: bool = False
+
+    @property
+    def wishes(self) -> Wishes:
+        """The options of the builder as a machine."""
+        return Wishes(machine_type=self.machine_type, no_public_ip=self.no_public_ip, spot=self.spot)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

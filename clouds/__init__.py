@@ -32,15 +32,6 @@ def connect(name: str | None = None, given: Mapping[str, str] = {}) -> Cloud:
     return driver
 
 
-def check_settings(name: str | None, given: Mapping[str, str]) -> None:
-    """Check the name of a cloud and its settings, without its libraries. UsageError: no such cloud, or a setting is wrong."""
-    from clouds.settings import load
-
-    name = default() if name is None else name
-    _check(name)
-    load(name, given)
-
-
 def setting(name: str | None, key: str) -> str:
     """Return a setting of a cloud without flags; "" if it is not set, or the cloud has no such setting. UsageError as above."""
     from clouds.settings import load

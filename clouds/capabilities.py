@@ -66,7 +66,7 @@ class OffersGpus(Protocol):
     def gpu_type(self, gpu: Gpu, cpus: int, memory_mb: int) -> str:
         """Return the smallest type with these GPUs, and at least so many processors and so much memory; sends no request.
 
-        InvalidError: the cloud has none.
+        UsageError: the cloud has none.
         """
 
     def has_gpu(self, machine_type: str) -> bool:

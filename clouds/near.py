@@ -7,9 +7,13 @@ from collections.abc import Iterable
 
 
 def near(name: str, others: Iterable[str]) -> list[str]:
-    """Return at most three similar names, the most similar first; upper and lower case count as the same."""
-    spelled = {other.lower(): other for other in others}
-    return [spelled[found] for found in difflib.get_close_matches(name.lower(), spelled, n=3)]
+    """Return at most three similar names, the most similar first; upper and lower case, and the dashes of flags, do not count."""
+    spelled = {_plain(other): other for other in others}
+    return [spelled[found] for found in difflib.get_close_matches(_plain(name), spelled, n=3)]
+
+
+def _plain(name: str) -> str:
+    return name.lower().lstrip("-")
 
 
 def did_you_mean(name: str, others: Iterable[str], *, otherwise: str) -> str:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clouds import names
-from clouds.driver import Cloud, Tell
+from clouds.driver import Cloud, End, Tell
+from clouds.errors import UsageError
 from launcher.command.machine_options import HTTPS_PORT
 
 if TYPE_CHECKING:
@@ -33,23 +34,32 @@ def from_labels(labels: Mapping[str, str], *, besides: Collection[str] = ()) -> 
 
 
 def filled(cloud: Cloud, options: LaunchOptions, labels: Mapping[str, str], tell: Tell) -> LaunchOptions:
-    """Return the options of a launch with the defaults of an image; report those that the cloud does not support."""
+    """Return the options of a launch with the defaults of an image; report those that the cloud does not support.
+
+    UsageError: an option of the user needs another one, which is neither given nor a default.
+    """
     found = from_labels(labels, besides=options.given)
     for key, option in _GRANTS.items():
         if found.get(key) and option not in cloud.grants:
             del found[key]
             tell(f"the recipe's default --{key} is left out: not supported by cloud {cloud.name!r}")
-    https_port = options.wishes.https_port or (HTTPS_PORT if found.get("https") else 0)
+    https_port = options.wishes.https_port or ((options.port or HTTPS_PORT) if found.get("https") else 0)
+    wishes = replace(
+        options.wishes,
+        spot=options.wishes.spot or bool(found.get("spot")),
+        https_port=int(found.get("port", https_port)) if https_port else 0,
+    )
+    if options.port and not https_port:
+        raise UsageError("--port: applies only to --https (add --https, or leave it out)")
+    for flag, wished in (("--on-preempt", wishes.on_preempt is not End.STOP), ("--max-price", wishes.max_price_usd)):
+        if wished and not wishes.spot:
+            raise UsageError(f"{flag}: applies only to spot machines (add --spot, or leave it out)")
     least_gb = names.number(labels, "disk-gb")
     return replace(
         options,
         disk_gb=max(int(found["disk_gb"]), least_gb) if "disk_gb" in found else options.disk_gb,
         lifetime_h=found.get("lifetime_h", options.lifetime_h),
-        wishes=replace(
-            options.wishes,
-            spot=options.wishes.spot or bool(found.get("spot")),
-            https_port=int(found.get("port", https_port)) if https_port else 0,
-        ),
+        wishes=wishes,
     )
 
 

@@ -16,8 +16,8 @@ LABEL = {"gpu": "1"}
 def with_gpu(cloud: Cloud, wishes: Wishes, image: ImageView, *, cpus: int, memory_mb: int, tell: Tell) -> Wishes:
     """Return the options of a machine with the type that has the wished GPUs.
 
-    InvalidError: the cloud has no such type. UsageError: the image uses a GPU, and the type that the user names has none. A
-    machine of such an image without a named type is launched, and `tell` receives a line.
+    UsageError: the cloud has no such type; or the image uses a GPU, and the type that the user names has none. A machine of such
+    an image without a named type is launched, and `tell` receives a line.
     """
     if wishes.gpu and isinstance(cloud, OffersGpus):
         return replace(wishes, machine_type=cloud.gpu_type(wishes.gpu, cpus, memory_mb))

@@ -129,12 +129,16 @@ def view_of(cloud: Cloud, name: str, labels: Mapping[str, str]) -> ImageView:
 
 
 def recipe_meant(recipe: str, others: Iterable[str]) -> str:
-    """Return a suggestion for a recipe without an image; "" if there is such a recipe, or none of a similar name.
+    """Return the recipes that may be meant by the name of one without an image; "" if there is a recipe of this name.
 
     `others` are the recipes that have images.
     """
     known = {path.stem for path in RECIPES.glob("*.toml")}
-    return "" if recipe in known or _is_path(recipe) else did_you_mean(recipe, sorted(known.union(others)), otherwise="")
+    if recipe in known or _is_path(recipe):
+        return ""
+    names_of_all = sorted(known.union(others) - {""})
+    listed = f"Choose one of {', '.join(names_of_all)}, or bake one of your own: {bake_command(recipe)}"
+    return did_you_mean(recipe, names_of_all, otherwise=listed)
 
 
 def recipe_name(recipe: str) -> str:

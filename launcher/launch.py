@@ -35,6 +35,7 @@ class LaunchOptions:
     `image` is an exact image, also a candidate; `script` is run as well (already rendered for its boot, with `nonce`).
     A `cold` launch boots even if the image has saved memory. `environment` are variables for the machine's user, sent over SSH,
     and `git_config` settings of its git.
+    `port` is one that the user has given, perhaps without --https: the recipe's defaults may have that.
     `given` are the keys of `launcher.defaults.KEYS` that the user has decided: the recipe's defaults do not apply to them.
     """
 
@@ -56,6 +57,7 @@ class LaunchOptions:
     cold: bool = False
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     git_config: Mapping[str, str] = field(default_factory=dict)
+    port: int = 0
     given: frozenset[str] = frozenset()
 
 
@@ -105,18 +107,15 @@ def launch(
 
 def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, tell: Tell) -> Launched:
     began = time.monotonic()
-    check_granted(cloud, options.wishes)
+    check_granted(cloud, options.wishes, cpus=options.cpus, memory_mb=options.memory_mb)
     if options.name is not None and "role" not in options.labels:
         names.check_machine_name(options.name)
     if isinstance(cloud, ChecksComputer):
         cloud.check_computer()
     image = options.image or find_image(cloud, recipe=options.recipe, version=options.version)
-    if options.image is None:
-        options = defaults.filled(cloud, options, image.labels, tell)
-    options = replace(options, wishes=_with_gpu(cloud, options, image, tell))
+    options = fitted(cloud, options, image, tell)
     has_notebook = image.labels.get("notebook") == "1"
-    _check_https(options, has_notebook=has_notebook)
-    password = _password(options, has_notebook=has_notebook)
+    password = (options.password or generate()) if has_notebook else None
     name = _free_name(cloud, options, image.recipe)
     nonce = options.nonce or names.new_nonce()
     spec = _spec(cloud, options, image, name=name, nonce=nonce, password=password)
@@ -150,6 +149,21 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
         accelerator=cloud.accelerator_name if isinstance(cloud, RunsHere) else "",
         dns=dns,
     )
+
+
+def fitted(cloud: Cloud, options: LaunchOptions, image: ImageView, tell: Tell) -> LaunchOptions:
+    """Return the options of a launch with the defaults of its image, its disk, and the machine type that has the wished GPUs.
+
+    UsageError: the image does not fit the options.
+    """
+    if options.image is None:
+        options = defaults.filled(cloud, options, image.labels, tell)
+    if image.labels.get("notebook") != "1":
+        for flag, given in (("--https", options.wishes.https_port), ("--password-file", options.password is not None)):
+            if given:
+                raise UsageError(f"{flag}: the image has no notebook", next_step=f"Leave {flag} out.")
+    wishes = _with_gpu(cloud, options, image, tell)
+    return replace(options, wishes=wishes, disk_gb=_disk_gb(options, image))
 
 
 def _with_gpu(cloud: Cloud, options: LaunchOptions, image: ImageView, tell: Tell) -> Wishes:
@@ -187,7 +201,7 @@ def _spec(cloud: Cloud, options: LaunchOptions, image: ImageView, *, name: str, 
         source=image.name,
         cpus=options.cpus or image.cpus,
         memory_mb=options.memory_mb or image.memory_mb,
-        disk_gb=_disk_gb(options, image),
+        disk_gb=options.disk_gb or image.disk_gb,
         labels=_labels(options, image, name, expires),
         deadline_s=machines.backstop_s(cloud, options.lifetime_h) if options.deadline_s is None else options.deadline_s,
         at_deadline=options.at_deadline,
@@ -196,23 +210,6 @@ def _spec(cloud: Cloud, options: LaunchOptions, image: ImageView, *, name: str, 
         facts=_facts(name, nonce, password, expires, image) | _facts_of_tls(name, options.wishes),
         ports=(SSH_PORT,) if password is None else (SSH_PORT, options.wishes.https_port or NOTEBOOK_PORT),
     )
-
-
-def _password(options: LaunchOptions, *, has_notebook: bool) -> str | None:
-    if not has_notebook and options.password is not None:
-        raise UsageError("--password-file: the image has no notebook", next_step="Leave --password-file out.")
-    if not has_notebook:
-        return None
-    return generate() if options.password is None else options.password
-
-
-def _check_https(options: LaunchOptions, *, has_notebook: bool) -> None:
-    if options.wishes.https_port and not has_notebook:
-        raise UsageError("--https: the image has no notebook", next_step="Leave --https out.")
-    if options.wishes.https_port == SSH_PORT:
-        raise UsageError(
-            f"--port {options.wishes.https_port}: already used inside the machine", next_step="Choose another one, such as 8443."
-        )
 
 
 def _free_name(cloud: Cloud, options: LaunchOptions, recipe: str) -> str:

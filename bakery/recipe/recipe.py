@@ -14,7 +14,8 @@ from pydantic.dataclasses import dataclass
 
 from bakery.errors import RecipeError
 from bakery.recipe import conda_steps, fields, problems, rules, variables
-from launcher import defaults
+from launcher import defaults, gpu
+from launcher.access import rsub
 
 IMAGES = Path(__file__).parents[2] / "images"
 KINDS = ("apt", "python", "conda", "copy", "fetch", "run", "script", "notebook")
@@ -235,6 +236,20 @@ class Recipe:
     def checks(self) -> tuple[Test, ...]:
         """The tests of an image: with `gpu`, first whether its driver, kernel and CUDA fit together."""
         return (*((Test(name=rules.GPU_TEST, run="check-gpu"),) if self.gpu else ()), *self.tests)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of its images that a launch reads."""
+        return {
+            "recipe": self.name,
+            "notebook": "1" if self.has_notebook else "0",
+            **(gpu.LABEL if self.gpu else {}),
+            **(rsub.LABEL if self.has_rsub else {}),
+            "cpus": str(self.machine.cpus),
+            "memory-mb": str(self.machine.memory_mb),
+            "disk-gb": str(self.machine.disk_gb),
+            **self.launch.to_labels(),
+        }
 
     @property
     def has_notebook(self) -> bool:

@@ -24,8 +24,8 @@ def read_git_config() -> dict[str, str]:
     except FileNotFoundError:
         raise UsageError("--git-config: git is not installed on this computer", next_step="Leave --git-config out.") from None
     if missing := [key for key in KEYS if not found[key]]:
-        commands = ", ".join(f"git config --global {key} VALUE" for key in missing)
-        raise UsageError(f"--git-config: {' and '.join(missing)} not set on this computer", next_step=f"Set it: {commands}")
+        them, commands = "them" if missing[1:] else "it", "; ".join(f"git config --global {key} 'VALUE'" for key in missing)
+        raise UsageError(f"--git-config: {' and '.join(missing)} not set on this computer", next_step=f"Set {them}: {commands}")
     return found
 
 

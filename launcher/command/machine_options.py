@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from clouds import ranges
 from clouds.errors import UsageError, not_supported
 from launcher.command.flags import Flag, Values, address_name, dollars, end, gpu, port
 
@@ -46,7 +47,8 @@ WISH_FLAGS = (
     NO_PUBLIC_IP,
     Flag(
         "https",
-        "open the notebook with TLS and a pinned certificate, to your address, without a tunnel (on local: to this computer)",
+        "open the notebook with TLS and a pinned certificate, to your address, without a tunnel (on local: to this computer, where "
+        f"only root may open port {HTTPS_PORT}: add --port 8443)",
         parse=None,
     ),
     Flag("port", f"the port for --https (default: from the recipe, else {HTTPS_PORT})", port),
@@ -68,6 +70,16 @@ _FLAGS_OF_WISHES = {
 }
 """The flag of each field of `clouds.driver.Wishes`."""
 
+_EXCLUDED = (
+    ("spot", "no_spot"),
+    ("on_preempt", "no_spot"),
+    ("max_price", "no_spot"),
+    ("https", "no_https"),
+    ("port", "no_https"),
+    ("static_ip", "no_public_ip"),
+)
+"""Flags that cannot be combined, by their keys."""
+
 
 def given(values: Values, flags: Iterable[Flag]) -> dict[str, str]:
     """Return the settings that were given as flags."""
@@ -75,7 +87,7 @@ def given(values: Values, flags: Iterable[Flag]) -> dict[str, str]:
 
 
 def wishes(values: Values) -> Wishes:
-    """Return the machine options of a launch. UsageError: a flag needs another one, or excludes it."""
+    """Return the machine options of a launch. UsageError: flags exclude each other. `defaults.filled` checks what others need."""
     from clouds.driver import End, Wishes
 
     _check_together(values)
@@ -106,25 +118,25 @@ def check_type(values: Values) -> None:
         raise UsageError("--type: cannot be combined with --cpus or --memory-mb (give one or the other)")
 
 
-def check_granted(cloud: Cloud, wished: Wishes) -> None:
-    """Raise UsageError, which lists every option that the cloud does not support."""
+def check_granted(cloud: Cloud, wished: Wishes, *, cpus: int | None = None, memory_mb: int | None = None) -> None:
+    """Raise UsageError, which lists every option that the cloud does not support, or for GPUs that it does not have.
+
+    Sends no request. `cpus` and `memory_mb` are None if the user has not given them.
+    """
+    from clouds.capabilities import OffersGpus
+
     given = [field.name for field in fields(wished) if getattr(wished, field.name) != field.default]
     if flags := [_FLAGS_OF_WISHES[name] for name in given if name not in cloud.grants]:
         raise UsageError("\n".join(not_supported(flag, cloud.name) for flag in flags))
+    if wished.gpu and isinstance(cloud, OffersGpus):
+        cloud.gpu_type(wished.gpu, cpus or ranges.CPUS[0], memory_mb or ranges.MEMORY_MB[0])
 
 
 def _check_together(values: Values) -> None:
     check_type(values)
     if values["gpu"] and values["type"]:
         raise UsageError("--gpu: cannot be combined with --type, which has its own GPUs or none (give one or the other)")
-    for key in ("spot", "https"):
-        if values[key] and values[f"no_{key}"]:
-            raise UsageError(f"--no-{key}: cannot be combined with --{key} (leave one of them out)")
-    if values["on_preempt"] and not values["spot"]:
-        raise UsageError("--on-preempt: applies only to spot machines (add --spot, or leave it out)")
-    if values["max_price"] and not values["spot"]:
-        raise UsageError("--max-price: applies only to spot machines (add --spot, or leave it out)")
-    if values["port"] and not values["https"]:
-        raise UsageError("--port: applies only to --https (add --https, or leave it out)")
-    if values["no_public_ip"] and values["static_ip"]:
-        raise UsageError("--static-ip: cannot be combined with --no-public-ip (leave one of them out)")
+    for key, excluded in _EXCLUDED:
+        if values[key] and values[excluded]:
+            flag, other = (name.replace("_", "-") for name in (key, excluded))
+            raise UsageError(f"--{flag}: cannot be combined with --{other} (leave one of them out)")

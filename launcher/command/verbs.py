@@ -5,9 +5,11 @@ A verb imports what it needs when it runs, so that `./inv --list` loads only thi
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import clouds
+from clouds.errors import UsageError
 from clouds.home import home
 from launcher.command.flags import (
     Flag,
@@ -26,16 +28,26 @@ from launcher.command.flags import (
     password_file,
 )
 from launcher.command.hints import Command
-from launcher.command.machine_options import ACCELERATOR, NEW_SOURCE, PLACE_FLAGS, SOURCE, WISH_FLAGS, given, wishes
+from launcher.command.machine_options import (
+    ACCELERATOR,
+    NEW_SOURCE,
+    PLACE_FLAGS,
+    SOURCE,
+    WISH_FLAGS,
+    check_granted,
+    given,
+    wishes,
+)
 from launcher.command.multi_cloud import launches_elsewhere, visit
 from launcher.command.places import REGION, REGION_OF_NAME, connect, connect_to
 from launcher.command.tables import hours_shown, image_row, machine_row
 from launcher.command.terminal import Terminal, table
 
 if TYPE_CHECKING:
+    from clouds.driver import Cloud
     from clouds.ledger import Ledger
     from launcher.images import ImageView
-    from launcher.launch import Launched
+    from launcher.launch import Launched, LaunchOptions
     from launcher.machines import MachineView
 
 JSON = Flag("json", "print the result as one line of JSON", parse=None)
@@ -44,8 +56,12 @@ CLOUD = Flag("cloud", "the cloud, or an account such as gcp.research (default: f
 CLOUDS = Flag("cloud", "the cloud, an account such as gcp.research, or all (default: from your settings, else local)")
 REGIONS = Flag("region", "the region to use, or all: every enabled region, at once (default: from your settings)")
 RECIPE = Flag("recipe", "the recipe whose image to launch: its name, or the path of its file (default: jupyter)", default="jupyter")
-LIFETIME = Flag("lifetime-h", "hours until the machine stops automatically (default: from the recipe, else 24; 0: never)", hours)
-NEW_LIFETIME = Flag("lifetime-h", "hours from now until the machine stops automatically (default: 24; 0: never)", hours)
+LIFETIME = Flag(
+    "lifetime-h", "hours until the machine stops automatically (default: from the recipe, else 24; at most 8760; 0: never)", hours
+)
+NEW_LIFETIME = Flag(
+    "lifetime-h", "hours from now until the machine stops automatically (default: 24; at most 8760; 0: never)", hours
+)
 PASSWORD_FILE = Flag("password-file", "file whose first line is the new password; '-' prompts for it", password_file)
 ENV_FILE = Flag(
     "env-file", "file of lines NAME=VALUE: variables for the machine's user, sent over SSH; '-' reads standard input", env_file
@@ -59,21 +75,34 @@ _SETTINGS_OF_LAUNCH = (*PLACE_FLAGS, SOURCE, ACCELERATOR)
 
 
 def _check_launch(values: Values) -> None:
-    wishes(values)
-    clouds.check_settings(values["cloud"], given(values, _SETTINGS_OF_LAUNCH))
+    checked_launch(values)
 
 
-def _launch(values: Values, terminal: Terminal) -> int:
-    from launcher.access.clone import clone, known_keys, read_url
+def checked_launch(values: Values) -> tuple[Cloud, LaunchOptions]:
+    """Return the cloud and the options of a launch, without what pipes contain. UsageError: one of them is wrong."""
+    from launcher.access.clone import known_keys, read_url
+    from launcher.images import recipe_name
+
+    recipe_name(values["recipe"])
+    if values["git"]:
+        known_keys(read_url(values["git"]))
+    once = [key for key in ("password_file", "env_file") if values[key] == "-" or not Path(values[key] or "").is_file()]
+    options = _launch_options({**values, **dict.fromkeys(once)})
+    cloud = clouds.connect(values["cloud"], given(values, _SETTINGS_OF_LAUNCH))
+    check_granted(cloud, options.wishes, cpus=options.cpus, memory_mb=options.memory_mb)
+    return cloud, options
+
+
+def _launch_options(values: Values) -> LaunchOptions:
+    """Return the options of a launch; reads the files that its flags name."""
     from launcher.access.environment import read_env_file
     from launcher.access.git import read_git_config
     from launcher.access.password import read_password
     from launcher.defaults import KEYS
-    from launcher.images import NoImageError
-    from launcher.launch import LaunchOptions, launch
+    from launcher.launch import LaunchOptions
     from launcher.machines import LIFETIME_H
 
-    options = LaunchOptions(
+    return LaunchOptions(
         recipe=values["recipe"],
         version=values["version"],
         name=values["name"],
@@ -83,11 +112,20 @@ def _launch(values: Values, terminal: Terminal) -> int:
         password=read_password(values["password_file"]) if values["password_file"] else None,
         lifetime_h=LIFETIME_H if values["lifetime_h"] is None else values["lifetime_h"],
         wishes=wishes(values),
+        port=values["port"] or 0,
         given=frozenset(key for key in KEYS if (values[key] is not None and values[key] is not False) or values.get(f"no_{key}")),
         cold=values["cold"],
         environment=read_env_file(values["env_file"]) if values["env_file"] else {},
         git_config=read_git_config() if values["git_config"] else {},
     )
+
+
+def _launch(values: Values, terminal: Terminal) -> int:
+    from launcher.access.clone import clone, known_keys, read_url
+    from launcher.images import NoImageError
+    from launcher.launch import launch
+
+    options = _launch_options(values)
     repository = read_url(values["git"]) if values["git"] else None
     keys = known_keys(repository) if repository else ""
     cloud = connect(values, terminal, _SETTINGS_OF_LAUNCH)
@@ -327,9 +365,18 @@ def _log(values: Values, terminal: Terminal) -> int:
     return 0
 
 
+def _check_gc(values: Values) -> None:
+    if values["layers"] and values["layers_gb"] is not None:
+        raise UsageError(
+            "--layers: cannot be combined with --layers-gb",
+            next_step="To delete all cached layers that nothing uses: --layers; to keep those used last, up to 5 GB: --layers-gb 5",
+        )
+
+
 def _gc(values: Values, terminal: Terminal) -> int:
     from launcher.command.cleanup import tidy_up
 
+    _check_gc(values)
     keep_gb = values["layers_gb"] if values["layers_gb"] is not None else 0.0 if values["layers"] else None
     return tidy_up(values["cloud"], _ledger(terminal), terminal, keep_gb=keep_gb, yes=values["yes"], region=values["region"])
 
@@ -446,5 +493,6 @@ VERBS = (
             REGIONS,
             CLOUDS,
         ),
+        check=_check_gc,
     ),
 )

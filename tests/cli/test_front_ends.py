@@ -120,6 +120,13 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
         (("start", "one", "--lifetime-h", "0.0001"), "error: --lifetime-h: '0.0001' is too small"),
         (("bake", "--cpus", "500"), "error: --cpus: '500' is too large (write 256 or less)"),
         (("bake", "--memory-mb", "2"), "error: --memory-mb: '2' is too small (write 512 or more)"),
+        (("launch", "--https", "--port", "22"), "error: --port: '22' is the port of SSH"),
+        (("launch", "--bogus"), "error: unknown flag --bogus for ./inv launch\nnext: See: ./inv launch --help\n"),
+        (
+            ("gc", "--layers", "--layers-gb", "5"),
+            "error: --layers: cannot be combined with --layers-gb\n"
+            "next: To delete all cached layers that nothing uses: --layers; to keep those used last, up to 5 GB: --layers-gb 5\n",
+        ),
         (("launch", "--version", "newest"), "error: invalid image version 'newest'"),
         (("launch", "--password-file", "/no/such"), "error: --password-file: '/no/such' is not a file"),
     ],
@@ -136,7 +143,10 @@ def test_syntax_error_exits_with_2_and_a_hint(words: tuple[str, ...], told: str)
     ("words", "told"),
     [
         (("--name", "My Lab"), "error: invalid machine name 'My Lab'"),
-        (("--port", "8443"), "error: --port: applies only to --https"),
+        (("--gpu", "t4"), "error: --gpu: not supported by cloud 'local'"),
+        (("--gpu", "x99", "--cloud", "aws"), "error: --gpu x99: Bakehouse knows no machine type of aws with this GPU"),
+        (("--recipe", "nosuch/x.toml"), "error: nosuch/x.toml: no such file"),
+        (("--env-file", f"{ROOT}/VERSION"), f"error: --env-file {ROOT}/VERSION: line 1 is not NAME=VALUE"),
         (("--accelerator", "xen"), "error: --accelerator: 'xen' is not one of the choices"),
         (("--zone", "z"), "error: --zone: not supported by cloud 'local'"),
     ],
@@ -144,6 +154,22 @@ def test_syntax_error_exits_with_2_and_a_hint(words: tuple[str, ...], told: str)
 )
 def test_values_of_all_tasks_are_checked_before_the_first_one_runs(words: tuple[str, ...], told: str) -> None:
     done = invoke("recipes", "launch", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("bake", "launch", "--port", "8443"), "error: --port: applies only to --https"),
+        (("bake", "launch", "--disk-gb", "5"), "error: --disk-gb 5: smaller than the disk of image 'jupyter'"),
+        (("bake", "--recipe", "minimal", "launch", "--recipe", "minimal", "--https"), "error: --https: the image has no notebook"),
+        (("bake", "--spot", "launch"), "error: --spot: not supported by cloud 'local'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_launch_that_the_image_will_not_fit_is_refused_before_the_bake(words: tuple[str, ...], told: str) -> None:
+    done = invoke(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(told)
 
@@ -171,9 +197,10 @@ def test_the_launcher_alone_exits_with_2_too(words: tuple[str, ...]) -> None:
 
 
 def test_syntax_error_of_the_launcher_alone_has_a_next_step() -> None:
-    assert launcher_alone("launch", "--nonsense").stderr == (
-        "error: unrecognized arguments: --nonsense\nnext: See: python -m launcher --help\n"
-    )
+    who = "python -m launcher launch"
+    assert launcher_alone("launch", "--nonsense").stderr == f"error: unknown flag --nonsense for {who}\nnext: See: {who} --help\n"
+    assert launcher_alone("launch", "--nam=x").stderr == f"error: unknown flag --nam for {who}\nnext: Did you mean --name?\n"
+    assert launcher_alone("launch", "lab").stderr == f"error: unknown argument 'lab' for {who}\nnext: See: {who} --help\n"
 
 
 @pytest.mark.parametrize("words", [("stop", "--help"), ("copy", "-h"), ("stop", "lab", "--help"), ("recipes", "delete", "--help")])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import clouds
+from bakery.recipe.recipe import available
 from clouds.driver import Kind, State
 from clouds.home import home
 from launcher.access import tunnel
@@ -69,7 +70,10 @@ def test_launch_without_an_image_has_a_hint_to_bake_one(cloud: FakeCloud) -> Non
     [
         ("jupiter", "no images of 'jupiter'. Did you mean jupyter?\n"),
         ("minimal", "no images of 'minimal'; to bake one: ./inv bake --recipe minimal\n"),
-        ("r", "no images of 'r'; to bake one: ./inv bake --recipe PATH.toml\n"),
+        (
+            "r",
+            f"no images of 'r'. Choose one of {', '.join(available())}, or bake one of your own: ./inv bake --recipe PATH.toml\n",
+        ),
     ],
 )
 def test_images_of_a_recipe_without_any_says_so(cloud: FakeCloud, world: World, recipe: str, told: str) -> None:

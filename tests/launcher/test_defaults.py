@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from clouds.driver import Wishes
+from clouds.driver import End, Wishes
+from clouds.errors import UsageError
 from launcher.defaults import filled, flags, from_labels, to_labels
 from launcher.launch import LaunchOptions
 from tests.cli.verbs import run
@@ -61,6 +63,25 @@ def test_the_default_port_alone_opens_nothing(remote: RemoteCloud, told: list[st
     assert filled(remote, typed, labels, told.append).wishes.https_port == 9999
 
 
+def test_a_port_without_https_needs_the_default(remote: RemoteCloud, told: list[str]) -> None:
+    typed = LaunchOptions(port=8443, given=frozenset({"port"}))
+    assert filled(remote, typed, to_labels(ALL), told.append).wishes.https_port == 8443
+    assert filled(remote, typed, to_labels({"https": True}), told.append).wishes.https_port == 8443
+    with pytest.raises(UsageError, match=r"--port: applies only to --https \(add --https, or leave it out\)"):
+        filled(remote, typed, to_labels({"port": 9999}), told.append)
+
+
+@pytest.mark.parametrize(
+    ("flag", "wishes"), [("--on-preempt", Wishes(on_preempt=End.DELETE)), ("--max-price", Wishes(max_price_usd=0.05))]
+)
+def test_an_option_of_spot_machines_needs_the_flag_or_the_default(
+    remote: RemoteCloud, told: list[str], flag: str, wishes: Wishes
+) -> None:
+    assert filled(remote, LaunchOptions(wishes=wishes), to_labels({"spot": True}), told.append).wishes == replace(wishes, spot=True)
+    with pytest.raises(UsageError, match=rf"{flag}: applies only to spot machines \(add --spot, or leave it out\)"):
+        filled(remote, LaunchOptions(wishes=wishes), {}, told.append)
+
+
 def test_what_a_cloud_does_not_support_is_left_out_and_reported(fake: FakeCloud, told: list[str]) -> None:
     options = filled(fake, LaunchOptions(), to_labels(ALL), told.append)
     assert (options.disk_gb, options.lifetime_h, options.wishes) == (200, 0.5, Wishes())
@@ -80,8 +101,9 @@ def test_a_default_disk_is_never_smaller_than_the_image(fake: FakeCloud, told: l
         ({}, Wishes(spot=True, https_port=9999), 200),
         ({"no_spot": True, "no_https": True}, Wishes(), 200),
         ({"https": True, "port": "8443", "disk_gb": "50"}, Wishes(spot=True, https_port=8443), 50),
+        ({"port": "8443"}, Wishes(spot=True, https_port=8443), 200),
     ],
-    ids=["defaults", "none of them", "others"],
+    ids=["defaults", "none of them", "others", "another port"],
 )
 def test_flags_override_the_defaults(
     remote: RemoteCloud,

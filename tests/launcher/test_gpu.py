@@ -19,6 +19,8 @@ class GpuCloud(FakeCloud):
     grants = frozenset({"machine_type", "gpu"})
 
     def gpu_type(self, gpu: Gpu, cpus: int, memory_mb: int) -> str:
+        if gpu.model != "t4":
+            raise UsageError(f"--gpu {gpu}: none")
         return f"big-{cpus}-{memory_mb}-{gpu}"
 
     def has_gpu(self, machine_type: str) -> bool:
@@ -41,6 +43,12 @@ def launched(cloud: FakeCloud, ledger: Ledger, wishes: Wishes = Wishes(), **opti
 
 def test_the_type_is_chosen_by_gpu_processors_and_memory(cloud: GpuCloud, ledger: Ledger) -> None:
     assert launched(cloud, ledger, Wishes(gpu=Gpu("t4", 2)), memory_mb=9000) == ("big-2-9000-t4:2", [])
+
+
+def test_an_unknown_gpu_is_refused_before_the_image_is_looked_up(cloud: GpuCloud, ledger: Ledger) -> None:
+    with pytest.raises(UsageError, match="--gpu x99:1: none"):
+        launched(cloud, ledger, Wishes(gpu=Gpu("x99")))
+    assert cloud.calls == []
 
 
 def test_a_named_type_with_a_gpu_is_taken(cloud: GpuCloud, ledger: Ledger) -> None:

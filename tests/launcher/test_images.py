@@ -5,7 +5,7 @@ from clouds.errors import ConflictError, NotFoundError, UsageError
 from clouds.ledger import Ledger
 from launcher.command.tables import image_row
 from launcher.command.terminal import table
-from launcher.images import delete_image, find_image, images
+from launcher.images import RECIPES, delete_image, find_image, images
 from tests.fake_cloud import FakeCloud
 from tests.fake_memory import MEMORY_BYTES, MemoryCloud
 from tests.fake_world import World
@@ -70,9 +70,11 @@ def test_misspelt_recipe_asks_for_the_nearest_in_images_or_with_an_image(
 
 
 def test_recipe_elsewhere_is_baked_by_its_path(fake: FakeCloud, world: World) -> None:
+    put_image(world, "mine", "1.0.0-1")
     with pytest.raises(NotFoundError) as raised:
         find_image(fake, recipe="r")
-    assert raised.value.next_step == "Bake one: ./inv bake --recipe PATH.toml"
+    listed = ", ".join(sorted([*(path.stem for path in RECIPES.glob("*.toml")), "mine"]))
+    assert raised.value.next_step == f"Choose one of {listed}, or bake one of your own: ./inv bake --recipe PATH.toml"
     put_image(world, "r", "1.0.0-1", state="candidate")
     with pytest.raises(NotFoundError) as raised:
         find_image(fake, recipe="r")

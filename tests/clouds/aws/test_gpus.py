@@ -6,7 +6,7 @@ import pytest
 
 from clouds.aws import gpus
 from clouds.driver import Gpu, Kind, Wishes
-from clouds.errors import InvalidError
+from clouds.errors import UsageError
 from clouds.gpus import GpuType, choose
 from tests.clouds.aws.stage import Stage
 
@@ -31,7 +31,7 @@ def test_the_smallest_type_that_fits_is_chosen() -> None:
 
     assert [chosen(Gpu("t4")), chosen(Gpu("a10g", 4)), chosen(Gpu("l4"), 20000)] == ["g4dn.xlarge", "g5.12xlarge", "g6.2xlarge"]
     assert [chosen(Gpu("h100")), chosen(Gpu("a100", 8))] == ["p5.4xlarge", "p4d.24xlarge"]
-    with pytest.raises(InvalidError) as refused:
+    with pytest.raises(UsageError) as refused:
         chosen(Gpu("v100"))
     assert "--gpu v100:8" in refused.value.next_step
 

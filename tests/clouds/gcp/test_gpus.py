@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from clouds.driver import Gpu, Wishes
-from clouds.errors import InvalidError
+from clouds.errors import UsageError
 from clouds.gcp import gpus
 from clouds.gpus import choose
 from launcher.launch import LaunchOptions
@@ -38,14 +38,19 @@ def test_the_smallest_type_that_fits_is_chosen() -> None:
 @pytest.mark.parametrize(
     ("gpu", "cpus", "said", "next_step"),
     [
-        (Gpu("l40"), 2, "GPU 'l40'", "l4"),
-        (Gpu("warp9"), 2, "GPU 'warp9'", "a100, h100, l4, p100, t4, v100"),
-        (Gpu("t4", 3), 2, "3 GPUs 't4'", "--gpu t4:1, --gpu t4:2, --gpu t4:4"),
-        (Gpu("v100"), 16, "GPU v100:1, 16 processors", "smaller numbers"),
+        (Gpu("l40"), 2, "--gpu l40: Bakehouse knows no machine type of gcp with this GPU", "l4"),
+        (Gpu("warp9"), 2, "--gpu warp9: ", "a100, h100, l4, p100, t4, v100"),
+        (
+            Gpu("t4", 3),
+            2,
+            "--gpu t4:3: Bakehouse knows no machine type of gcp with this number of GPUs",
+            "--gpu t4:1, --gpu t4:2, --gpu t4:4",
+        ),
+        (Gpu("v100"), 16, "--gpu v100:1: .* at least 16 processors", "smaller numbers"),
     ],
 )
 def test_what_no_type_has_is_refused_with_what_there_is(gpu: Gpu, cpus: int, said: str, next_step: str) -> None:
-    with pytest.raises(InvalidError, match=said) as refused:
+    with pytest.raises(UsageError, match=said) as refused:
         chosen(gpu, cpus)
     assert next_step in refused.value.next_step
 

@@ -114,11 +114,6 @@ def test_image_without_a_notebook_has_nothing_to_open(remote: RemoteCloud, ledge
         launch(remote, ledger, LaunchOptions(recipe="minimal", wishes=Wishes(https_port=443)))
 
 
-def test_port_of_ssh_is_refused(remote: RemoteCloud, ledger: Ledger, jupyter: str) -> None:
-    with pytest.raises(UsageError, match="already used inside the machine"):
-        launch(remote, ledger, LaunchOptions(wishes=Wishes(https_port=22)))
-
-
 def test_machine_restored_from_memory_reports_its_certificate_too(keeping: MemoryCloud, ledger: Ledger, jupyter: str) -> None:
     keeping.grants = frozenset({"https_port"})
     put_memory(keeping.world, jupyter)

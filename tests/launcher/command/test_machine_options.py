@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from clouds.driver import End, Gpu, Wishes
@@ -5,7 +8,7 @@ from clouds.errors import UsageError
 from clouds.ledger import Ledger
 from launcher.command.flags import Values, dollars, end, gpu, port, read
 from launcher.command.machine_options import PLACE_FLAGS, SOURCE, check_granted, given, wishes
-from launcher.command.verbs import VERBS
+from launcher.command.verbs import VERBS, checked_launch
 from launcher.launch import LaunchOptions, launch
 from tests.fake_cloud import FakeCloud
 
@@ -71,11 +74,11 @@ def test_where_a_machine_runs_is_a_setting() -> None:
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ({"max_price": "0.05"}, "--max-price: applies only to spot machines"),
-        ({"port": "8443"}, "--port: applies only to --https"),
-        ({"spot": True, "no_spot": True}, "--no-spot: cannot be combined with --spot"),
-        ({"https": True, "no_https": True}, "--no-https: cannot be combined with --https"),
-        ({"on_preempt": "delete"}, "--on-preempt: applies only to spot machines"),
+        ({"max_price": "0.05", "no_spot": True}, "--max-price: cannot be combined with --no-spot"),
+        ({"port": "8443", "no_https": True}, "--port: cannot be combined with --no-https"),
+        ({"spot": True, "no_spot": True}, "--spot: cannot be combined with --no-spot"),
+        ({"https": True, "no_https": True}, "--https: cannot be combined with --no-https"),
+        ({"on_preempt": "delete", "no_spot": True}, "--on-preempt: cannot be combined with --no-spot"),
         ({"type": "big-8", "gpu": "t4"}, "--gpu: cannot be combined with --type"),
         ({"type": "big-8", "cpus": "2"}, "--type: cannot be combined with --cpus or --memory-mb"),
         ({"no_public_ip": True, "static_ip": "mine"}, "--static-ip: cannot be combined with --no-public-ip"),
@@ -106,6 +109,18 @@ def test_a_machine_that_is_taken_back_is_stopped_or_deleted_and_nothing_else() -
     assert {end("stop"), end("delete")} == set(End)
     with pytest.raises(ValueError, match="write stop or delete"):
         end("suspend")
+
+
+def test_a_check_reads_files_but_leaves_pipes_for_the_launch(tmp_path: Path) -> None:
+    end, other = os.pipe()
+    os.write(other, b"a good password")
+    os.close(other)
+    assert checked_launch(values(password_file=f"/dev/fd/{end}"))[1].password is None
+    assert os.read(end, 100) == b"a good password"
+    os.close(end)
+    (tmp_path / "short").write_text("short")
+    with pytest.raises(UsageError, match="password"):
+        checked_launch(values(password_file=str(tmp_path / "short")))
 
 
 def test_every_unsupported_option_is_refused_before_anything_is_created(fake: FakeCloud, ledger: Ledger, jupyter: str) -> None:
