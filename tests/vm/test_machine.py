@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from launcher.access.identity import USER, key_file
 from launcher.access.notebook import Session, answers, login
+from tests.ssh_agent import ssh_agent
 from tests.vm.bakehouse import Bakehouse, Finished, holds
 from tests.vm.browser import IRIS, run_cell
 
@@ -190,6 +192,27 @@ def test_links_stay_links_in_a_copy(bakehouse: Bakehouse, machine: dict[str, Any
     assert inside(bakehouse, "readlink", "project/lib64", "project/broken").split() == ["lib", "nowhere"]
     bakehouse.must("copy", f"{NAME}:project", str(tmp_path / "back"))
     assert (tmp_path / "back/lib64").readlink() == Path("lib")
+
+
+def test_a_launch_clones_a_repository_over_ssh_with_the_agent_of_this_computer(
+    bakehouse: Bakehouse, machine: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The git server is the shared machine, as another machine reaches it: through its port on this computer (10.0.2.2)."""
+    assert machine["name"]
+    inside(bakehouse, "git", "init", "--quiet", "--bare", "work.git")
+    [port] = re.findall(r"^    Port (\d+)$", (bakehouse.home / "ssh/config").read_text(), re.MULTILINE)
+    [pinned] = bakehouse.home.glob(f"ssh/known_hosts/*/{NAME}")
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/known_hosts").write_text(pinned.read_text().replace(NAME, f"[10.0.2.2]:{port}", 1))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    url = f"ssh://{USER}@10.0.2.2:{port}/home/{USER}/work.git"
+    try:
+        with ssh_agent(tmp_path / "agent", key_file(bakehouse.home), monkeypatch):
+            bakehouse.must("launch", "--name", "two", "--git", url)
+        look = 'git -C work remote get-url origin; ls .ssh; echo "$SSH_AUTH_SOCK"'
+        assert bakehouse.must("ssh", "two", "--", look).stdout.split() == [url, "authorized_keys", "known_hosts"]
+    finally:
+        bakehouse.must("delete", "two", "--yes")
 
 
 def test_variables_reach_commands_and_kernels_and_secrets_nothing_else(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from launcher.access.clone import Repository, read_url
 from tests.cli.verbs import run
 from tests.fake_cloud import FakeCloud
 from tests.launcher.access.test_copy import SSH
+from tests.ssh_agent import ssh_agent
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHcPRm0OgAPXrhuHWLprZvTCMmoJ3CqNDWGWnMCOxvr5"
 GIT_SERVER = """#!/bin/sh
@@ -54,18 +55,9 @@ def machine(fake: FakeCloud, jupyter: str, tmp_path: Path, monkeypatch: pytest.M
 @pytest.fixture
 def agent(machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run an SSH agent with a key."""
-    said = subprocess.run(
-        ["ssh-agent", "-s", "-a", tmp_path / "agent"], capture_output=True, text=True, check=True, timeout=60
-    ).stdout
-    pid = re.search(r"SSH_AGENT_PID=(\d+)", said)
-    assert pid
-    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
-    try:
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True, timeout=60)
-        subprocess.run(["ssh-add", "-q", tmp_path / "key"], check=True, timeout=60)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True, timeout=60)
+    with ssh_agent(tmp_path / "agent", tmp_path / "key", monkeypatch):
         yield
-    finally:
-        os.kill(int(pid[1]), 15)
 
 
 def git(*words: str | Path) -> None:
