@@ -106,10 +106,17 @@ def test_forms_of_a_url(url: str, folder: str, server: str) -> None:
         "ssh://git:secret@git.example.org/repo.git",
     ],
 )
-def test_other_urls_are_refused_before_anything_starts_and_not_repeated(fake: FakeCloud, machine: Path, url: str) -> None:
-    code, stdout, stderr = run("launch", name="one", git=url)
+def test_other_urls_are_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(UsageError, match=r"^--git: ") as raised:
+        read_url(url)
+    assert raised.value.next_step
+    assert "secret" not in raised.value.message + raised.value.next_step
+
+
+def test_url_with_a_password_is_refused_before_anything_starts(fake: FakeCloud, machine: Path) -> None:
+    code, stdout, stderr = run("launch", name="one", git="https://user:secret@git.example.org/repo.git")
     assert (code, stdout, list(fake.world.machines)) == (2, "", [])
-    assert re.match(r"error: --git: .+\nnext: .+\n$", stderr)
+    assert re.match(r"error: --git: the URL contains a user name or password, which would stay in the machine\nnext: .+\n$", stderr)
     assert "secret" not in stderr
 
 
@@ -196,6 +203,7 @@ def test_image_without_git_is_named_with_the_line_to_add(machine: Path, tmp_path
     assert 'git is not installed (add to the recipe, in a step: apt = ["git"])' in stderr
 
 
+@pytest.mark.program
 def test_clone_has_a_deadline(machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits = '[url "ext::sh -c sleep% 60 "]\ninsteadOf = https://\n[protocol]\nallow = always\n'
     (tmp_path / "machine/.gitconfig").write_text(waits)
