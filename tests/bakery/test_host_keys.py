@@ -141,6 +141,18 @@ def test_keys_in_the_data_folder_of_mariadb_are_the_user_s(machine: Guest) -> No
     assert machine.read("var/lib/mysql/server-key.pem") == "the user's\n"
 
 
+def test_mariadb_which_keeps_its_key_in_memory_makes_another_one(machine: Guest) -> None:
+    """Without a certificate of its user's, MariaDB makes one whenever it starts, and writes it nowhere."""
+    machine.write("bin/systemctl", MAKERS["systemctl"].replace("$ROOT", str(machine.root)))
+    machine.write("usr/sbin/mariadbd", "")
+    (machine.root / "etc/ssl/certs").mkdir(parents=True)
+    assert host_keys(machine, "remove").returncode == 0
+    assert host_keys(machine, "make").returncode == 0
+    machine.write("active", "mariadb.service\n")
+    assert host_keys(machine, "renew").returncode == 0
+    assert machine.read("calls").splitlines()[-1] == "systemctl try-restart --no-block mariadb.service"
+
+
 def test_removed_key_is_not_left_in_a_free_part_of_the_disk(guest: Guest) -> None:
     """Another name of the same file shows what has become of its blocks."""
     (guest.root / "same").hardlink_to(guest.root / KEYS["ssl-cert"][0])
