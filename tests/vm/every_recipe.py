@@ -32,7 +32,8 @@ def test_it_is_baked_launched_and_tested(bakehouse: Bakehouse, name: str) -> Non
     [image] = [one for one in bakehouse.must("images", "--json").result if one["name"] == baked["image"]]
     disk = _bytes(bakehouse.home / "local/images" / baked["image"]) - image["memory_bytes"]
     bakehouse.must("delete-image", baked["image"], "--yes")
-    figures = f"{baked['seconds']:.0f} | {disk / 1e9:.1f} | {image['memory_bytes'] / 1e9:.1f} | {launched['seconds']:.1f} | {tests}"
+    megabytes = f"{disk / 1e6:.0f} | {image['memory_bytes'] / 1e6:.0f}"
+    figures = f"{baked['seconds']:.0f} | {megabytes} | {launched['seconds']:.1f} | {tests}"
     PAGE.write_text(with_figures(PAGE.read_text(encoding="utf-8"), name, figures), encoding="utf-8")
 
 
