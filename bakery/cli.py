@@ -11,6 +11,7 @@ import clouds
 from clouds.home import home
 from clouds.locks import reporting
 from launcher.command.flags import Flag, Values, Verb, cpus, memory_mb
+from launcher.command.launching import checked_launch
 from launcher.command.machine_options import (
     ACCELERATOR,
     NO_PUBLIC_IP,
@@ -24,7 +25,7 @@ from launcher.command.machine_options import (
 )
 from launcher.command.places import connect
 from launcher.command.terminal import Terminal, table
-from launcher.command.verbs import CLOUD, JSON, checked_launch
+from launcher.command.verbs import CLOUD, JSON
 
 if TYPE_CHECKING:
     from bakery.order import BakeOptions

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import clouds
 from clouds.accounts import account_key, cloud_of
 from clouds.errors import UsageError
+from clouds.home import home
 from launcher.command.cautions import cautions
 from launcher.command.flags import Flag, Values
 from launcher.command.machine_options import given
@@ -20,6 +21,7 @@ from launcher.command.terminal import Terminal
 
 if TYPE_CHECKING:
     from clouds.driver import Cloud
+    from clouds.ledger import Ledger
 
 REGION = Flag("region", "the machine's region (default: where this computer launched it, else from your settings)")
 REGION_OF_NAME = Flag("region", "its region (default: from your settings)")
@@ -76,3 +78,10 @@ def _is_one_of(cloud: Cloud, keys: Container[str]) -> bool:
         return account_key(cloud) in keys
     except UsageError:
         return False
+
+
+def ledger(terminal: Terminal) -> Ledger:
+    """Return the ledger of this computer; it tells the terminal what it waits for."""
+    from clouds.ledger import Ledger
+
+    return Ledger(home() / "ledger.sqlite3", terminal.tell)

@@ -5,10 +5,8 @@ A verb imports what it needs when it runs, so that `./inv --list` loads only thi
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import clouds
 from clouds.errors import UsageError
 from clouds.home import home
 from launcher.command.flags import (
@@ -28,26 +26,21 @@ from launcher.command.flags import (
     password_file,
 )
 from launcher.command.hints import Command
+from launcher.command.launching import checked_launch, run_launch
 from launcher.command.machine_options import (
     ACCELERATOR,
     NEW_SOURCE,
     PLACE_FLAGS,
     SOURCE,
     WISH_FLAGS,
-    check_granted,
-    given,
-    wishes,
 )
-from launcher.command.multi_cloud import launches_elsewhere, visit
-from launcher.command.places import REGION, REGION_OF_NAME, connect, connect_to
+from launcher.command.multi_cloud import visit
+from launcher.command.places import REGION, REGION_OF_NAME, connect_to, ledger
 from launcher.command.tables import hours_shown, image_row, machine_row
 from launcher.command.terminal import Terminal, table
 
 if TYPE_CHECKING:
-    from clouds.driver import Cloud
-    from clouds.ledger import Ledger
     from launcher.images import ImageView
-    from launcher.launch import Launched, LaunchOptions
     from launcher.machines import MachineView
 
 JSON = Flag("json", "print the result as one line of JSON", parse=None)
@@ -71,96 +64,6 @@ GIT = Flag("git", "clone this repository into the machine's home: an https URL, 
 SUSPEND = Flag("suspend", "save its memory too, so that start resumes it where it was (if the cloud supports this)", parse=None)
 COLD = Flag("cold", "boot from the disk, even if the image has saved memory", parse=None)
 NAME = Positional("name", "name of the machine")
-_SETTINGS_OF_LAUNCH = (*PLACE_FLAGS, SOURCE, ACCELERATOR)
-
-
-def _check_launch(values: Values) -> None:
-    checked_launch(values)
-
-
-def checked_launch(values: Values) -> tuple[Cloud, LaunchOptions]:
-    """Return the cloud and the options of a launch, without what pipes contain. UsageError: one of them is wrong."""
-    from launcher.access.clone import known_keys, read_url
-    from launcher.images import recipe_name
-
-    recipe_name(values["recipe"])
-    if values["git"]:
-        known_keys(read_url(values["git"]))
-    once = [key for key in ("password_file", "env_file") if values[key] == "-" or not Path(values[key] or "").is_file()]
-    options = _launch_options({**values, **dict.fromkeys(once)})
-    cloud = clouds.connect(values["cloud"], given(values, _SETTINGS_OF_LAUNCH))
-    check_granted(cloud, options.wishes, cpus=options.cpus, memory_mb=options.memory_mb)
-    return cloud, options
-
-
-def _launch_options(values: Values) -> LaunchOptions:
-    """Return the options of a launch; reads the files that its flags name."""
-    from launcher.access.environment import read_env_file
-    from launcher.access.git import read_git_config
-    from launcher.access.password import read_password
-    from launcher.defaults import KEYS
-    from launcher.launch import LaunchOptions
-    from launcher.machines import LIFETIME_H
-
-    return LaunchOptions(
-        recipe=values["recipe"],
-        version=values["version"],
-        name=values["name"],
-        cpus=values["cpus"],
-        memory_mb=values["memory_mb"],
-        disk_gb=values["disk_gb"],
-        password=read_password(values["password_file"]) if values["password_file"] else None,
-        lifetime_h=LIFETIME_H if values["lifetime_h"] is None else values["lifetime_h"],
-        wishes=wishes(values),
-        port=values["port"] or 0,
-        given=frozenset(key for key in KEYS if (values[key] is not None and values[key] is not False) or values.get(f"no_{key}")),
-        cold=values["cold"],
-        environment=read_env_file(values["env_file"]) if values["env_file"] else {},
-        git_config=read_git_config() if values["git_config"] else {},
-    )
-
-
-def _launch(values: Values, terminal: Terminal) -> int:
-    from launcher.access.clone import clone, known_keys, read_url
-    from launcher.images import NoImageError
-    from launcher.launch import launch
-
-    options = _launch_options(values)
-    repository = read_url(values["git"]) if values["git"] else None
-    keys = known_keys(repository) if repository else ""
-    cloud = connect(values, terminal, _SETTINGS_OF_LAUNCH)
-    try:
-        launched = launch(cloud, _ledger(terminal), options, tell=terminal.tell)
-    except NoImageError as error:
-        elsewhere = launches_elsewhere(values["recipe"], values["version"], besides=cloud.name)
-        error.next_step = "\n".join([*elsewhere, error.next_step])
-        raise
-    if values["json"]:
-        terminal.out_json(launched.to_json())
-    else:
-        _show_launched(launched, terminal)
-    if repository:  # the password is printed by now: it is shown once, and the machine stays if the clone fails
-        clone(cloud, launched.name, repository, keys)
-        terminal.tell(f"{repository.url} is cloned into ~/{repository.folder} of {launched.name}")
-    return 0
-
-
-def _show_launched(launched: Launched, terminal: Terminal) -> None:
-    terminal.out(f"{launched.name} is running {launched.image} on {launched.cloud} ({launched.seconds:.1f} s)")
-    shown = {
-        "url": launched.url,
-        "password": launched.password,
-        "sha256": launched.certificate,
-        "dns": launched.dns,
-        "shell": terminal.hint(f"./inv ssh {launched.name}"),
-    }
-    for what, value in shown.items():
-        if value:
-            terminal.out(f"  {what:<10}{value}")
-    if terminal.region:
-        terminal.tell(f"{launched.name} is in {terminal.region}; to list the machines there: ./inv machines")
-    if launched.certificate:
-        terminal.tell("Your browser will warn about a self-signed certificate; continue only if it shows the SHA-256 above.")
 
 
 def _machines(values: Values, terminal: Terminal) -> int:
@@ -314,7 +217,7 @@ def _delete(values: Values, terminal: Terminal) -> int:
     if not values["yes"]:
         show_unsaved(cloud, view, terminal)
     terminal.confirm(question, yes=values["yes"])
-    delete(cloud, _ledger(terminal), name)
+    delete(cloud, ledger(terminal), name)
     terminal.tell(f"machine {name!r} deleted")
     if view.static_ip:
         released = f"./inv delete-address {view.static_ip}"
@@ -331,7 +234,7 @@ def _delete_disk(values: Values, terminal: Terminal) -> int:
     cloud = connect_to(values["disk"], values, terminal)
     disk = find_disk(cloud, values["disk"])
     terminal.confirm(f"Delete {described(disk)} and everything on it?", yes=values["yes"])
-    delete_disk(cloud, _ledger(terminal), disk)
+    delete_disk(cloud, ledger(terminal), disk)
     terminal.tell(f"{described(disk)} deleted")
     return 0
 
@@ -342,7 +245,7 @@ def _delete_address(values: Values, terminal: Terminal) -> int:
     cloud = connect_to("", values, terminal)
     address = find_address(cloud, values["address"])
     terminal.confirm(f"Release {described(address)}?", yes=values["yes"])
-    delete_address(cloud, _ledger(terminal), address)
+    delete_address(cloud, ledger(terminal), address)
     terminal.tell(f"{described(address)} released")
     return 0
 
@@ -353,7 +256,7 @@ def _delete_image(values: Values, terminal: Terminal) -> int:
     cloud, name = connect_to("", values, terminal), values["image"]
     check_unused(cloud, name)
     terminal.confirm(f"Delete image {name!r}?", yes=values["yes"])
-    delete_image(cloud, _ledger(terminal), name)
+    delete_image(cloud, ledger(terminal), name)
     terminal.tell(f"image {name!r} deleted")
     return 0
 
@@ -378,20 +281,14 @@ def _gc(values: Values, terminal: Terminal) -> int:
 
     _check_gc(values)
     keep_gb = values["layers_gb"] if values["layers_gb"] is not None else 0.0 if values["layers"] else None
-    return tidy_up(values["cloud"], _ledger(terminal), terminal, keep_gb=keep_gb, yes=values["yes"], region=values["region"])
-
-
-def _ledger(terminal: Terminal) -> Ledger:
-    from clouds.ledger import Ledger
-
-    return Ledger(home() / "ledger.sqlite3", terminal.tell)
+    return tidy_up(values["cloud"], ledger(terminal), terminal, keep_gb=keep_gb, yes=values["yes"], region=values["region"])
 
 
 VERBS = (
     Verb(
         "launch",
         "Launch a machine from the newest stable image of a recipe (--recipe NAME) and print its URL and password.",
-        _launch,
+        run_launch,
         flags=(
             RECIPE,
             Flag("version", "version of the image, such as 1.4.0-7 (default: the newest stable one)", image_version),
@@ -412,7 +309,7 @@ VERBS = (
             JSON,
             CLOUD,
         ),
-        check=_check_launch,
+        check=checked_launch,
     ),
     Verb("machines", "List machines and the time until they stop.", _machines, flags=(JSON, REGIONS, CLOUDS)),
     Verb(

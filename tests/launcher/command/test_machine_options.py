@@ -7,8 +7,9 @@ from clouds.driver import End, Gpu, Wishes
 from clouds.errors import UsageError
 from clouds.ledger import Ledger
 from launcher.command.flags import Values, dollars, end, gpu, port, read
+from launcher.command.launching import checked_launch
 from launcher.command.machine_options import PLACE_FLAGS, SOURCE, check_granted, given, wishes
-from launcher.command.verbs import VERBS, checked_launch
+from launcher.command.verbs import VERBS
 from launcher.launch import LaunchOptions, launch
 from tests.fake_cloud import FakeCloud
 
