@@ -74,9 +74,11 @@ def prepared(cloud: Cloud, notebooks: Notebooks, patch: pytest.MonkeyPatch) -> I
     patch.setattr(clouds, "connect", lambda _name=None, _given=None: cloud)
     patch.setattr(order, "resolve", lambda recipe, _folder, **_options: _resolution(recipe))
     patch.setattr(check_machine, "FOLDER", str(tests))
-    yield
-    for machine in notebooks.booted:
-        tunnel.forget(cloud, machine)
+    try:
+        yield
+    finally:
+        for machine in notebooks.booted:
+            tunnel.forget(cloud, machine)
 
 
 def _resolution(recipe: Recipe) -> Resolution:
