@@ -146,11 +146,8 @@ def solve(recipe: Recipe, wanted: WantedConda, cache: Path) -> Solution:
 
 def _answer(where: str, request: Mapping[str, Any]) -> dict[str, Any]:
     """Return the answer of `bakery.script.conda_process`. BakehouseError: it failed, or was killed (memory, say)."""
-    program = Path(__file__).with_name("conda_process.py")
-    command, limit_s = (
-        [sys.executable, "-I", str(program)],
-        3 * LIMIT_S + 60,
-    )  # it sends up to three requests, and reads their answers
+    command = [sys.executable, "-I", str(Path(__file__).with_name("conda_process.py"))]
+    limit_s = 3 * LIMIT_S + 60  # it sends up to three requests
     try:
         done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, timeout=limit_s)
     except subprocess.TimeoutExpired:
