@@ -142,14 +142,15 @@ def receive(
         root = _place(destination, offer["base"], is_folder=offer["entries"][0][1] == "d")
         keeps = os.path.isdir(root) and not offer["base"]
         report: dict[str, Any] = {"failed": list(offer["failed"]), "changed": [], "files": 0, "left_out": offer["left_out"]}
-        entries = _with_folders(root, offer["entries"], report["failed"])
-        wanted = [(index, offset) for index, entry in entries if entry[1] == "f" and (offset := _offset(root, entry)) >= 0]
+        entries, new = _with_folders(root, offer["entries"], report["failed"])
+        wanted = [(index, offset) for index, entry in entries if entry[1] == "f" and (offset := _offset(root, entry, new)) >= 0]
         say(write, {"wanted": wanted})
         start(len(wanted), sum(offer["entries"][index][4] - offset for index, offset in wanted))
         for index, offset in wanted:
             report["files"] += _receive_file(root, offer["entries"][index], offset, read, report, count)
             count(1, 0)
-        _finish(root, [entry for _, entry in entries if entry[0] or not keeps], report["failed"])
+        received = {index for index, _ in wanted}
+        _finish(root, [entry for index, entry in entries if (entry[0] or not keeps) and index not in received], report["failed"])
     except (TreeError, OSError) as error:
         reason = str(error) if isinstance(error, TreeError) else f"{shown(error.filename or destination)}: {error.strerror}"
         say(write, {"error": reason})
@@ -173,9 +174,12 @@ def _place(destination: bytes, base: str, *, is_folder: bool) -> bytes:
     return target
 
 
-def _with_folders(root: bytes, entries: list[Entry], failed: list[list[str]]) -> list[tuple[int, Entry]]:
-    """Create the folders; return the entries, with their numbers, whose folder exists. The names come from the other end."""
-    folders, usable = set(), []
+def _with_folders(root: bytes, entries: list[Entry], failed: list[list[str]]) -> tuple[list[tuple[int, Entry]], set[str]]:
+    """Create the folders; return the entries, with their numbers, whose folder exists, and the folders that did not exist before.
+
+    The names come from the other end.
+    """
+    folders, usable, new = set(), [], set()
     for index, entry in enumerate(entries):
         name, kind = entry[0], entry[1]
         above, _, last = name.rpartition("/")
@@ -185,7 +189,8 @@ def _with_folders(root: bytes, entries: list[Entry], failed: list[list[str]]) ->
             continue
         if kind == "d":
             try:
-                _make_folder(_inside(root, name), is_root=not name)
+                if _make_folder(_inside(root, name), is_root=not name):
+                    new.add(name)
             except OSError as error:
                 if error.errno in _FULL or not name:
                     raise
@@ -193,11 +198,11 @@ def _with_folders(root: bytes, entries: list[Entry], failed: list[list[str]]) ->
                 continue
             folders.add(name)
         usable.append((index, entry))
-    return usable
+    return usable, new
 
 
-def _make_folder(path: bytes, *, is_root: bool) -> None:
-    """Create a folder, or make an existing one writable for its owner until `_finish`."""
+def _make_folder(path: bytes, *, is_root: bool) -> bool:
+    """Create a folder, or make an existing one writable for its owner until `_finish`; return whether it is new."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
@@ -206,10 +211,14 @@ def _make_folder(path: bytes, *, is_root: bool) -> None:
             raise OSError(errno.ENOTDIR, "a file or a link is in the place of a folder") from None
         if not is_root and status.st_mode & 0o700 != 0o700:
             os.chmod(path, stat.S_IMODE(status.st_mode) | 0o700)
+        return False
+    return True
 
 
-def _offset(root: bytes, entry: Entry) -> int:
-    """Return from which byte on a file is needed; -1 if it is there already."""
+def _offset(root: bytes, entry: Entry, new: set[str]) -> int:
+    """Return from which byte on a file is needed; -1 if it is there already. A folder that is new has nothing."""
+    if entry[0].rpartition("/")[0] in new:
+        return 0
     try:
         status = os.lstat(_inside(root, entry[0]))
         if stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) == (entry[4], entry[3]):
@@ -238,9 +247,9 @@ def _receive_file(root: bytes, entry: Entry, offset: int, read: BinaryIO, report
             file, reason = open(os.devnull, "wb"), str(error.strerror)  # noqa: SIM115
         with file:
             end, said = _take_pieces(read, file, count)
-        reason = reason or said
-        if not reason:
-            reason = _put_in_place(partial, _inside(root, entry[0]), entry)
+            file.flush()
+            reason = reason or said or _complete(file.fileno(), entry)
+        reason = reason or _put_in_place(partial, _inside(root, entry[0]))
     except BaseException as error:
         _discard(partial, keeps=entry[4] >= _KEEP and not isinstance(error, OSError))
         raise
@@ -253,9 +262,11 @@ def _receive_file(root: bytes, entry: Entry, offset: int, read: BinaryIO, report
 
 
 def _open_partial(path: bytes, offset: int) -> BinaryIO:
-    file = open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600), "wb")  # noqa: SIM115
-    file.truncate(offset)
-    file.seek(offset)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | (0 if offset else os.O_TRUNC)
+    file = open(os.open(path, flags, 0o600), "wb")  # noqa: SIM115
+    if offset:
+        file.truncate(offset)
+        file.seek(offset)
     return file
 
 
@@ -264,6 +275,7 @@ def _take_pieces(read: BinaryIO, file: BinaryIO, count: Count) -> tuple[bytes, s
 
     Pieces of zeros become holes, so that a sparse file does not fill the disk.
     """
+    ends_in_hole = False
     while True:
         head = _exactly(read, _HEAD)
         kind, length = head[:1], int.from_bytes(head[1:], "big")
@@ -274,19 +286,31 @@ def _take_pieces(read: BinaryIO, file: BinaryIO, count: Count) -> tuple[bytes, s
             file.write(piece)
         else:
             break
+        ends_in_hole = kind == _HOLE
         count(0, length or _PIECE)
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # not where the content is discarded
-        file.truncate()  # to the present position: a hole may be last
+    if ends_in_hole and stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # not where the content is discarded
+        file.truncate()  # to the present position
     return kind, piece.decode("utf-8", "replace") if kind == _FAILED else ""
 
 
-def _put_in_place(partial: bytes, path: bytes, entry: Entry) -> str:
-    """Give a complete file its mode, time and name; return why that failed, or ""."""
+def _complete(file: int, entry: Entry) -> str:
+    """Give a complete file (its descriptor) its mode and time; return why that failed, or ""."""
     try:
-        if os.path.lexists(path) and not stat.S_ISREG(mode := os.lstat(path).st_mode) and not stat.S_ISLNK(mode):
+        os.fchmod(file, entry[2] & 0o777)
+        os.utime(file, ns=(entry[3], entry[3]))
+    except OSError as error:
+        return str(error.strerror)
+    return ""
+
+
+def _put_in_place(partial: bytes, path: bytes) -> str:
+    """Give a complete file its name; return why that failed, or ""."""
+    try:
+        if not stat.S_ISREG(mode := os.lstat(path).st_mode) and not stat.S_ISLNK(mode):
             return "a folder or a special file is in the place of a file"
-        os.chmod(partial, entry[2] & 0o777)
-        os.utime(partial, ns=(entry[3], entry[3]))
+    except OSError:
+        pass  # there is nothing
+    try:
         os.replace(partial, path)
     except OSError as error:
         return str(error.strerror)
