@@ -68,7 +68,7 @@ def fill(folder: Path) -> dict[str, Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.randbytes(SMALL_BYTES))
     large.mkdir()
-    (large / "file").write_bytes(content.randbytes(LARGE_BYTES))
+    (large / "file").write_bytes(b"".join(content.randbytes(1_000_000) for _ in range(LARGE_BYTES // 1_000_000)))
     os.sync()
     return {f"{SMALL_FILES:,} files of {SMALL_BYTES} bytes": small, f"one file of {LARGE_BYTES // 1_000_000} MB": large}
 

@@ -106,15 +106,18 @@ def _carried(item: tuple[str, str]) -> str:
     return f"install --directory --mode=0700 \"$run/files\"\nbase64 --decode >{place} <<'ARCHIVE'\n{text}ARCHIVE\n"
 
 
-def render(recipe: Recipe, resolution: Resolution, *, cloud: str = "") -> Script:
-    """Return the script that bakes a recipe: prepare, its steps, seal. `cloud` may also be an account, such as gcp.research."""
+def render(recipe: Recipe, resolution: Resolution, *, cloud: str = "", with_packages: bool = False) -> Script:
+    """Return the script that bakes a recipe: prepare, its steps, seal. `cloud` may also be an account, such as gcp.research.
+
+    `with_packages`: the base contains the packages of the steps that are `in_base`, so their versions depend on the base alone.
+    """
     prepare = Part("prepare", _text("prepare", cloud=cloud_of(cloud)))
-    steps = [_part(recipe, step, resolution) for step in recipe.steps]
+    steps = [_part(recipe, step, resolution, is_done=with_packages and step.in_base) for step in recipe.steps]
     seal = Part("seal", _text("seal", tests=_tests(recipe), has_gpu=recipe.gpu))
     return frame(_title(recipe, resolution), [prepare, *steps, seal], is_bake=True)
 
 
-def _part(recipe: Recipe, step: Step, resolution: Resolution) -> Part:
+def _part(recipe: Recipe, step: Step, resolution: Resolution, *, is_done: bool) -> Part:
     if step.copy is not None:
         files = archive(_placed(recipe, step))
         return Part(step.name, _text("copy", archive=files), archive=files)
@@ -124,7 +127,7 @@ def _part(recipe: Recipe, step: Step, resolution: Resolution) -> Part:
         values = {"lock": resolution.conda, "uv": own_pin("uv"), "rattler": own_pin("py-rattler")}
         return Part(step.name, _ended(_text("conda", conda=step.conda, **values)))
     text = _ended(_render_step(recipe, step, resolution))
-    return Part(step.name, text, as_of=resolution.refreshed if step.is_unlocked else "")
+    return Part(step.name, text, as_of=resolution.refreshed if step.is_unlocked and not is_done else "")
 
 
 def _python(recipe: Recipe, step: Step, resolution: Resolution) -> Part:

@@ -45,7 +45,16 @@ def jupyter(bakehouse: Bakehouse) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def boosting(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> Finished:
-    """Give a real bake of `boosting` after that of `jupyter`, with whose steps it begins."""
-    assert jupyter["image"]
+def boosting(bakehouse: Bakehouse, request: pytest.FixtureRequest) -> Finished:
+    """Give a real bake of `boosting`; with `--all` after one of `jupyter`, with whose steps it begins."""
+    if request.config.option.all:
+        assert request.getfixturevalue("jupyter")["image"]
     return bakehouse.must("bake", "--recipe", "boosting", "--json", timeout_s=3000)
+
+
+@pytest.fixture(scope="session")
+def notebook(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Give the result of a real bake with a notebook: of `jupyter` with `--all`, else of `boosting`, which has its steps, too."""
+    is_all = request.config.option.all
+    result: dict[str, Any] = request.getfixturevalue("jupyter") if is_all else request.getfixturevalue("boosting").result
+    return result

@@ -65,13 +65,13 @@ def who(bakehouse: Bakehouse, name: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def machines(bakehouse: Bakehouse, jupyter: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+def machines(bakehouse: Bakehouse, notebook: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
     """Give machines from one memory, and what each said of itself right after its launch."""
-    assert jupyter["image"]
+    assert notebook["image"]
     names, made = [f"instant-{number}" for number in range(COUNT)], []
     try:
         for name in names:
-            finished = bakehouse.must("launch", "--name", name, "--json")
+            finished = bakehouse.must("launch", "--recipe", notebook["recipe"], "--name", name, "--json")
             assert "booting" not in finished.stderr, finished.stderr
             asked = time.time()
             made.append({**finished.result, "said": who(bakehouse, name), "between": (asked - 5, time.time() + 5)})
@@ -120,7 +120,7 @@ def test_jupyter_takes_a_new_password_without_a_restart(bakehouse: Bakehouse, ma
 
 
 def test_the_memory_holds_no_secret_of_any_machine(
-    bakehouse: Bakehouse, machines: list[dict[str, Any]], jupyter: dict[str, Any]
+    bakehouse: Bakehouse, machines: list[dict[str, Any]], notebook: dict[str, Any]
 ) -> None:
     secrets = []
     for machine in machines:
@@ -129,7 +129,7 @@ def test_the_memory_holds_no_secret_of_any_machine(
         secrets += [machine["password"], facts["PASSWORD_HASH"], facts["NONCE"], facts["HOST_KEY"][-80:], said["private-host-key"]]
         secrets += [said["cookie-secret"], said["machine-id"], said["password-hash"], said["authorized-key"]]
     needles = [secret.encode() for secret in secrets]
-    kept = [path for path in (bakehouse.home / "local/images" / jupyter["image"] / "memory").iterdir() if path.is_file()]
+    kept = [path for path in (bakehouse.home / "local/images" / notebook["image"] / "memory").iterdir() if path.is_file()]
     assert {"ram", "state", "disk.qcow2"} <= {path.name for path in kept}
     assert [path.name for path in kept if holds(path, needles)] == []
 
@@ -181,10 +181,10 @@ def test_a_stopped_machine_boots_and_keeps_its_identity_and_its_files(bakehouse:
 
 @pytest.mark.long
 def test_with_https_it_answers_at_the_chosen_port_with_the_pinned_certificate(
-    bakehouse: Bakehouse, jupyter: dict[str, Any]
+    bakehouse: Bakehouse, notebook: dict[str, Any]
 ) -> None:
     """The port is that of the notebook in the guest, where the certificate takes the place of the plain one."""
-    wanted = ("launch", "--recipe", jupyter["recipe"], "--name", "open", "--https", "--port", "8888")
+    wanted = ("launch", "--recipe", notebook["recipe"], "--name", "open", "--https", "--port", "8888")
     before = sorted(bakehouse.left_overs())  # other machines of this file
     with socket.create_server(("127.0.0.1", 8888)):
         refused = bakehouse.run(*wanted)

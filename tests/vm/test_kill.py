@@ -30,7 +30,7 @@ STEPS = ("boot", "prepare", "trouble")
 """Those that would not begin again once a layer of them is kept."""
 
 
-@pytest.mark.matrix(sample=2, edges=["step-started-boot-1.0", "step-started-snapshot-0.05"])
+@pytest.mark.matrix(sample=1, edges=["step-started-boot-1.0", "step-started-snapshot-0.05"])
 @pytest.mark.parametrize(("event", "name", "after_s"), POINTS)
 def test_after_a_kill_gc_leaves_nothing(
     bakehouse: Bakehouse, minimal: dict[str, Any], event: str, name: str | None, after_s: float
