@@ -57,17 +57,20 @@ def chain(script: Script, base: BaseImage) -> tuple[Link, ...]:
     """Return a link for each checkpoint of a bake except the last, whose disk becomes the image."""
     links: list[Link] = []
     key = _digest(base.owner, base.id)
-    for seq, (step, own) in enumerate(_own_digests(script.parts[:-1]), 1):
+    for seq, (step, own) in enumerate(_own_digests(script.parts[:-1], has_packages=bool(base.base.packages)), 1):
         key = _digest(key, seq, own)
         links.append(Link(step, own, key, links[-1].key if links else ""))
     return tuple(links)
 
 
-def _own_digests(parts: Sequence[Part]) -> Iterable[tuple[str, str]]:
-    """Yield each checkpoint with its own digest; that of `boot` covers the frame, and nothing of the recipe."""
+def _own_digests(parts: Sequence[Part], *, has_packages: bool) -> Iterable[tuple[str, str]]:
+    """Yield each checkpoint with its own digest; that of `boot` covers the frame, and nothing of the recipe.
+
+    `has_packages`: the base contains the packages of steps that are `in_base`, so its id stands for their versions.
+    """
     yield "boot", _digest("boot", frame("", [Part("step", "", user="somebody")], is_bake=True).text)
     for part in parts:
-        yield part.name, _digest(part.name, part.user, part.text, part.as_of)
+        yield part.name, _digest(part.name, part.user, part.text, "" if has_packages and part.in_base else part.as_of)
 
 
 def _digest(*parts: str | int) -> str:

@@ -107,8 +107,7 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
     if isinstance(cloud, ChecksComputer):
         cloud.check_computer()
     resolution = resolve(recipe, home / "resolved", refresh=options.refresh, keep=keep_versions)
-    script = render(recipe, resolution, cloud=cloud.name, with_packages=isinstance(cloud, InstallsInBases))
-    tests = render_tests(recipe)
+    script, tests = render(recipe, resolution, cloud=cloud.name), render_tests(recipe)
     reusable = reuse(script.checkpoints, no_cache=options.no_cache, from_step=options.from_step)
     base = cloud.resolve_base(base_of(cloud, recipe), refresh=options.refresh, tell=tell)
     bake_id, wanted, links = names.new_bake_id(), digest(script, tests, base), chain(script, base)

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from bakery.recipe import fields
 from bakery.recipe.archive import find, is_source
+from bakery.recipe.credentials import plain
 from bakery.recipe.problems import Key, Problem, show
 from bakery.recipe.yaml_files import BadYamlError, read_yaml
 
@@ -116,7 +117,7 @@ def _wrong_table(key: object, value: object) -> str:
         return f"pip: is {show(value)}, not a list (write each package after `- ` on a line of its own, below `- pip:`)"
     if get_close_matches(str(key), ["pip"]):
         return f"{show(key)} is not a known key here (write pip)"
-    return f"{show(key)} has a value of its own (write a package so: `- {key}=1.2`; only `pip:` has a list)"
+    return f"{show(key)} has a value of its own (write a package so: `- {plain(str(key))}=1.2`; only `pip:` has a list)"
 
 
 def _not_for_pip(line: object) -> str:

@@ -7,7 +7,7 @@ import re
 CREDENTIALS = re.compile(r"//[^/\s\"']+@")
 _WITH_SLASH = re.compile(r"//[^/\s@\"'\[]*:(?!\d*/)[^\s\"']*@")
 """A password with a slash, which should have been written as %2F; not a port, after which a path may have an @."""
-_TOKEN = re.compile(r"(https?://[^/\s]+)/t/[^/\s\"']+")
+_TOKEN = re.compile(r"(https?://[^\s\"']+?)/t/[^/\s\"']+")
 """The token of a private conda channel, in its path."""
 
 

@@ -75,7 +75,7 @@ def conda_package(text: str) -> str:
     """Return a conda package, unless it is wrong."""
     if re.match(r"pip\s*:|pip3?\s+install\b", text):
         name = re.split(r":|\binstall\b", text, maxsplit=1)[1].strip(" :") or "numpy"
-        raise wrong("is a package for pip", f'write "{name}" if a channel has it; else below `pip:` in an environment.yml')
+        raise wrong("is a package for pip", f'write "{plain(name)}" if a channel has it; else below `pip:` in an environment.yml')
     if text.startswith("__"):
         raise wrong(
             "is a virtual package, which no channel has", "remove it: docs/recipes.md says for which system packages are solved"

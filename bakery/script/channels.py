@@ -12,6 +12,7 @@ from pydantic import dataclasses as checked
 from pydantic_core import PydanticCustomError
 
 from bakery.recipe import fields, problems
+from bakery.recipe.credentials import plain
 from bakery.recipe.yaml_files import BadYamlError, read_yaml
 from clouds.errors import UsageError
 
@@ -38,8 +39,18 @@ def channel_urls(where: str, names: Iterable[str], environ: Mapping[str, str]) -
     builder cannot reach, or one that needs a password or token, which the log would show.
     """
     settings = _Settings(where, environ)
-    names = [name for name in names or settings.listed("channels") or ["conda-forge"] if name != "nodefaults"]
-    return list(dict.fromkeys(url for name in names for url in settings.urls(name)))
+    asked = _usable(names) or _usable(settings.listed("channels")) or ["conda-forge"]
+    urls = list(dict.fromkeys(url for name in asked for url in settings.urls(name)))
+    if secret := [plain(url) for url in urls if plain(url) != url]:
+        raise UsageError(
+            f"{where}: channel {secret[0]}: contains a token, which would stay in the image's log",
+            next_step="Write a channel that needs none.",
+        )
+    return urls
+
+
+def _usable(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name != "nodefaults"]
 
 
 class _Settings:

@@ -43,6 +43,8 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 class Part:
     """One step of a script; `as_of` is the time of the last refresh for a step whose packages have no lock file.
 
+    `in_base`: a base may contain its packages (`clouds.capabilities.InstallsInBases`).
+
     The text of a step that copies files names their archive by digest only: how it is sent to the builder changes no image.
     """
 
@@ -50,6 +52,7 @@ class Part:
     text: str
     user: str = "root"
     as_of: str = ""
+    in_base: bool = False
     archive: Archive | None = None
 
     @property
@@ -106,18 +109,15 @@ def _carried(item: tuple[str, str]) -> str:
     return f"install --directory --mode=0700 \"$run/files\"\nbase64 --decode >{place} <<'ARCHIVE'\n{text}ARCHIVE\n"
 
 
-def render(recipe: Recipe, resolution: Resolution, *, cloud: str = "", with_packages: bool = False) -> Script:
-    """Return the script that bakes a recipe: prepare, its steps, seal. `cloud` may also be an account, such as gcp.research.
-
-    `with_packages`: the base contains the packages of the steps that are `in_base`, so their versions depend on the base alone.
-    """
+def render(recipe: Recipe, resolution: Resolution, *, cloud: str = "") -> Script:
+    """Return the script that bakes a recipe: prepare, its steps, seal. `cloud` may also be an account, such as gcp.research."""
     prepare = Part("prepare", _text("prepare", cloud=cloud_of(cloud)))
-    steps = [_part(recipe, step, resolution, is_done=with_packages and step.in_base) for step in recipe.steps]
+    steps = [_part(recipe, step, resolution) for step in recipe.steps]
     seal = Part("seal", _text("seal", tests=_tests(recipe), has_gpu=recipe.gpu))
     return frame(_title(recipe, resolution), [prepare, *steps, seal], is_bake=True)
 
 
-def _part(recipe: Recipe, step: Step, resolution: Resolution, *, is_done: bool) -> Part:
+def _part(recipe: Recipe, step: Step, resolution: Resolution) -> Part:
     if step.copy is not None:
         files = archive(_placed(recipe, step))
         return Part(step.name, _text("copy", archive=files), archive=files)
@@ -127,7 +127,7 @@ def _part(recipe: Recipe, step: Step, resolution: Resolution, *, is_done: bool) 
         values = {"lock": resolution.conda, "uv": own_pin("uv"), "rattler": own_pin("py-rattler")}
         return Part(step.name, _ended(_text("conda", conda=step.conda, **values)))
     text = _ended(_render_step(recipe, step, resolution))
-    return Part(step.name, text, as_of=resolution.refreshed if step.is_unlocked and not is_done else "")
+    return Part(step.name, text, as_of=resolution.refreshed if step.is_unlocked else "", in_base=step.in_base)
 
 
 def _python(recipe: Recipe, step: Step, resolution: Resolution) -> Part:

@@ -80,7 +80,12 @@ def known_keys(repository: Repository) -> str:
     if not repository.server:
         return ""
     with identity.openssh():
-        agent = subprocess.run(["ssh-add", "-l"], capture_output=True, text=True, timeout=_LOCAL_S, check=False)
+        try:
+            agent = subprocess.run(["ssh-add", "-l"], capture_output=True, text=True, timeout=_LOCAL_S, check=False)
+        except subprocess.TimeoutExpired:
+            raise UsageError(
+                f"--git: the SSH agent did not respond within {_LOCAL_S} s", next_step="Start another one, and add your key to it."
+            ) from None
         if agent.returncode:
             said = (agent.stderr or agent.stdout).strip()
             raise UsageError(

@@ -44,6 +44,17 @@ def equal_links(first: list[str], second: list[str]) -> int:
     return sum(same)
 
 
+def test_packages_in_the_base_do_not_depend_on_the_time_of_the_resolution(tmp_path: Path) -> None:
+    """So recipes that begin with the same such steps share their layers, unless the base could not take the packages."""
+    recipe = Recipe(
+        name="geo", folder=tmp_path, steps=(Step(name="tools", apt=("git",), in_base=True), Step(name="c", apt=("g++",)))
+    )
+    later = replace(RESOLUTION, refreshed="2026-02-03")
+    for packages, equal in ((("git",), 3), ((), 2)):
+        base = replace(BASE, base=replace(BASE.base, packages=packages))
+        assert equal_links(keys(recipe, base=base), keys(recipe, later, base)) == equal
+
+
 def with_step(recipe: Recipe, at: int, step: Step) -> Recipe:
     return replace(recipe, steps=(*recipe.steps[:at], step, *recipe.steps[at + 1 :]))
 

@@ -111,7 +111,13 @@ def test_a_wrong_step_is_reported(tmp_path: Path, conda: str, reason: str) -> No
 
 
 @pytest.mark.parametrize(
-    "place", ("https://me:geheim@example.org/c", "https://me:ge/heim@example.org/c", "https://example.org/t/geheim/c")
+    "place",
+    (
+        "https://me:geheim@example.org/c",
+        "https://me:ge/heim@example.org/c",
+        "https://example.org/t/geheim/c",
+        "https://example.org/api/t/geheim/c",
+    ),
 )
 def test_no_message_about_a_recipe_shows_a_password(tmp_path: Path, place: str) -> None:
     (tmp_path / "environment.yml").write_text(f"channels: ['{place}']\ndependencies: ['{place}', {{pip: ['a @ {place}']}}]\n")
@@ -120,3 +126,11 @@ def test_no_message_about_a_recipe_shows_a_password(tmp_path: Path, place: str) 
         with pytest.raises(RecipeError) as caught:
             recipe(tmp_path, conda)
         assert "heim" not in str(caught.value)
+
+
+def test_no_advice_shows_a_password(tmp_path: Path) -> None:
+    (tmp_path / "environment.yml").write_text("dependencies: ['pip:https://me:geheim@h/x', {https://me:geheim@h/x: y}]\n")
+    for conda in ('["pip install git+https://geheim@example.org/o/r"]', '{ environment = "environment.yml" }'):
+        with pytest.raises(RecipeError) as caught:
+            recipe(tmp_path, conda)
+        assert "geheim" not in str(caught.value)

@@ -10,6 +10,7 @@ import pytest
 from bakery.plan import plan
 from bakery.recipe.recipe import Recipe, load
 from bakery.script import conda
+from bakery.script.channels import channel_urls
 from clouds.errors import UsageError
 from tests.fake_cloud import FakeCloud
 from tests.fake_world import World
@@ -34,7 +35,13 @@ def recipe(tmp_path: Path) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    "place", ["https://me:geheim@example.org/c", "https://me:ge/heim@example.org/c", "https://example.org/t/geheim/c"]
+    "place",
+    [
+        "https://me:geheim@example.org/c",
+        "https://me:ge/heim@example.org/c",
+        "https://example.org/t/geheim/c",
+        "https://example.org/conda/t/geheim/c",
+    ],
 )
 @pytest.mark.parametrize("settings", ["channels: ['{}']", "channel_alias: '{}'", "default_channels: ['{}']\nchannels: [defaults]"])
 def test_a_channel_with_a_password_is_refused_without_it(home: Path, recipe: Recipe, place: str, settings: str) -> None:
@@ -42,6 +49,17 @@ def test_a_channel_with_a_password_is_refused_without_it(home: Path, recipe: Rec
     with pytest.raises(UsageError, match=r"a user name, a password or a token, which would stay") as caught:
         conda.gather(recipe)
     assert "heim" not in str(caught.value)
+
+
+def test_a_token_in_the_name_of_a_channel_is_refused_without_it(home: Path, recipe: Recipe) -> None:
+    (home / ".condarc").write_text("channels: [t/geheim/lab]\n")
+    with pytest.raises(UsageError, match=r"/t/\*\*\*/lab: contains a token") as caught:
+        conda.gather(recipe)
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_list_of_nodefaults_alone_leaves_the_channels_to_the_next_place() -> None:
+    assert channel_urls("step", ["nodefaults"], {}) == channel_urls("step", ["conda-forge"], {})
 
 
 @pytest.mark.parametrize(

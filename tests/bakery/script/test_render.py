@@ -241,15 +241,6 @@ def test_uv_itself_is_installed_by_the_hashes_of_our_own_lock(recipe: Recipe) ->
     assert re.search(r"<<'PINS'\nuv==\S+( --hash=sha256:[0-9a-f]{64})+\nPINS\n", text)
 
 
-def test_packages_that_the_base_contains_do_not_depend_on_the_time_of_the_resolution(tmp_path: Path) -> None:
-    """So recipes that begin with the same such steps share their layers."""
-    path = tmp_path / "a.toml"
-    path.write_text('name = "a"\n[[steps]]\nname = "in"\nin_base = true\napt = ["git"]\n[[steps]]\nname = "out"\napt = ["g++"]\n')
-    for with_packages, dated in ((True, {"out"}), (False, {"in", "out"})):
-        script = render(load(path), RESOLUTION, with_packages=with_packages)
-        assert {part.name for part in script.parts if part.as_of} == dated
-
-
 def test_sources_come_before_the_packages_of_their_step_and_their_keys_before_them(recipe: Recipe) -> None:
     text = step_text(render(recipe, RESOLUTION), "tools")
     assert f"fetch_file https://lab.example/key.asc {'0' * 64} /etc/apt/keyrings/lab.key 0644\n" in text

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,19 @@ def test_ssh_url_without_an_agent_is_refused_before_anything_starts(fake: FakeCl
     code, _, stderr = run("launch", name="one", git="git@git.example.org:repo.git")
     assert (code, list(fake.world.machines)) == (2, [])
     assert "error: --git: no SSH agent with a key" in stderr
+
+
+def test_agent_that_never_responds_is_refused_before_anything_starts(
+    fake: FakeCloud, machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOCAL_S", 0.3)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent"))
+        silent.listen()
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "silent"))
+        code, _, stderr = run("launch", name="one", git="git@git.example.org:repo.git")
+    assert (code, list(fake.world.machines)) == (2, [])
+    assert "error: --git: the SSH agent did not respond within 0.3 s" in stderr
 
 
 @pytest.mark.usefixtures("agent")
