@@ -170,27 +170,26 @@ class Agent(_Line):
         """
         if timeout_s:
             self._deadline = time.monotonic() + timeout_s
+        limit_s = self._left_s()
         given = base64.b64encode(stdin.encode()).decode()
         wanted = {"path": path, "arg": list(arguments), "input-data": given, "capture-output": True}
-        started = self._ask("guest-exec", wanted)
-        status = self._await_exit(path, started["pid"])
+        try:
+            status = self._await_exit(self._ask("guest-exec", wanted)["pid"])
+        except (TimeoutError, TimedOutError) as error:  # the agent was silent, or the program went on
+            what = f"{path} in the guest: timed out after {limit_s:.0f} s"
+            raise TimedOutError(what, next_step="Try again in a moment.") from error
         if status.get("exitcode") != 0:
             words = base64.b64decode(status.get("err-data", "")).decode(errors="replace").strip()
             raise CloudError(f"{path} in the guest: {words or 'failed'}", next_step="See its console: ./inv log NAME.")
 
-    def _await_exit(self, path: str, pid: int) -> Any:
-        """Wait for a program in the guest and return its status. TimedOutError: it has not ended in time."""
+    def _await_exit(self, pid: int) -> Any:
+        """Wait for a program in the guest and return its status."""
 
         def status() -> Any:
             found = self._ask("guest-exec-status", {"pid": pid})
             return found if found["exited"] else None
 
-        what = f"{path} in the guest"
-        try:
-            return until(status, what=what, timeout_s=self._left_s(), poll_s=_EXIT_POLL_S, poll_max_s=_EXIT_POLL_MAX_S)
-        except TimedOutError as error:
-            error.next_step = "Try again in a moment."
-            raise
+        return until(status, what="a program", timeout_s=self._left_s(), poll_s=_EXIT_POLL_S, poll_max_s=_EXIT_POLL_MAX_S)
 
     def _greet(self) -> None:
         """Synchronize with the agent: discard leftovers of an earlier connection on both sides."""
