@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bakery.errors import RecipeError
-from bakery.recipe.credentials import has_credentials, without_credentials
+from bakery.recipe.credentials import has_credentials, plain
 from bakery.recipe.pip_syntax import Requirements
 from bakery.recipe.recipe import Python, Recipe
 from bakery.script import conda, project, uv_settings, wanted
@@ -205,7 +205,7 @@ def _refuse(recipe: Recipe, asked: Sequence[Wanted], pins: Sequence[Pin]) -> Non
 
 
 def _of_secret(recipe: Recipe, asked: Sequence[Wanted], pin: Pin) -> str:
-    url = without_credentials(pin.requirement.partition(" @ ")[2])
+    url = plain(pin.requirement.partition(" @ ")[2])
     reason = f"{url}: its user name and password would stay in the image's log (write a URL that needs none)"
     return f"{_asking(recipe, asked, pin)}: {reason}"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from uv import find_uv_bin
 
-from bakery.recipe.credentials import without_credentials
+from bakery.recipe.credentials import plain
 from bakery.script import uv_settings
 from clouds.errors import BakehouseError, MissingToolError
 
@@ -37,5 +37,5 @@ def run_uv(arguments: Sequence[str], folder: Path, recipe: str, *, without: Sequ
         raise BakehouseError(
             f"recipe {recipe!r}: no answer from the package index within {_TIMEOUT_S} s", next_step="Try again."
         ) from error
-    done.stderr = without_credentials(done.stderr.strip())
+    done.stderr = plain(done.stderr.strip())
     return done

@@ -481,6 +481,16 @@ def test_package_whose_address_needs_a_password_is_refused_without_it(
     assert PASSWORD not in str(refused.value)
 
 
+@pytest.mark.parametrize("scheme", ["https", "git+https"])
+def test_password_with_a_slash_in_a_requirement_is_in_no_message(tmp_path: Path, scheme: str) -> None:
+    url = f"{scheme}://me:{PASSWORD}/{PASSWORD}@127.0.0.1:9/melon-1.0-py3-none-any.whl"
+    (tmp_path / "requirements.txt").write_text(f"melon @ {url}\n")
+    for text in ('python = { requirements = "requirements.txt" }', python(f"melon @ {url}")):
+        with pytest.raises(BakehouseError, match="melon") as refused:
+            resolve(recipe(tmp_path, text), tmp_path / "kept", refresh=False)
+        assert PASSWORD not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "package",
     [
