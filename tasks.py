@@ -219,7 +219,7 @@ VERBS = (
         flags=(
             Flag("fast", "only the checks of ./inv check", parse=None),
             Flag("recipes", "instead: bake, launch and test each recipe; write the figures into docs/machines.md", parse=None),
-            Flag("all", "every case of tests with many similar cases, not only a sample that changes with each commit", parse=None),
+            Flag("all", "every case of tests with many similar cases, and every long test, not only a sample of them", parse=None),
         ),
     ),
 )

@@ -3,6 +3,7 @@
     @pytest.mark.matrix(sample=2)                       the first case, the last one, and two of the others
     @pytest.mark.matrix(sample=2, edges=["a", "b"])     these cases (the ids of their parameters), and two of the others
     @pytest.mark.matrix(sample=1, edges=[])             one case
+    @pytest.mark.matrix(sample=0, edges=[])             none: it runs with `--all` only
     @pytest.mark.long                                   half of all tests that are marked so
 
 Each commit draws another sample, so successive commits cover every case. BAKEHOUSE_TEST_SAMPLE=ID repeats the draw of a commit.

@@ -197,8 +197,8 @@ class Positional:
 class Verb:
     """A subcommand. `run` returns the exit code; with `takes_command`, `-- COMMAND` may follow.
 
-    `check` raises UsageError for values that do not fit together, or that the cloud does not support; it sends no request. It is
-    called before the first of several verbs runs.
+    `check` raises UsageError for values that do not fit together, or that the cloud does not support. It may read files and start
+    programs of this computer, but sends no request to a cloud. It is called before the first of several verbs runs.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Each recipe of images/: baked from nothing, launched, tested; the figures go into docs/machines.md. For `./inv test --recipes`.
+"""Each recipe of images/: baked without layers, launched, tested; the figures go into docs/machines.md. For `./inv test --recipes`.
 
 That takes hours without KVM, so no other run collects this file: its name does not begin with `test_`.
 """
@@ -24,9 +24,11 @@ BAKE_S, CHECK_S = 8 * 3600, 2 * 3600
 @pytest.mark.parametrize("name", available())
 def test_it_is_baked_launched_and_tested(bakehouse: Bakehouse, name: str) -> None:
     baked = bakehouse.must("bake", "--recipe", name, "--no-cache", "--json", timeout_s=BAKE_S).result
-    launched = bakehouse.must("launch", "--recipe", name, "--name", "measured", "--json").result
-    checked = bakehouse.run("check-machine", "measured", timeout_s=CHECK_S)
-    bakehouse.must("delete", "measured", "--yes")
+    try:
+        launched = bakehouse.must("launch", "--recipe", name, "--name", "measured", "--json").result
+        checked = bakehouse.run("check-machine", "measured", timeout_s=CHECK_S)
+    finally:
+        bakehouse.run("delete", "measured", "--yes")
     assert checked.status == 0, checked.stdout + checked.stderr
     tests = ", ".join(f"{count} {outcome}" for outcome, count in Counter(re.findall(r"^\w+", checked.stdout, re.MULTILINE)).items())
     [image] = [one for one in bakehouse.must("images", "--json").result if one["name"] == baked["image"]]
