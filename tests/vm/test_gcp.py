@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from clouds.errors import CloudError
 from clouds.local.disk.contents import DiskContents
+from launcher.access import rsub
 from launcher.access.notebook import Session, answers, login
 from tests.bakery.script.test_requirements_files import lib
 from tests.bakery.script.test_resolve import publish
@@ -61,7 +63,7 @@ def cloud(vm_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Give `notebook` with what a package that makes a key leaves, packages beside the recipe, and a file of 20 MiB.
+    """Give `notebook` with `rsub`, what a package that makes a key leaves, packages beside the recipe, and a file of 20 MiB.
 
     That is more than the metadata of a machine can hold.
     """
@@ -74,8 +76,13 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
     lib(folder / "lib", needs="")
     (folder / "requirements.txt").write_text(f"./melon/{wheel.name}\n-e ./lib\n")
     text = (RECIPES / "notebook.toml").read_text()
-    assert "[steps.python]\n" in text
-    path.write_text(text.replace("[steps.python]\n", '[steps.python]\nrequirements = "requirements.txt"\n') + large)
+    for key, more in (
+        ("[steps.python]\n", '[steps.python]\nrequirements = "requirements.txt"\n'),
+        ("notebook = {}", "notebook = { rsub = true }"),
+    ):
+        assert key in text
+        text = text.replace(key, more)
+    path.write_text(text + large)
     return str(path)
 
 
@@ -118,6 +125,13 @@ test_a_cell_runs_through_the_tunnel = shared.a_cell_runs_through_the_tunnel
 test_no_other_port_of_the_machine_answers = shared.no_other_port_of_the_machine_answers
 test_the_password_is_kept_nowhere = shared.the_password_is_kept_nowhere
 test_a_command_runs_over_ssh_and_a_file_is_copied = shared.a_command_runs_over_ssh_and_a_file_is_copied
+
+
+def test_files_are_edited_on_this_computer_with_rsub(cloud: Google, machine: dict[str, Any]) -> None:
+    found = cloud.must("ssh", machine["name"], "--", "command -v rmate rsub; sudo rsub --version", timeout_s=120).stdout
+    assert found.splitlines() == ["/opt/notebook/bin/rmate", "/usr/local/bin/rsub", "rmate-python version 2016-11-03 (1.0.3)"]
+    settings = subprocess.run(["ssh", "-G", "-F", cloud.home / "ssh/config", MACHINE], capture_output=True, text=True, check=True)
+    assert f"remoteforward [127.0.0.1]:{rsub.PORT} [127.0.0.1]:{rsub.PORT}" in settings.stdout.splitlines()
 
 
 def test_a_suspended_machine_keeps_what_runs_in_it(cloud: Google, machine: dict[str, Any]) -> None:
