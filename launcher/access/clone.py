@@ -30,10 +30,10 @@ _SCP = re.compile(rf"(?P<user>[\w.][\w.-]*)@{_HOST}:{_PATH}", re.ASCII)
 _KNOWN_HOSTS = ("~/.ssh/known_hosts", "/etc/ssh/ssh_known_hosts")
 _CLONE = """set -u
 cd || exit
-command -v git >/dev/null || { echo 'git is not installed (add to the recipe, in a step: apt = ["git"])' >&2; exit 1; }
-! [ -e "$2" ] || { echo "~/$2 exists, and was not changed" >&2; exit 1; }
 keys=$(cat)
 [ -z "$keys" ] || (umask 077 && mkdir -p .ssh && printf '%s\\n' "$keys" >>.ssh/known_hosts) || exit
+command -v git >/dev/null || { echo 'git is not installed (add to the recipe, in a step: apt = ["git"])' >&2; exit 1; }
+! [ -e "$2" ] || { echo "~/$2 exists, and was not changed" >&2; exit 1; }
 export LC_ALL=C GIT_TERMINAL_PROMPT=0 GIT_SSH_COMMAND='ssh -o BatchMode=yes -o StrictHostKeyChecking=yes'
 timeout "$3" git clone --quiet -- "$1" "$2"
 status=$?
@@ -58,11 +58,11 @@ def read_url(url: str) -> Repository:
         raise UsageError("--git: not the URL of a git repository", next_step=f"Write {_FORMS}.")
     found = matched.groupdict()
     scheme, user, port = found.get("scheme") or "ssh", found["user"] or "", found.get("port")
-    if ":" in user or (user and scheme == "https"):
+    if ":" in user or (user and scheme == "https") or "@" in found["path"]:
         raise UsageError(
             "--git: the URL contains a user name or password, which would stay in the machine",
-            next_step="Leave out what is before the @. For a private repository, use its SSH URL: the machine gets the use of your "
-            "SSH agent while it clones.",
+            next_step="Leave out what is before the @ (in a path, write it as %40). For a private repository, use its SSH URL: the "
+            "machine gets the use of your SSH agent while it clones.",
         )
     folder = found["path"].rstrip("/").rpartition("/")[2].removesuffix(".git")
     if folder in ("", ".", ".."):

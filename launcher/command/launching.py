@@ -82,6 +82,7 @@ def run_launch(values: Values, terminal: Terminal) -> int:
     else:
         _show_launched(launched, terminal)
     if repository:  # the password is printed by now: it is shown once, and the machine stays if the clone fails
+        terminal.tell(f"cloning {repository.url} into ~/{repository.folder} of {launched.name}")
         clone(cloud, launched.name, repository, keys)
         terminal.tell(f"{repository.url} is cloned into ~/{repository.folder} of {launched.name}")
     return 0

@@ -74,6 +74,7 @@ def git(*words: str | Path) -> None:
         ("ssh://git@git.example.org/team/repo.git", "repo", "git.example.org"),
         ("ssh://Git.example.org:2222/repo", "repo", "[git.example.org]:2222"),
         ("ssh://git@[2001:db8::1]:22/repo", "repo", "2001:db8::1"),
+        ("https://git.example.org/%40team/repo", "repo", ""),
         ("git@git.example.org:repo.git", "repo", "git.example.org"),
         ("git@git.example.org:/srv/my.repo", "my.repo", "git.example.org"),
     ],
@@ -103,14 +104,48 @@ def test_forms_of_a_url(url: str, folder: str, server: str) -> None:
         "https://git.example.org/x?token=secret",
         "https://user:secret@git.example.org/repo.git",
         "https://user:secret/1@git.example.org/repo.git",
-        "https://secret@git.example.org/repo.git",
-        "ssh://git:secret@git.example.org/repo.git",
+        "https://user:123/secret#1@git.example.org/repo.git",
+        "https://user:123/secret?1@git.example.org/repo.git",
+        "https://user:123456/secret@git.example.org/repo.git",
+        "https://user:secret 1@git.example.org/repo.git",
+        "HTTPS://user:secret@git.example.org/repo.git",
+        "HTTPS://user:123/secret@git.example.org/repo.git",
     ],
 )
 def test_other_urls_are_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(UsageError, match=r"^--git: ") as raised:
         read_url(url)
     assert raised.value.next_step
+    assert "secret" not in raised.value.message + raised.value.next_step
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:secret@git.example.org/repo.git",
+        "https://secret@git.example.org/repo.git",
+        "https://user:secret#1@git.example.org/repo.git",
+        "https://user:secret?1@git.example.org/repo.git",
+        "https://user:secret\\1@git.example.org/repo.git",
+        "https://user:secret%401@git.example.org/repo.git",
+        "https://user:secret@1@git.example.org/repo.git",
+        "https://user:secret-\u00e9@git.example.org/repo.git",
+        "https://me@example.org:secret@git.example.org/repo.git",
+        "https://user:123/secret@git.example.org/repo.git",
+        "https://user:123/secret/1@git.example.org/repo.git",
+        "https://user:123/secret%401@git.example.org/repo.git",
+        "https://user:123/secret\\1@git.example.org/repo.git",
+        "https://user:123/@git.example.org/secret",
+        "https://user/secret@git.example.org/repo.git",
+        "ssh://git:secret@git.example.org/repo.git",
+        "ssh://git:123/secret@git.example.org/repo.git",
+        "ssh://me@example.org:123/secret@git.example.org/repo.git",
+        "me@example.org:secret@git.example.org/repo.git",
+    ],
+)
+def test_credentials_in_a_url_are_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(UsageError, match=r"^--git: the URL contains a user name or password") as raised:
+        read_url(url)
     assert "secret" not in raised.value.message + raised.value.next_step
 
 
@@ -124,7 +159,13 @@ def test_url_with_a_password_is_refused_before_anything_starts(fake: FakeCloud, 
 @pytest.mark.usefixtures("agent")
 def test_repository_is_cloned_over_https_without_the_agent(machine: Path, tmp_path: Path) -> None:
     code, stdout, stderr = run("launch", name="one", git="https://git.example.org/repo.git", json=True)
-    assert (code, stderr.splitlines()[-1]) == (0, "https://git.example.org/repo.git is cloned into ~/repo of one")
+    assert (code, stderr.splitlines()[-2:]) == (
+        0,
+        [
+            "cloning https://git.example.org/repo.git into ~/repo of one",
+            "https://git.example.org/repo.git is cloned into ~/repo of one",
+        ],
+    )
     assert json.loads(stdout)["name"] == "one"
     git("-C", machine / "repo", "log", "-1")
     assert not (machine / ".ssh").exists()
@@ -206,6 +247,31 @@ def test_failed_clone_over_ssh_is_repeated_with_the_agent(fake: FakeCloud, machi
     (tmp_path / "absent").symlink_to("repo.git")
     subprocess.run(again, shell=True, check=True, capture_output=True, timeout=60)
     git("-C", machine / "absent", "log", "-1")
+
+
+@pytest.mark.usefixtures("agent")
+@pytest.mark.parametrize("cause", ["git is not installed", "~/repo exists"])
+def test_clone_that_did_not_begin_is_repeated_with_the_host_key(machine: Path, tmp_path: Path, cause: str) -> None:
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/known_hosts").write_text(f"git.example.org {HOST_KEY}\n")
+    ssh = tmp_path / "bin/ssh"
+    good = ssh.read_text()
+    if cause == "~/repo exists":
+        (machine / "repo").mkdir()
+    else:
+        (tmp_path / "without").mkdir()
+        for program in ("sh", "cat", "mkdir"):
+            (tmp_path / "without" / program).symlink_to(f"/bin/{program}")
+        ssh.write_text(good.replace("\nexec ", f"\nPATH={tmp_path / 'without'}\nexec "))
+    _, stdout, _ = run("launch", name="one", git="git@git.example.org:repo.git", json=True)
+    failed = json.loads(stdout.splitlines()[-1])
+    assert cause in failed["error"]
+    assert (machine / ".ssh/known_hosts").read_text() == f"git.example.org {HOST_KEY}\n"
+    ssh.write_text(good)
+    if cause == "~/repo exists":
+        (machine / "repo").rmdir()
+    subprocess.run(failed["next"].partition("repeat it: ")[2], shell=True, check=True, capture_output=True, timeout=60)
+    git("-C", machine / "repo", "log", "-1")
 
 
 def test_image_without_git_is_named_with_the_line_to_add(machine: Path, tmp_path: Path) -> None:
