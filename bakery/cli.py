@@ -46,15 +46,18 @@ def _check_bake(values: Values) -> None:
 def check_launch(values: Values) -> None:
     """Check a launch of an image that is not baked yet. UsageError: an image of its recipe will not fit the options.
 
-    Sends a request only to look up whether a `--type` has the GPU of the recipe.
+    Sends a request only to look up the disk of the base for a `--disk-gb`, and whether a `--type` has the GPU of the recipe.
     """
+    from bakery.order import known_base
     from bakery.recipe.recipe import load
     from launcher.images import view_of
     from launcher.launch import fitted
 
     cloud, options = checked_launch(values)
     recipe = load(values["recipe"])
-    fitted(cloud, options, view_of(cloud, recipe.name, recipe.labels), lambda _line: None)
+    base = known_base(cloud, recipe) if options.disk_gb else None
+    disk_gb = max(recipe.machine.disk_gb, base.disk_gb if base else 0)
+    fitted(cloud, options, view_of(cloud, recipe.name, recipe.labels | {"disk-gb": str(disk_gb)}), lambda _line: None)
 
 
 def _options(values: Values) -> BakeOptions:

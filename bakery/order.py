@@ -15,7 +15,7 @@ from bakery.script.render import Script, check_size, digest, render, render_test
 from bakery.script.resolve import Resolution, resolve
 from bakery.shipment import sent_bytes, transfer_s
 from clouds import catalogue, names
-from clouds.capabilities import ChecksComputer, InstallsInBases, ReceivesFiles, RunsHere
+from clouds.capabilities import BuildsBases, ChecksComputer, InstallsInBases, ReceivesFiles, RunsHere
 from clouds.catalogue import Image
 from clouds.driver import Base, BaseImage, Cloud, Kind, Resource, Tell, Wishes
 from clouds.errors import InvalidError
@@ -151,6 +151,12 @@ def base_of(cloud: Cloud, recipe: Recipe) -> Base:
     """Return the base of a recipe on a cloud: with the packages of its first steps (`in_base`) if the cloud installs them."""
     packages = recipe.packages_in_base if isinstance(cloud, InstallsInBases) else ()
     return Base(recipe.base.suite, recipe.base.architecture, packages)
+
+
+def known_base(cloud: Cloud, recipe: Recipe) -> BaseImage | None:
+    """Return the base that a bake would start from; None if it has to be built first, which takes minutes."""
+    base = base_of(cloud, recipe)
+    return cloud.kept_base(base) if isinstance(cloud, BuildsBases) else cloud.resolve_base(base)
 
 
 def _check_limits(cloud: Cloud, recipe: Recipe, tests: Script | None, size_bytes: int) -> None:

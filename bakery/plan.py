@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bakery.cache import find_start
 from bakery.layers import Outlook
-from bakery.order import BakeOptions, base_of, images_of, place_order
+from bakery.order import BakeOptions, images_of, known_base, place_order
 from bakery.proof.saved_memory import misfit
 from bakery.recipe.recipe import Recipe
 from bakery.script import conda
@@ -16,7 +16,7 @@ from bakery.script.render import render
 from bakery.script.resolve import Resolution
 from bakery.shipment import described, sent_bytes
 from clouds import catalogue, names
-from clouds.capabilities import BuildsBases, ChecksComputer, KeepsLayers, KeepsMemory, RunsHere
+from clouds.capabilities import ChecksComputer, KeepsLayers, KeepsMemory, RunsHere
 from clouds.catalogue import Image
 from clouds.driver import BaseImage, Cloud
 from launcher import defaults
@@ -32,7 +32,7 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     conda.gather(recipe)
     listed = images_of(cloud, recipe.name)
     images = catalogue.usable(catalogue.startable(cloud, catalogue.finished(listed)))
-    base = _base(cloud, recipe)
+    base = known_base(cloud, recipe)
     reason = "would run: no image yet"
     equal, held, steps = None, None, []
     size_bytes = _least_bytes(cloud, recipe)
@@ -54,12 +54,6 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     if equal and (misfitting := misfit(cloud, equal)):
         reason = f"would save the memory of {equal.name} again: {misfitting}"
     return [f"bake: {reason}", *baked, *launched, *describe_start(cloud, equal or newest), *describe_computer(cloud)]
-
-
-def _base(cloud: Cloud, recipe: Recipe) -> BaseImage | None:
-    """Return the base that a bake would start from; None if it has to be built first, which a plan must not do."""
-    base = base_of(cloud, recipe)
-    return cloud.kept_base(base) if isinstance(cloud, BuildsBases) else cloud.resolve_base(base)
 
 
 def _least_bytes(cloud: Cloud, recipe: Recipe) -> int:

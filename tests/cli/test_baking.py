@@ -12,16 +12,19 @@ from pathlib import Path
 import pytest
 
 import clouds
+from bakery.cli import check_launch
 from bakery.record import Record, open_record
 from clouds.driver import Wishes
-from clouds.errors import InvalidError
+from clouds.errors import InvalidError, UsageError
 from clouds.home import home
 from launcher.command import runner
 from launcher.command.terminal import Terminal
+from tests.bakery.test_plan import LargeBases
 from tests.cli.verbs import VERBS, run
 from tests.fake_cloud import FakeCloud, interrupt
 from tests.fake_layers import LayeredCloud
 from tests.fake_world import World
+from tests.launcher.command.test_machine_options import values as launch_values
 
 
 def test_recipes_are_listed_with_their_descriptions() -> None:
@@ -126,6 +129,16 @@ def test_no_machine_of_a_bake_has_a_public_address_where_none_is_wanted(cloud: F
     cloud.fault("boot", when="after", nth=None, error=lambda: asked.append([*world.machines.values()][-1].spec.wishes.no_public_ip))
     assert run("bake", recipe="minimal", no_public_ip=True)[0] == 0
     assert asked == [True, True]  # the builder, and the machine that tests the image
+
+
+def test_launch_behind_a_bake_needs_the_disk_of_the_base(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clouds, "connect", lambda _name=None, _given=None: LargeBases(world))
+    with pytest.raises(UsageError, match="--disk-gb 5: smaller than the disk of image 'minimal'") as refused:
+        check_launch(launch_values(recipe="minimal", disk_gb="5"))
+    assert refused.value.next_step == "Give 8 or more."
+    check_launch(launch_values(recipe="minimal", disk_gb="8"))
+    assert run("bake", recipe="minimal")[0] == 0
+    assert "next: Give 8 or more." in run("launch", recipe="minimal", disk_gb="5")[2]
 
 
 def test_bake_repeats_the_requested_steps(cloud: FakeCloud) -> None:

@@ -249,6 +249,14 @@ def test_failed_clone_over_ssh_is_repeated_with_the_agent(fake: FakeCloud, machi
     git("-C", machine / "absent", "log", "-1")
 
 
+def test_machine_stays_when_its_clone_is_interrupted(fake: FakeCloud, machine: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin/ssh").write_text("#!/bin/bash\nkill -INT $PPID\nexec sleep 60\n")
+    code, stdout, stderr = run("launch", name="one", git="https://git.example.org/repo.git")
+    assert (code, list(fake.world.machines)) == (130, ["one"])
+    assert "password" in stdout
+    assert stderr.endswith("cloning https://git.example.org/repo.git into ~/repo of one\nerror: interrupted (SIGINT)\n")
+
+
 @pytest.mark.usefixtures("agent")
 @pytest.mark.parametrize("cause", ["git is not installed", "~/repo exists"])
 def test_clone_that_did_not_begin_is_repeated_with_the_host_key(machine: Path, tmp_path: Path, cause: str) -> None:
