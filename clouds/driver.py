@@ -93,15 +93,16 @@ class Wishes:
 
     `machine_type` replaces the number of processors and the memory size. With `gpu`, the caller of `boot` sets it to the result of
     `clouds.capabilities.OffersGpus.gpu_type`. A `spot` machine is cheap and may be preempted;
-    `on_preempt` is what happens to it then; `max_price_usd` is the most that an hour of it may cost, in US dollars (0: no limit of
-    the user's). `keep_disk`: the disk outlives the machine (`clouds.capabilities.KeepsDisks`). `static_ip` names an address that is
-    reserved once and kept. `https_port` is opened to the caller's address in addition to SSH; locally it is one of this computer.
+    `on_preempt` is what happens to it then (None: it is stopped); `max_price_usd` is the most that an hour of it may cost, in US
+    dollars (0: no limit of the user's). `keep_disk`: the disk outlives the machine (`clouds.capabilities.KeepsDisks`). `static_ip`
+    names an address that is reserved once and kept. `https_port` is opened to the caller's address in addition to SSH; locally it
+    is one of this computer.
     """
 
     machine_type: str = ""
     gpu: Gpu | None = None
     spot: bool = False
-    on_preempt: End = End.STOP
+    on_preempt: End | None = None
     max_price_usd: float = 0.0
     disk_type: str = ""
     keep_disk: bool = False

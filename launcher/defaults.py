@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clouds import names
-from clouds.driver import Cloud, End, Tell
+from clouds.driver import Cloud, Tell
 from clouds.errors import UsageError
 from launcher.command.machine_options import HTTPS_PORT
 
@@ -51,7 +51,7 @@ def filled(cloud: Cloud, options: LaunchOptions, labels: Mapping[str, str], tell
     )
     if options.port and not https_port:
         raise UsageError("--port: applies only to --https (add --https, or leave it out)")
-    for flag, wished in (("--on-preempt", wishes.on_preempt is not End.STOP), ("--max-price", wishes.max_price_usd)):
+    for flag, wished in (("--on-preempt", wishes.on_preempt), ("--max-price", wishes.max_price_usd)):
         if wished and not wishes.spot:
             raise UsageError(f"{flag}: applies only to spot machines (add --spot, or leave it out)")
     least_gb = names.number(labels, "disk-gb")

@@ -109,7 +109,7 @@ def metadata_items(metadata: Mapping[str, str]) -> list[sdk.compute.Items]:
 def scheduling(spec: BootSpec) -> sdk.compute.Scheduling:
     """Return what happens to a machine at its deadline and on spot preemption (one action for both)."""
     ends = {spec.at_deadline} if spec.deadline_s else set()
-    ends |= {spec.wishes.on_preempt} if spec.wishes.spot else set()
+    ends |= {spec.wishes.on_preempt or End.STOP} if spec.wishes.spot else set()
     if spec.wishes.spot:
         wanted = sdk.compute.Scheduling(provisioning_model="SPOT", on_host_maintenance="TERMINATE", automatic_restart=False)
     else:

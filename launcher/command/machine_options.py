@@ -95,7 +95,7 @@ def wishes(values: Values) -> Wishes:
         machine_type=values["type"] or "",
         gpu=_gpu(values["gpu"]),
         spot=values["spot"],
-        on_preempt=End(values["on_preempt"] or End.STOP),
+        on_preempt=End(values["on_preempt"]) if values["on_preempt"] else None,
         max_price_usd=values["max_price"] or 0.0,
         disk_type=values["disk_type"] or "",
         keep_disk=values["keep_disk"],

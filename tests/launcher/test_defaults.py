@@ -72,7 +72,12 @@ def test_a_port_without_https_needs_the_default(remote: RemoteCloud, told: list[
 
 
 @pytest.mark.parametrize(
-    ("flag", "wishes"), [("--on-preempt", Wishes(on_preempt=End.DELETE)), ("--max-price", Wishes(max_price_usd=0.05))]
+    ("flag", "wishes"),
+    [
+        ("--on-preempt", Wishes(on_preempt=End.DELETE)),
+        ("--on-preempt", Wishes(on_preempt=End.STOP)),
+        ("--max-price", Wishes(max_price_usd=0.05)),
+    ],
 )
 def test_an_option_of_spot_machines_needs_the_flag_or_the_default(
     remote: RemoteCloud, told: list[str], flag: str, wishes: Wishes
@@ -121,6 +126,20 @@ def test_flags_override_the_defaults(
     (machine,) = world.machines.values()
     assert (machine.spec.wishes, machine.spec.disk_gb) == (wished, disk_gb)
     assert machine.spec.deadline_s < 3600 * 1.0
+
+
+@pytest.mark.parametrize("typed", ["stop", "delete"])
+def test_on_preempt_needs_a_spot_machine(
+    remote: RemoteCloud, far_ssh: Path, world: World, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    monkeypatch.setattr("clouds.connect", lambda _name, _given=None: remote)
+    image = world.images[put_image(world, "jupyter", "1.4.0-7")]
+    refused = "error: --on-preempt: applies only to spot machines (add --spot, or leave it out)\n"
+    assert (run("launch", on_preempt=typed), world.machines) == ((2, "", refused), {})
+    image.labels |= to_labels({"spot": True})
+    assert run("launch", on_preempt=typed)[0] == 0
+    (machine,) = world.machines.values()
+    assert machine.spec.wishes.on_preempt == typed
 
 
 @pytest.mark.parametrize(("typed", "expires"), [("0", True), ("3", False)], ids=["never", "later"])
