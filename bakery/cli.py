@@ -144,7 +144,7 @@ VERBS = (
             RECIPE,
             Flag("force", "bake even if nothing has changed", parse=None),
             Flag("refresh", "use the newest base and packages", parse=None),
-            Flag("no-cache", "run every step, even if its cached layer is valid", parse=None),
+            Flag("no-cache", "run every step of the recipe, even if its cached layer is valid", parse=None),
             Flag("from", "run this step and all later ones, even if they are cached"),
             Flag("keep", "keep the builder of a failed bake for inspection", parse=None),
             Flag("verbose", "show the log of each step while it runs", parse=None),

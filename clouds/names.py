@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import re
 import secrets
 import socket
@@ -196,7 +197,13 @@ def client_is_dead(labels: Mapping[str, str]) -> bool:
 
 
 def _login() -> str:
-    return os.environ.get("USER") or os.environ.get("LOGNAME") or f"uid-{os.getuid()}"
+    """Return the login name; cron and containers have it in the user database alone."""
+    if name := os.environ.get("USER") or os.environ.get("LOGNAME"):
+        return name
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid-{os.getuid()}"
 
 
 def _random(length: int) -> str:

@@ -153,11 +153,11 @@ def of_library(what: str, error: Exception) -> CloudError | UsageError:
     if isinstance(error, its.SSOError | its.TokenRetrievalError | its.LoginError | its.NoAuthTokenError):
         return DeniedError(f"{what}: your log-in to AWS has expired", next_step="Log in: aws sso login")
     if isinstance(error, OSError | EOFError):  # a credential process that cannot be run; a code that nobody can be asked for
-        return DeniedError(f"{what}: no credentials for AWS ({text or name})", next_step=LOG_IN)
+        return DeniedError(f"no credentials for AWS ({text or name})", next_step=LOG_IN)
     if isinstance(
         error, its.NoCredentialsError | its.PartialCredentialsError | its.CredentialRetrievalError | its.UnknownCredentialError
     ):
-        return DeniedError(f"{what}: no credentials for AWS ({text})", next_step=LOG_IN)
+        return DeniedError(f"no credentials for AWS ({text})", next_step=LOG_IN)
     return UsageError(f"aws: {text or name}", next_step="See: aws configure list; env | grep AWS_")
 
 

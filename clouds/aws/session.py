@@ -21,7 +21,8 @@ ATTEMPTS = 4
 """How often a request is sent at most. botocore's mode `standard` repeats what was throttled, not answered, or answered by 5xx,
 after up to 20 s each time (botocore.retries.standard). It repeats InsufficientInstanceCapacity too, whose status is 500."""
 _NO_REGION = (
-    "Give --region, set AWS_REGION or region in the [aws] table of the settings file (docs/clouds.md), or run: aws configure"
+    "Give --region, set AWS_REGION or region in the [aws] table of the settings file (docs/clouds.md), or run: aws configure. "
+    "--region all needs one of these too: that region is asked for the others."
 )
 
 

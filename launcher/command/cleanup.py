@@ -92,9 +92,12 @@ def tidy_up(
             terminal.tell(_placed(line, end, name))
         count -= len(end.changed)
     is_whole = not any(one.missing for one in found)
-    if removed and (count or is_whole):
-        terminal.tell(f"cleaned up {_counted(count, 'resource')}" if count else "nothing to clean up")
-    if layers := [layer for end in done for layer in end.layers]:
+    layers = [layer for end in done for layer in end.layers]
+    if count and removed:
+        terminal.tell(f"cleaned up {_counted(count, 'resource')}")
+    elif removed and is_whole and not layers and not logs:
+        terminal.tell("nothing to clean up")
+    if layers:
         terminal.tell(f"removed {_shown(layers)}")
     if logs:
         terminal.tell(f"removed {_counted(len(logs), 'old bake log')}")

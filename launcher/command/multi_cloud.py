@@ -49,7 +49,7 @@ def visit(name: str | None, action: Callable[[Cloud, str], T], tell: Tell, *, re
                 done.append(error.found)  # type: ignore[arg-type]
             failed.append(one)
             next_step = hints.write(error.next_step, one, region if region and region != ALL else "")
-            tell(f"{one}: {error.message}" + (f" ({next_step})" if next_step else ""))
+            tell(f"{one}: {error.message.removeprefix(f'{one}: ')}" + (f" ({next_step})" if next_step else ""))
     return done, not failed
 
 

@@ -10,6 +10,7 @@ import pytest
 import clouds
 from bakery.recipe.recipe import available
 from clouds.driver import Kind, State
+from clouds.errors import UsageError
 from clouds.home import home
 from launcher.access import tunnel
 from launcher.command.terminal import Terminal
@@ -277,6 +278,15 @@ def test_gc_with_nothing_to_do_reports_it(cloud: FakeCloud) -> None:
     code, _, stderr = run("gc")
     assert code == 0
     assert "nothing to clean up" in stderr
+
+
+def test_a_cloud_is_named_once_in_the_line_about_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def connect(name: str) -> FakeCloud:
+        raise UsageError(f"{name}: no such profile")
+
+    monkeypatch.setattr("clouds.configured", lambda: ["fake"])
+    monkeypatch.setattr("clouds.connect", connect)
+    assert run("machines", cloud="all")[2] == "fake: no such profile\n"
 
 
 @pytest.mark.parametrize("verb", ["machines", "images", "gc"])

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import os
+import pwd
 import subprocess
 import sys
 
@@ -166,3 +167,11 @@ def test_nothing_is_known_of_a_resource_without_client_labels() -> None:
 def test_owner_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAKEHOUSE_OWNER", "Team A")
     assert names.client_labels()["owner"] == "team-a"
+
+
+def test_owner_is_the_login_name_of_the_user_database_where_no_variable_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BAKEHOUSE_OWNER", "USER", "LOGNAME"):
+        monkeypatch.delenv(name, raising=False)
+    assert names.client_labels()["owner"] == names.label_value(pwd.getpwuid(os.getuid()).pw_name)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_000_001)
+    assert names.client_labels()["owner"] == "uid-4000000001"

@@ -198,7 +198,7 @@ def test_a_credential_process_that_is_not_installed_is_told(tmp_path: Any, monke
     (tmp_path / "config").write_text("[profile work]\ncredential_process = /nonexistent/helper --json\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     for ask in (lambda client: client.ask("machines", "describe_instances"), lambda client: client.account):
-        with pytest.raises(DeniedError, match=r"no credentials for AWS .*/nonexistent/helper"):
+        with pytest.raises(DeniedError, match=r"^no credentials for AWS .*/nonexistent/helper"):
             ask(client_of(tmp_path, profile="work"))
 
 
@@ -230,6 +230,7 @@ def test_without_a_region_the_next_step_says_where_to_set_one(tmp_path: Any) -> 
         client_of(tmp_path, region="").ask("machines", "describe_instances")
     assert "--region" in caught.value.next_step
     assert "AWS_REGION" in caught.value.next_step
+    assert "--region all needs one" in caught.value.next_step
 
 
 def test_a_server_that_does_not_answer_is_told_in_time(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

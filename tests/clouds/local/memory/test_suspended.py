@@ -212,12 +212,18 @@ def long_lived(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     qemu.spawn(folder, [], deadline_s=1000)
-    until(lambda: len(qemu.processes(folder)) == 2, what="QEMU and its watchdog", timeout_s=20, poll_s=0.01)
+    until(lambda: _has_begun(folder), what="QEMU under its watchdog", timeout_s=60, poll_s=0.01)
     (folder / SUSPENDED).mkdir()
     try:
         yield machines
     finally:
         qemu.kill(folder)
+
+
+def _has_begun(folder: Path) -> bool:
+    """Return whether QEMU runs: what its watchdog has forked has the watchdog's own command line at first."""
+    words = [Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in qemu.processes(folder)]
+    return qemu.PROGRAM.encode() in [command[0] for command in words]
 
 
 def test_resumed_machine_whose_qemu_had_not_ended_ends_at_its_new_deadline(long_lived: Machines) -> None:
