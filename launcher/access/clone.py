@@ -32,7 +32,10 @@ _CLONE = """set -u
 cd || exit
 keys=$(cat)
 [ -z "$keys" ] || (umask 077 && mkdir -p .ssh && printf '%s\\n' "$keys" >>.ssh/known_hosts) || exit
-command -v git >/dev/null || { echo 'git is not installed (add to the recipe, in a step: apt = ["git"])' >&2; exit 1; }
+command -v git >/dev/null || {
+    echo 'git is not installed (there: sudo apt-get update && sudo apt-get install git; in a step of the recipe: apt = ["git"])' >&2
+    exit 1
+}
 ! [ -e "$2" ] || { echo "~/$2 exists, and was not changed" >&2; exit 1; }
 export LC_ALL=C GIT_TERMINAL_PROMPT=0 GIT_SSH_COMMAND='ssh -o BatchMode=yes -o StrictHostKeyChecking=yes'
 timeout "$3" git clone --quiet -- "$1" "$2"

@@ -288,7 +288,7 @@ def test_image_without_git_is_named_with_the_line_to_add(machine: Path, tmp_path
     (tmp_path / "bin/ssh").write_text(SSH.replace("exec ", f"PATH={tmp_path / 'without'}\nexec "))
     code, _, stderr = run("launch", name="one", git="https://git.example.org/repo.git")
     assert code == 1
-    assert 'git is not installed (add to the recipe, in a step: apt = ["git"])' in stderr
+    assert "git is not installed (there: sudo apt-get update && sudo apt-get install git; in a step of the recipe: apt" in stderr
 
 
 @pytest.mark.program
