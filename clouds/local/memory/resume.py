@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from clouds.errors import BakehouseError, CloudError, UnresponsiveError
+from clouds.errors import BakehouseError, CloudError, RestoreError, UnresponsiveError
 from clouds.local.disk.overlays import virtual_bytes
 from clouds.local.memory.fit import booting
 from clouds.local.memory.suspend import SUSPENDED, boot_anyway, unpause
@@ -54,7 +54,7 @@ def set_clock(folder: Path) -> None:
 def _take_identity(folder: Path, record: MachineRecord) -> dict[str, int]:
     """Continue a machine that was restored from another's memory and give it its identity; return its ports.
 
-    UnresponsiveError: its guest does not take it.
+    UnresponsiveError: its guest does not respond. RestoreError: the guest refuses it, and would again.
     """
     is_larger = record.disk_bytes > virtual_bytes(folder / record.memory / qemu.DISK)
     try:
@@ -64,7 +64,11 @@ def _take_identity(folder: Path, record: MachineRecord) -> dict[str, int]:
                 monitor.execute("block_resize", {"device": qemu.DRIVE, "size": record.disk_bytes})
         give_order(folder, order(folder, record, is_larger=is_larger))
         return open_ports(folder, record.forwards)
-    except (OSError, CloudError) as error:
+    except OSError as error:
         raise UnresponsiveError(
-            f"it did not respond after it was restored from memory: {error}", next_step="Launch it with --cold."
+            f"machine {record.name!r} did not respond after it was restored from memory: {error}", next_step=advice(record)
+        ) from error
+    except CloudError as error:
+        raise RestoreError(
+            f"machine {record.name!r} cannot be restored from its image's saved memory: {error}", next_step=advice(record)
         ) from error
