@@ -276,6 +276,8 @@ def death(folder: Path) -> CloudError | None:
         return ConflictError(words[-1], next_step="Another program took the port; try again.")
     if any("Cannot allocate memory" in line or "cannot set up guest memory" in line for line in words):
         return CloudError(f"QEMU: {words[-1]}", next_step="Use a machine with less memory (--memory-mb), or close other programs.")
+    if any("requires kernel irqchip and X2APIC" in line for line in words):  # QEMU 7.2 without KVM starts 255
+        return CloudError(f"QEMU: {words[-1]}", next_step="Use at most 255 processors (--cpus 255).")
     if any("No space left" in line for line in words):
         return full_disk(folder, words[-1])
     return failure("QEMU", "\n".join(words))

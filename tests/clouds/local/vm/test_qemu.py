@@ -203,6 +203,14 @@ def test_why_qemu_could_not_run_is_told_apart(folder: Path, words: str, kind: ty
     assert error.next_step
 
 
+def test_too_many_processors_for_this_qemu_are_answered_with_the_most_it_can_have(folder: Path) -> None:
+    said = "qemu-system-x86_64: current -smp configuration requires kernel irqchip and X2APIC API support."  # QEMU 7.2, -smp 256
+    (folder / "qemu.log").write_text(f"{said}\n")
+    error = qemu.death(folder)
+    assert error
+    assert (error.message, error.next_step) == (f"QEMU: {said}", "Use at most 255 processors (--cpus 255).")
+
+
 @pytest.mark.parametrize(
     "words", ["", "qemu-system-x86_64: warning: x\n", "qemu-system-x86_64: terminating on signal 15 from pid 7 (timeout)\n"]
 )
