@@ -57,7 +57,7 @@ def copy(
         ) from None
     finally:
         meter.end()
-    _tell_report(report, f"copy {source} {destination}", tell)
+    _tell_report(report, f"copy {source} {destination}", tell, root=source if to_machine else path)
 
 
 def _why_absent(path: str) -> str:
@@ -106,11 +106,11 @@ def _await_mark(far: Piped, mark: str) -> None:
     raise tree.TreeError("a start file of the shell on the machine (such as ~/.bashrc) prints without end")
 
 
-def _tell_report(report: dict[str, Any], what: str, tell: Tell) -> None:
-    """Tell what was left out or has changed meanwhile. CloudError: some files could not be copied."""
+def _tell_report(report: dict[str, Any], what: str, tell: Tell, *, root: str) -> None:
+    """Tell what was left out or has changed meanwhile; `root`: what was copied. CloudError: some files could not be copied."""
     left_out = [f"{tree.shown(name)} ({kind})" for name, kind in report["left_out"]]
-    changed = [tree.shown(name) for name in report["changed"]]
-    failed = [f"{tree.shown(name)}: {reason}" for name, reason in report["failed"]]
+    changed = [tree.shown(name or os.fsencode(root)) for name in report["changed"]]
+    failed = [f"{tree.shown(name or os.fsencode(root))}: {reason}" for name, reason in report["failed"]]
     if left_out:
         tell(f"left out, since only files, folders and links are copied: {_some(left_out, ', ')}")
     if changed:

@@ -134,6 +134,8 @@ def receive(
 ) -> dict[str, Any]:
     """Receive what the other end sends, and place it as `cp` does; return the report as `send` does.
 
+    In it a root that cannot be written is named by its path here; one that cannot be read, or has changed, is "".
+
     Modes (of files without setuid and setgid) and times are kept, but not those of an existing folder into which the contents of
     another one go (`copy . NAME:`). Whatever is replaced is replaced as a whole, and a link is never written through.
     """
@@ -255,7 +257,7 @@ def _receive_file(root: bytes, entry: Entry, offset: int, read: BinaryIO, report
         raise
     if reason:
         _discard(partial)
-        report["failed"].append([entry[0], reason])
+        report["failed"].append([entry[0] if reason == said else entry[0] or _text(root), reason])
     elif end == _CHANGED:
         report["changed"].append(entry[0])
     return not reason
@@ -332,7 +334,7 @@ def _finish(root: bytes, entries: list[Entry], failed: list[list[str]]) -> None:
         except FileNotFoundError:
             continue  # it failed before, and is reported
         except OSError as error:
-            failed.append([entry[0], str(error.strerror)])
+            failed.append([entry[0] or _text(root), str(error.strerror)])
 
 
 def _make_link(path: bytes, entry: Entry) -> None:

@@ -272,6 +272,20 @@ def test_unreadable_file_and_folder_are_reported_and_the_rest_is_copied(move: Mo
     (move.source / "data/closed").chmod(0o700)
 
 
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_single_file_that_cannot_be_copied_is_named_by_its_path(move: Move, side: str) -> None:
+    for folder in (move.source, move.target):
+        (folder / "data").mkdir()
+    (move.source / "data/x").write_text("x")
+    closed = move.source / "data/x" if side == "source" else move.target / "data"
+    closed.chmod(0)
+    given = {"source": str(move.source / "data/x"), "target": str(move.target / "data/y")}
+    expected = pytest.raises(CloudError, match=f"could not copy 1 file or folder\n{given[side]}: Permission denied$")
+    with ThreadPoolExecutor(1, initializer=read_as_a_user) as thread, expected:
+        thread.submit(move, given["source"], given["target"]).result()
+    closed.chmod(0o700)
+
+
 def test_text_that_start_files_of_the_shell_print_does_no_harm(move: Move) -> None:
     machine = move.target if move.to_machine else move.source
     (machine / ".bashrc").write_text("echo Welcome; printf 'no newline'\n")
