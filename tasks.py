@@ -265,6 +265,7 @@ def _parse_tasks(parse: Callable[[], None]) -> None:
         for flag in ("dry", "version"):
             if program.args[flag].value:
                 raise UsageError(f"--{flag}: not supported here", next_step="To see what a bake or a launch would do: ./inv plan")
+        pass_recipe_on(program.tasks)
         _check_values()
     except ParseError as error:
         if not error.context or _flag_as_argument(error.context) not in ("-h", "--help"):
@@ -277,6 +278,16 @@ def _parse_tasks(parse: Callable[[], None]) -> None:
 def _flag_as_argument(context: ParserContext) -> str:
     """Return a flag that Invoke has taken for an argument of a task; "" if there is none."""
     return next((str(one.value) for one in context.positional_args if re.match("-.", str(one.value))), "")
+
+
+def pass_recipe_on(parsed_tasks: Sequence[ParserContext]) -> None:
+    """Let a launch without `--recipe` launch what the last bake before it bakes."""
+    recipe = None
+    for parsed in parsed_tasks:
+        if parsed.name == "bake":
+            recipe = parsed.args["recipe"].value
+        elif parsed.name == "launch" and recipe and parsed.args["recipe"].value is None:
+            parsed.args["recipe"].value = recipe
 
 
 def _check_values() -> None:

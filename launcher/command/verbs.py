@@ -48,7 +48,11 @@ YES = Flag("yes", "do not ask for confirmation", parse=None)
 CLOUD = Flag("cloud", "the cloud, or an account such as gcp.research (default: from your settings, else local)")
 CLOUDS = Flag("cloud", "the cloud, an account such as gcp.research, or all (default: from your settings, else local)")
 REGIONS = Flag("region", "the region to use, or all: every enabled region, at once (default: from your settings)")
-RECIPE = Flag("recipe", "the recipe whose image to launch: its name, or the path of its file (default: jupyter)", default="jupyter")
+RECIPE = Flag(
+    "recipe",
+    "the recipe whose image to launch: its name, or the path of its file (default: jupyter; after bake: its recipe)",
+    default="jupyter",
+)
 LIFETIME = Flag(
     "lifetime-h", "hours until the machine stops automatically (default: from the recipe, else 24; at most 8760; 0: never)", hours
 )

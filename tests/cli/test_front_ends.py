@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from invoke.parser import Parser
 
 import launcher.command.verbs
 import tasks
@@ -164,6 +165,7 @@ def test_values_of_all_tasks_are_checked_before_the_first_one_runs(words: tuple[
         (("bake", "launch", "--port", "8443"), "error: --port: applies only to --https"),
         (("bake", "launch", "--disk-gb", "5"), "error: --disk-gb 5: smaller than the disk of image 'jupyter'"),
         (("bake", "--recipe", "minimal", "launch", "--recipe", "minimal", "--https"), "error: --https: the image has no notebook"),
+        (("bake", "--recipe", "minimal", "launch", "--https"), "error: --https: the image has no notebook"),
         (("bake", "--spot", "launch"), "error: --spot: not supported by cloud 'local'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -172,6 +174,24 @@ def test_launch_that_the_image_will_not_fit_is_refused_before_the_bake(words: tu
     done = invoke(*words)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("words", "recipe"),
+    [
+        ("bake --recipe minimal launch", "minimal"),
+        ("bake --recipe minimal machines launch --name lab", "minimal"),
+        ("bake --recipe boosting bake --recipe minimal launch", "minimal"),
+        ("bake --recipe minimal launch --recipe boosting", "boosting"),
+        ("bake --recipe minimal bake launch", None),
+        ("launch bake --recipe minimal", None),
+    ],
+)
+def test_a_launch_without_a_recipe_takes_that_of_the_bake_before_it(words: str, recipe: str | None) -> None:
+    parsed = Parser(tasks.ns.to_contexts()).parse_argv(words.split())
+    tasks.pass_recipe_on(parsed)
+    (launch,) = (task for task in parsed if task.name == "launch")
+    assert launch.args["recipe"].value == recipe
 
 
 def test_recipes_of_later_bakes_are_checked_before_the_first_task_runs() -> None:
