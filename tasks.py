@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from invoke.collection import Collection
@@ -332,7 +333,30 @@ def _print_help(clean_up: Callable[[], None]) -> None:
 
 
 def _refused(error: ParseError) -> Exit:
-    return Exit(_shown(UsageError(_message(error), next_step=_advice(error))), code=2)
+    return Exit(_shown(_surplus(error) or UsageError(_message(error), next_step=_advice(error))), code=2)
+
+
+def _surplus(error: ParseError) -> UsageError | None:
+    """Return the error for a second value of a flag, the value of a switch, and one argument too many; None for any other error."""
+    word, context = _unknown(error), error.context
+    if context is None or context.name is None or not word or word.startswith("-"):
+        return None
+    words = program.argv[: program.argv.index("--")] if "--" in program.argv else program.argv
+    typed = words[len(words) - words[::-1].index(context.name) :]
+    split = [part for one in typed for part in (one.split("=", 1) if one.startswith("--") else [one])]
+    for flag, argument in context.flags.items():
+        if argument.takes_value and split.count(flag) > 1 and (flag, word) in pairwise(split):
+            return UsageError(f"{flag}: given twice", next_step="Leave one of them out.")
+        if not argument.takes_value and f"{flag}={word}" in typed:
+            return UsageError(f"{flag}: takes no value", next_step=f"Leave out: ={word}")
+    taken = context.positional_args
+    if not taken or _BY_NAME[context.name].takes_command:
+        return None
+    each = [f"./inv {context.name} {shlex.quote(one)}" for one in (str(taken[0].value), word)]
+    return UsageError(
+        f"surplus argument {word!r}: ./inv {context.name} takes {' and '.join(f'one {str(one.name).upper()}' for one in taken)}",
+        next_step=f"Write one command for each: {' and '.join(each)}" if len(taken) == 1 else f"See: ./inv {context.name} --help",
+    )
 
 
 def _message(error: ParseError) -> str:

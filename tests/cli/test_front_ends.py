@@ -101,7 +101,26 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
         (("delete", "--yess", "lab"), "error: unknown flag --yess for ./inv delete\nnext: Did you mean --yes?\n"),
         (("open", "--yess"), "error: unknown flag --yess for ./inv open\nnext: See: ./inv open --help\n"),
         (("recipes", "copy", "-r"), "error: unknown flag -r for ./inv copy\n"),
-        (("stop", "lab's", "it's"), 'error: unknown argument "it\'s" for ./inv stop\n'),
+        (
+            ("stop", "lab's", "it's"),
+            'error: surplus argument "it\'s": ./inv stop takes one NAME\n'
+            "next: Write one command for each: ./inv stop 'lab'\"'\"'s' and ./inv stop 'it'\"'\"'s'\n",
+        ),
+        (
+            ("delete", "l2", "lab", "--yes"),
+            "error: surplus argument 'lab': ./inv delete takes one NAME\n"
+            "next: Write one command for each: ./inv delete l2 and ./inv delete lab\n",
+        ),
+        (
+            ("copy", "a", "b", "lab:"),
+            "error: surplus argument 'lab:': ./inv copy takes one SOURCE and one DESTINATION\nnext: See: ./inv copy --help\n",
+        ),
+        (("launch", "--https", "--port", "8888", "--port", "9999"), "error: --port: given twice\nnext: Leave one of them out.\n"),
+        (("launch", "--port=8888", "--port=9999"), "error: --port: given twice\n"),
+        (("recipes", "start", "lab", "--region", "a", "--region", "a"), "error: --region: given twice\n"),
+        (("launch", "--name", "a", "launch", "--name", "b", "b"), "error: unknown argument 'b' for ./inv launch\n"),
+        (("bake", "--force=yes"), "error: --force: takes no value\nnext: Leave out: =yes\n"),
+        (("delete", "lab", "--yes=1"), "error: --yes: takes no value\nnext: Leave out: =1\n"),
         (("stop", "one", "--", "now"), "stop: takes no command"),
         (
             ("launch", "lab2"),
