@@ -23,8 +23,8 @@ Parse = Callable[[str], object]
 Values = Mapping[str, Any]
 """The values of a verb's positionals and flags, by `key`; `command` holds the words behind `--`."""
 
-_WHOLE = re.compile(r"[0-9]{1,999}")
-_NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
+_WHOLE = re.compile(r"-?[0-9]{1,999}")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _ZERO = re.compile(r"0+(\.0+)?")
 _GPU = re.compile(r"[a-zA-Z][a-zA-Z0-9]{0,15}(:[1-9][0-9]{0,5})?", re.ASCII)
 _ADDRESS_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")

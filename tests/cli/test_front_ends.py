@@ -78,7 +78,9 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
     ("words", "told"),
     [
         (("launch", "--cpus", "two"), "error: --cpus: 'two' is not a whole number (write one from 1 to 256)"),
-        (("launch", "--version", "1.4.0-7", "--lifetime-h", "-1"), "error: --lifetime-h: '-1' is not a number of hours"),
+        (("launch", "--version", "1.4.0-7", "--lifetime-h", "-1"), "error: --lifetime-h: '-1' is too small (write one from 0.02"),
+        (("launch", "--cpus", "-1"), "error: --cpus: '-1' is too small (write 1 or more)"),
+        (("launch", "--port", "-1"), "error: --port: '-1' is not a port (write a number from 1 to 65535"),
         (("launch", "--cloud", "nimbus"), "error: unknown cloud 'nimbus'"),
         (
             ("launch", "--cloud", "local", "--zone", "z"),

@@ -53,7 +53,7 @@ def test_limit_is_20_gb_unless_the_environment_sets_another(monkeypatch: pytest.
     monkeypatch.setenv("BAKEHOUSE_LAYERS_GB", "0.5")
     assert limit_bytes() == 500_000_000
     monkeypatch.setenv("BAKEHOUSE_LAYERS_GB", "-1")
-    with pytest.raises(UsageError, match=r"BAKEHOUSE_LAYERS_GB: '-1' is not a number of GB \(write"):
+    with pytest.raises(UsageError, match=r"BAKEHOUSE_LAYERS_GB: '-1' is too small \(write"):
         limit_bytes()
 
 

@@ -69,7 +69,7 @@ def test_a_verb_that_takes_a_command_gets_its_words() -> None:
     assert read(verb, {}, ["ls", "a b"])["command"] == ("ls", "a b")
 
 
-@pytest.mark.parametrize("typed", ["", "-1", "1.5", "1e3", "٣", "0x10", " 2", "2 ", "9" * 5000, "two", "nan"])
+@pytest.mark.parametrize("typed", ["", "-", "--1", "1.5", "1e3", "٣", "0x10", " 2", "2 ", "9" * 5000, "two", "nan"])
 def test_only_whole_numbers_are_read(typed: str) -> None:
     with pytest.raises(ValueError, match=r"is not a whole number \(write one from 1 to 4096\)"):
         whole(1, 4096)(typed)
@@ -80,7 +80,7 @@ def test_whole_numbers_are_read(typed: str, value: int) -> None:
     assert whole(1, 4096)(typed) == value
 
 
-@pytest.mark.parametrize("typed", ["", "-1", "nan", "inf", "1e9", "a day", "1,5", ".5", "1."])
+@pytest.mark.parametrize("typed", ["", "-", "--1", "nan", "inf", "1e9", "a day", "1,5", ".5", "1."])
 def test_only_plain_numbers_are_hours(typed: str) -> None:
     with pytest.raises(ValueError, match="write"):
         hours(typed)
@@ -104,6 +104,7 @@ def test_blank_text_is_refused() -> None:
     ("typed", "told"),
     [
         ("1", "is too small (write 2 or more)"),
+        ("-1", "is too small (write 2 or more)"),
         ("9", "is too large (write 8 or less)"),
         ("9" * 30, "is too large (write 8 or less)"),
     ],
@@ -114,7 +115,10 @@ def test_number_outside_of_its_range_is_refused_with_the_limit(typed: str, told:
     assert [whole(2, 8)(number) for number in ("2", "8")] == [2, 8]
 
 
-@pytest.mark.parametrize(("typed", "told"), [("0.01", "small"), ("8761", "large"), ("99999999", "large"), ("9" * 5000, "large")])
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [("0.01", "small"), ("-1", "small"), ("-0.5", "small"), ("8761", "large"), ("99999999", "large"), ("9" * 5000, "large")],
+)
 def test_lifetime_outside_of_its_range_is_refused_with_the_range(typed: str, told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"is too {told} (write one from 0.02 to 8760, such as 8, or 0 for no limit)")):
         hours(typed)
@@ -122,6 +126,8 @@ def test_lifetime_outside_of_its_range_is_refused_with_the_range(typed: str, tol
 
 def test_size_of_layers_outside_of_its_range_is_refused_with_the_range() -> None:
     assert [gigabytes(typed) for typed in ("0", "0.5", "1000000")] == [0, 0.5, 1000000]
+    with pytest.raises(ValueError, match=re.escape("is too small (write one from 0 to 1000000)")):
+        gigabytes("-1")
     with pytest.raises(ValueError, match=re.escape("is too large (write one from 0 to 1000000)")):
         gigabytes("99999999")
 
