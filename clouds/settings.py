@@ -295,7 +295,9 @@ def _read() -> Mapping[str, object]:
         return {}
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}", next_step="Make it a readable file, or remove it.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        raise UsageError(f"{file}: is not UTF-8 text", next_step="Save the file as UTF-8.") from None
+    except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{file}: {error}", next_step="Fix the TOML syntax: toml.io explains it.") from error
     if found := problems(written, str(file)):
         first = next(key for key, value in written.items() if any(_problems_of(key, value, written)))

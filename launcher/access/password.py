@@ -95,11 +95,14 @@ def _read(file: str) -> str:
     """Read no more than the longest password: a wrong file may be large, or endless."""
     try:
         if file == "-":
-            return sys.stdin.read(LENGTH_MAX + 3)
+            typed = sys.stdin.read(LENGTH_MAX + 3)
+            typed.encode()  # in some locales, bytes that are not UTF-8 are read as surrogates
+            return typed
         with Path(file).open(encoding="utf-8", newline="") as opened:
             return opened.read(LENGTH_MAX + 3)
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{file}: not UTF-8 text", next_step="Write the password to a text file.") from error
+    except UnicodeError:
+        where = "standard input" if file == "-" else file
+        raise UsageError(f"{where}: is not UTF-8 text", next_step="Save the password as UTF-8.") from None
     except OSError as error:
         raise UsageError(
             f"{file}: {error.strerror}", next_step="Give a file that contains the password, or - for standard input."

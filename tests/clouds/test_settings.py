@@ -254,6 +254,14 @@ def test_problems_of_a_file_name_one_page(text: str, page: str, monkeypatch: pyt
     assert raised.value.next_step == f"See {page}."
 
 
+def test_a_file_that_is_not_utf_8_is_refused_as_such() -> None:
+    path = write("")
+    path.write_bytes('[nimbus]\nproject = "münchen"\n'.encode("latin-1"))
+    with pytest.raises(UsageError) as raised:
+        settings.load("nimbus", {})
+    assert (raised.value.message, raised.value.next_step) == (f"{path}: is not UTF-8 text", "Save the file as UTF-8.")
+
+
 def test_what_is_no_toml_is_told_with_its_place() -> None:
     (problem,) = refused("cloud = \n")
     assert "line 1" in problem

@@ -69,6 +69,17 @@ def test_dash_reads_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_password("-") == "from a pipe"
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])  # Python's standard input in most locales, and in C
+def test_what_is_not_utf_8_is_refused_as_such(errors: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "latin").write_bytes("päss-wörd-long\n".encode("latin-1"))
+    with (tmp_path / "latin").open(encoding="utf-8", errors=errors) as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        for file, where in (("-", "standard input"), (str(tmp_path / "latin"), str(tmp_path / "latin"))):
+            with pytest.raises(UsageError) as raised:
+                read_password(file)
+            assert (raised.value.message, raised.value.next_step) == (f"{where}: is not UTF-8 text", "Save the password as UTF-8.")
+
+
 @given(st.text(max_size=LENGTH_MAX))
 def test_any_text_is_taken_as_it_is_or_refused(text: str) -> None:
     try:
