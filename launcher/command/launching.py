@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import clouds
+from clouds.errors import UsageError
 from launcher.command.flags import Values
 from launcher.command.machine_options import ACCELERATOR, PLACE_FLAGS, SOURCE, check_granted, given, wishes
 from launcher.command.multi_cloud import launches_elsewhere
@@ -24,6 +25,7 @@ def checked_launch(values: Values) -> tuple[Cloud, LaunchOptions]:
     from launcher.access.clone import known_keys, read_url
     from launcher.images import recipe_name
 
+    _check_standard_input(values)
     recipe_name(values["recipe"])
     if values["git"]:
         known_keys(read_url(values["git"]))
@@ -32,6 +34,15 @@ def checked_launch(values: Values) -> tuple[Cloud, LaunchOptions]:
     cloud = clouds.connect(values["cloud"], given(values, _SETTINGS_OF_LAUNCH))
     check_granted(cloud, options.wishes, cpus=options.cpus, memory_mb=options.memory_mb)
     return cloud, options
+
+
+def _check_standard_input(values: Values) -> None:
+    """Raise UsageError if two flags would read standard input: nothing would be left for the second one."""
+    if values["env_file"] == values["password_file"] == "-":
+        raise UsageError(
+            "--env-file -: cannot be combined with --password-file -, as both read standard input",
+            next_step="Write one of them to a file, and give its path.",
+        )
 
 
 def _launch_options(values: Values) -> LaunchOptions:
@@ -67,6 +78,7 @@ def run_launch(values: Values, terminal: Terminal) -> int:
     from launcher.images import NoImageError
     from launcher.launch import launch
 
+    _check_standard_input(values)
     options = _launch_options(values)
     repository = read_url(values["git"]) if values["git"] else None
     keys = known_keys(repository) if repository else ""

@@ -151,6 +151,11 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
         ),
         (("launch", "--version", "newest"), "error: invalid image version 'newest'"),
         (("launch", "--password-file", "/no/such"), "error: --password-file: '/no/such' is not a file"),
+        (
+            ("launch", "--env-file", "-", "--password-file", "-"),
+            "error: --env-file -: cannot be combined with --password-file -, as both read standard input\n"
+            "next: Write one of them to a file, and give its path.\n",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
@@ -169,6 +174,7 @@ def test_syntax_error_exits_with_2_and_a_hint(words: tuple[str, ...], told: str)
         (("--gpu", "x99", "--cloud", "aws"), "error: --gpu x99: Bakehouse knows no machine type of aws with this GPU"),
         (("--recipe", "nosuch/x.toml"), "error: nosuch/x.toml: no such file"),
         (("--env-file", f"{ROOT}/VERSION"), f"error: --env-file {ROOT}/VERSION: line 1 is not NAME=VALUE"),
+        (("--env-file", "-", "--password-file", "-"), "error: --env-file -: cannot be combined with --password-file -"),
         (("--accelerator", "xen"), "error: --accelerator: 'xen' is not one of the choices"),
         (("--zone", "z"), "error: --zone: not supported by cloud 'local'"),
     ],
