@@ -53,8 +53,9 @@ def difference(folder: Path, wanted: Shape, *, any_qemu: bool = False) -> str:
         frozen = Shape(**{one.name: kept["shape"][one.name] for one in fields(Shape)})
     except (KeyError, TypeError):
         return "its memory was saved by another release of Bakehouse"
+    processors = "1 processor" if wanted.cpus == 1 else f"{wanted.cpus} processors"
     reasons = {
-        f"{wanted.cpus} processors, but its memory was saved with {frozen.cpus}": wanted.cpus != frozen.cpus,
+        f"{processors}, but its memory was saved with {frozen.cpus}": wanted.cpus != frozen.cpus,
         f"{wanted.memory_mb} MB, but its memory was saved with {frozen.memory_mb} MB": wanted.memory_mb != frozen.memory_mb,
         f"accelerator {wanted.accelerator}, but its memory was saved with {frozen.accelerator}": wanted.accelerator
         != frozen.accelerator,

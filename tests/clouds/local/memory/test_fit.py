@@ -43,6 +43,11 @@ def test_what_keeps_a_machine_from_going_on_is_told(kept: Path, wanted: Shape, r
     assert reason in difference(kept, wanted)
 
 
+def test_a_single_processor_is_no_plural(kept: Path) -> None:
+    trust.seal(kept, replace(SHAPE, cpus=2), "pc-q35-7.2")
+    assert difference(kept, SHAPE) == "1 processor, but its memory was saved with 2"
+
+
 def test_memory_of_another_qemu_may_be_tried(kept: Path) -> None:
     assert difference(kept, replace(SHAPE, qemu="8.0"), any_qemu=True) == ""
     assert "another processor" in difference(kept, replace(SHAPE, qemu="8.0", processor="x"), any_qemu=True)
