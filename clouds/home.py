@@ -22,14 +22,15 @@ def home() -> Path:
         from platformdirs import user_data_path
 
         path = user_data_path("bakehouse", appauthor=False)
+    where = f"BAKEHOUSE_HOME: {path}" if chosen else str(path)
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise UsageError(f"{path}: is not a folder", next_step="Set BAKEHOUSE_HOME to a folder that you can write to.") from error
+        raise UsageError(f"{where} is not a folder", next_step="Set BAKEHOUSE_HOME to a folder that you can write to.") from error
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}", next_step="Set BAKEHOUSE_HOME to a folder that you can write to.") from error
+        raise UsageError(f"{where}: {error.strerror}", next_step="Set BAKEHOUSE_HOME to a folder that you can write to.") from error
     if not os.access(path, os.W_OK | os.X_OK):
-        raise UsageError(f"{path}: not writable", next_step="Set BAKEHOUSE_HOME to a folder that you can write to.")
+        raise UsageError(f"{where}: not writable", next_step="Set BAKEHOUSE_HOME to a folder that you can write to.")
     return path
 
 

@@ -28,7 +28,7 @@ def test_relative_home_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_home_that_cannot_be_made_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BAKEHOUSE_HOME", str(tmp_path / "file" / "state"))
-    with pytest.raises(UsageError, match="Not a directory") as refused:
+    with pytest.raises(UsageError, match=r"^BAKEHOUSE_HOME: .*/state: Not a directory") as refused:
         home()
     assert "BAKEHOUSE_HOME" in refused.value.next_step
 
@@ -36,7 +36,7 @@ def test_home_that_cannot_be_made_is_a_usage_error(monkeypatch: pytest.MonkeyPat
 def test_home_that_is_a_file_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BAKEHOUSE_HOME", str(tmp_path / "file"))
-    with pytest.raises(UsageError, match="file: is not a folder"):
+    with pytest.raises(UsageError, match=r"^BAKEHOUSE_HOME: .*/file is not a folder$"):
         home()
 
 
