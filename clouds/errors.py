@@ -94,6 +94,13 @@ class ConflictError(CloudError):
     """The name is taken."""
 
 
+def machine_exists(name: str, cloud: str) -> ConflictError:
+    """Return the error of a launch under the name of a machine that a cloud has already."""
+    return ConflictError(
+        f"machine {name!r} already exists on {cloud}", next_step=f"Choose another --name, or delete it: ./inv delete {name}"
+    )
+
+
 class InvalidError(CloudError):
     """The request itself is wrong; it will not work later either."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from clouds import names
 from clouds.capabilities import ChecksComputer, EndsMachines, EndsMachinesBySetting, NamesHosts, RunsHere
 from clouds.driver import BootSpec, Cloud, End, Kind, Tell, Wishes
-from clouds.errors import ConflictError, UnreachableError, UsageError
+from clouds.errors import UnreachableError, UsageError, machine_exists
 from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.undo import Undo
@@ -225,10 +225,7 @@ def _free_name(cloud: Cloud, options: LaunchOptions, recipe: str) -> str:
             raise
         found = None
     if found is not None:
-        raise ConflictError(
-            f"machine {name!r} already exists on {cloud.name}",
-            next_step=f"Choose another --name, or delete it: ./inv delete {name}",
-        )
+        raise machine_exists(name, cloud.name)
     return name
 
 

@@ -33,7 +33,7 @@ from clouds.driver import (
     Tell,
     Ticket,
 )
-from clouds.errors import ConflictError, InvalidError, NotFoundError
+from clouds.errors import ConflictError, InvalidError, NotFoundError, machine_exists
 from clouds.incomplete import whole
 from tests import fake_services
 from tests.fake_guest import Guest, Played, marker, play, read_receiver
@@ -315,7 +315,7 @@ class FakeCloud:
         """Return whether this machine exists. ConflictError: another one has its name. InvalidError: its labels are not valid."""
         there = self.world.machines.get(spec.name)
         if there and there.spec.token != spec.token:
-            raise ConflictError(f"machine {spec.name!r} already exists", next_step="Choose another name.")
+            raise machine_exists(spec.name, self.name)
         _check_labels(spec.labels)
         return there is not None
 

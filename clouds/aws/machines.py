@@ -22,12 +22,11 @@ from clouds.aws.network import Subnet, Subnets
 from clouds.aws.places import Places
 from clouds.aws.schedules import Schedules
 from clouds.driver import BootSpec, Resource, State, Wishes
-from clouds.errors import CapacityError, ConflictError, ForeignError, InvalidError, NotFoundError, QuotaError, ThrottledError
+from clouds.errors import CapacityError, ForeignError, InvalidError, NotFoundError, QuotaError, ThrottledError, machine_exists
 
 SPOT_LAG_S = 120.0
 """For how long a stopped machine of spot capacity cannot be started, since its request is not `disabled` yet
 (docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-request-status.html: marked-for-stop). The time is a guess."""
-_TAKEN = "Choose another name, or delete that machine."
 _WAIT = "Wait: AWS starts it again when there is capacity. Or launch another machine: its disk is kept until you delete it."
 _GUEST = "Client.InstanceInitiatedShutdown"
 """The reason of an instance that has powered itself off (docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html)."""
@@ -92,7 +91,7 @@ class Machines:
             return
         for other in self.lookup.named(spec.name, ("pending", "running", "stopping", "stopped")):
             if naming.from_tags(other).get("token") != spec.token:
-                raise ConflictError(f"machine {spec.name}: the name is taken", next_step=_TAKEN)
+                raise machine_exists(spec.name, "aws")
 
     def _run(self, spec: BootSpec, site: Site, subnet: Subnet) -> str:
         """Ask for the instance and return its id. The security group of one that is refused serves in the next zone."""
@@ -159,7 +158,7 @@ class Machines:
         if instances.phase(instance) not in ("shutting-down", "terminated"):
             self._terminate(instance)
         if self.has_gone(naming.group_name(name, naming.raw_tags(instance).get("token", "")), instances.id_of(instance)):
-            raise ConflictError(f"machine {name}: the name is taken", next_step=_TAKEN)
+            raise machine_exists(name, "aws")
         return False
 
     def _judge_end(self, name: str, instance: Instance) -> bool:

@@ -18,6 +18,7 @@ from clouds.errors import (
     NotFoundError,
     QuotaError,
     ThrottledError,
+    machine_exists,
 )
 from clouds.gcp import instances, naming, network, refusals, rules, sdk, starting, stopping
 from clouds.gcp.client import Client
@@ -128,7 +129,7 @@ class Machines:
             ) from error
         if naming.from_labels(there.labels).get("token") == spec.labels.get("token", spec.token):
             return []
-        raise ConflictError(f"machine {spec.name!r} already exists", next_step="Choose another name, or delete that machine.")
+        raise machine_exists(spec.name, "gcp")
 
     def explain(self, name: str, error: CapacityError | QuotaError) -> None:
         """Complete Google's error about a machine: with the requested machine type, or the zones that may have capacity."""

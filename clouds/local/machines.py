@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clouds.driver import BootSpec, Kind, Resource, State
-from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError, RestoreError
+from clouds.errors import CloudError, ConflictError, InvalidError, NotFoundError, RestoreError, machine_exists
 from clouds.home import write_private
 from clouds.local.base.esp import boot_arguments, link_boot_files, take_boot_files
 from clouds.local.base.host_environment import build_archive, build_files, host_settings
@@ -261,7 +261,7 @@ class Machines:
             return False
         record = read_record(folder)
         if record is None or record.token != spec.token:
-            raise ConflictError(f"machine {spec.name!r} already exists", next_step="Choose another name, or delete that machine.")
+            raise machine_exists(spec.name, "local")
         return True
 
     def _wake(self, folder: Path, record: MachineRecord, accelerator: Accelerator) -> None:

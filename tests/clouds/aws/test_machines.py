@@ -364,7 +364,7 @@ def test_of_two_machines_of_one_name_the_later_gives_way(stage: Stage) -> None:
         kept.append(stage.boot(first, source=base)["InstanceId"])
 
     second._client._session._session.events.register("before-call.ec2.CreateSecurityGroup", be_late)
-    with pytest.raises(ConflictError, match="the name is taken"):
+    with pytest.raises(ConflictError, match="already exists on aws"):
         stage.boot(second, source=base)
     assert [first._lookup.get("mine")["InstanceId"]] == kept
     assert len([line for line in stage.left() if "mine" in line]) == 3  # instance, volume, security group

@@ -160,7 +160,7 @@ def test_launch_of_a_name_that_is_taken_in_a_zone_that_no_list_has_leaves_that_m
     theirs = instance("lab", labels={"token": "t-theirs"}, tags={"items": ["bakehouse-lab-ssh"]})
     lists = unreachable("us-central1-a")
     service = stub(**{INSERT: TAKEN, THERE: theirs, "GET aggregated/instances": lists})
-    with pytest.raises(ConflictError, match="machine 'lab' already exists"), Undo() as undo:
+    with pytest.raises(ConflictError, match="machine 'lab' already exists on gcp"), Undo() as undo:
         create_machine(service.cloud(tmp_path), Ledger(tmp_path / "ledger"), undo, SPEC)
     assert [key for key in service.asked if key.startswith("DELETE")] == [f"DELETE {RULE}"]
 
