@@ -2,6 +2,7 @@
 
     BakehouseError                 exit 1: an expected failure; message = cause, next_step = what to do
     ├── UsageError                 exit 2: a flag, a name or a setting is wrong
+    ├── NotConfirmedError          the user answered no to a question; printed without `error:`
     ├── CloudError                 a cloud refused or failed
     │   ├── CapacityError          another zone or machine type may work
     │   ├── QuotaError             no zone will work; the account's limit must grow
@@ -50,6 +51,10 @@ class UsageError(BakehouseError):
     """The command line, a name or a setting is wrong."""
 
     exit_code = 2
+
+
+class NotConfirmedError(BakehouseError):
+    """The user answered no to a question: what was asked about is unchanged."""
 
 
 def not_supported(flag: str, cloud: str) -> str:

@@ -301,5 +301,5 @@ def _read() -> Mapping[str, object]:
         raise UsageError(f"{file}: {error}", next_step="Fix the TOML syntax: toml.io explains it.") from error
     if found := problems(written, str(file)):
         first = next(key for key, value in written.items() if any(_problems_of(key, value, written)))
-        raise UsageError("\n".join(found), next_step=f"See {_page(first)}.")
+        raise UsageError("\n".join(found), next_step=f"See {_page(first if isinstance(written[first], dict) else _DEFAULT)}.")
     return written

@@ -10,7 +10,7 @@ import pytest
 
 import bakery.errors
 import clouds.errors
-from clouds.errors import BakehouseError, GuestError, UsageError
+from clouds.errors import BakehouseError, GuestError, NotConfirmedError, UsageError
 from launcher.command import runner
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +37,8 @@ def test_front_door_tells_every_error_with_its_cause_and_exit_code(kind: type[Ba
         error.step, error.log = "packages", ("a line",)
     assert error.exit_code == (2 if issubclass(kind, UsageError) else 1)
     told = runner.lines(error)
-    assert (told[0], told[-1]) == ("error: it broke", "next: Fix it.")
+    cause = "it broke" if kind is NotConfirmedError else "error: it broke"
+    assert (told[0], told[-1]) == (cause, "next: Fix it.")
     assert ("  | a line" in told) == isinstance(error, GuestError)
 
 

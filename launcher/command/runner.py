@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from clouds.errors import BakehouseError, GuestError
+from clouds.errors import BakehouseError, GuestError, NotConfirmedError
 from clouds.home import home, write_private
 from clouds.locks import reporting
 from launcher.command import multi_cloud
@@ -128,7 +128,8 @@ def lines(error: BakehouseError, hint: Callable[[str], str] = str) -> list[str]:
     details += [f"| {line}" for line in (error.log if isinstance(error, GuestError) else ())]
     details += [hint(line) for note in getattr(error, "__notes__", ()) for line in note.splitlines()]
     next_steps = "\n      ".join(hint(error.next_step).splitlines())
-    return [f"error: {cause}", *(f"  {line}" for line in details), *([f"next: {next_steps}"] if next_steps else [])]
+    first = cause if isinstance(error, NotConfirmedError) else f"error: {cause}"
+    return [first, *(f"  {line}" for line in details), *([f"next: {next_steps}"] if next_steps else [])]
 
 
 def as_json(error: BakehouseError, hint: Callable[[str], str] = str) -> Mapping[str, object]:

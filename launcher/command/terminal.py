@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from clouds.errors import BakehouseError, UsageError
+from clouds.errors import NotConfirmedError, UsageError
 from launcher.clean import clean
 from launcher.command import hints
 
@@ -60,7 +60,7 @@ class Terminal:
             self.stderr.flush()
 
     def confirm(self, question: str, *, yes: bool, declined: str = "nothing was deleted") -> None:
-        """Ask for confirmation, unless `yes`. UsageError: there is no terminal to ask on. BakehouseError: the user declined."""
+        """Ask for confirmation, unless `yes`. UsageError: there is no terminal to ask on. NotConfirmedError: the user declined."""
         if yes:
             return
         if self.stdin is None or not self.stdin.isatty():
@@ -70,7 +70,7 @@ class Terminal:
         if getattr(self.stderr, "lost", None):
             raise UsageError(f"could not write the question: {question}", next_step="Confirm with --yes.")
         if self.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise BakehouseError(declined)
+            raise NotConfirmedError(declined)
 
 
 def table(rows: Sequence[Mapping[str, str]]) -> list[str]:

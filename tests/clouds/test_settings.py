@@ -242,6 +242,7 @@ def test_role_may_have_a_path_and_be_of_another_partition(role: str, monkeypatch
         ('[gcp]\nzonne = "a"\n', "docs/clouds.md, under Google Cloud, Set up"),
         ('[aws.research]\nregion = 7\n[gcp]\nzonne = "a"\n', "docs/clouds.md, under AWS"),
         ('[local]\naccelerator = "xen"\n', "docs/hosts.md, under KVM"),
+        ("local = 3\n", "README.md, under Settings"),
         ('clout = "gcp"\n[gcp]\nzonne = "a"\n', "README.md, under Settings"),
     ],
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bakery.errors import StepFailedError
-from clouds.errors import BakehouseError, NotFoundError, UsageError
+from clouds.errors import BakehouseError, NotConfirmedError, NotFoundError, UsageError
 from clouds.home import home
 from clouds.undo import Undo
 from launcher.command import runner
@@ -73,6 +73,11 @@ def test_error_is_printed_as_cause_details_leftovers_and_next_step() -> None:
         "next: Fix it.",
         "      Or not.",
     ]
+
+
+def test_an_answer_of_no_is_no_error() -> None:
+    declined = raising(NotConfirmedError("nothing was deleted"))
+    assert run(declined) == (1, "", "nothing was deleted\n")
 
 
 def test_with_json_the_failure_is_the_last_line_of_stdout() -> None:

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from bakery.errors import StepFailedError
-from clouds.errors import BakehouseError, UsageError
+from clouds.errors import NotConfirmedError, UsageError
 from launcher.command import runner
 from launcher.command.flags import Values, Verb
 from launcher.command.terminal import Terminal, table
@@ -28,7 +28,7 @@ def test_yes_continues(answer: str) -> None:
 
 @pytest.mark.parametrize("answer", ["", "\n", "n\n", "yess\n"])
 def test_anything_else_stops(answer: str) -> None:
-    with pytest.raises(BakehouseError, match="nothing was deleted") as stopped:
+    with pytest.raises(NotConfirmedError, match="nothing was deleted") as stopped:
         asked(answer).confirm("Delete it?", yes=False)
     assert stopped.value.exit_code == 1
 
