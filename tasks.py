@@ -344,18 +344,18 @@ def _surplus(error: ParseError) -> UsageError | None:
     words = program.argv[: program.argv.index("--")] if "--" in program.argv else program.argv
     typed = words[len(words) - words[::-1].index(context.name) :]
     split = [part for one in typed for part in (one.split("=", 1) if one.startswith("--") else [one])]
-    for flag, argument in context.flags.items():
-        if argument.takes_value and split.count(flag) > 1 and (flag, word) in pairwise(split):
-            return UsageError(f"{flag}: given twice", next_step="Leave one of them out.")
-        if not argument.takes_value and f"{flag}={word}" in typed:
-            return UsageError(f"{flag}: takes no value", next_step=f"Leave out: ={word}")
     taken = context.positional_args
+    for value in (word, *(str(one.value) for one in taken)):  # Invoke takes the first surplus word for a NAME that follows it
+        for flag, argument in context.flags.items():
+            if argument.takes_value and split.count(flag) > 1 and (flag, value) in pairwise(split):
+                return UsageError(f"{flag}: given twice", next_step="Leave one of them out.")
+            if not argument.takes_value and f"{flag}={value}" in typed:
+                return UsageError(f"{flag}: takes no value", next_step=f"Leave out: ={value}")
     if not taken or _BY_NAME[context.name].takes_command:
         return None
-    each = [f"./inv {context.name} {shlex.quote(one)}" for one in (str(taken[0].value), word)]
     return UsageError(
         f"surplus argument {word!r}: ./inv {context.name} takes {' and '.join(f'one {str(one.name).upper()}' for one in taken)}",
-        next_step=f"Write one command for each: {' and '.join(each)}" if len(taken) == 1 else f"See: ./inv {context.name} --help",
+        next_step=f"Write one command for each, with the same flags. See: ./inv {context.name} --help",
     )
 
 

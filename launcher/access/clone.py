@@ -64,8 +64,8 @@ def read_url(url: str) -> Repository:
     if ":" in user or (user and scheme == "https") or "@" in found["path"]:
         raise UsageError(
             "--git: the URL contains a user name or password, which would stay in the machine",
-            next_step="Leave out what is before the @ (in a path, write it as %40). For a private repository, use its SSH URL: the "
-            "machine gets the use of your SSH agent while it clones.",
+            next_step="Leave out what is before the @ (in the path of https:// and ssh://, write it as %40). For a private "
+            "repository, use its SSH URL: the machine gets the use of your SSH agent while it clones.",
         )
     folder = found["path"].rstrip("/").rpartition("/")[2].removesuffix(".git")
     if folder in ("", ".", ".."):

@@ -106,16 +106,17 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
         (
             ("stop", "lab's", "it's"),
             'error: surplus argument "it\'s": ./inv stop takes one NAME\n'
-            "next: Write one command for each: ./inv stop 'lab'\"'\"'s' and ./inv stop 'it'\"'\"'s'\n",
+            "next: Write one command for each, with the same flags. See: ./inv stop --help\n",
         ),
         (
             ("delete", "l2", "lab", "--yes"),
             "error: surplus argument 'lab': ./inv delete takes one NAME\n"
-            "next: Write one command for each: ./inv delete l2 and ./inv delete lab\n",
+            "next: Write one command for each, with the same flags. See: ./inv delete --help\n",
         ),
         (
             ("copy", "a", "b", "lab:"),
-            "error: surplus argument 'lab:': ./inv copy takes one SOURCE and one DESTINATION\nnext: See: ./inv copy --help\n",
+            "error: surplus argument 'lab:': ./inv copy takes one SOURCE and one DESTINATION\n"
+            "next: Write one command for each, with the same flags. See: ./inv copy --help\n",
         ),
         (("launch", "--https", "--port", "8888", "--port", "9999"), "error: --port: given twice\nnext: Leave one of them out.\n"),
         (("launch", "--port=8888", "--port=9999"), "error: --port: given twice\n"),
@@ -123,6 +124,8 @@ def test_flags_of_invoke_that_would_run_the_task_stop_with_a_hint_to_plan(words:
         (("launch", "--name", "a", "launch", "--name", "b", "b"), "error: unknown argument 'b' for ./inv launch\n"),
         (("bake", "--force=yes"), "error: --force: takes no value\nnext: Leave out: =yes\n"),
         (("delete", "lab", "--yes=1"), "error: --yes: takes no value\nnext: Leave out: =1\n"),
+        (("delete", "--yes=1", "lab"), "error: --yes: takes no value\nnext: Leave out: =1\n"),
+        (("delete", "--cloud", "local", "--cloud", "gcp", "lab"), "error: --cloud: given twice\n"),
         (("stop", "one", "--", "now"), "stop: takes no command"),
         (
             ("launch", "lab2"),

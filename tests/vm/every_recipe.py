@@ -28,7 +28,8 @@ def test_it_is_baked_launched_and_tested(bakehouse: Bakehouse, name: str) -> Non
         launched = bakehouse.must("launch", "--recipe", name, "--name", "measured", "--json").result
         checked = bakehouse.run("check-machine", "measured", timeout_s=CHECK_S)
     finally:
-        bakehouse.run("delete", "measured", "--yes")
+        deleted = bakehouse.run("delete", "measured", "--yes")
+    assert deleted.status == 0, deleted.stderr
     assert checked.status == 0, checked.stdout + checked.stderr
     tests = ", ".join(f"{count} {outcome}" for outcome, count in Counter(re.findall(r"^\w+", checked.stdout, re.MULTILINE)).items())
     [image] = [one for one in bakehouse.must("images", "--json").result if one["name"] == baked["image"]]
