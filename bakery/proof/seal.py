@@ -80,7 +80,7 @@ RULES: tuple[Rule, ...] = (
     _rule("files of the bake", r"/var/lib/bakehouse/received/.*"),
     _rule("TLS private key", r"/etc/ssl/private/.*"),
     _rule("host key of a package", r"/etc/(ssl/private/ssl-cert-snakeoil\.key|dropbear/.*_host_key|munge/munge\.key)"),
-    _rule("host key of a package", r"/etc/(bind/rndc\.key|xrdp/rsakeys\.ini)"),
+    _rule("host key of a package", r"/(etc/(bind/rndc\.key|xrdp/rsakeys\.ini)|var/lib/dkms/mok\.key)"),
     _rule("journal", r"/var/log/journal/.*"),
     _rule("log of the bake", r"/var/log/(bakehouse/.*|syslog.*|auth\.log.*|wtmp|btmp)", empty_is_fine=True),
     _rule("package lists", r"/var/lib/apt/lists/.*_(InRelease|Release|Packages.*)"),

@@ -23,6 +23,7 @@ KEYS = {
 OF_SERVICES = {
     "ejabberd": ("var/lib/ejabberd/.erlang.cookie",),
     "pcs": ("var/lib/pcsd/pcsd.key", "var/lib/pcsd/pcsd.crt"),
+    "dkms": ("var/lib/dkms/mok.key", "var/lib/dkms/mok.pub"),
     "mysql": tuple(f"var/lib/mysql/{name}" for name in ("auto.cnf", "ca-key.pem", "server-key.pem", "private_key.pem")),
 }
 """Keys that a service itself makes when it starts without them."""
