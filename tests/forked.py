@@ -60,7 +60,9 @@ class Process:
         os.close(self.pidfd)
 
     def has_ended(self) -> bool:
-        return bool(select.select([self.pidfd], [], [], 0)[0])
+        polled = select.poll()  # select() takes no descriptor above 1023, and a process of the tests may have many open
+        polled.register(self.pidfd, select.POLLIN)
+        return bool(polled.poll(0))
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal, unless it has ended."""
