@@ -7,6 +7,7 @@ import ipaddress
 import itertools
 import os
 import re
+import resource
 import signal
 import socket
 import sys
@@ -56,6 +57,8 @@ EVERY_EXAMPLE = settings(deadline=None, suppress_health_check=[HealthCheck.too_s
 settings.register_profile("every example", EVERY_EXAMPLE)
 settings.register_profile("sample", EVERY_EXAMPLE, max_examples=EVERY_EXAMPLE.max_examples // 3)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs us in the background has it ignored
+_soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # connections of a matrix wait for the garbage collector: over a thousand
+resource.setrlimit(resource.RLIMIT_NOFILE, (max(_soft, min(_hard, 8192)), _hard))
 
 
 def pytest_configure(config: pytest.Config) -> None:
