@@ -54,7 +54,7 @@ def set_clock(folder: Path) -> None:
 def _take_identity(folder: Path, record: MachineRecord) -> dict[str, int]:
     """Continue a machine that was restored from another's memory and give it its identity; return its ports.
 
-    UnresponsiveError: its guest does not respond. RestoreError: the guest refuses it, and would again.
+    UnresponsiveError: its guest does not respond. RestoreError: it refuses, and would again, or a port cannot be forwarded.
     """
     is_larger = record.disk_bytes > virtual_bytes(folder / record.memory / qemu.DISK)
     try:
