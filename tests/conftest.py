@@ -58,7 +58,8 @@ settings.register_profile("every example", EVERY_EXAMPLE)
 settings.register_profile("sample", EVERY_EXAMPLE, max_examples=EVERY_EXAMPLE.max_examples // 3)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that runs us in the background has it ignored
 _soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # connections of a matrix wait for the garbage collector: over a thousand
-resource.setrlimit(resource.RLIMIT_NOFILE, (max(_soft, min(_hard, 8192)), _hard))
+if _soft != resource.RLIM_INFINITY:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(_soft, 8192 if _hard == resource.RLIM_INFINITY else min(_hard, 8192)), _hard))
 
 
 def pytest_configure(config: pytest.Config) -> None:
