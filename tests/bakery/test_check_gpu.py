@@ -43,6 +43,7 @@ def decide(check_gpu: ModuleType) -> Callable[..., tuple[int, str]]:
 
     def decided(**changes: Any) -> tuple[int, str]:
         facts: dict[str, Any] = {
+            "vendor": "Google",
             "kernel": KERNEL,
             "drivers": {KERNEL: "550.163.01"},
             "cuda": "12.9.79",
@@ -85,7 +86,10 @@ def test_the_oldest_driver_and_newer_ones_fit(decide: Decide, driver: str, cuda:
 def test_a_kernel_for_which_the_driver_is_not_built_is_told_with_the_headers_that_it_needs(decide: Decide, has_gpu: bool) -> None:
     status, line = decide(kernel=NEWER, has_gpu=has_gpu)
     assert status == 1
-    assert line == f"the NVIDIA driver is built for kernel {KERNEL}, but {NEWER} is running: install linux-headers-{NEWER}"
+    assert (
+        line
+        == f"the NVIDIA driver is built for kernel {KERNEL}, but {NEWER} is running: install its modules for that, or linux-headers-{NEWER}"
+    )
 
 
 def test_a_machine_without_a_gpu_is_neither_good_nor_bad(decide: Decide) -> None:
@@ -95,6 +99,11 @@ def test_a_machine_without_a_gpu_is_neither_good_nor_bad(decide: Decide) -> None
 def test_an_image_without_a_driver_is_told(decide: Decide) -> None:
     status, line = decide(drivers={}, has_gpu=False)
     assert (status, "the image has no NVIDIA driver" in line) == (1, True)
+
+
+def test_a_machine_on_the_users_computer_needs_no_driver_but_one_that_fits(decide: Decide) -> None:
+    assert decide(vendor="QEMU", drivers={}, has_gpu=False)[0] == 77
+    assert decide(vendor="QEMU", drivers={KERNEL: "470.256.02"}, has_gpu=False)[0] == 1
 
 
 @pytest.mark.parametrize("changes", [{"smi_status": 9}, {"devices": ()}])
