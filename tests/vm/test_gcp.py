@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import os
 import re
 import subprocess
@@ -77,11 +78,12 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = folder / "notebook.toml"
     wheel = publish(folder, "melon", "1.0")
     lib(folder / "lib", needs="")
+    (folder / "jupyter.json").write_text(json.dumps({"MultiKernelManager": {"default_kernel_name": "own"}}))
     (folder / "requirements.txt").write_text(f"./melon/{wheel.name}\n-e ./lib\n")
     text = (RECIPES / "notebook.toml").read_text()
     for key, more in (
         ("[steps.python]\n", '[steps.python]\nrequirements = "requirements.txt"\n'),
-        ("notebook = {}", "notebook = { rsub = true }"),
+        ("notebook = {}", 'notebook = { rsub = true, settings = "jupyter.json" }'),
     ):
         assert key in text
         text = text.replace(key, more)
@@ -130,6 +132,14 @@ test_an_unchanged_recipe_is_not_baked_again = shared.an_unchanged_recipe_is_not_
 
 test_a_launch_tells_programs_all_they_need = shared.a_launch_tells_programs_all_they_need
 test_a_cell_runs_through_the_tunnel = shared.a_cell_runs_through_the_tunnel
+
+
+def test_its_jupyter_has_the_settings_of_the_recipe(machine: dict[str, Any]) -> None:
+    session = login(machine["url"], machine["password"])
+    assert session
+    assert json.loads(session.get("/api/kernelspecs").body)["default"] == "own"
+
+
 test_no_other_port_of_the_machine_answers = shared.no_other_port_of_the_machine_answers
 test_the_password_is_kept_nowhere = shared.the_password_is_kept_nowhere
 test_a_command_runs_over_ssh_and_a_file_is_copied = shared.a_command_runs_over_ssh_and_a_file_is_copied
