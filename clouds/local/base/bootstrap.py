@@ -1,4 +1,4 @@
-"""Install Debian with mmdebstrap into a folder or a tar.
+"""Install Debian or Ubuntu with mmdebstrap into a folder or a tar.
 
 Without root, mmdebstrap runs as root of a user namespace: a different user (the first id of the caller's range in
 /etc/subuid), who cannot enter a home folder of mode 0700 or 0750. So it gets no paths of ours. All input is in two tars,
@@ -18,11 +18,12 @@ import signal
 import subprocess
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from clouds.driver import Tell
-from clouds.errors import UsageError
+from clouds.errors import CloudError, UsageError
 from clouds.local.base.definition import Definition
 from clouds.local.base.host_environment import PROXIES, HostSettings
 from clouds.local.base.mirrors import apt_conf, sources_list
@@ -35,7 +36,7 @@ SETUP, INPUT = "input.setup.tar", "input.tar"
 _BUILD_S = 3600
 ENDS_S = 40.0
 """How long an interrupted build may take to clean up before it is killed: more than the 30 s that `timeout` gives it."""
-_SOURCES = "etc/apt/sources.list.d/bakehouse-build.list"
+_SOURCES = "etc/apt/sources.list.d/bakehouse-build.sources"
 _OPTIONS = "etc/apt/apt.conf.d/98bakehouse-build"
 _CERTIFICATE_OPTIONS = "etc/apt/apt.conf.d/99bakehouse-build"
 _CERTIFICATES = "etc/apt/bakehouse-build"
@@ -56,7 +57,7 @@ _NAME_CERTIFICATES = (
 
 
 def bootstrap(definition: Definition, scratch: Path, temporary: Path | None, settings: HostSettings, say: Tell) -> None:
-    """Install Debian into `scratch/tree` if run as root, otherwise into `scratch/tree.tar` (its files have other owners).
+    """Install a distribution into `scratch/tree` if run as root, otherwise into `scratch/tree.tar` (its files have other owners).
 
     `temporary` is where mmdebstrap builds the tree for the tar (see `room`); None as root, since root builds it in place.
     Raises CloudError with the messages of mmdebstrap and apt, without passwords, and UsageError for a path that apt cannot use.
@@ -107,8 +108,8 @@ def pack_setup(definition: Definition, settings: HostSettings, target: Path) -> 
     certificates = _certificates(settings)
     options = {key: value for key, value in settings.apt.items() if key not in certificates}
     listed = "".join(f"{key} {number}.crt\n" for number, key in enumerate(certificates))
-    private = {_SOURCES: sources_list(settings.mirrors, definition.base.suite), _OPTIONS: apt_conf(options)}
-    public = {name: (definition.templates / "root" / name).read_bytes() for name in _APT_FILES}
+    private = {_SOURCES: sources_list(settings.mirrors, definition), _OPTIONS: apt_conf(options)}
+    public = {name: definition.files[name].read_bytes() for name in _APT_FILES}
     public |= {_DPKG_OPTIONS: _UNSAFE_IO}
     public |= {f"{_CERTIFICATES}/{number}.crt": text for number, text in enumerate(certificates.values())}
     public[f"{_CERTIFICATES}/list"] = listed.encode()
@@ -145,9 +146,8 @@ def _apt_user() -> int:
 def pack_tree(definition: Definition, target: Path) -> None:
     """Pack our own files for the tree, owned by root, independent of our user and umask."""
     with tarfile.open(target, "w") as tar:
-        root = definition.templates / "root"
-        names = {path: str(path.relative_to(root)) for path in sorted(root.rglob("*")) if path.is_file()}
-        for path, name in {**names, definition.templates / "customize": "customize", definition.uv: "usr/local/bin/uv"}.items():
+        more = {"customize": definition.templates / "customize", "usr/local/bin/uv": definition.uv}
+        for name, path in {**definition.files, **more}.items():
             entry = tar.gettarinfo(path, name)
             entry.mode = 0o755 if entry.mode & 0o100 else 0o644
             entry.uid = entry.gid = 0
@@ -193,8 +193,23 @@ def _follow(argv: Sequence[str], environ: Mapping[str, str], settings: HostSetti
             _await_end(process)
             raise
     if process.returncode:
-        words = "".join(line for line in said if line.startswith(("E: ", "Err:"))) or "".join(said)
-        raise failure("mmdebstrap", without_passwords(words, settings))
+        raise _why([without_passwords(line, settings) for line in said])
+
+
+def _why(said: Sequence[str]) -> CloudError:
+    """Return the error for what mmdebstrap said: what could not be downloaded, or its errors and apt's.
+
+    The line before the first error belongs to it: the words of a command that failed.
+    """
+    for line in said:
+        if line.startswith(("E: Failed to fetch ", "W: Failed to fetch ")):
+            return CloudError(
+                f"mmdebstrap: {' '.join(line[3:].split())}",
+                next_step="Check the network and the mirror in this computer's apt sources. Then run the command again.",
+            )
+    errors = [number for number, line in enumerate(said) if line.startswith(("E: ", "Err:"))]
+    before = [number - 1 for number in errors[:1] if number and not said[number - 1].startswith(("I: ", "W: "))]
+    return failure("mmdebstrap", "".join(said[number] for number in before + errors) or "".join(said))
 
 
 def _await_end(process: subprocess.Popen[str]) -> None:
@@ -208,7 +223,7 @@ def _await_end(process: subprocess.Popen[str]) -> None:
 
 def without_passwords(text: str, settings: HostSettings) -> str:
     """Replace the passwords of our URLs in a text by ***."""
-    urls = (settings.mirrors.debian, settings.mirrors.security, *settings.apt.values(), *settings.proxies.values())
+    urls = (*astuple(settings.mirrors), *settings.apt.values(), *settings.proxies.values())
     passwords = {password for url in urls if (password := _password(url))}
     for password in sorted(passwords | set(map(unquote, passwords)), key=len, reverse=True):
         text = text.replace(f":{password}@", ":***@")

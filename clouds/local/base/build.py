@@ -43,7 +43,7 @@ def build(definition: Definition, scratch: Path, tell: Tell) -> Built:
         tell(f"base: {what} ({time.monotonic() - started:.0f} s)")
 
     extra = f" with {len(definition.base.packages)} packages of the recipe" if definition.base.packages else ""
-    say(f"building Debian {definition.base.suite}{extra}")
+    say(f"building {definition.distribution.name} {definition.base.suite}{extra}")
     bootstrap(definition, scratch, temporary, host_settings(), say)
     say("making the disk")
     raw, disk = scratch / "disk.raw", scratch / "disk.qcow2"

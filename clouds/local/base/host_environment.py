@@ -118,8 +118,7 @@ def ca_bundle(environment: Mapping[str, str]) -> Path | None:
 
 def build_files(settings: HostSettings) -> dict[str, bytes]:
     """Return the files for /run/bakehouse/build, by name."""
-    guest = Mirrors(for_guest(settings.mirrors.debian), for_guest(settings.mirrors.security))
-    texts = {"mirrors.sed": mirror_rules(guest), "apt.conf": _apt_conf(settings), "env": _env(settings)}
+    texts = {"mirrors.sed": mirror_rules(settings.mirrors.each(for_guest)), "apt.conf": _apt_conf(settings), "env": _env(settings)}
     bundle = {_BUNDLE: settings.bundle.read_bytes()} if settings.bundle else {}
     return {**{name: text.encode() for name, text in texts.items()}, **bundle}
 

@@ -1,52 +1,70 @@
-"""Read Debian's mirrors and apt's options from this computer, and write them for another apt."""
+"""Read the mirrors of Debian and Ubuntu and apt's options from this computer, and write them for another apt."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from clouds.local.base.definition import TEMPLATES
+from clouds.local.base.definition import DEBIAN, TEMPLATES, UBUNTU, Definition, Distribution
 from clouds.local.host.files import read_text
 
-_DEFAULT = TEMPLATES / "root/etc/apt/sources.list.d/debian.sources"
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _SUITES = re.compile(r"(bullseye|bookworm|trixie|forky|sid|stable|testing|unstable)(-updates|-security)?")
+_UBUNTU_SUITES = re.compile(r"[a-z]+-(updates|security)")
+"""The suites by which a mirror of Ubuntu's archive is known: other archives that end with /ubuntu, such as PPAs, have none."""
 _DISABLED = ("no", "false", "without", "off", "disable", "0")
 """What apt takes for a no (StringToBool in apt-pkg/contrib/strutl.cc)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mirrors:
-    """The URLs of Debian's archive and of its security updates; "" if not configured on this computer."""
+    """The URLs of Debian's and Ubuntu's archives and of their security updates; "" if not configured on this computer."""
 
     debian: str = ""
     security: str = ""
+    ubuntu: str = ""
+    ubuntu_security: str = ""
+
+    def of(self, distribution: Distribution) -> tuple[str, str]:
+        """Return the URLs of a distribution's archive and of its security updates."""
+        return (self.ubuntu, self.ubuntu_security) if distribution is UBUNTU else (self.debian, self.security)
+
+    def each(self, change: Callable[[str], str]) -> Mirrors:
+        """Return them with each URL changed."""
+        return Mirrors(*(change(url) for url in astuple(self)))
 
 
 def host_mirrors() -> Mirrors:
-    """Return the mirrors that this computer uses, or Debian's own."""
-    found, default = mirrors(_apt_sources()), mirrors([_DEFAULT.read_text(encoding="utf-8").replace("@SUITE@", "stable")])
-    return Mirrors(found.debian or default.debian, found.security or default.security)
+    """Return the mirrors that this computer uses, or Debian's and Ubuntu's own."""
+    own = [(TEMPLATES / one.folder / "root" / one.sources).read_text(encoding="utf-8") for one in (DEBIAN, UBUNTU)]
+    found, default = mirrors(_apt_sources()), mirrors([text.replace("@SUITE@", "stable") for text in own])
+    return Mirrors(*(ours or others for ours, others in zip(astuple(found), astuple(default), strict=True)))
 
 
 def mirrors(sources: Iterable[str]) -> Mirrors:
-    """Find Debian's mirrors in apt's sources, in one-line or deb822 format."""
-    debian = security = ""
+    """Find the mirrors of Debian and Ubuntu in apt's sources, in one-line or deb822 format."""
+    found: dict[str, str] = {}
     for text in sources:
         for urls, suites, components in _entries(text):
-            if "main" not in components or not any(_SUITES.fullmatch(suite.rstrip("/")) for suite in suites):
+            if "main" not in components:
                 continue
             for url in filter(None, map(_resolve, urls)):
-                last = urlsplit(url).path.rstrip("/").rpartition("/")[2]
-                if last == "debian":
-                    debian = debian or url.rstrip("/")
-                elif last == "debian-security":
-                    security = security or url.rstrip("/")
-    return Mirrors(debian, security)
+                for archive in _archives(url, [suite.rstrip("/") for suite in suites]):
+                    found.setdefault(archive, url.rstrip("/"))
+    return Mirrors(**found)
+
+
+def _archives(url: str, suites: Iterable[str]) -> set[str]:
+    """Return for which archives, fields of `Mirrors`, a URL with these suites is a mirror."""
+    last = urlsplit(url).path.rstrip("/").rpartition("/")[2]
+    if last == "ubuntu":
+        names = {"updates": "ubuntu", "security": "ubuntu_security"}
+        return {names[match[1]] for suite in suites if (match := _UBUNTU_SUITES.fullmatch(suite))}
+    names = {"debian": "debian", "debian-security": "security"}
+    return {names[last]} if last in names and any(map(_SUITES.fullmatch, suites)) else set()
 
 
 def apt_options(dump: str) -> dict[str, str]:
@@ -57,20 +75,25 @@ def apt_options(dump: str) -> dict[str, str]:
     return dict(pattern.findall(dump))
 
 
-def sources_list(found: Mirrors, suite: str) -> str:
-    """Return apt's sources for a suite and its updates."""
-    archives = ((found.debian, suite), (found.debian, f"{suite}-updates"), (found.security, f"{suite}-security"))
-    return "".join(f"deb [signed-by={KEYRING}] {url} {name} main\n" for url, name in archives)
+def sources_list(found: Mirrors, definition: Definition) -> str:
+    """Return apt's sources for the suite of a base and its updates."""
+    (archive, security), suite = found.of(definition.distribution), definition.base.suite
+    urls = {f"{suite} {suite}-updates": archive, f"{suite}-security": security}
+    same = f"Components: {definition.distribution.components}\nSigned-By: {definition.signed_by}\n"
+    return "\n".join(f"Types: deb\nURIs: {url}\nSuites: {suites}\n{same}" for suites, url in urls.items())
 
 
 def mirror_rules(found: Mirrors) -> str:
-    """Return a script for `sed --regexp-extended` that puts mirrors in place of Debian's own servers in apt's sources.
+    """Return a script for `sed --regexp-extended` that puts mirrors in place of the distributions' own servers.
 
-    The servers: debian.org/mirror/list, and deb.debian.org and security.debian.org (wiki.debian.org/SourcesList).
+    The servers: debian.org/mirror/list, and deb.debian.org and security.debian.org (wiki.debian.org/SourcesList);
+    archive.ubuntu.com, its countries and security.ubuntu.com (launchpad.net/ubuntu/+archivemirrors).
     """
     servers = {
         r"(deb|ftp|ftp\.[a-z]+|cdn-fastly\.deb)\.debian\.org/debian": found.debian,
         r"((deb|cdn-fastly\.deb)\.debian\.org/debian-security|security\.debian\.org(/debian-security)?)": found.security,
+        r"([a-z]+\.)?archive\.ubuntu\.com/ubuntu": found.ubuntu,
+        r"security\.ubuntu\.com/ubuntu": found.ubuntu_security,
     }
     lines = (
         f"s#https?://{server}/?([[:space:]]|$)#{_replacement(url)}\\{server.count('(') + 1}#g"

@@ -105,7 +105,7 @@ def test_error_of_a_computer_that_can_build_no_base_is_raised(store: Bases, monk
     with pytest.raises(DeniedError):
         store.resolve(GIT, refresh=False, tell=print)
     with pytest.raises(InvalidError):
-        store.resolve(replace(GIT, suite="noble"), refresh=False, tell=print)
+        store.resolve(replace(GIT, suite="bookworm"), refresh=False, tell=print)
 
 
 def test_old_bases_with_packages_are_removed_and_the_newest_without_stays(store: Bases, builds: Builds) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from clouds.driver import Base
-from clouds.errors import UsageError
+from clouds.errors import CloudError, UsageError
 from clouds.local.base import bootstrap
 from clouds.local.base.definition import TEMPLATES, Definition
 from clouds.local.base.host_environment import HostSettings
@@ -155,6 +155,31 @@ def test_all_that_the_setup_puts_into_the_tree_is_removed_or_ours(definition: De
 def test_password_in_the_words_of_apt_is_hidden(tmp_path: Path, password: str) -> None:
     text = f"Err:1 http://me:{password}@m.example/debian trixie InRelease"
     assert bootstrap.without_passwords(text, settings(tmp_path)) == "Err:1 http://me:***@m.example/debian trixie InRelease"
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "I: running\nErr:1 http://m/x InRelease\n  refused\nE: Failed to fetch http://me:pw@m/x  refused\nE: Some failed\n",
+            "Failed to fetch http://me:***@m/x refused",
+        ),
+        (
+            "I: run\ncustomize: 9: ls: not found\nE: setup failed: E: rest\n",
+            "customize: 9: ls: not found; E: setup",
+        ),
+        ("I: running\nE: Unable to locate package x\nE: setup failed\n", "E: Unable to locate package x; E: setup failed"),
+        ("killed\n", "killed"),
+    ],
+)
+def test_error_has_the_words_of_what_failed(
+    definition: Definition, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, told: str
+) -> None:
+    monkeypatch.setattr(bootstrap, "command", lambda _definition, _scratch: ["sh", "-c", 'printf %s "$0" >&2; exit 1', said])
+    found = HostSettings(mirrors=Mirrors("http://me:pw@m/debian"))
+    with pytest.raises(CloudError, match=f"^mmdebstrap: {re.escape(told)}") as raised:
+        bootstrap.bootstrap(definition, tmp_path, tmp_path, found, lambda _line: None)
+    assert "pw" not in str(raised.value)
 
 
 def test_path_that_apt_cannot_use_is_refused_before_anything_is_built(

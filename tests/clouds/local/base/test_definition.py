@@ -61,6 +61,22 @@ def test_comments_are_not_packages() -> None:
     assert all(package and not package.startswith("#") and " " not in package for package in packages)
 
 
+def test_a_change_for_one_distribution_changes_no_base_of_the_other(templates: Path) -> None:
+    before = digest(templates)
+    (templates / "ubuntu/packages").write_text("nano\n")
+    assert digest(templates) == before
+    (templates / "debian/packages").write_text("nano\n")
+    assert digest(templates) != before
+
+
+def test_each_distribution_has_its_own_kernel_and_sources() -> None:
+    noble = define(replace(BASE, suite="noble"))
+    assert "linux-image-virtual-hwe-24.04" in noble.packages
+    assert "linux-image-cloud-amd64" not in noble.packages
+    assert "Suites: noble noble-updates\n" in noble.sources
+    assert [path for path in noble.files if path.endswith(".sources")] == ["etc/apt/sources.list.d/ubuntu.sources"]
+
+
 @pytest.mark.parametrize("base", [Base("bookworm", "amd64"), Base("trixie", "arm64")])
 def test_base_that_cannot_be_built_says_what_can(base: Base) -> None:
     with pytest.raises(InvalidError, match=base.suite) as raised:

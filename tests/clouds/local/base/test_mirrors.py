@@ -1,10 +1,14 @@
-"""Debian's mirrors and apt's options, found in the files of this computer's apt."""
+"""Mirrors and apt's options, found in the files of this computer's apt."""
 
+import re
 import subprocess
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import pytest
 
+from clouds.driver import Base
+from clouds.local.base.definition import Definition, define
 from clouds.local.base.mirrors import Mirrors, apt_conf, apt_options, host_mirrors, mirror_rules, mirrors, sources_list
 
 ONE_LINE = """
@@ -27,6 +31,17 @@ URIs: http://s.example/debian-security/
 Suites: trixie-security
 Components: main non-free-firmware
 """
+UBUNTU = """
+Types: deb
+URIs: http://s.example/ubuntu/
+Suites: noble-security
+Components: main universe
+"""
+
+
+def base(suite: str) -> Definition:
+    """Return the definition of a base."""
+    return define(Base(suite, "amd64"))
 
 
 @pytest.mark.parametrize("text", [ONE_LINE, DEB822])
@@ -50,6 +65,14 @@ def test_other_archives_are_not_mirrors_of_debian(line: str) -> None:
     assert mirrors([line]) == Mirrors()
 
 
+def test_mirrors_of_ubuntu_are_known_by_their_updates() -> None:
+    text = (
+        "deb https://ppa.example/x/ubuntu noble main\n"
+        "deb http://m.example/ubuntu/ noble main restricted\ndeb http://m.example/ubuntu/ noble-updates main restricted\n"
+    )
+    assert mirrors([text, UBUNTU]) == Mirrors(ubuntu="http://m.example/ubuntu", ubuntu_security="http://s.example/ubuntu")
+
+
 @pytest.mark.parametrize("value", ["no", "No", "false", "off", "0"])
 def test_stanza_that_is_not_enabled_does_not_count(value: str) -> None:
     assert mirrors([DEB822.replace("Types: deb\n", f"Types: deb\nEnabled: {value}\n")]) == Mirrors("http://m.example/debian", "")
@@ -68,20 +91,37 @@ def test_list_of_mirrors_in_a_file_is_followed(tmp_path: Path) -> None:
 
 def test_this_computer_always_knows_mirrors() -> None:
     found = host_mirrors()
-    assert found.debian.startswith("http")
-    assert found.security.startswith("http")
+    assert all(url.startswith("http") for url in astuple(found))
 
 
-def test_sources_have_the_updates_and_the_security_suite() -> None:
-    lines = sources_list(Mirrors("http://m.example/debian", "http://s.example/debian-security"), "trixie").splitlines()
-    assert [line.split()[-3:] for line in lines] == [
-        ["http://m.example/debian", "trixie", "main"],
-        ["http://m.example/debian", "trixie-updates", "main"],
-        ["http://s.example/debian-security", "trixie-security", "main"],
-    ]
+@pytest.mark.parametrize(
+    ("suite", "archive", "security", "key"),
+    [
+        ("trixie", "http://m.example/debian", "http://s.example/debian-security", "/usr/share/keyrings/debian-archive-keyring.gpg"),
+        ("noble", "http://m.example/ubuntu", "http://s.example/ubuntu", ""),
+    ],
+)
+def test_sources_have_the_updates_and_the_security_suite(suite: str, archive: str, security: str, key: str) -> None:
+    text = sources_list(replace(FOUND, debian=archive, security=security, ubuntu=archive, ubuntu_security=security), base(suite))
+    values = re.findall(r"^(?:URIs|Suites|Signed-By): ?(.*)$", text, re.MULTILINE)
+    assert values == [archive, f"{suite} {suite}-updates", key, security, f"{suite}-security", key]
+    assert set(astuple(mirrors([text]))) == {archive, security, ""}
 
 
-FOUND = Mirrors("http://u&s:p#w\\1@m.example/debian", "https://s.example/x/debian-security")
+def test_key_of_ubuntu_is_in_its_sources() -> None:
+    stanza = sources_list(FOUND, base("noble")).split("\n\n")[0]
+    lines = [line.removeprefix(" ") for line in stanza.partition("Signed-By:")[2].splitlines()[1:]]
+    key = "\n".join("" if line == "." else line for line in lines)
+    shown = subprocess.run(["gpg", "--show-keys", "--with-colons"], input=key, capture_output=True, text=True, check=True).stdout
+    assert "fpr:::::::::F6ECB3762474EDA9D21B7022871920D1991BC93C:" in shown
+
+
+FOUND = Mirrors(
+    "http://u&s:p#w\\1@m.example/debian",
+    "https://s.example/x/debian-security",
+    "http://m.example/ubuntu",
+    "https://s.example/ubuntu",
+)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +140,13 @@ FOUND = Mirrors("http://u&s:p#w\\1@m.example/debian", "https://s.example/x/debia
         ("deb http://deb.debian.org/debian-debug trixie-debug main", "deb http://deb.debian.org/debian-debug trixie-debug main"),
         ("deb https://deb.nodesource.com/node_20.x nodistro main", "deb https://deb.nodesource.com/node_20.x nodistro main"),
         ("deb https://debian.example.org/debian trixie main", "deb https://debian.example.org/debian trixie main"),
+        ("URIs: http://archive.ubuntu.com/ubuntu", f"URIs: {FOUND.ubuntu}"),
+        ("deb http://de.archive.ubuntu.com/ubuntu/ noble main", f"deb {FOUND.ubuntu} noble main"),
+        ("URIs: http://security.ubuntu.com/ubuntu/", f"URIs: {FOUND.ubuntu_security}"),
+        (
+            "deb https://ppa.example.net/x/y/ubuntu noble main",
+            "deb https://ppa.example.net/x/y/ubuntu noble main",
+        ),
     ],
 )
 def test_mirrors_take_the_place_of_debians_own_servers_alone(own: str, there: str) -> None:
