@@ -49,7 +49,7 @@ def test_ubuntu_is_baked_and_launched_or_its_archive_is_named(bakehouse: Bakehou
             ". /etc/os-release && echo $VERSION_CODENAME && hello --greeting=here && cat /etc/apt/sources.list.d/ubuntu.sources"
         )
         release, greeting, *sources = bakehouse.must("ssh", "noble", "--", command).stdout.splitlines()
-        failed = bakehouse.must("ssh", "noble", "--", "systemctl list-units --failed --plain --no-legend").stdout
+        failed = bakehouse.must("ssh", "noble", "--", "sudo systemctl list-units --failed --plain --no-legend").stdout
     finally:
         bakehouse.must("delete", "noble", "--yes")
     bakehouse.must("delete-image", image, "--yes")
