@@ -47,11 +47,14 @@ _SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")
 
 def _check(values: Values, terminal: Terminal) -> int:
     _need(terminal, {"shellcheck": "shellcheck", "ssh": "openssh-client", "openssl": "openssl"})
-    python = (sys.executable, "-m")
+    python, beside = (sys.executable, "-m"), Path(sys.executable).parent
+    workflows = sorted(map(str, (ROOT / ".github/workflows").glob("*.yml")))
     commands = (
         (*python, "ruff", "format", "--check", "."),
         (*python, "ruff", "check", "."),
         ("shellcheck", *map(str, _shell_files())),
+        (str(beside / "actionlint"), *workflows),
+        (str(beside / "zizmor"), "--offline", "--quiet", *workflows),
         (*python, "pytest", "--numprocesses=3", *_BY_FILE, *_matrices(values), "--timeout=60", "-m", f"not ({SLOW})"),
     )
     return _run_beside(terminal, (*python, "mypy"), commands)  # without its cache mypy keeps one core busy for many seconds
@@ -103,7 +106,7 @@ def _run_beside(terminal: Terminal, slow: Sequence[str], commands: Sequence[Sequ
 
 
 def _tell_command(terminal: Terminal, command: Sequence[str]) -> None:
-    terminal.tell(f"$ {shlex.join(command).replace(sys.executable, 'python')}")
+    terminal.tell(f"$ {shlex.join(command).replace(sys.executable, 'python').replace(f'{Path(sys.executable).parent}/', '')}")
 
 
 def _need(terminal: Terminal, packages: Mapping[str, str]) -> None:
