@@ -24,7 +24,7 @@ from tests.fake_memory import MemoryCloud
 from tests.fake_remote import RemoteCloud, forwards
 from tests.fake_world import World
 
-pytest_plugins = ("tests.matrix", "tests.progress", "tests.workers")
+pytest_plugins = ("tests.matrix", "tests.needed", "tests.progress", "tests.workers")
 SLOW_MARKERS = ("vm", "install")
 _REFUSED_PROGRAMS = ("qemu-system-", "mmdebstrap", "apt-get")
 _guarded = False

@@ -19,7 +19,7 @@ _ADVICE = (
         "ValidationException|AccessDeniedException",
         r"(?i)execution role|pass ?role",
         "See scheduler_role in your settings: EventBridge Scheduler must be able to assume that role, and you to pass it "
-        "(docs/clouds.md). A role that was just created works after a few minutes.",
+        "(docs/permissions.md). A role that was just created works after a few minutes.",
     ),
     (
         "ServiceQuotaExceededException",
@@ -52,7 +52,7 @@ _ADVICE = (
     (
         "UnauthorizedOperation|AccessDenied|AccessDeniedException",
         "",
-        "Ask for the permissions that docs/clouds.md lists under AWS.",
+        "Ask for the permissions in docs/permissions.md.",
     ),
     (
         "RequestExpired|SignatureDoesNotMatch",

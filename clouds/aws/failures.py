@@ -90,7 +90,7 @@ _NEXT_STEPS: Mapping[type[CloudError], str] = {
     ThrottledError: "Try again in a minute.",
     NotFoundError: "See: ./inv machines --cloud all; ./inv images --cloud all",
     FailedError: "Try again; if it fails again, try another --zone, and see https://health.aws.amazon.com.",
-    DeniedError: "See that you have the permissions in docs/clouds.md.",
+    DeniedError: "See that you have the permissions in docs/permissions.md.",
 }
 _DISK_KEY = (
     "Check that you may use the key that encrypts your disks (kms:CreateGrant and its like): aws ec2 get-ebs-default-kms-key-id"

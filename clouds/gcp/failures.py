@@ -53,7 +53,7 @@ _BY_STATUS = {401: DeniedError, 403: DeniedError, 404: NotFoundError, 409: Confl
 _NEXT_STEPS = {
     QuotaError: f"Request a higher quota at {_QUOTA_PAGE}, delete what you no longer need, or use a smaller --type.",
     DeniedError: "Check that you are logged in (gcloud auth application-default login), that the project is right, that Compute "
-    "Engine is enabled (gcloud services enable compute.googleapis.com), and that you have the permissions in docs/clouds.md.",
+    "Engine is enabled (gcloud services enable compute.googleapis.com), and that you have the permissions in docs/permissions.md.",
     ThrottledError: "Try again in a minute.",
     NotFoundError: "See: ./inv machines --cloud all; ./inv images --cloud all",
     CapacityError: "Try again later, or with another --zone, --region or --type.",

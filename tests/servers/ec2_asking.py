@@ -101,9 +101,11 @@ def _new_client(ec2: Ec2, service: str, region: str, attempts: int) -> _Reused:
     import boto3
     from botocore.config import Config
 
+    from tests.servers.ec2.serving import OWNER_KEY
+
     retries = {"total_max_attempts": attempts, "mode": "standard"}
     config = Config(retries=retries, connect_timeout=5, read_timeout=10, proxies={})
-    reused = _Reused(boto3.client(service, config=config, **ec2.client_arguments(region)), ec2.url, ec2)
+    reused = _Reused(boto3.client(service, config=config, **ec2.client_arguments(region, key=OWNER_KEY)), ec2.url, ec2)
     reused.client.meta.events.register("before-send", reused.send_to_server)
     return reused
 

@@ -47,7 +47,7 @@ REFUSALS: list[tuple[str, int, str, type[CloudError], str]] = [
     ("SignatureDoesNotMatch", 403, "The request signature we calculated does not match", DeniedError, "clock"),
     ("OptInRequired", 401, "You are not subscribed to this service", DeniedError, "enable the region"),
     ("PendingVerification", 400, "Your request for accessing resources in this region is being validated", DeniedError, "hours"),
-    ("UnauthorizedOperation", 403, "You are not authorized to perform this operation.", DeniedError, "docs/clouds.md"),
+    ("UnauthorizedOperation", 403, "You are not authorized to perform this operation.", DeniedError, "docs/permissions.md"),
     ("UnauthorizedOperation", 403, SCP, DeniedError, "policy of your organization"),
     (
         "VcpuLimitExceeded",

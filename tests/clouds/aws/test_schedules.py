@@ -175,7 +175,7 @@ def test_a_role_of_another_account_is_refused_before_anything_is_made(stage: Sta
         (
             ApiError("AccessDeniedException", "User: u is not authorized to perform: scheduler:CreateSchedule", status=403),
             DeniedError,
-            "docs/clouds.md lists",
+            "docs/permissions.md",
         ),
         (
             ApiError("AccessDeniedException", "User: u is not authorized to perform: iam:PassRole on resource: r", status=403),

@@ -104,8 +104,8 @@ class Stage:
     error: BaseException | None = None
     store: fake_sftp.Store | None = None
 
-    def connect(self, wire: Wire | None = None) -> Cloud:
-        where = places({"project": "demo"})
+    def connect(self, wire: Wire | None = None, **settings: str) -> Cloud:
+        where = places({"project": "demo", **settings})
         sleep: Callable[[float], None] = lambda seconds: waiter.time.sleep(seconds / 20)  # noqa: E731
         client = Client("demo", self.server.url, retry_s=0.3, sleep=sleep, adapter=wire)
         cloud = Cloud(client, where, Images(client, where.region, self.home / "gcp" / "bases.json"), slowness=SLOWNESS)

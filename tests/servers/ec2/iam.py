@@ -1,7 +1,10 @@
-"""IAM, as far as tests need it: a policy that says which requests are allowed, for which resources.
+"""IAM, as far as tests need it: what a request needs, and policies that allow some of it.
 
-https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html (what no statement allows is denied),
-https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html (what else a request needs)
+Which actions a request needs on which resources, and the keys of conditions:
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html,
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoneventbridgescheduler.html. Spot requests with tags:
+https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ExamplePolicies_EC2.html. What no statement allows is denied:
+https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html.
 """
 
 from __future__ import annotations
@@ -15,12 +18,34 @@ from typing import Any
 from tests.servers.ec2.errors import ApiError, unauthorized
 
 Json = dict[str, Any]
-_ID = re.compile(r"(?:ami|eipalloc|eni|i|sg|sir|snap|vol)-[0-9a-z]+")
+_KINDS = {
+    "ami": "image",
+    "eipalloc": "elastic-ip",
+    "eni": "network-interface",
+    "i": "instance",
+    "sg": "security-group",
+    "sir": "spot-instances-request",
+    "snap": "snapshot",
+    "subnet": "subnet",
+    "vol": "volume",
+    "vpc": "vpc",
+}
+"""The kinds of resources, by the prefixes of their ids."""
+_ID = re.compile(rf"({'|'.join(_KINDS)})-[0-9a-z]+")
+_MAKES = {
+    "AllocateAddress": ("elastic-ip",),
+    "CreateImage": ("image", "snapshot"),
+    "CreateSecurityGroup": ("security-group",),
+    "RunInstances": ("instance", "network-interface", "volume"),
+}
+"""What an action creates, and must be allowed on; RunInstances also on `spot-instances-request`, if that has tags."""
+_FREE = {"sts:GetCallerIdentity"}
+"""https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html: no permissions are required."""
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What must be allowed: an action on a resource (its ARN or id); `context` are the keys that conditions may name."""
+    """What must be allowed: an action on a resource (its ARN); `context` are the keys that conditions may name."""
 
     action: str
     resource: str = "*"
@@ -43,10 +68,9 @@ class Policy:
         return any(_allows(statement, need) for statement in self.statements)
 
 
-def check(policy: Policy, call: Any, backend: Any) -> None:
-    """Raise ApiError for a request (`serving.Call`) that a policy does not allow; `backend` is that of EC2 in its region."""
-    needs = _scheduler_needs(call, backend.account_id) if call.service == "scheduler" else _needs(call, backend)
-    denied = [need for need in needs if not policy.allows(need)]
+def check(policy: Policy, call: Any, wanted: list[Need]) -> None:
+    """Raise ApiError for a request (`serving.Call`) that needs what a policy does not allow."""
+    denied = [need for need in wanted if not policy.allows(need)]
     if denied and call.service == "ec2":
         raise unauthorized(denied[0].action.removeprefix("ec2:"))
     if denied:
@@ -59,25 +83,61 @@ def check(policy: Policy, call: Any, backend: Any) -> None:
         raise ApiError("AccessDeniedException", message, status=403)
 
 
-def _scheduler_needs(call: Any, account: str) -> list[Need]:
-    """https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoneventbridgescheduler.html."""
+def needs(call: Any, tree: Json, backend: Any) -> list[Need]:
+    """Return what a request needs; `tree` are its parameters by their names in the service model, `backend` is that of EC2."""
+    if call.service == "ec2":
+        return list(_of_ec2(call, tree, backend))
+    if call.service == "scheduler":
+        return _of_scheduler(call, backend.account_id)
+    action = f"{call.service}:{call.action}"
+    return [] if action in _FREE else [Need(action)]
+
+
+def _of_scheduler(call: Any, account: str) -> list[Need]:
     arn = f"arn:aws:scheduler:{call.region}:{account}:schedule/{call.params.get('GroupName', 'default')}/{call.params.get('Name')}"
-    needs = [Need(f"scheduler:{call.action}", arn)]
+    found = [Need(f"scheduler:{call.action}", arn)]
     if "Target" in call.params:
         service = {"iam:PassedToService": "scheduler.amazonaws.com"}
-        needs.append(Need("iam:PassRole", call.params["Target"]["RoleArn"], service))
-    return needs
+        found.append(Need("iam:PassRole", call.params["Target"]["RoleArn"], service))
+    return found
 
 
-def _needs(call: Any, backend: Any) -> Iterator[Need]:
-    action = f"{call.service}:{call.action}"
-    ids = sorted({str(value) for value in call.params.values() if _ID.fullmatch(str(value))})
-    for one in ids:
-        yield Need(action, one, {f"aws:ResourceTag/{key}": value for key, value in backend.tags.get(one, {}).items()})
-    if not ids:
+def _of_ec2(call: Any, tree: Json, backend: Any) -> Iterator[Need]:
+    action, region, account = f"ec2:{call.action}", call.region, backend.account_id
+    if call.action.startswith("Describe") and call.action != "DescribeInstanceAttribute":
         yield Need(action)
-    if any(key.startswith("TagSpecification.") for key in call.params):
-        yield Need("ec2:CreateTags")
+        return
+    tags = {one["ResourceType"]: _requested(one["Tags"]) for one in tree.get("TagSpecifications", [])}
+    made = _MAKES.get(call.action, ())
+    for kind in (*made, *(kind for kind in tags if kind not in made)):
+        context = tags.get(kind, {})
+        yield Need(action, _arn(region, account, kind, "*"), context)
+        if context:
+            yield Need("ec2:CreateTags", _arn(region, account, kind, "*"), {**context, "ec2:CreateAction": call.action})
+    given = _requested(tree.get("Tags", []))
+    for one in sorted(
+        {str(value) for key, value in call.params.items() if not key.startswith("Tag") and _ID.fullmatch(str(value))}
+    ):
+        kind = _KINDS[one.partition("-")[0]]
+        yield Need(action, _arn(region, account, kind, one), {**given, **_known(backend, one)})
+    if "IamInstanceProfile" in tree:
+        yield Need("iam:PassRole", "*", {"iam:PassedToService": "ec2.amazonaws.com"})
+
+
+def _arn(region: str, account: str, kind: str, one: str) -> str:
+    return f"arn:aws:ec2:{region}:{'' if kind in ('image', 'snapshot') else account}:{kind}/{one}"
+
+
+def _requested(tags: list[Json]) -> dict[str, str]:
+    return {f"aws:RequestTag/{tag['Key']}": tag["Value"] for tag in tags}
+
+
+def _known(backend: Any, one: str) -> dict[str, str]:
+    """Return the keys of what is there: its tags, and the owner of an image."""
+    found = {f"aws:ResourceTag/{key}": value for key, value in backend.tags.get(one, {}).items()}
+    if one in backend.amis:
+        found["ec2:Owner"] = str(backend.amis[one].owner_id)
+    return found
 
 
 def _allows(statement: Json, need: Need) -> bool:
@@ -85,9 +145,10 @@ def _allows(statement: Json, need: Need) -> bool:
     names_it = any(fnmatchcase(need.action, pattern) for pattern in _listed(statement["Action"]))
     reaches_it = any(fnmatchcase(need.resource, pattern) for pattern in _listed(statement["Resource"]))
     wanted = statement.get("Condition", {})
-    assert wanted.keys() <= {"StringEquals"}
-    holds = all(need.context.get(key) == value for key, value in wanted.get("StringEquals", {}).items())
-    return names_it and reaches_it and holds
+    assert wanted.keys() <= {"StringEquals", "StringNotEquals"}
+    equal = all(need.context.get(key) in _listed(value) for key, value in wanted.get("StringEquals", {}).items())
+    other = all(need.context.get(key) not in _listed(value) for key, value in wanted.get("StringNotEquals", {}).items())
+    return names_it and reaches_it and equal and other
 
 
 def _listed(value: str | list[str]) -> list[str]:

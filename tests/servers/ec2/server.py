@@ -15,6 +15,7 @@ from typing import Any
 from moto.ec2.models import ec2_backends
 from moto.ssm.models import ssm_backends
 
+from tests import needed
 from tests.servers.ec2 import backend as _backend  # noqa: F401 - registers the class with moto
 from tests.servers.ec2 import iam, life, stale, unseen, wire
 from tests.servers.ec2.cloud import CLOUDS, Cloud, loopback_addresses
@@ -54,7 +55,7 @@ class Ec2:
         self.calls: list[Served] = []
         self.crashes: list[str] = []
         self.policy: iam.Policy | None = None
-        """What the caller may do; None: everything."""
+        """What Bakehouse may do; None: everything."""
         self._faults: list[Fault] = []
         self._closing = threading.Event()
         self._server = Server(self.serve_request, self._tick)
@@ -80,9 +81,9 @@ class Ec2:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def client_arguments(self, region: str = "us-east-1") -> dict[str, Any]:
-        """Return what a boto3 client needs to reach this server."""
-        keys = {"aws_access_key_id": ACCESS_KEY, "aws_secret_access_key": SECRET_KEY}
+    def client_arguments(self, region: str = "us-east-1", *, key: str = ACCESS_KEY) -> dict[str, Any]:
+        """Return what a boto3 client needs to reach this server, by default as Bakehouse."""
+        keys = {"aws_access_key_id": key, "aws_secret_access_key": SECRET_KEY}
         return {"endpoint_url": self.url, "region_name": region, **keys}
 
     def inventory(self) -> list[str]:
@@ -187,8 +188,11 @@ class Ec2:
         """Check and serve; the faults that are due strike before and after."""
         read(call)
         tree = wire.check(call.action, call.params) if call.service == "ec2" else {}
-        if self.policy:
-            iam.check(self.policy, call, ec2_backends[self.cloud.account][call.region])
+        if call.is_ours:
+            wanted = iam.needs(call, tree, ec2_backends[self.cloud.account][call.region])
+            needed.note(need.action for need in wanted)
+            if self.policy:
+                iam.check(self.policy, call, wanted)
         due = [fault for fault in self._faults if fault.is_due(call.name, call.region)]
         for fault in due:
             if fault.when == "before":

@@ -20,7 +20,9 @@ from tests.servers.ec2.errors import ApiError, NotServed
 from tests.servers.ec2.http import Ask, Reply
 
 ACCESS_KEY, SECRET_KEY = "AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
-"""The key of AWS's own examples: https://docs.aws.amazon.com/IAM/latest/UserGuide/security-creds.html."""
+"""The key of AWS's own examples: https://docs.aws.amazon.com/IAM/latest/UserGuide/security-creds.html. Bakehouse uses it."""
+OWNER_KEY = "AKIAI44QH8DHBEXAMPLE"
+"""Another key of those examples, with which the tests themselves ask; policies do not apply to it."""
 _CREDENTIAL = re.compile(r"Credential=([^/]+)/\d{8}/([^/]+)/([^/]+)/aws4_request")
 
 
@@ -33,6 +35,8 @@ class Call:
     region: str = ""
     action: str = ""
     params: dict[str, Any] = field(default_factory=dict)
+    is_ours: bool = False
+    """Whether Bakehouse sends it: boto3 with its key."""
 
     @property
     def name(self) -> str:
@@ -54,7 +58,8 @@ def read(call: Call) -> None:
     if not found:
         raise ApiError("MissingAuthenticationToken", "Request is missing Authentication Token")
     call.region = found[2]
-    if found[1] != ACCESS_KEY:
+    call.is_ours = found[1] == ACCESS_KEY and call.ask.headers.get("User-Agent", "").startswith("Boto3/")
+    if found[1] not in (ACCESS_KEY, OWNER_KEY):
         raise ApiError("AuthFailure", "AWS was not able to validate the provided access credentials")
     if call.service == "ec2" and not call.action:
         raise ApiError("MissingAction", "The request is missing an action or a required parameter.")

@@ -1,4 +1,4 @@
-"""HTTP: from the socket to `handle(method, path, query, body)` and back."""
+"""HTTP: from the socket to `handle(method, path, query, body, agent)` and back; `agent` is the name of the client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Handle = Callable[[str, str, dict[str, list[str]], bytes], Reply]
+Handle = Callable[[str, str, dict[str, list[str]], bytes, str], Reply]
 
 
 class Server(ThreadingHTTPServer):
@@ -55,7 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         try:
-            reply = self.server.handle(self.command, url.path, parse_qs(url.query, keep_blank_values=True), body)
+            query, agent = parse_qs(url.query, keep_blank_values=True), self.headers.get("User-Agent", "")
+            reply = self.server.handle(self.command, url.path, query, body, agent)
         except Hang:
             self.close_connection = True
             return

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import tests.servers.gce.resources  # noqa: F401 - fills the table of methods
+from tests import needed
 from tests.servers.engine import Clock
-from tests.servers.gce import masks
+from tests.servers.gce import iam, masks
 from tests.servers.gce.cloud import Cloud
 from tests.servers.gce.errors import ApiError, Json, unparsable
 from tests.servers.gce.faults import POSITIONS, Error, Fault, Hang, Page
@@ -30,6 +31,8 @@ from tests.servers.vm import ScriptedVms, Vms
 
 SERVICE_PATH = "/compute/v1/"
 TICK_S = 0.02
+_BAKEHOUSE = "python-requests/"
+"""How the name of the driver's client begins. Those of gcloud, Packer and the tests' own requests do not."""
 BILLED = ("instances", "disks", "images", "addresses", "firewalls", "networks", "subnetworks")
 
 
@@ -52,6 +55,8 @@ class Gce:
         self.latency_s = 0.0
         self.calls: list[Served] = []
         self.crashes: list[str] = []
+        self.role: iam.Role | None = None
+        """What Bakehouse may do; None: everything."""
         self._faults: list[Fault] = []
         self._closing = threading.Event()
         self._server = Server(self.serve_request, self._tick)
@@ -141,13 +146,13 @@ class Gce:
 
     # Serving
 
-    def serve_request(self, http: str, path: str, query: dict[str, list[str]], data: bytes) -> Reply:
+    def serve_request(self, http: str, path: str, query: dict[str, list[str]], data: bytes, agent: str = "") -> Reply:
         """Serve one request; note it."""
         if self.latency_s:
             self._closing.wait(self.latency_s)
         entry: dict[str, Any] = {"method": "", "path": path, "status": 0}
         try:
-            reply = self._answer(http, path, query, data, entry)
+            reply = self._answer(http, path, query, data, entry, agent)
         except Hang:
             self.calls.append(Served(**entry))
             self._closing.wait(self.hang_s)
@@ -155,11 +160,11 @@ class Gce:
         self.calls.append(Served(**{**entry, "status": reply.status}))
         return reply
 
-    def _answer(self, http: str, path: str, query: dict[str, list[str]], data: bytes, entry: dict[str, Any]) -> Reply:
+    def _answer(self, http: str, path: str, query: dict[str, list[str]], data: bytes, entry: dict[str, Any], agent: str) -> Reply:
         try:
             with self.cloud.lock:
                 self.cloud.engine.settle()
-                return Reply(200, self._handle(http, path, query, data, entry))
+                return Reply(200, self._handle(http, path, query, data, entry, agent))
         except ApiError as error:
             if error.code == 501:
                 self.crashes.append(error.message)
@@ -172,9 +177,14 @@ class Gce:
             self.crashes.append(f"{http} {path}\n{traceback.format_exc()}")
             return Reply(500, ApiError(500, "backendError", "Internal error. See `crashes` of the test server.").body())
 
-    def _handle(self, http: str, path: str, query: dict[str, list[str]], data: bytes, entry: dict[str, Any]) -> Json:
+    def _handle(self, http: str, path: str, query: dict[str, list[str]], data: bytes, entry: dict[str, Any], agent: str) -> Json:
         """Check and serve; the faults that are due strike before and after."""
         call = self._call(http, path, query, data, entry)
+        if agent.startswith(_BAKEHOUSE):
+            wanted = iam.needs(call)
+            needed.note(need.permission for need in wanted)
+            if self.role:
+                self.role.check(wanted)
         due = [fault for fault in self._faults if fault.is_due(call.method.id)]
         for fault in due:
             if fault.when == "before" or isinstance(fault.error, OperationError):
