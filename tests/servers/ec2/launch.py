@@ -268,6 +268,12 @@ def _check_quota(backend: Any, kind: str, count: int, *, is_spot: bool) -> None:
         raise vcpu_limit(switches.vcpus)
 
 
+def cpu_options(kind: str) -> dict[str, int]:
+    """Return the processors of an instance: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CpuOptions.html."""
+    found = INSTANCE_TYPES[kind]["VCpuInfo"]
+    return {"CoreCount": int(found["DefaultCores"]), "ThreadsPerCore": int(found["DefaultThreadsPerCore"])}
+
+
 def vcpus(kind: str) -> int:
     return int(INSTANCE_TYPES[kind]["VCpuInfo"]["DefaultVCpus"])
 

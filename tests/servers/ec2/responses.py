@@ -74,6 +74,7 @@ class StrictResponse(ImageResponse):
         for instance in made:
             states.set_reason(instance, "", "")
             instance.spot_instance_request_id = None
+            instance.cpu_options = launch.cpu_options(instance.instance_type)
             instance.disable_api_termination = bool(self.tree.get("DisableApiTermination"))
             # "The security groups for the instance", however they were given: API_Instance
             instance.security_groups = list(instance.nics[0].group_set)

@@ -14,7 +14,7 @@ from moto.ec2.models import ec2_backends
 from moto.ssm.responses import SimpleSystemManagerResponse
 from moto.sts.responses import TokenResponse
 
-from tests.servers.ec2 import scheduler
+from tests.servers.ec2 import quotas, scheduler
 from tests.servers.ec2.cloud import Cloud
 from tests.servers.ec2.errors import ApiError, NotServed
 from tests.servers.ec2.http import Ask, Reply
@@ -52,6 +52,7 @@ def read(call: Call) -> None:
         call.action, call.params = scheduler.action_of(call.ask)
     elif target := call.ask.headers.get("X-Amz-Target"):
         call.action = target.rpartition(".")[2]
+        call.params = json.loads(call.ask.body) if call.service == "servicequotas" else {}
     else:
         call.params = dict(parse_qsl(call.ask.body.decode(), keep_blank_values=True))
         call.action = call.params.get("Action", "")
@@ -73,11 +74,14 @@ def moto_request(call: Call, account: str) -> Request:
 
 
 def other_service(call: Call, cloud: Cloud) -> Reply:
-    """Serve a request of another service: EventBridge Scheduler here, others as moto does."""
+    """Serve a request of another service: EventBridge Scheduler and Service Quotas here, others as moto does."""
     account = cloud.account
     if call.service == "scheduler":
         answer = scheduler.serve(cloud, call.region, call.action, call.params)
         return Reply(200, json.dumps(answer).encode(), {"Content-Type": "application/json", **_request_id()})
+    if call.service == "servicequotas":
+        answer = quotas.serve(cloud, call.action, call.params)
+        return Reply(200, json.dumps(answer).encode(), {"Content-Type": "application/x-amz-json-1.1", **_request_id()})
     responses = {"ssm": SimpleSystemManagerResponse, "sts": TokenResponse}
     if call.service not in responses:
         raise NotServed(f"the service {call.service}")
@@ -99,7 +103,7 @@ def refusal(service: str, error: ApiError) -> Reply:
     if service == "scheduler":
         headers = {"Content-Type": "application/json", "x-amzn-ErrorType": error.code}
         return Reply(error.status, json.dumps({"Message": error.message}).encode(), {**headers, **_request_id()})
-    if service == "ssm":
+    if service in ("servicequotas", "ssm"):
         body = json.dumps({"__type": error.code, "message": error.message})
         return Reply(error.status, body.encode(), {"Content-Type": "application/x-amz-json-1.1"})
     if service == "sts":

@@ -57,6 +57,7 @@ _NEEDS: Mapping[str, str] = {
     "machineTypes.get": "machineTypes.get",
     "networks.get": "networks.get",
     "networks.insert": "networks.create",
+    "regions.get": "regions.get",
     "regionOperations.wait": "regionOperations.get",
     "zoneOperations.wait": "zoneOperations.get",
     "zones.list": "zones.list",

@@ -15,7 +15,7 @@ from typing import Any
 import tests.servers.gce.resources  # noqa: F401 - fills the table of methods
 from tests import needed
 from tests.servers.engine import Clock
-from tests.servers.gce import iam, masks
+from tests.servers.gce import iam, masks, projects
 from tests.servers.gce.cloud import Cloud
 from tests.servers.gce.errors import ApiError, Json, unparsable
 from tests.servers.gce.faults import POSITIONS, Error, Fault, Hang, Page
@@ -179,6 +179,10 @@ class Gce:
 
     def _handle(self, http: str, path: str, query: dict[str, list[str]], data: bytes, entry: dict[str, Any], agent: str) -> Json:
         """Check and serve; the faults that are due strike before and after."""
+        if projects.is_asked(path):
+            entry["method"] = projects.METHOD
+            return projects.answer(self.cloud, path, _json(data), self.role.permissions() if self.role else None)
+        projects.check_enabled(self.cloud, "compute.googleapis.com", "Compute Engine API")
         call = self._call(http, path, query, data, entry)
         if agent.startswith(_BAKEHOUSE):
             wanted = iam.needs(call)

@@ -16,6 +16,7 @@ class Switches:
     `wait_returns_at_once`: `wait` answers after zero seconds, whatever the state of the operation.
     `guest_shutdown_s`: seconds that a running guest takes to shut down at a stop or a delete.
     `forbids_external_addresses`: the policy constraints/compute.vmExternalIpAccess allows no instance.
+    `disabled_services`: the APIs that are not enabled in the project, such as `compute.googleapis.com`.
     `missing_image_status`: what `instances.insert` answers to an image that does not exist; 400 has the better source.
     """
 
@@ -25,4 +26,5 @@ class Switches:
     wait_returns_at_once: bool = False
     guest_shutdown_s: float = 0.0
     forbids_external_addresses: bool = False
+    disabled_services: set[str] = field(default_factory=set)
     missing_image_status: Literal[400, 404] = 400
