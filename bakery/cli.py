@@ -23,15 +23,17 @@ from launcher.command.machine_options import (
     check_type,
     given,
 )
+from launcher.command.multi_cloud import ALL
 from launcher.command.places import connect
 from launcher.command.terminal import Terminal, table
-from launcher.command.verbs import CLOUD, JSON
+from launcher.command.verbs import CLOUD, CLOUDS, JSON
 
 if TYPE_CHECKING:
     from bakery.order import BakeOptions
 
 RECIPE = Flag("recipe", "the recipe: a name in images/, or the path of a TOML file (default: jupyter)", default="jupyter")
 REGION_OF_PLAN = Flag("region", "the region of the bake and the launch (default: from your settings)")
+REGION_OF_CHECKS = Flag("region", "the region to check (default: from your settings)")
 _SETTINGS_OF_BAKE = (*PLACE_FLAGS, SERVICE_ACCOUNT, ACCELERATOR)
 
 
@@ -135,6 +137,31 @@ def _plan(values: Values, terminal: Terminal) -> int:
     return 0
 
 
+def _doctor(values: Values, terminal: Terminal) -> int:
+    from bakery.doctor import HERE, examine
+    from clouds.findings import Health
+    from launcher.command import hints
+
+    name = values["cloud"]
+    found, shown = [], []
+
+    def chosen() -> list[str]:
+        return clouds.configured() if name == ALL else [name or clouds.default()]
+
+    for row in examine(chosen, values["region"] or ""):
+        place = "" if row.cloud == HERE else f"{row.cloud}: "
+        next_step = hints.write(row.finding.next_step, row.cloud if name and place else "", row.region)
+        found.append(row)
+        shown.append({**row.to_json(), "next": next_step})
+        if not values["json"]:
+            terminal.out(f"{row.finding.state:<8} {place}{row.check}: {row.finding.text}")
+            for line in next_step.splitlines():
+                terminal.out(f"         next: {line}")
+    if values["json"]:
+        terminal.out_json(shown)
+    return int(any(row.finding.state is Health.PROBLEM for row in found))
+
+
 VERBS = (
     Verb(
         "bake",
@@ -168,5 +195,11 @@ VERBS = (
         "Print what a bake and a launch of a recipe (--recipe NAME) would do, and why, without doing it.",
         _plan,
         flags=(RECIPE, REGION_OF_PLAN, ACCELERATOR, CLOUD),
+    ),
+    Verb(
+        "doctor",
+        "Check what bakes and launches need, and print what is wrong and how to fix it; exit with 1 if there is a problem.",
+        _doctor,
+        flags=(JSON, REGION_OF_CHECKS, CLOUDS),
     ),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -16,9 +17,19 @@ _WHO_AM_I_S = 10
 
 def own_address() -> str:
     """Return this computer's public address. CloudError: the service that reports it does not answer, or something else does."""
+    return look_outside()[0]
+
+
+def look_outside() -> tuple[str, float | None]:
+    """Return this computer's public address, and the time elsewhere, in seconds since the epoch (None: not in the answer).
+
+    CloudError as above.
+    """
     try:
         with urlopen(_WHO_AM_I, timeout=_WHO_AM_I_S) as answer:
-            return str(ipaddress.ip_address(answer.read(64).decode("ascii").strip()))
+            address = str(ipaddress.ip_address(answer.read(64).decode("ascii").strip()))
+            date = answer.headers.get("Date")
+            return address, parsedate_to_datetime(date).timestamp() if date else None
     except (URLError, OSError, ValueError, HTTPException) as error:
         raise CloudError(
             f"cannot look up the address of this computer for the firewall rule: no answer from {_WHO_AM_I}",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from clouds.driver import START, Base, BaseImage, BootSpec, Cloud, ConsoleText, Endpoint, Gpu, Position, Ticket, Wishes
+from clouds.findings import Check, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +315,17 @@ class NamesHosts(Protocol):
 
     def dns_name(self, machine: str) -> str:
         """Return the public DNS name of a machine, as it was when it was read last; "" if it has none."""
+
+
+@runtime_checkable
+class Diagnoses(Protocol):
+    """A cloud that can check what a bake and a launch need of it: credentials, project or region, quotas, permissions, tools."""
+
+    def checks(self, largest: Size) -> Mapping[str, Check]:
+        """Return the checks by what they are about, in the order to run them; `largest` is what there must be a quota for.
+
+        If the first one finds a problem, or cannot be made, the others would too.
+        """
 
 
 @runtime_checkable

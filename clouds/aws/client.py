@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -63,6 +64,11 @@ class Client:
                 self._scheduler = self._session.client("scheduler", self.region)
         with self._suspecting_region():
             return _sent(what, getattr(self._scheduler, action), request)
+
+    def ask_quotas(self, what: str, action: str, **request: Any) -> dict[str, Any]:
+        """Send a request to Service Quotas."""
+        with self._suspecting_region():
+            return _sent(what, getattr(self._session.client("service-quotas", self.region), action), request)
 
     def ask_about_new(self, what: str, action: str, **request: Any) -> dict[str, Any]:
         """Do the same about a thing that was created a moment ago: as long as EC2 does not find it, it is asked again."""
@@ -139,6 +145,11 @@ class Client:
                 key, named = self._session.access_key()
                 self._account = named or self._known_account(hashlib.sha256(key.encode()).hexdigest()[:16])
         return self._account
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """When the credentials that are used now expire; None: never, or only AWS knows."""
+        return self._session.expires_at()
 
     @contextmanager
     def _suspecting_region(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Literal
 
-from clouds.aws import addresses, admission, gpus, instances, leftovers, network, user_data
+from clouds.aws import addresses, admission, diagnosis, gpus, instances, leftovers, network, user_data
 from clouds.aws.bases import Bases
 from clouds.aws.client import Client
 from clouds.aws.console import Console
@@ -45,6 +45,7 @@ from clouds.driver import (
     Wishes,
 )
 from clouds.errors import CloudError, InvalidError, NotFoundError
+from clouds.findings import Check, Size
 from clouds.gpus import choose
 
 _OPERATIONS_S = MappingProxyType({"boot": 300, "start": 300, "stop": 600, "delete": 600, "snapshot": 5400})
@@ -123,6 +124,10 @@ class Aws:
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
         """Return the newest image of a base; the one of the last time unless `refresh` asks anew."""
         return self._bases.resolve(base, refresh=refresh)
+
+    def checks(self, largest: Size) -> Mapping[str, Check]:
+        """Return what `doctor` checks of the account and its region."""
+        return diagnosis.checks(self._client, self._places, largest)
 
     def check_options(self, wishes: Wishes) -> None:
         """Look up the instance type, the zone and the subnet; what is found serves for the machines, too."""

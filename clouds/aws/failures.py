@@ -82,11 +82,11 @@ LOG_IN = (
     "Log in (aws sso login, or aws configure), and see that AWS_PROFILE or --cloud chooses the right account: "
     "aws sts get-caller-identity"
 )
-_QUOTA_PAGE = "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas"
+QUOTA_PAGE = "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas"
 _NEXT_STEPS: Mapping[type[CloudError], str] = {
     CapacityError: "Try later, another --zone or --region, or another --type.",
     PriceError: "Raise --max-price, choose a cheaper --zone, or leave --spot out.",
-    QuotaError: f"Ask for more at {_QUOTA_PAGE}, delete what you no longer need, or take a smaller --type.",
+    QuotaError: f"Ask for more at {QUOTA_PAGE}, delete what you no longer need, or take a smaller --type.",
     ThrottledError: "Try again in a minute.",
     NotFoundError: "See: ./inv machines --cloud all; ./inv images --cloud all",
     FailedError: "Try again; if it fails again, try another --zone, and see https://health.aws.amazon.com.",

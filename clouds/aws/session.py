@@ -6,6 +6,7 @@ Loads boto3, which takes longer than most commands, so it is imported when the f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import boto3  # type: ignore[import-untyped]
@@ -68,3 +69,10 @@ class Session:
         if frozen is None:
             raise DeniedError("aws: no credentials found", next_step=failures.LOG_IN)
         return str(frozen.access_key), str(frozen.account_id or "")
+
+    def expires_at(self) -> datetime | None:
+        """Return when the present credentials expire; None for those that do not, and those of which only AWS knows it.
+
+        botocore has no public access to the time of its RefreshableCredentials, which are those of SSO, roles and processes.
+        """
+        return getattr(self._session.get_credentials(), "_expiry_time", None)

@@ -72,7 +72,7 @@ class Client:
 
         def attempt() -> tuple[T]:
             try:
-                return (_sent(what, partial(send, fields, retry=None, timeout=timeout_s)),)
+                return (sent(what, partial(send, fields, retry=None, timeout=timeout_s)),)
             except ThrottledError as error:
                 busy.append(error)
                 raise
@@ -128,7 +128,7 @@ def _connect(endpoint: str, adapter: BaseAdapter | None) -> sdk.Services:
     return sdk.Services(session.credentials(anonymous=bool(endpoint)), endpoint, prepare)
 
 
-def _sent(what: str, send: Callable[[], T]) -> T:
+def sent(what: str, send: Callable[[], T]) -> T:
     """Send one request and return its answer; every error is a CloudError."""
     from google.api_core.exceptions import GoogleAPICallError
     from google.auth.exceptions import GoogleAuthError, TransportError

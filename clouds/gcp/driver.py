@@ -36,7 +36,8 @@ from clouds.errors import (
     QuotaError,
     ThrottledError,
 )
-from clouds.gcp import admission, gpus, instances, machine_types, machines, operations, rules
+from clouds.findings import Check, Size
+from clouds.gcp import admission, diagnosis, gpus, instances, machine_types, machines, operations, rules
 from clouds.gcp.client import Client
 from clouds.gcp.failures import NotReadyError
 from clouds.gcp.images import Images
@@ -92,6 +93,10 @@ class GoogleCloud:
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
         """Return the image of the base's family that was newest at the last refresh; `refresh` looks it up again."""
         return self._images.resolve(base, refresh=refresh)
+
+    def checks(self, largest: Size) -> Mapping[str, Check]:
+        """Return what `doctor` checks of the project."""
+        return diagnosis.checks(self._client, self._places, largest)
 
     def check_options(self, wishes: Wishes) -> None:
         """Check the machine type; one request if the user names one."""

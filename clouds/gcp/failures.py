@@ -48,10 +48,10 @@ NOT_READY = frozenset({"resourceNotReady", "RESOURCE_NOT_READY"})
 CHANGED = frozenset({"conditionNotMet", "CONDITION_NOT_MET"})
 """The fingerprint is outdated: read the resource again."""
 
-_QUOTA_PAGE = "https://console.cloud.google.com/iam-admin/quotas"
+QUOTA_PAGE = "https://console.cloud.google.com/iam-admin/quotas"
 _BY_STATUS = {401: DeniedError, 403: DeniedError, 404: NotFoundError, 409: ConflictError, 429: ThrottledError, 408: ThrottledError}
 _NEXT_STEPS = {
-    QuotaError: f"Request a higher quota at {_QUOTA_PAGE}, delete what you no longer need, or use a smaller --type.",
+    QuotaError: f"Request a higher quota at {QUOTA_PAGE}, delete what you no longer need, or use a smaller --type.",
     DeniedError: "Check that you are logged in (gcloud auth application-default login), that the project is right, that Compute "
     "Engine is enabled (gcloud services enable compute.googleapis.com), and that you have the permissions in docs/permissions.md.",
     ThrottledError: "Try again in a minute.",

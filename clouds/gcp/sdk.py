@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from google.cloud.compute_v1.services.machine_types import MachineTypesClient
     from google.cloud.compute_v1.services.networks import NetworksClient
     from google.cloud.compute_v1.services.region_operations import RegionOperationsClient
+    from google.cloud.compute_v1.services.regions import RegionsClient
     from google.cloud.compute_v1.services.zone_operations import ZoneOperationsClient
     from google.cloud.compute_v1.services.zones import ZonesClient
     from google.cloud.compute_v1.types import compute as compute
@@ -53,6 +54,7 @@ class Services:
     machine_types: MachineTypesClient
     networks: NetworksClient
     region_operations: RegionOperationsClient
+    regions: RegionsClient
     zone_operations: ZoneOperationsClient
     zones: ZonesClient
 

@@ -28,12 +28,12 @@ class ForeignAnswerError(Exception):
         self.is_json = is_json
 
 
-def credentials(*, anonymous: bool) -> Any:
+def credentials(*, anonymous: bool, scope: str = _SCOPE) -> Any:
     """Return the user's Google credentials, or anonymous ones for another server. DeniedError: not found."""
     if anonymous:
         return AnonymousCredentials()  # type: ignore[no-untyped-call]
     try:
-        return google.auth.default(scopes=[_SCOPE])[0]
+        return google.auth.default(scopes=[scope])[0]
     except (DefaultCredentialsError, OSError) as error:
         raise DeniedError(
             "no credentials for Google Cloud found", next_step="Log in: gcloud auth application-default login"

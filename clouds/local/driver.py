@@ -26,6 +26,8 @@ from clouds.driver import (
     Ticket,
 )
 from clouds.errors import NotFoundError
+from clouds.findings import Check, Size
+from clouds.local import diagnosis
 from clouds.local.base.host_environment import host_settings
 from clouds.local.disk.contents import DiskContents
 from clouds.local.host import network
@@ -117,6 +119,10 @@ class LocalCloud:
     def logout_notices(self) -> list[str]:
         """Return a warning if machines started from here end when the user logs out."""
         return logout_notices(self._machines.root)
+
+    def checks(self, largest: Size) -> Mapping[str, Check]:
+        """Return what `doctor` checks of this computer; QEMU itself refuses a machine that is too large."""
+        return diagnosis.checks(self)
 
     def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
         """Return the stored base, or build one."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 OF_A_CLOUD = frozenset(
     {"bake", "plan", "launch", "machines", "images", "ssh", "check-machine", "open", "copy", "password"}
-    | {"stop", "start", "delete", "delete-image", "delete-disk", "delete-address", "log", "gc"}
+    | {"stop", "start", "delete", "delete-image", "delete-disk", "delete-address", "log", "gc", "doctor"}
 )
 """The verbs that take `--cloud` and `--region`."""
 _WORD = r"(?:[^\s,;()&|.:]|[.:](?=\S))+"

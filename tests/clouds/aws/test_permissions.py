@@ -12,6 +12,7 @@ from clouds import names
 from clouds.aws.driver import Aws
 from clouds.driver import End, Wishes
 from clouds.errors import DeniedError
+from clouds.findings import Size
 from clouds.ledger import Ledger
 from launcher import power
 from launcher.images import delete_image
@@ -23,6 +24,7 @@ from tests.clouds.gcp.stage import bake_large, bake_tiny, launch_tiny
 from tests.servers.ec2_asking import client
 
 pytestmark = pytest.mark.server
+LARGEST = Size(cpus=2, memory_mb=4096, disk_gb=10)
 ALL = Wishes(spot=True, max_price_usd=1.0, keep_disk=True, static_ip="front", machine_type="m6i.large")
 DENIED = ("UnauthorizedOperation", "AccessDeniedException")
 POLICY_CHARACTERS = 6144
@@ -72,11 +74,13 @@ def bakes(stage: Stage) -> None:
     stage.play(lambda: bake_tiny(connect(stage), stage.home, options=BakeOptions(force=True)))
     assert isinstance(stage.error, KeyboardInterrupt)
     verb("images", region="all")
+    connect(stage).checks(LARGEST)["quota"]()
 
 
 def launches(stage: Stage) -> None:
     """Launch with every option, use each verb on the machine, and delete it all."""
     launch_tiny(connect(stage), stage.home, options=LaunchOptions(recipe="tiny", name="mine", wishes=ALL))
+    connect(stage).checks(LARGEST)["quota"]()
     for name in ("machines", "images"):
         verb(name, region="all")
     for source in ("198.51.100.9/32", "127.0.0.1/32"):

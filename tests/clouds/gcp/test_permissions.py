@@ -11,6 +11,7 @@ from bakery.order import BakeOptions
 from clouds import names
 from clouds.driver import Kind, Wishes
 from clouds.errors import DeniedError, NotFoundError, QuotaError
+from clouds.findings import Size
 from clouds.ledger import Ledger
 from clouds.lifecycle import settle
 from launcher.images import delete_image
@@ -24,6 +25,7 @@ from tests.servers.gce import quota_error, stock_out
 from tests.servers.gce.iam import Role
 
 pytestmark = pytest.mark.server
+LARGEST = Size(cpus=2, memory_mb=4096, disk_gb=10)
 ALL = Wishes(spot=True, keep_disk=True, static_ip="front", machine_type="e2-medium")
 
 
@@ -41,6 +43,7 @@ def check_used(stage: Stage, *roles: str) -> None:
 
 def bakes(stage: Stage) -> None:
     """Bake: with files that go over SSH from a changing address, without room, without quota, interrupted."""
+    stage.connect().checks(LARGEST)["quota"]()
     bake_large(stage.connect(), stage.home)
     stage.server.fault("compute.instances.insert", error=stock_out("us-central1-a", "e2-small", is_plain=True))
     bake_tiny(stage.connect(), stage.home, options=BakeOptions(force=True, machine_type="e2-medium"))
@@ -66,6 +69,7 @@ def launches(stage: Stage) -> None:
     things = stage.server.cloud.store.things
     for path in [path for path in things if path.endswith(("/networks/bakehouse", "/subnetworks/bakehouse"))]:
         del things[path]  # as in a project where nothing has been baked
+    stage.connect().checks(LARGEST)["quota"]()
     stage.connect().check_options(ALL)
     launch_tiny(stage.connect(), stage.home, options=LaunchOptions(recipe="tiny", name="mine", wishes=ALL))
     verb("machines")

@@ -2,7 +2,8 @@
 
 Which actions a request needs on which resources, and the keys of conditions:
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonec2.html,
-https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoneventbridgescheduler.html. Spot requests with tags:
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoneventbridgescheduler.html,
+https://docs.aws.amazon.com/service-authorization/latest/reference/list_servicequotas.html. Spot requests with tags:
 https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/ExamplePolicies_EC2.html. What no statement allows is denied:
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html.
 """
