@@ -33,6 +33,7 @@ from clouds.errors import BakehouseError, ConflictError, GuestError, KernelPanic
 from clouds.ledger import Ledger
 from clouds.lifecycle import create_image, create_machine, remove, stop_machine
 from clouds.undo import Undo
+from launcher import packages
 from launcher.cached_layers import limit_bytes
 from launcher.command.machine_options import check_granted
 from launcher.images import users, view_of
@@ -174,7 +175,7 @@ def _bake(run: _Run) -> names.ImageVersion:
                 keep_memory(run.cloud, run.ledger, run.order, image, run.record, run.on_event)
         with run.stage("test"), kept():
             run.seconds |= try_image(run.cloud, run.ledger, run.order, view_of(run.cloud, image, labels), run.record, run.on_event)
-        _keep_files(run, image, version)
+        _keep_files(run, image, version, labels["bake"])
         cleared = SEALED if run.held else {}
         run.cloud.label(Kind.IMAGE, image, {"role": "image", "state": names.STABLE, **cleared})
         undo.release()
@@ -302,12 +303,17 @@ def _snapshot(run: _Run, undo: Undo) -> tuple[names.ImageVersion, dict[str, str]
     raise ConflictError(f"recipe {recipe.name!r}: other bakes took {VERSION_TRIES} versions in a row", next_step="Bake again.")
 
 
-def _keep_files(run: _Run, image: str, version: names.ImageVersion) -> None:
-    """Write the result of the bake; store it and the logs with the image if the cloud supports files."""
+def _keep_files(run: _Run, image: str, version: names.ImageVersion, bake_id: str) -> None:
+    """Write the result of the bake; store it and the logs with the image if the cloud supports files; keep the list of packages.
+
+    `bake_id` is that of the bake that has built the image.
+    """
     seconds = {name: round(value, 2) for name, value in run.seconds.items()}
     run.record.finish({"id": run.order.id, "image": image, "version": str(version), "cloud": run.cloud.name, "seconds": seconds})
     if isinstance(run.cloud, KeepsFiles):
         run.cloud.attach(image, run.record.files())
+    if not packages.keep(run.record.home, bake_id, run.record.packages.read_text(encoding="utf-8", errors="replace")):
+        run.tell(f"image {image!r} has no list of its packages ({packages.IN_IMAGE})")
 
 
 def _baked(cloud: Cloud, bake_id: str, recipe: Recipe, image: str, version: str, began: float, *, reused: bool) -> Baked:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import clouds
 from clouds.home import home
 from clouds.locks import reporting
+from launcher.command.common_flags import CLOUD, CLOUDS, JSON
 from launcher.command.flags import Flag, Values, Verb, cpus, memory_mb
 from launcher.command.launching import checked_launch
 from launcher.command.machine_options import (
@@ -26,7 +27,6 @@ from launcher.command.machine_options import (
 from launcher.command.multi_cloud import ALL
 from launcher.command.places import connect
 from launcher.command.terminal import Terminal, table
-from launcher.command.verbs import CLOUD, CLOUDS, JSON
 
 if TYPE_CHECKING:
     from bakery.order import BakeOptions

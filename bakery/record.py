@@ -17,6 +17,11 @@ class Record:
     folder: Path
 
     @property
+    def home(self) -> Path:
+        """BAKEHOUSE_HOME."""
+        return self.folder.parents[1]
+
+    @property
     def console(self) -> Path:
         """The output of the builder's console."""
         return self.folder / "console.log"
@@ -33,8 +38,8 @@ class Record:
 
     @property
     def packages(self) -> Path:
-        """The packages of the finished disk with their versions, as JSON."""
-        return self.folder / "packages.json"
+        """The list of packages that the finished disk has (`launcher.packages`); empty if it has none."""
+        return self.folder / "packages.cdx.json"
 
     @property
     def result(self) -> Path:

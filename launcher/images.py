@@ -13,9 +13,11 @@ from clouds.capabilities import KeepsMemory
 from clouds.catalogue import Image
 from clouds.driver import Cloud, Kind, Resource, State
 from clouds.errors import CloudError, ConflictError, NotFoundError, UsageError
+from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from clouds.near import did_you_mean
+from launcher import packages
 from launcher.regions import other_regions, where
 
 RECIPES = Path(__file__).parents[1] / "images"
@@ -172,19 +174,22 @@ def users(cloud: Cloud, image: str) -> list[str]:
 
 def delete_image(cloud: Cloud, ledger: Ledger, name: str) -> None:
     """Delete an image; for the errors see `check_unused`."""
-    check_unused(cloud, name)
+    image = check_unused(cloud, name)
     remove(cloud, ledger, Kind.IMAGE, name)
+    packages.forget(home(), image.labels.get("bake", ""))
 
 
-def check_unused(cloud: Cloud, name: str) -> None:
-    """Check that an image can be deleted. NotFoundError: no such image. ConflictError: machines launched from it need its disk."""
-    if cloud.find(Kind.IMAGE, name) is None:
+def check_unused(cloud: Cloud, name: str) -> Resource:
+    """Return an image if it can be deleted. NotFoundError: no such image. ConflictError: machines need its disk."""
+    image = cloud.find(Kind.IMAGE, name)
+    if image is None:
         raise _unknown(cloud, name)
     if found := users(cloud, name):
         raise ConflictError(
             f"image {name!r} is in use by {', '.join(found)}",
             next_step=f"Delete the machines that use it first: ./inv delete {found[0]}",
         )
+    return image
 
 
 def _check_sealed(cloud: Cloud, image: Image) -> None:

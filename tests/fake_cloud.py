@@ -35,6 +35,7 @@ from clouds.driver import (
 )
 from clouds.errors import ConflictError, InvalidError, NotFoundError, machine_exists
 from clouds.incomplete import whole
+from launcher.packages import IN_IMAGE
 from tests import fake_services
 from tests.fake_guest import Guest, Played, marker, play, read_receiver
 from tests.fake_world import Image, Machine, Receiving, World
@@ -70,6 +71,16 @@ OPERATIONS = (
 )
 
 SSH_PORT = 22
+
+_CURL = b'{"name": "curl", "version": "8.14.1-2", "purl": "pkg:deb/debian/curl@8.14.1-2?upstream=curl%408.14.1-2"}'
+PACKAGES = b'{"components": [%s]}' % _CURL
+SEALED = {
+    IN_IMAGE: PACKAGES,
+    "/usr/lib/os-release": b"ID=debian\n",
+    "/var/lib/dpkg/info/base-files.list": f"/usr/lib/os-release\n{IN_IMAGE}\n".encode(),
+    "/etc/machine-id": b"",
+}
+"""A sealed disk. Packages list its files, so that no bake runs the scanner for them, which takes a second."""
 
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _LABEL_VALUE = re.compile(r"[a-z0-9_.-]{0,63}")
@@ -356,9 +367,7 @@ class FakeCloud:
 
     def _source_disk(self, source: str) -> dict[str, bytes]:
         if source.startswith("base-"):
-            listed = b"/usr/lib/os-release\n"  # by a package, so that no bake runs the scanner for it, which takes a second
-            release = f"ID=debian\nBUILD_ID={source}\n".encode()
-            return {"/usr/lib/os-release": release, "/var/lib/dpkg/info/base-files.list": listed, "/etc/machine-id": b""}
+            return {**SEALED, "/usr/lib/os-release": f"ID=debian\nBUILD_ID={source}\n".encode()}
         image = self._image(source)
         if image.state is not State.READY:
             raise InvalidError(f"image {source}: not finished")

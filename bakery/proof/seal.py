@@ -8,7 +8,6 @@ scylladb/scylla-machine-image#934) and cloud-init's own clean-up list.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections import defaultdict
@@ -19,7 +18,6 @@ from pathlib import Path
 from bakery.errors import NotSealedError
 from bakery.order import Order
 from bakery.proof.finding import Finding, advice, not_allowed, summary
-from bakery.proof.packages import packages
 from bakery.proof.published import batches, installed_settings, is_as_installed, not_published
 from bakery.proof.scanner import scan
 from bakery.proof.user_settings import passwords
@@ -27,6 +25,7 @@ from bakery.record import Record
 from clouds.capabilities import DiskFiles
 from clouds.errors import BakehouseError, CloudError, TimedOutError
 from clouds.partial import partial_folder
+from launcher.packages import BYTES_MAX, IN_IMAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,7 @@ def find_leaks(files: DiskFiles, scratch: Path, *, literals: Sequence[str] = ())
 
 
 def search(open_disk: Callable[[Path], DiskFiles], order: Order, record: Record, image: str) -> None:
-    """Search a finished disk for leaks, and record its packages. `open_disk` gets a folder for temporary copies.
+    """Search a finished disk for leaks, and record the list of its packages. `open_disk` gets a folder for temporary copies.
 
     NotSealedError: there is a leak that the recipe does not allow, or the search did not finish.
     """
@@ -138,7 +137,7 @@ def search(open_disk: Callable[[Path], DiskFiles], order: Order, record: Record,
     try:
         files = open_disk(scratch)
         found = not_allowed(find_leaks(files, scratch, literals=(order.nonce,)), order.recipe.seal.allow)
-        listed = packages(files)
+        listed = files.read([IN_IMAGE], BYTES_MAX).get(IN_IMAGE, b"")
     except (CloudError, TimedOutError, OSError) as error:
         raise _unfinished(error, image) from error
     finally:
@@ -147,7 +146,7 @@ def search(open_disk: Callable[[Path], DiskFiles], order: Order, record: Record,
         leaky = NotSealedError(summary(found), step="seal", next_step=advice(found, order.recipe.name, image))
         leaky.findings, leaky.is_final = len(found), any(one.is_identity for one in found)
         raise leaky
-    record.packages.write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
+    record.packages.write_bytes(listed)
 
 
 def _unfinished(error: Exception, image: str) -> NotSealedError:

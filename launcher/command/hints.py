@@ -11,7 +11,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 OF_A_CLOUD = frozenset(
-    {"bake", "plan", "launch", "machines", "images", "ssh", "check-machine", "open", "copy", "password"}
+    {
+        "bake",
+        "plan",
+        "launch",
+        "machines",
+        "images",
+        "packages",
+        "diff",
+        "ssh",
+        "check-machine",
+        "open",
+        "copy",
+        "password",
+    }
     | {"stop", "start", "delete", "delete-image", "delete-disk", "delete-address", "log", "gc", "doctor"}
 )
 """The verbs that take `--cloud` and `--region`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from clouds.errors import UsageError
 from clouds.home import home
+from launcher.command.common_flags import CLOUD, CLOUDS, JSON, REGIONS, YES
 from launcher.command.flags import (
     Flag,
     Positional,
@@ -26,6 +27,7 @@ from launcher.command.flags import (
     password_file,
 )
 from launcher.command.hints import Command
+from launcher.command.image_verbs import VERBS as IMAGE_VERBS
 from launcher.command.launching import checked_launch, run_launch
 from launcher.command.machine_options import (
     ACCELERATOR,
@@ -43,11 +45,6 @@ if TYPE_CHECKING:
     from launcher.images import ImageView
     from launcher.machines import MachineView
 
-JSON = Flag("json", "print the result as one line of JSON", parse=None)
-YES = Flag("yes", "do not ask for confirmation", parse=None)
-CLOUD = Flag("cloud", "the cloud, or an account such as gcp.research (default: from your settings, else local)")
-CLOUDS = Flag("cloud", "the cloud, an account such as gcp.research, or all (default: from your settings, else local)")
-REGIONS = Flag("region", "the region to use, or all: every enabled region, at once (default: from your settings)")
 RECIPE = Flag(
     "recipe",
     "the recipe whose image to launch: its name, or the path of its file (default: jupyter; after bake: its recipe)",
@@ -254,17 +251,6 @@ def _delete_address(values: Values, terminal: Terminal) -> int:
     return 0
 
 
-def _delete_image(values: Values, terminal: Terminal) -> int:
-    from launcher.images import check_unused, delete_image
-
-    cloud, name = connect_to("", values, terminal), values["image"]
-    check_unused(cloud, name)
-    terminal.confirm(f"Delete image {name!r}?", yes=values["yes"])
-    delete_image(cloud, ledger(terminal), name)
-    terminal.tell(f"image {name!r} deleted")
-    return 0
-
-
 def _log(values: Values, terminal: Terminal) -> int:
     from launcher.log import read_log
 
@@ -355,13 +341,7 @@ VERBS = (
     Verb("stop", "Stop a machine; its disk is kept.", _stop, (NAME,), (SUSPEND, YES, REGION, CLOUD)),
     Verb("start", "Start a stopped or suspended machine.", _start, (NAME,), (NEW_LIFETIME, NEW_SOURCE, ACCELERATOR, REGION, CLOUD)),
     Verb("delete", "Delete a machine and its disk, after confirmation.", _delete, (NAME,), (YES, REGION, CLOUD)),
-    Verb(
-        "delete-image",
-        "Delete an image, after confirmation.",
-        _delete_image,
-        (Positional("image", "name of the image"),),
-        (YES, REGION_OF_NAME, CLOUD),
-    ),
+    *IMAGE_VERBS,
     Verb(
         "delete-disk",
         "Delete a disk that a machine launched with --keep-disk has left, after confirmation.",

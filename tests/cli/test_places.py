@@ -28,6 +28,8 @@ NAMED = {
     "copy": {"source": "lab:a", "destination": "."},
     "log": {"id": "lab"},
     "delete-image": {"image": "lab", "yes": True},
+    "packages": {"image": "lab"},
+    "diff": {"old": "lab", "new": "lab"},
     "delete-disk": {"disk": "lab", "yes": True},
     "delete-address": {"address": "lab", "yes": True},
 }

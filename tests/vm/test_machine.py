@@ -127,11 +127,16 @@ def test_the_recipe_s_tests_run_on_the_machine_and_lie_in_the_home(bakehouse: Ba
     assert inside(bakehouse, "ls", "test/").split() == sorted(tests)
 
 
-def test_the_manifest_lists_the_packages(bakehouse: Bakehouse, boosting: Finished) -> None:
-    [folder] = bakehouse.home.glob(f"local/images/{boosting.result['image']}/files")
-    packages = json.loads((folder / "packages.json").read_text())
-    assert packages["debian"]["nginx"]
-    assert {"jupyterlab", "xgboost_cpu", "vowpalwabbit"} <= packages["python"].keys()
+def test_the_packages_are_listed_in_the_image_and_here(bakehouse: Bakehouse, boosting: Finished, machine: dict[str, Any]) -> None:
+    text = bakehouse.must("packages", boosting.result["image"], "--cdx").stdout
+    assert inside(bakehouse, "cat", "/usr/lib/bakehouse/packages.cdx.json") == text
+    packages = {
+        (one["type"], one["name"]): one for one in json.loads(bakehouse.must("packages", boosting.result["image"], "--json").stdout)
+    }
+    assert packages["deb", "nginx-common"]["source"].startswith("nginx@")
+    environment = "/opt/notebook/lib/python3.13/site-packages"
+    assert {packages["pypi", name]["location"] for name in ("jupyterlab", "xgboost-cpu", "vowpalwabbit")} == {environment}
+    assert machine["name"]
 
 
 def test_the_password_opens_the_notebook_and_a_wrong_one_does_not(machine: dict[str, Any]) -> None:

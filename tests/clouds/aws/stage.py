@@ -25,7 +25,7 @@ from launcher import gc
 from launcher.launch import LaunchOptions
 from tests import fake_services, fake_sftp
 from tests.clouds.gcp.stage import LONG_AFTER, SLOWNESS, bake_tiny, launch_tiny
-from tests.fake_cloud import FakeDisk, Killed
+from tests.fake_cloud import SEALED, FakeDisk, Killed
 from tests.servers.ec2_asking import client
 from tests.servers.vm import ScriptedVms
 
@@ -109,7 +109,7 @@ class _Http:
 
 
 class Cloud(Aws):
-    """The driver; SSH answers although the machines are scripted, and their disks can be read, and hold nothing."""
+    """The driver; SSH answers although the machines are scripted, and their disks can be read, and are sealed."""
 
     def __init__(self, client: Client, settings: dict[str, str]) -> None:
         super().__init__(client, places(settings), slowness=SLOWNESS)
@@ -125,7 +125,7 @@ class Cloud(Aws):
         return fake_services.ssh() if self.is_open(machine, port) else Endpoint("127.0.0.1", fake_sftp.CLOSED_PORT)
 
     def files(self, image: str, scratch: Path) -> FakeDisk:
-        return FakeDisk({})
+        return FakeDisk(SEALED)
 
 
 @dataclass

@@ -25,7 +25,7 @@ def test_a_script_that_user_data_cannot_hold_is_sent_over_ssh(stage: Stage) -> N
     made = ("RunInstances", "AuthorizeSecurityGroupIngress", "RevokeSecurityGroupIngress", "StopInstances")
     asked = [call.action for call in stage.server.calls if call.action in made]
     assert asked[: asked.index("StopInstances") + 1] == list(made)
-    assert any("are sent to the builder over SSH: aws accepts 14.65 KiB compressed at boot" in line for line in stage.notes)
+    assert any("are sent to the builder over SSH: aws accepts 15.31 KiB compressed at boot" in line for line in stage.notes)
     assert [line.split()[0] for line in stage.left()] == ["images", "snapshots"]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import os
+import secrets
 import subprocess
 from pathlib import Path
 
@@ -49,6 +51,31 @@ def test_the_limit_holds_to_the_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(user_data, "LIMIT_BYTES", size - 1)
     with pytest.raises(InvalidError, match=f"takes {size} bytes, compressed; EC2 passes {size - 1} bytes"):
         user_data.build(FACTS, "true\n")
+
+
+def test_the_largest_script_fits_with_the_facts_of_a_test_machine() -> None:
+    name, recipe = "test-k7m2px9a", "a" + random_text(39)
+    about = f"Machine {name} of Bakehouse: recipe {recipe}, version 10.10.10-1000. On your computer, open its notebook"
+    facts = {
+        "MACHINE": name,
+        "NONCE": secrets.token_hex(16),
+        "AUTHORIZED_KEY": f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{random_text(43)} bakehouse",
+        "PASSWORD_HASH": f"argon2:$argon2id$v=19$m=10240,t=10,p=8${random_text(22)}${random_text(43)}",
+        "EXPIRES": "1790000000",
+        "ABOUT": f"{about} (./inv open {name}) or run its tests (./inv check-machine {name}).",
+        "HTTPS_PORT": "8443",
+        "HTTPS_ADDRESS": name,
+    }
+    script = random_text(user_data.SCRIPT_BYTES * 4 // 3)
+    while len(gzip.compress(script.encode())) > user_data.SCRIPT_BYTES:
+        script = script[:-32]
+    assert len(gzip.compress(script.encode())) > user_data.SCRIPT_BYTES - 64
+    assert len(user_data.build(facts, script)) <= user_data.LIMIT_BYTES
+
+
+def random_text(length: int) -> str:
+    """Return text that cannot be compressed, other than as base64."""
+    return base64.b64encode(secrets.token_bytes(length)).decode()[:length]
 
 
 def guest_reads(tmp_path: Path, served: dict[str, str], *, vendor: str = "Amazon EC2") -> str | None:

@@ -33,7 +33,7 @@ from clouds.ledger import Ledger
 from launcher import gc
 from launcher.launch import Launched, LaunchOptions, launch
 from tests import fake_services, fake_sftp
-from tests.fake_cloud import FakeDisk, Killed
+from tests.fake_cloud import SEALED, FakeDisk, Killed
 from tests.servers.gce.errors import Json
 from tests.servers.gce.schema import compute_v1
 from tests.servers.gce.server import SERVICE_PATH, Gce
@@ -73,7 +73,7 @@ class Wire(HTTPAdapter):
 
 
 class Cloud(GoogleCloud):
-    """The driver; SSH answers although the machines are scripted, and their disks can be read, and hold nothing."""
+    """The driver; SSH answers although the machines are scripted, and their disks can be read, and are sealed."""
 
     limits = replace(GoogleCloud.limits, poll_max_s=0.005, operations_s=dict.fromkeys(GoogleCloud.limits.operations_s, 30))
 
@@ -85,7 +85,7 @@ class Cloud(GoogleCloud):
         return fake_services.ssh() if self.is_open(machine, port) else Endpoint("127.0.0.1", fake_sftp.CLOSED_PORT)
 
     def files(self, image: str, scratch: Path) -> FakeDisk:
-        return FakeDisk({})
+        return FakeDisk(SEALED)
 
 
 Work = Callable[[Cloud, Path], object]

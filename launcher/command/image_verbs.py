@@ -1,0 +1,98 @@
+"""The verbs for images, as `launcher.command.verbs` has those for machines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from clouds.errors import UsageError
+from clouds.home import home
+from launcher.command.common_flags import CLOUD, JSON, YES
+from launcher.command.flags import Flag, Positional, Values, Verb
+from launcher.command.places import REGION_OF_NAME, connect_to, ledger
+from launcher.command.terminal import Terminal, table
+
+if TYPE_CHECKING:
+    from launcher.images import ImageView
+
+IMAGE = Positional("image", "name of the image")
+
+
+def _find_image(values: Values, terminal: Terminal, key: str) -> ImageView:
+    from launcher.images import find_image
+
+    return find_image(connect_to("", values, terminal), recipe="", name=values[key])
+
+
+def _check_packages(values: Values) -> None:
+    if values["json"] and values["cdx"]:
+        raise UsageError("--json: cannot be combined with --cdx", next_step="Leave one of them out.")
+
+
+def _packages(values: Values, terminal: Terminal) -> int:
+    from launcher import packages
+
+    _check_packages(values)
+    text = packages.read(home(), _find_image(values, terminal, "image"))
+    found = packages.parse(text)
+    if values["cdx"]:
+        terminal.out_exactly(text.rstrip("\n"))
+    elif values["json"]:
+        terminal.out_json([one.to_json() for one in found])
+    else:
+        for line in table([{"type": one.type, "name": one.name, "version": one.version} for one in found]):
+            terminal.out(line)
+    return 0
+
+
+def _diff(values: Values, terminal: Terminal) -> int:
+    from dataclasses import asdict
+
+    from launcher import packages
+
+    old, new = (packages.parse(packages.read(home(), _find_image(values, terminal, key))) for key in ("old", "new"))
+    changes = [asdict(change) for change in packages.diff(old, new)]
+    if values["json"]:
+        terminal.out_json(changes)
+        return 0
+    if not changes:
+        terminal.tell("the same packages")
+    for line in table(changes):
+        terminal.out(line)
+    return 0
+
+
+def _delete_image(values: Values, terminal: Terminal) -> int:
+    from launcher.images import check_unused, delete_image
+
+    cloud, name = connect_to("", values, terminal), values["image"]
+    check_unused(cloud, name)
+    terminal.confirm(f"Delete image {name!r}?", yes=values["yes"])
+    delete_image(cloud, ledger(terminal), name)
+    terminal.tell(f"image {name!r} deleted")
+    return 0
+
+
+VERBS = (
+    Verb(
+        "packages",
+        "List the packages of an image with their versions: Debian's, Python's and conda's.",
+        _packages,
+        (IMAGE,),
+        (JSON, Flag("cdx", "print the list as CycloneDX (JSON), for other tools", parse=None), REGION_OF_NAME, CLOUD),
+        check=_check_packages,
+    ),
+    Verb(
+        "diff",
+        "List the packages that differ from one image to another: added, removed, up or down.",
+        _diff,
+        (Positional("old", "name of an image"), Positional("new", "name of the image to compare with it")),
+        (JSON, REGION_OF_NAME, CLOUD),
+    ),
+    Verb(
+        "delete-image",
+        "Delete an image, after confirmation.",
+        _delete_image,
+        (IMAGE,),
+        (YES, REGION_OF_NAME, CLOUD),
+    ),
+)
