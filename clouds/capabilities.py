@@ -258,6 +258,16 @@ class OpensShell(Protocol):
         """Allow root to log in with this SSH key and return the address of the SSH server."""
 
 
+@runtime_checkable
+class OverlaysImages(Protocol):
+    """A cloud whose machines need the image that they were launched from: their disks overlay its disk.
+
+    On others, the disk of a machine is a copy.
+    """
+
+    overlays_images: Literal[True]
+
+
 class DiskFiles(Protocol):
     """The files of an image's disk, read from outside."""
 

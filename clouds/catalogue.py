@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from clouds import names
-from clouds.capabilities import KeepsImagesByRegion
+from clouds.capabilities import KeepsImagesByRegion, OverlaysImages
 from clouds.driver import Cloud, Kind, Resource, State
 
 _OLDEST = Version("0.dev0")
@@ -74,6 +74,11 @@ class Image:
     def findings(self) -> str:
         """Its label with the number of findings that keep it from being used; "" if it is sealed."""
         return self.labels.get(names.FINDINGS, "")
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether it is kept until it is unpinned."""
+        return bool(self.labels.get(names.PINNED))
 
     @property
     def is_stable(self) -> bool:
@@ -161,6 +166,12 @@ def next_version(resources: Iterable[Resource], recipe: str, *, besides: Iterabl
 def users(resources: Iterable[Resource], image: str) -> list[str]:
     """Return the names of the machines and builders that were started from an image (their label `image`)."""
     return [one.name for one in resources if one.kind is Kind.MACHINE and one.labels.get("image") == image]
+
+
+def holders(cloud: Cloud, resources: Iterable[Resource], image: str) -> list[str]:
+    """Return the names of the machines that need an image: those of unfinished bakes and launches; where disks overlay it, all."""
+    used = (one for one in resources if one.kind is Kind.MACHINE and one.labels.get("image") == image)
+    return [one.name for one in used if isinstance(cloud, OverlaysImages) or one.labels.get("role") != "machine"]
 
 
 def _built_gb(image: Image) -> int:

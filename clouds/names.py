@@ -31,6 +31,9 @@ FINDINGS = "findings"
 allow all of them, so it has to be baked anew."""
 
 
+PINNED = "pinned"
+"""The label of an image that its owner keeps: it is deleted only once it has been unpinned."""
+
 _MACHINE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _NUMBER = re.compile(r"[0-9]{1,12}", re.ASCII)
 _TICKS = re.compile(r"[0-9]{1,20}", re.ASCII)

@@ -55,6 +55,11 @@ class ImageView:
         return not self.labels.get(names.FINDINGS)
 
     @property
+    def is_pinned(self) -> bool:
+        """Whether it is kept until it is unpinned."""
+        return bool(self.labels.get(names.PINNED))
+
+    @property
     def cpus(self) -> int:
         """The default number of processors of its machines."""
         return self._size("cpus")
@@ -179,12 +184,23 @@ def delete_image(cloud: Cloud, ledger: Ledger, name: str) -> None:
     packages.forget(home(), image.labels.get("bake", ""))
 
 
+def pin(cloud: Cloud, name: str, *, pinned: bool) -> None:
+    """Pin an image, so that nothing deletes it, or unpin it. NotFoundError: no such image."""
+    try:
+        cloud.label(Kind.IMAGE, _by_name(cloud, name).name, {names.PINNED: "1" if pinned else ""})
+    except NotFoundError as error:  # it was deleted meanwhile
+        raise _unknown(cloud, name) from error
+
+
 def check_unused(cloud: Cloud, name: str) -> Resource:
-    """Return an image if it can be deleted. NotFoundError: no such image. ConflictError: machines need its disk."""
+    """Return an image if it can be deleted. NotFoundError: no such image. ConflictError: it is pinned, or machines need it."""
     image = cloud.find(Kind.IMAGE, name)
     if image is None:
         raise _unknown(cloud, name)
-    if found := users(cloud, name):
+    if Image(image).is_pinned:
+        raise ConflictError(f"image {name!r} is pinned", next_step=f"Unpin it first: ./inv unpin {name}")
+    machines = cloud.owned({"project": names.PROJECT, "image": name}, {Kind.MACHINE})
+    if found := catalogue.holders(cloud, machines, name):
         raise ConflictError(
             f"image {name!r} is in use by {', '.join(found)}",
             next_step=f"Delete the machines that use it first: ./inv delete {found[0]}",

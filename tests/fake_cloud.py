@@ -138,6 +138,7 @@ class FakeCloud:
     grants: frozenset[str] = frozenset()
     limits = Limits()
     ends_machines: Literal[True] = True
+    overlays_images: Literal[True] = True
     is_remote = False
     stopped_costs = ""
     slowness = 1.0

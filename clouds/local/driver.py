@@ -68,6 +68,7 @@ class LocalCloud:
     grants: frozenset[str] = frozenset({"https_port"})
     ends_machines: Literal[True] = True
     installs_in_bases: Literal[True] = True
+    overlays_images: Literal[True] = True
     is_remote = False
     stopped_costs = ""
 

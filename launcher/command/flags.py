@@ -67,6 +67,7 @@ def _number(typed: str, what: str, lowest: float, highest: float, also: str = ""
     return number
 
 
+count, days = whole(*ranges.IMAGES), whole(*ranges.DAYS)
 cpus, memory_mb, disk_gb = whole(*ranges.CPUS), whole(*ranges.MEMORY_MB), whole(*ranges.DISK_GB)
 
 
@@ -156,6 +157,8 @@ def end(typed: str) -> str:
 
 
 EXAMPLES: Mapping[Parse | None, str] = {
+    count: "3",
+    days: "30",
     cpus: "2",
     memory_mb: "4096",
     disk_gb: "20",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from clouds.errors import UsageError
 from clouds.home import home
-from launcher.command.common_flags import CLOUD, JSON, YES
-from launcher.command.flags import Flag, Positional, Values, Verb
+from launcher.command.common_flags import CLOUD, CLOUDS, JSON, REGIONS, YES
+from launcher.command.flags import Flag, Positional, Values, Verb, count, days
 from launcher.command.places import REGION_OF_NAME, connect_to, ledger
 from launcher.command.terminal import Terminal, table
 
@@ -61,6 +61,38 @@ def _diff(values: Values, terminal: Terminal) -> int:
     return 0
 
 
+def _pin(values: Values, terminal: Terminal) -> int:
+    from launcher.images import pin
+
+    pin(connect_to("", values, terminal), values["image"], pinned=True)
+    terminal.tell(f"image {values['image']!r} is pinned; to unpin it: ./inv unpin {values['image']}")
+    return 0
+
+
+def _unpin(values: Values, terminal: Terminal) -> int:
+    from launcher.images import pin
+
+    pin(connect_to("", values, terminal), values["image"], pinned=False)
+    terminal.tell(f"image {values['image']!r} is no longer pinned")
+    return 0
+
+
+def _check_prune(values: Values) -> None:
+    if values["keep"] is None:
+        raise UsageError("--keep is missing", next_step="Write how many stable images of each recipe to keep, such as: --keep 3")
+
+
+def _prune(values: Values, terminal: Terminal) -> int:
+    from launcher.command.pruning import prune
+    from launcher.images import recipe_name
+    from launcher.prune import DAY_S, Rules
+
+    _check_prune(values)
+    recipe = recipe_name(values["recipe"]) if values["recipe"] else ""
+    rules = Rules(keep=values["keep"], older_than_s=(values["older_than"] or 0) * DAY_S, recipe=recipe)
+    return prune(values["cloud"], rules, ledger(terminal), terminal, yes=values["yes"], region=values["region"])
+
+
 def _delete_image(values: Values, terminal: Terminal) -> int:
     from launcher.images import check_unused, delete_image
 
@@ -87,6 +119,22 @@ VERBS = (
         _diff,
         (Positional("old", "name of an image"), Positional("new", "name of the image to compare with it")),
         (JSON, REGION_OF_NAME, CLOUD),
+    ),
+    Verb("pin", "Keep an image: neither prune nor delete-image deletes it.", _pin, (IMAGE,), (REGION_OF_NAME, CLOUD)),
+    Verb("unpin", "Let prune and delete-image delete an image again.", _unpin, (IMAGE,), (REGION_OF_NAME, CLOUD)),
+    Verb(
+        "prune",
+        "Delete old images (--keep N), after confirmation; never one that is pinned, in use, or the newest stable one.",
+        _prune,
+        flags=(
+            Flag("keep", "how many of the newest stable images of each recipe to keep", count),
+            Flag("older-than", "delete only images that are at least this many days old", days),
+            Flag("recipe", "only images of this recipe: its name, or the path of its file"),
+            YES,
+            REGIONS,
+            CLOUDS,
+        ),
+        check=_check_prune,
     ),
     Verb(
         "delete-image",

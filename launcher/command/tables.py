@@ -38,7 +38,9 @@ def image_row(image: ImageView) -> dict[str, str]:
     """Return an image as a row of a table."""
     return {
         "name": image.name,
-        "state": image.state if image.is_sealed else f"{image.state} (not sealed)",
+        "state": " ".join(
+            [image.state, *([] if image.is_sealed else ["(not sealed)"]), *(["(pinned)"] if image.is_pinned else [])]
+        ),
         "cloud": image.cloud,
         "region": image.location,
         "size": f"{image.size_bytes / 1e6:.0f} MB",

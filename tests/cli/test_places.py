@@ -28,7 +28,7 @@ NAMED = {
     "copy": {"source": "lab:a", "destination": "."},
     "log": {"id": "lab"},
     "delete-image": {"image": "lab", "yes": True},
-    "packages": {"image": "lab"},
+    **{verb: {"image": "lab"} for verb in ("packages", "pin", "unpin")},
     "diff": {"old": "lab", "new": "lab"},
     "delete-disk": {"disk": "lab", "yes": True},
     "delete-address": {"address": "lab", "yes": True},
