@@ -175,7 +175,7 @@ def _bake(run: _Run) -> names.ImageVersion:
                 keep_memory(run.cloud, run.ledger, run.order, image, run.record, run.on_event)
         with run.stage("test"), kept():
             run.seconds |= try_image(run.cloud, run.ledger, run.order, view_of(run.cloud, image, labels), run.record, run.on_event)
-        _keep_files(run, image, version, labels["bake"])
+        _keep_files(run, image, version, labels.get("bake", run.order.id))
         cleared = SEALED if run.held else {}
         run.cloud.label(Kind.IMAGE, image, {"role": "image", "state": names.STABLE, **cleared})
         undo.release()

@@ -133,7 +133,7 @@ def test_the_packages_are_listed_in_the_image_and_here(bakehouse: Bakehouse, boo
     packages = {
         (one["type"], one["name"]): one for one in json.loads(bakehouse.must("packages", boosting.result["image"], "--json").stdout)
     }
-    assert packages["deb", "nginx-common"]["source"].startswith("nginx@")
+    assert packages["deb", "nginx"]["source"].startswith("nginx@")
     environment = "/opt/notebook/lib/python3.13/site-packages"
     assert {packages["pypi", name]["location"] for name in ("jupyterlab", "xgboost-cpu", "vowpalwabbit")} == {environment}
     assert machine["name"]
