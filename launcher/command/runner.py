@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from clouds.errors import BakehouseError, GuestError, NotConfirmedError
+from clouds.errors import BakehouseError, GuestError, NotConfirmedError, UsageError
 from clouds.home import home, write_private
 from clouds.locks import reporting
 from launcher.command import multi_cloud
@@ -33,6 +33,7 @@ BUG = 3
 _LARGER = "Free some space, or set BAKEHOUSE_HOME to a folder on a larger disk; then run the command again."
 _WRITABLE = "Change the owner or mode of that file or folder, or set BAKEHOUSE_HOME to a folder that you can write to."
 _FEWER = "Close some programs, or raise the limit on open files (ulimit -n); then run the command again."
+_MOVED = "Move it to another place: Bakehouse creates what it needs there; then run the command again."
 _SOUND = "Check the disk: the kernel's log (dmesg) shows what it could not read or write."
 _REFUSED = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _LARGER),
@@ -41,6 +42,8 @@ _REFUSED = {
     errno.EIO: _SOUND,
 }
 """The next step for each errno that is a problem of this computer, not of Bakehouse."""
+_IN_THE_WAY = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENOTEMPTY)
+"""Below BAKEHOUSE_HOME: something else is where Bakehouse has a file or a folder."""
 _OWN = ("bakery", "clouds", "launcher", "tasks")
 
 
@@ -154,13 +157,24 @@ def _shown(error: BaseException) -> tuple[int, BakehouseError]:
 
 def _refused_here(error: BaseException) -> BakehouseError | None:
     """Return the error to print for a problem of this computer, which is no bug: a full disk, a missing permission."""
-    if not isinstance(error, OSError) or error.errno not in _REFUSED:
+    if not isinstance(error, OSError) or error.errno is None:
         return None
-    if error.filename:
-        where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(error.filename)
-    else:  # the error of a write to an open file does not name it
-        where = "a file of Bakehouse"
-    return BakehouseError(f"{where}: {os.strerror(error.errno)}", next_step=_REFUSED[error.errno])
+    named = error.filename2 or error.filename  # the second one is the target of a rename
+    where = os.fsdecode(named) if isinstance(named, bytes) else str(named or "")
+    next_step = _REFUSED.get(error.errno, "")
+    if error.errno in _IN_THE_WAY and where and _is_in_store(where):
+        next_step = _MOVED
+    if not next_step:
+        return None
+    # the error of a write to an open file does not name it
+    return BakehouseError(f"{where or 'a file of Bakehouse'}: {os.strerror(error.errno)}", next_step=next_step)
+
+
+def _is_in_store(path: str) -> bool:
+    try:
+        return Path(path).is_relative_to(home())
+    except UsageError:
+        return False
 
 
 def _outdated(error: BaseException) -> BakehouseError | None:

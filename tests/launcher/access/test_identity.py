@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clouds.driver import BootSpec
-from clouds.errors import CloudError, MissingToolError
+from clouds.errors import BakehouseError, CloudError, MissingToolError
 from clouds.home import home
 from launcher.access.identity import (
     certificate,
@@ -57,6 +57,23 @@ def test_half_a_key_is_made_anew() -> None:
     key_file(home()).unlink()
     assert user_key(home()) != first
     assert key_file(home()).exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"ssh-ed25519 AAAA", b"\xff" * 200])
+def test_public_half_that_is_missing_or_damaged_is_derived_from_the_private_one(content: bytes | None) -> None:
+    first = user_key(home())
+    public = key_file(home()).with_suffix(".pub")
+    public.unlink() if content is None else public.write_bytes(content)
+    assert user_key(home()).split()[:2] == first.split()[:2]
+
+
+def test_damaged_key_is_kept_and_reported() -> None:
+    user_key(home())
+    key_file(home()).write_text("-----BEGIN")
+    key_file(home()).with_suffix(".pub").unlink()
+    with pytest.raises(BakehouseError, match="not a readable private key"):
+        user_key(home())
+    assert key_file(home()).read_text() == "-----BEGIN"
 
 
 def test_missing_openssh_is_reported_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
