@@ -112,8 +112,11 @@ def leave(stage: Stage) -> None:
 
 
 def removals(stage: Stage) -> None:
-    """Remove what dead clients have left, and all images."""
+    """Remove what dead clients have left, pin, unpin and prune, and remove all images."""
     stage.collect()
+    verb("pin", image="tiny-0.1.0-1")
+    verb("unpin", image="tiny-0.1.0-1")
+    verb("prune", keep="1", yes=True)
     for line in [line for line in stage.left() if line.startswith("images ")]:
         delete_image(connect(stage), Ledger(stage.home / "ledger.sqlite3"), line.split()[1].partition("/")[2])
 

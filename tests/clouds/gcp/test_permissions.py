@@ -106,8 +106,11 @@ def verb(name: str, /, **typed: str | bool) -> None:
 
 
 def removals(stage: Stage) -> None:
-    """Remove what dead clients have left, and all images."""
+    """Remove what dead clients have left, pin, unpin and prune, and remove all images."""
     stage.collect()
+    verb("pin", image="tiny-0.1.0-1")
+    verb("unpin", image="tiny-0.1.0-1")
+    verb("prune", keep="1", yes=True)
     for line in stage.there("images"):
         name = stage.server.get(f"global/images/{line.split()[0]}")["labels"]
         delete_image(
