@@ -40,6 +40,8 @@ _BY_FILE = ("--dist=loadfile", "--no-loadscope-reorder")
 BROWSERS = ("google-chrome-stable", "google-chrome", "chromium", "chromium-browser")
 """The names of Chrome and Chromium's programs, in order of preference; the last one is Ubuntu's old name."""
 _SCRIPT_BYTES = 8192
+_FLAGS = {"help", "list", "complete", "print-completion-script", "write-pyc", "search-root"}
+"""The flags of Invoke that work here; `inv` itself gives the last two."""
 _WITHOUT_PLUGINS = (1, 10)
 """From this version on, Packer contains no builder for AWS (https://github.com/hashicorp/packer/pull/12660)."""
 _SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")
@@ -257,18 +259,15 @@ def _command() -> list[str]:
 
 
 def _parse_tasks(parse: Callable[[], None]) -> None:
-    """Parse the tasks as Invoke does, but exit with 2 and a next step for syntax errors, and for two misleading flags.
+    """Parse the tasks as Invoke does, but exit with 2 and a next step for syntax errors, and for flags of Invoke.
 
-    Invoke's `--dry` skips shell commands, of which our tasks have none, and it ignores `--version` after a task: both would bake.
     It takes any word for an argument that is missing, also a flag: `stop --help` would look for a machine of that name.
     """
     try:
+        _check_flags(program.argv[: program.argv.index("--")] if "--" in program.argv else program.argv)
         parse()
         if found := next(filter(_flag_as_argument, program.tasks), None):
             raise ParseError("a flag is in the place of an argument", found)
-        for flag in ("dry", "version"):
-            if program.args[flag].value:
-                raise UsageError(f"--{flag}: not supported here", next_step="To see what a bake or a launch would do: ./inv plan")
         pass_recipe_on(program.tasks)
         _check_values()
     except ParseError as error:
@@ -277,6 +276,27 @@ def _parse_tasks(parse: Callable[[], None]) -> None:
         program.args.help.value = error.context.name
     except UsageError as error:
         raise Exit(_shown(error), code=error.exit_code) from None
+
+
+def _check_flags(words: Sequence[str]) -> None:
+    """Raise UsageError for a flag of Invoke that has no meaning here.
+
+    Invoke takes its own flags anywhere, and most of them change nothing: `delete lab -c gcp` would delete a local machine.
+    """
+    names = {name for one in (*program.core_args(), *program.task_args()) for name in one.names} - _FLAGS
+    verb = None
+    for word in words[1:]:
+        verb = _BY_NAME.get(word, verb)
+        flag, flags = word.partition("=")[0], [f"--{one.name}" for one in (verb.flags if verb else ())]
+        is_short = re.match("-[A-Za-z]", flag) and flag not in ("-h", "-l")
+        if is_short or (flag.startswith("--") and flag[2:] in names and flag not in flags):
+            meant = [one for one in flags if one[2] == flag[1]] if len(flag) == 2 else []
+            see = f"See: ./inv {verb.name} --help" if verb else "See: ./inv --list"
+            instead = {"--dry": "To see what a bake or a launch would do: ./inv plan", "--version": "See: ./inv --version"}
+            raise UsageError(
+                f"unknown flag {flag}" + (f" for ./inv {verb.name}" if verb else ""),
+                next_step=f"Did you mean {' or '.join(meant)}?" if meant else instead.get(flag, see),
+            )
 
 
 def _flag_as_argument(context: ParserContext) -> str:
