@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from clouds.errors import UsageError
 
@@ -42,6 +44,15 @@ def names_file(path: Path) -> Iterator[None]:
     except OSError as error:
         error.filename = error.filename or str(path)
         raise
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a record, or None if the file is missing or unreadable."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def write_private(path: Path, text: str) -> None:

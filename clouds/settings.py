@@ -297,6 +297,10 @@ def _read() -> Mapping[str, object]:
         raise UsageError(f"{file}: {error.strerror}", next_step="Make it a readable file, or remove it.") from error
     except UnicodeDecodeError:
         raise UsageError(f"{file}: is not UTF-8 text", next_step="Save the file as UTF-8.") from None
+    except RecursionError:
+        raise UsageError(
+            f"{file}: is nested too deeply", next_step="Write a table for each cloud, and its settings below."
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{file}: {error}", next_step="Fix the TOML syntax: toml.io explains it.") from error
     if found := problems(written, str(file)):

@@ -11,7 +11,7 @@ from clouds.aws.client import Client
 from clouds.aws.places import Places
 from clouds.driver import Base, BaseImage
 from clouds.errors import InvalidError, NotFoundError
-from clouds.home import write_private
+from clouds.home import read_json, write_private
 
 Ami = dict[str, Any]
 """An image as DescribeImages returns it."""
@@ -38,16 +38,17 @@ class Bases:
         """Return the newest image of a base, or the one that it was when it was looked up last in this region."""
         owner, pattern = self._wanted(base)
         kept, key = self.folder / f"bases-{self.client.region_name}.json", f"{owner}/{pattern}"
-        known: dict[str, dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-        if refresh or key not in known:
+        known = read_json(kept) or {}
+        found = known.get(key)
+        if refresh or not (isinstance(found, dict) and found.keys() >= {"id", "disk_gb"}):
             ami = self._newest(base, owner, pattern)
-            known[key] = {"id": ami["ImageId"], "disk_gb": size_gb(ami), "root_device": ami["RootDeviceName"]}
+            found = known[key] = {"id": ami["ImageId"], "disk_gb": size_gb(ami), "root_device": ami["RootDeviceName"]}
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(kept, json.dumps(known))
-        image = known[key]["id"]
-        if root_device := known[key].get("root_device"):  # of an image neither that nor its owner changes
+        image = found["id"]
+        if root_device := found.get("root_device"):  # of an image neither that nor its owner changes
             self._seen.setdefault(image, {"ImageId": image, "OwnerId": owner, "RootDeviceName": root_device, "State": "available"})
-        return BaseImage(image, owner, base, known[key]["disk_gb"])
+        return BaseImage(image, owner, base, found["disk_gb"])
 
     def _wanted(self, base: Base) -> tuple[str, str]:
         if (base.suite, base.architecture) not in _BASES:

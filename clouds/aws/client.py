@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from clouds import collector
 from clouds.aws import failures
 from clouds.errors import CloudError, DeniedError, NotFoundError, ThrottledError, TimedOutError
-from clouds.home import write_private
+from clouds.home import read_json, write_private
 from clouds.waiter import until
 
 if TYPE_CHECKING:
@@ -178,12 +178,12 @@ class Client:
 
     def _known_account(self, key: str) -> str:
         file = self.folder / "accounts.json"
-        known: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        if key not in known:
+        known = read_json(file) or {}
+        if not isinstance(known.get(key), str):
             known[key] = str(_sent("account", self._session.client("sts").get_caller_identity, {})["Account"])
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(file, json.dumps(known))
-        return known[key]
+        return str(known[key])
 
 
 def _sent(what: str, send: Callable[..., dict[str, Any]], request: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from clouds import names
 from clouds.driver import Base, BaseImage, Kind, Resource, State
@@ -16,7 +15,7 @@ from clouds.gcp.client import Client
 from clouds.gcp.instances import seconds
 from clouds.gcp.labelling import merge_labels
 from clouds.gcp.operations import finish, refer
-from clouds.home import write_private
+from clouds.home import read_json, write_private
 
 _BASES = {
     ("trixie", "amd64"): ("debian-cloud", "debian-13"),
@@ -37,14 +36,14 @@ class Images:
     def resolve(self, base: Base, *, refresh: bool) -> BaseImage:
         """Return the image of a base's family that was newest at the last lookup; `refresh` looks it up again."""
         owner, family = _family_of(base)
-        known: dict[str, dict[str, Any]] = json.loads(self.kept.read_text(encoding="utf-8")) if self.kept.exists() else {}
-        if refresh or family not in known:
+        known = read_json(self.kept) or {}
+        found = known.get(family)
+        if refresh or not (isinstance(found, dict) and found.keys() >= {"name", "disk_gb"}):
             what = f"newest image of family {family!r} of project {owner!r} (base {base.suite})"
             image = self.client.ask(what, self.client.services.images.get_from_family, project=owner, family=family)
-            known[family] = {"name": image.name, "disk_gb": image.disk_size_gb}
+            found = known[family] = {"name": image.name, "disk_gb": image.disk_size_gb}
             self.kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(self.kept, json.dumps(known))
-        found = known[family]
         return BaseImage(f"projects/{owner}/global/images/{found['name']}", owner, base, found["disk_gb"])
 
     def snapshot(self, instance: sdk.compute.Instance, image: str, labels: Mapping[str, str]) -> str:

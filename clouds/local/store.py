@@ -146,5 +146,9 @@ def _source(folder: Path, file: str) -> str | None:
 
 
 def visible(folder: Path) -> list[Path]:
-    """Return the finished subfolders, without hidden ones."""
-    return sorted(path for path in folder.glob("[!.]*") if path.is_dir())
+    """Return the finished subfolders, without hidden ones. OSError: the folder cannot be read."""
+    try:
+        found = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    return [path for path in found if not path.name.startswith(".") and path.is_dir()]

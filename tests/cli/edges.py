@@ -6,8 +6,9 @@ import ctypes
 import io
 import os
 import resource
+import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,3 +135,55 @@ def _content(path: Path) -> bytes:
             return "\n".join(database.iterdump()).encode()
     except sqlite3.Error:
         return content
+
+
+def _write(content: bytes) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.write_bytes(content)
+
+    return damage
+
+
+def _cut(path: Path) -> None:
+    if path.is_file():
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        remove(path)
+
+
+def _become_folder(path: Path) -> None:
+    remove(path)
+    path.mkdir()
+    (path / ".kept").write_text("of the user")
+
+
+def _loop(path: Path) -> None:
+    remove(path)
+    path.symlink_to(path.name)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+FAULTS: dict[str, Callable[[Path], None]] = {
+    "empty": _write(b""),
+    "cut": _cut,
+    "binary": _write(bytes(range(256)) * 40),
+    "text": _write(b"This is a text, and nothing else.\n" * 100),
+    "list": _write(b'[{"version": 99}]'),
+    "of another release": _write(b'{"version": 99, "labels": 3, "files": [], "packages": {"a": [1]}}'),
+    "nested": _write(b"[" * 100_000),
+    "a folder": _become_folder,
+    "a loop": _loop,
+    "missing": remove,
+    "not readable": lambda path: path.chmod(0),
+    "read-only": lambda path: path.chmod(0o500 if path.is_dir() else 0o400),
+}
+"""What may happen to a file, or to a folder, by a name for the case."""

@@ -16,7 +16,7 @@ import pytest
 import clouds
 import launcher.command.verbs
 from launcher.command.flags import Verb
-from tests.cli.edges import PRODUCT, Ended, contents, full_disk, run, typed_for, without_privileges
+from tests.cli.edges import FAULTS, PRODUCT, Ended, contents, full_disk, run, typed_for, without_privileges
 from tests.fake_cloud import FakeCloud
 from tests.fake_world import World
 from tests.launcher.given import put_image
@@ -49,54 +49,6 @@ WRITTEN_ANEW = ("ssh/config", "ssh/config.d/", "ssh/.lock", "ssh/id_ed25519.pub"
 """What verbs write anew or, of a bake, add; a public key follows from its private one."""
 
 
-def _write(content: bytes) -> Callable[[Path], None]:
-    def damage(path: Path) -> None:
-        if path.is_dir():
-            shutil.rmtree(path)
-        path.write_bytes(content)
-
-    return damage
-
-
-def _cut(path: Path) -> None:
-    if path.is_file():
-        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    else:
-        remove(path)
-
-
-def _become_folder(path: Path) -> None:
-    remove(path)
-    path.mkdir()
-    (path / ".kept").write_text("of the user")
-
-
-def _loop(path: Path) -> None:
-    remove(path)
-    path.symlink_to(path.name)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-FAULTS: dict[str, Callable[[Path], None]] = {
-    "empty": _write(b""),
-    "cut": _cut,
-    "binary": _write(bytes(range(256)) * 40),
-    "text": _write(b"This is a text, and nothing else.\n" * 100),
-    "list": _write(b'[{"version": 99}]'),
-    "of another release": _write(b'{"version": 99, "labels": 3, "files": [], "packages": {"a": [1]}}'),
-    "a folder": _become_folder,
-    "a loop": _loop,
-    "missing": remove,
-    "not readable": lambda path: path.chmod(0),
-    "read-only": lambda path: path.chmod(0o500 if path.is_dir() else 0o400),
-}
 NO_SSH = ("ssh", "copy", "password", "check-machine", "delete-disk", "delete-address")
 """Verbs that fail in this cloud in any case: no SSH server of it lets anyone in, and it keeps neither disks nor addresses."""
 DISKS = (0, 1, 100, 500, 4096, 30_000)

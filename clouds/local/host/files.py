@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from clouds.home import read_json as read_json
 from clouds.home import write_private
 from clouds.partial import partial_path
 
@@ -18,15 +19,6 @@ from clouds.partial import partial_path
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record atomically, readable by its owner only."""
     write_private(path, json.dumps(record, indent=1) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a record, or None if the file is missing or unreadable (`is_broken`)."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, PermissionError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def read_text(path: Path) -> str:
