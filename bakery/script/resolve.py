@@ -29,7 +29,7 @@ from bakery.script.uv_process import run_uv
 from bakery.script.wanted import Wanted
 from bakery.script.wheels import fits
 from clouds.errors import BakehouseError
-from clouds.home import write_private
+from clouds.home import read_json, write_private
 
 PYTHON_OF = {"trixie": "3.13", "noble": "3.12"}
 """The version of Python in each suite (packages.debian.org/python3, packages.ubuntu.com/python3)."""
@@ -126,11 +126,8 @@ def _conda(recipe: Recipe, asked: conda.WantedConda | None, kept: Mapping[str, A
 
 def _read(path: Path) -> dict[str, Any] | None:
     """Return the stored resolution, or None; also None if it is from an older release or damaged."""
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return kept if isinstance(kept, dict) and {"needs", "pins", "refreshed"} <= set(kept) else None
-    except (OSError, ValueError):
-        return None
+    kept = read_json(path)
+    return kept if kept and {"needs", "pins", "refreshed"} <= kept.keys() else None
 
 
 def _pin(recipe: Recipe, asked: Sequence[Wanted], preferred: Sequence[str], cache: Path) -> dict[str, list[Pin]]:
