@@ -440,7 +440,11 @@ def test_a_lock_names_no_index_and_no_path(lock: str) -> None:
 
 def test_the_locks_hold_what_the_requirements_ask_for() -> None:
     for name in ("requirements", "requirements-dev"):
-        asked = [line.partition("[")[0].replace(".", "-") for line in (ROOT / f"{name}.in").read_text().split("\n") if line and line[0] != "#"]
+        asked = [
+            line.partition("[")[0].replace(".", "-")
+            for line in (ROOT / f"{name}.in").read_text().split("\n")
+            if line and line[0] != "#"
+        ]
         pinned = {line.split("==")[0] for line in (ROOT / f"{name}.lock").read_text().split("\n") if "==" in line}
         assert set(asked) <= pinned
 
