@@ -22,6 +22,8 @@ from tests.cli.verbs import VERBS
 
 PRODUCT: Mapping[str, Verb] = {name: verb for name, verb in VERBS.items() if verb not in tasks.VERBS}
 """The verbs that tests may run: all but those that run the tests."""
+FAILING = {name: verb for name, verb in PRODUCT.items() if name != "doctor"}
+"""Those of them that end with an error if something is wrong: the result of `doctor` is what is wrong (bakery/test_doctor.py)."""
 ODD_WORDS = {
     "empty": "",
     "blank": "  ",
@@ -77,6 +79,7 @@ def run(verb: Verb, command: tuple[str, ...] = (), **typed: str | bool | None) -
 def typed_for(verb: Verb, positionals: Mapping[str, str], flags: Mapping[str, str]) -> dict[str, str | bool | None]:
     """Return what a sensible user types, by names; `lab` for a positional that is not among these."""
     typed: dict[str, str | bool | None] = {one.name: positionals.get(one.name, "lab") for one in verb.positionals}
+    flags = {"keep": "1", **flags}
     typed |= {flag.key: flags[flag.name] for flag in verb.flags if flag.name in flags}
     return typed | ({"yes": True} if any(flag.name == "yes" for flag in verb.flags) else {})
 

@@ -10,7 +10,7 @@ import pytest
 import clouds
 from clouds import settings
 from launcher.command.flags import Verb
-from tests.cli.edges import FAULTS, PRODUCT, run, typed_for, without_privileges
+from tests.cli.edges import FAILING, FAULTS, run, typed_for, without_privileges
 from tests.fake_cloud import FakeCloud
 from tests.fake_world import World
 
@@ -34,7 +34,7 @@ HARMLESS = ("empty", "read-only")
 """What may happen to a settings file without harm."""
 NAMES = ("nimbus", "gpc", "gcp.nobody", "GCP", ".", " ", "a" * 5000, "\x1b[2J", "local.mine")
 """Names of clouds that there are not."""
-USERS = [verb for verb in PRODUCT.values() if any(flag.name == "cloud" for flag in verb.flags)]
+USERS = [verb for verb in FAILING.values() if any(flag.name == "cloud" for flag in verb.flags)]
 
 
 def _in_a_file(path: Path) -> Path:

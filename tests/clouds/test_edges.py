@@ -14,10 +14,10 @@ import pytest
 
 from clouds import waiter
 from launcher.command.flags import Verb
-from tests.cli.edges import PRODUCT, run, typed_for
+from tests.cli.edges import FAILING, run, typed_for
 
 pytestmark = pytest.mark.server
-VERBS = [verb for verb in PRODUCT.values() if any(flag.name == "cloud" for flag in verb.flags)]
+VERBS = [verb for verb in FAILING.values() if any(flag.name == "cloud" for flag in verb.flags)]
 CLOUDS = ("gcp", "aws")
 SECRET = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 """The secret key of AWS's documentation."""
