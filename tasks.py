@@ -292,6 +292,8 @@ def _check_flags(words: Sequence[str]) -> None:
         if is_short or (flag.startswith("--") and flag[2:] in names and flag not in flags):
             meant = [one for one in flags if one[2] == flag[1]] if len(flag) == 2 else []
             see = f"See: ./inv {verb.name} --help" if verb else "See: ./inv --list"
+            if verb and verb.takes_command:
+                see = f"Write -- before the command: ./inv {verb.name} NAME -- COMMAND"
             instead = {"--dry": "To see what a bake or a launch would do: ./inv plan", "--version": "See: ./inv --version"}
             raise UsageError(
                 f"unknown flag {flag}" + (f" for ./inv {verb.name}" if verb else ""),

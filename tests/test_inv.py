@@ -175,7 +175,8 @@ def test_short_flags_are_refused_before_invoke_reads_them(project: Project, word
     done = project.run(*words)
     flag = next(word for word in words if word.startswith("-"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == f"error: unknown flag {flag}\nnext: Write flags in full, such as --cloud. See: ./inv --list\n"
+    advice = "Write flags in full, such as --cloud, and -- before a command for ssh. See: ./inv --list"
+    assert done.stderr == f"error: unknown flag {flag}\nnext: {advice}\n"
 
 
 def test_words_of_a_command_are_its_own(project: Project) -> None:

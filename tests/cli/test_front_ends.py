@@ -76,6 +76,10 @@ def test_list_shows_every_verb_and_loads_nothing_heavy() -> None:
         (("delete", "lab", "-c", "gcp", "--yes"), "unknown flag -c for ./inv delete\nnext: Did you mean --cloud?"),
         (("launch", "-r", "minimal"), "unknown flag -r for ./inv launch\nnext: Did you mean --recipe or --region?"),
         (("machines", "--config", "/nosuch"), "unknown flag --config for ./inv machines\nnext: See: ./inv machines --help"),
+        (
+            ("ssh", "lab", "ls", "-la"),
+            "unknown flag -la for ./inv ssh\nnext: Write -- before the command: ./inv ssh NAME -- COMMAND",
+        ),
         (("-F", "bogus", "-l"), "unknown flag -F\nnext: See: ./inv --list"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
