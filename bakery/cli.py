@@ -5,12 +5,14 @@ Imports happen when a verb runs: `./inv --list` only reads this table.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import clouds
+from clouds.errors import UsageError
 from clouds.home import home
 from clouds.locks import reporting
-from launcher.command.common_flags import CLOUD, CLOUDS, JSON
+from launcher.command.common_flags import CLOUD, CLOUDS, JSON, YES
 from launcher.command.flags import Flag, Values, Verb, cpus, memory_mb
 from launcher.command.launching import checked_launch
 from launcher.command.machine_options import (
@@ -34,6 +36,20 @@ if TYPE_CHECKING:
 RECIPE = Flag("recipe", "the recipe: a name in images/, or the path of a TOML file (default: jupyter)", default="jupyter")
 REGION_OF_PLAN = Flag("region", "the region of the bake and the launch (default: from your settings)")
 REGION_OF_CHECKS = Flag("region", "the region to check (default: from your settings)")
+_FLAGS_OF_ORDER = (
+    RECIPE,
+    Flag("force", "bake even if nothing has changed", parse=None),
+    Flag("refresh", "use the newest base and packages", parse=None),
+    Flag("no-cache", "run every step of the recipe, even if its cached layer is valid", parse=None),
+    Flag("from", "run this step and all later ones, even if they are cached"),
+    Flag("keep", "keep the builder of a failed bake for inspection", parse=None),
+    Flag("cpus", "processors of the builder (default: from the recipe)", cpus),
+    Flag("memory-mb", "memory of the builder, in MB (default: from the recipe)", memory_mb),
+    TYPE,
+    NO_PUBLIC_IP,
+    SPOT_BUILDER,
+)
+"""The flags that decide what a bake does, so that a resumed one cannot follow them."""
 _SETTINGS_OF_BAKE = (*PLACE_FLAGS, SERVICE_ACCOUNT, ACCELERATOR)
 
 
@@ -41,6 +57,9 @@ def _check_bake(values: Values) -> None:
     from bakery.recipe.recipe import load
 
     check_type(values)
+    if values["resume"]:
+        _check_resume(values)
+        return
     load(values["recipe"])
     check_granted(clouds.connect(values["cloud"], given(values, _SETTINGS_OF_BAKE)), _options(values).wishes)
 
@@ -60,6 +79,13 @@ def check_launch(values: Values) -> None:
     base = known_base(cloud, recipe) if options.disk_gb else None
     disk_gb = max(recipe.machine.disk_gb, base.disk_gb if base else 0)
     fitted(cloud, options, view_of(cloud, recipe.name, recipe.labels | {"disk-gb": str(disk_gb)}), lambda _line: None)
+
+
+def _check_resume(values: Values) -> None:
+    """Raise UsageError for flags that a resumed bake cannot follow: its order was placed when it began."""
+    given = [f"--{flag.name}" for flag in _FLAGS_OF_ORDER if values[flag.key] not in (flag.default, False)]
+    if values["resume"] and given:
+        raise UsageError(f"--resume: cannot be combined with {', '.join(given)}", next_step="Leave out all but --resume.")
 
 
 def _options(values: Values) -> BakeOptions:
@@ -83,16 +109,21 @@ def _bake(values: Values, terminal: Terminal) -> int:
     from bakery.bake import bake
     from bakery.events import Note
     from bakery.recipe.recipe import load
+    from bakery.resume import resume
     from bakery.view import choose_view
 
     check_type(values)
-    recipe = load(values["recipe"])
-    options = _options(values)
+    _check_resume(values)
+    recipe = None if values["resume"] else load(values["recipe"])
     cloud = connect(values, terminal, _SETTINGS_OF_BAKE)
     stream = terminal.stdout if values["json"] else terminal.stderr
     showing = choose_view(stream, as_json=values["json"], verbose=values["verbose"])
     with showing as view, reporting(lambda line: view.show(Note(line))):
-        baked = bake(cloud, recipe, options, home=home(), on_event=view.show)
+        if recipe:
+            baked = bake(cloud, recipe, _options(values), home=home(), on_event=view.show)
+        else:
+            confirm = partial(terminal.confirm, yes=values["yes"], declined=f"{values['resume']} was not resumed")
+            baked = resume(cloud, values["resume"], home=home(), confirm=confirm, on_event=view.show)
     if values["json"]:
         keys = ("image", "recipe", "version", "cloud", "seconds", "reused")
         terminal.out_json({key: getattr(baked, key) for key in keys})
@@ -168,19 +199,11 @@ VERBS = (
         "Bake, test and publish the image of a recipe (--recipe NAME), unless it is up to date.",
         _bake,
         flags=(
-            RECIPE,
-            Flag("force", "bake even if nothing has changed", parse=None),
-            Flag("refresh", "use the newest base and packages", parse=None),
-            Flag("no-cache", "run every step of the recipe, even if its cached layer is valid", parse=None),
-            Flag("from", "run this step and all later ones, even if they are cached"),
-            Flag("keep", "keep the builder of a failed bake for inspection", parse=None),
+            *_FLAGS_OF_ORDER,
+            Flag("resume", "continue this bake, whose command was killed (its id is in: ./inv bakes)"),
             Flag("verbose", "show the log of each step while it runs", parse=None),
             Flag("json", "print events as JSON lines; the last line is the result", parse=None),
-            Flag("cpus", "processors of the builder (default: from the recipe)", cpus),
-            Flag("memory-mb", "memory of the builder, in MB (default: from the recipe)", memory_mb),
-            TYPE,
-            NO_PUBLIC_IP,
-            SPOT_BUILDER,
+            YES,
             *PLACE_FLAGS,
             SERVICE_ACCOUNT,
             ACCELERATOR,

@@ -32,9 +32,16 @@ _GUEST_S = 300
 """How much longer than the client the builder waits for its files, in seconds: what the client reports says more."""
 
 
+class KeyLostError(CloudError):
+    """A builder waits for files that only its dead client could have sent: the key for that was in its memory."""
+
+
 @dataclass(slots=True)
 class Delivery:
-    """The scripts of one builder. `keep`: it stays on after a failure. `seconds` learns how long sending took."""
+    """The scripts of one builder. `keep`: it stays on after a failure. `seconds` learns how long sending took.
+
+    `is_followed`: another client, which is dead, has started it.
+    """
 
     cloud: Cloud
     ledger: Ledger
@@ -43,6 +50,7 @@ class Delivery:
     tell: Tell
     seconds: dict[str, float]
     keep: bool = False
+    is_followed: bool = False
     _key: tuple[str, str] | None = None
     _served: set[str] = field(default_factory=set)
 
@@ -64,6 +72,8 @@ class Delivery:
         """
         if key != "host-key" or value in self._served or not isinstance(self.cloud, ReceivesFiles):
             return
+        if self.is_followed:
+            raise KeyLostError("it waits for files, and the key for them is lost")
         self._served.add(value)  # it is printed again until the builder has everything
         try:
             self._send(value, reached)

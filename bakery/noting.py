@@ -11,17 +11,39 @@ from clouds.driver import Cloud, Position
 from clouds.errors import BakehouseError
 from clouds.ledger import Ledger
 
+HELD = "held"
+"""The key of a record for the image that a bake only checks again."""
+
 
 @contextmanager
-def noted(cloud: Cloud, ledger: Ledger, order: Order) -> Iterator[None]:
-    """Record a bake before its first request, and remove the record when it ends, successfully or not."""
-    account = account_key(cloud)
-    ledger.note_bake(account, order.id, order.to_json())
+def noted(cloud: Cloud, ledger: Ledger, order: Order, held: str = "") -> Iterator[None]:
+    """Record a bake before its first request, and remove the record when it ends, successfully or not.
+
+    `held` is the name of the image that it only checks again.
+    """
+    ledger.note_bake(account_key(cloud), order.id, order.to_json() | {HELD: held})
+    with forgotten(cloud, ledger, order):
+        yield
+
+
+@contextmanager
+def forgotten(cloud: Cloud, ledger: Ledger, order: Order) -> Iterator[None]:
+    """Remove the record of a bake when it ends, successfully or not."""
     try:
         yield
     finally:
         with suppress(BakehouseError):  # do not hide how the bake ended; gc removes the record
-            ledger.forget_bake(account, order.id)
+            ledger.forget_bake(account_key(cloud), order.id)
+
+
+def halting(cloud: Cloud, ledger: Ledger, order: Order, at_checkpoint: Callable[[int], None]) -> Callable[[int], None]:
+    """Return the function for a builder that waits at a checkpoint: meanwhile no position is recorded from which to follow it."""
+
+    def halt(number: int) -> None:
+        ledger.forget_position(account_key(cloud), order.id)
+        at_checkpoint(number)
+
+    return halt
 
 
 def positions(cloud: Cloud, ledger: Ledger, order: Order) -> Callable[[Position, str, Position, int], None]:

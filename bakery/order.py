@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from bakery.layers import Link, Reuse, Shape, chain, reuse
 from bakery.recipe.recipe import Recipe
@@ -75,27 +78,41 @@ class Order:
     labels: Mapping[str, str]
     no_public_ip: bool = False
     spot: bool = False
+    machine_type: str = ""
+    keep: bool = False
     sent_bytes: int = 0
 
-    def to_json(self) -> dict[str, object]:
-        """Return what another process needs to continue this bake, as plain data.
-
-        That process renders the recipe again, and may continue only if `digest` (script, tests, base, versions) is the same.
-        """
-        plain = ("id", "nonce", "digest", "cpus", "memory_mb", "disk_gb", "deadline_s", "silence_s", "no_public_ip", "spot")
-        return {key: getattr(self, key) for key in plain} | {
+    def to_json(self) -> dict[str, Any]:
+        """Return this order as plain data, from which another process continues the bake, and what others show of it."""
+        return {
             "recipe": self.recipe.name,
-            "base": self.base.id,
             "checkpoints": list(self.script.checkpoints),
-            "chain": [link.key for link in self.chain],
-            "reuse": self.reuse.count,
             "labels": dict(self.labels),
+            "order": _adapter().dump_python(self, mode="json", by_alias=True, exclude_defaults=True),
         }
+
+    @property
+    def wishes(self) -> Wishes:
+        """The options of the builder as a machine."""
+        return Wishes(machine_type=self.machine_type, no_public_ip=self.no_public_ip, spot=self.spot)
 
     @property
     def shape(self) -> Shape:
         """The hardware of the builder."""
         return Shape(self.disk_gb, self.cpus, self.memory_mb)
+
+
+@cache
+def _adapter() -> TypeAdapter[Order]:
+    return TypeAdapter(Order)
+
+
+def read_order(content: Mapping[str, Any]) -> Order | None:
+    """Return the order that `Order.to_json` has given, or None if it is from a release whose orders this one cannot read."""
+    try:
+        return _adapter().validate_python(content.get("order"))
+    except ValidationError:
+        return None
 
 
 def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, tell: Tell, *, keep_versions: bool = True) -> Order:
@@ -133,6 +150,8 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
         silence_s=recipe.builder.silence_min * 60 * patience(cloud),
         no_public_ip=options.no_public_ip,
         spot=options.spot,
+        machine_type=options.machine_type,
+        keep=options.keep,
         sent_bytes=size_bytes,
         labels=names.client_labels()
         | {

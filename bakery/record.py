@@ -56,7 +56,7 @@ class Record:
 
 
 def open_record(home: Path, bake_id: str) -> Record:
-    """Create the folder of a bake (0700)."""
+    """Return the folder of a bake (0700), created if missing."""
     folder = home / "bakes" / bake_id
-    folder.mkdir(mode=0o700, parents=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Record(folder)

@@ -59,6 +59,7 @@ class Watched:
     """What to watch: the machine, the nonce and names of its checkpoints, and the time limits.
 
     The first `reached` of the checkpoints are already done. `noun` is what a checkpoint is in messages: a step or a test.
+    Console and log are read from `console_at` and `log_at` on; `console_rest` is the start of a line that continues there.
     """
 
     machine: str
@@ -71,13 +72,16 @@ class Watched:
     log_file: Path | None = None
     reached: int = 0
     noun: str = "step"
+    console_at: Position = START
+    console_rest: str = ""
+    log_at: Position = START
 
 
 @dataclass(slots=True)
 class Watch:
     """The state of watching one machine. `seconds` holds the duration of each finished step, in order.
 
-    `on_position` is called at each checkpoint with the position in the console, the incomplete line read before it, the position
+    `on_position` is called after each checkpoint with the position in the console, the incomplete line read before it, the position
     in the log, and the number of checkpoints reached.
     `on_fact` is called with each fact that the machine reports (key and value) and the number of checkpoints reached.
     `at_checkpoint`, if the machine waits at checkpoints, is called with the number of each one reached, except the last.
@@ -91,16 +95,18 @@ class Watch:
     on_fact: Callable[[str, str, int], None] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     _progress: markers.Progress = field(init=False)
-    _console_at: Position = START
-    _log_at: Position = START
-    _tail: str = ""
-    _has_marker: bool = False
+    _console_at: Position = field(init=False)
+    _log_at: Position = field(init=False)
+    _tail: str = field(init=False)
+    _has_marker: bool = field(init=False)
     _step_began: float = field(init=False)
     _last_sign: float = field(init=False)
 
     def __post_init__(self) -> None:
         self._progress = markers.Progress(self.watched.checkpoints, self.watched.reached)
         self._step_began = self._last_sign = time.monotonic()
+        self._console_at, self._log_at = self.watched.console_at, self.watched.log_at
+        self._tail, self._has_marker = self.watched.console_rest, self.watched.console_at != START
 
     def run(self) -> dict[str, float]:
         """Wait for the last checkpoint, and return the seconds of each step.
@@ -134,11 +140,13 @@ class Watch:
         """Read new output. Ask for the machine's state only if there is none, since each request counts on a cloud."""
         before = self._progress.reached
         has_news = self._read()
-        if self.on_position and before < self._progress.reached:
-            self.on_position(self._console_at, self._tail, self._log_at, self._progress.reached)
-        if self.at_checkpoint and before < self._progress.reached and not self._progress.done:
+        waits = self.at_checkpoint and before < self._progress.reached and not self._progress.done
+        if self.at_checkpoint and waits:
             self.at_checkpoint(self._progress.reached)
             self._step_began = self._last_sign = time.monotonic()
+        if self.on_position and before < self._progress.reached:
+            self.on_position(self._console_at, self._tail, self._log_at, self._progress.reached)
+        if waits:
             return self._follow()  # the next step may be done already
         if not has_news and not self._progress.done:
             alive = is_running(self.cloud, self.watched.machine)

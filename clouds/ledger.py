@@ -152,6 +152,18 @@ class Ledger:
             connection.execute("INSERT OR REPLACE INTO bake (cloud, id, content, asked_at) VALUES (?, ?, ?, ?)", row)
             connection.execute("DELETE FROM position WHERE cloud = ? AND id = ?", (cloud, bake_id))
 
+    def take_bake(self, note: BakeNote, order: Mapping[str, Any]) -> bool:
+        """Replace the order of an unfinished bake; return False if it has ended or changed: another command has taken it."""
+        with self._open() as connection:
+            row = (json.dumps(dict(order)), note.cloud, note.id, json.dumps(dict(note.order)))
+            done = connection.execute("UPDATE bake SET content = ? WHERE cloud = ? AND id = ? AND content = ?", row)
+            return done.rowcount == 1
+
+    def forget_position(self, cloud: str, bake_id: str) -> None:
+        """Remove the position of a bake whose builder cannot be followed from there: it waits, or is another one."""
+        with self._open() as connection:
+            connection.execute("DELETE FROM position WHERE cloud = ? AND id = ?", (cloud, bake_id))
+
     def note_position(
         self, cloud: str, bake_id: str, *, console_at: Position, console_rest: str, log_at: Position, reached: int
     ) -> None:
@@ -198,6 +210,8 @@ class Ledger:
 
 
 def _prepared(path: Path) -> sqlite3.Connection:
+    with suppress(OSError):  # reported by SQLite
+        path.touch(mode=0o600)
     connection = sqlite3.connect(path, timeout=30)
     try:
         connection.executescript(_SCHEMA)

@@ -125,6 +125,13 @@ def announce(cloud: Cloud, ledger: Ledger, undo: Undo, spec: BootSpec, request: 
     return replace(spec, labels=labels)
 
 
+def adopt(cloud: Cloud, ledger: Ledger, undo: Undo, left: Resource, bake_id: str) -> None:
+    """Register the removal of a machine or an image that the dead client of a bake has left."""
+    verb = "delete" if left.kind is Kind.MACHINE else "delete-image"
+    removal = partial(_remove_own, cloud, ledger, left.kind, left.name, ("bake", bake_id))
+    undo.add(f"{left.kind} {left.name!r}", removal, by_hand=f"./inv {verb} {left.name} --yes")
+
+
 def remove_machine(cloud: Cloud, ledger: Ledger, spec: BootSpec) -> None:
     """Remove the machine that this spec has created; another one of the same name is kept."""
     _remove_own(cloud, ledger, Kind.MACHINE, spec.name, ("token", spec.token))

@@ -6,6 +6,7 @@ The rules depend on the labels of each resource; only resources of this owner ar
   a process of this computer, identified by pid and start time (`clouds.client`). While that client is alive, it is not.
   A client whose state is unknown (another computer, a container, labels of an older release) counts as alive until a day
   after `expires`.
+- But the builder and the image of a bake are kept until they expire, since the bake can be resumed (unless `bakes`).
 - A builder that was kept for inspection (label `keep`) is garbage once it has expired.
 - A machine that is running past its lifetime is stopped, never deleted: its disk contains its user's work. A stopped one is kept.
 - A disk that was kept on purpose (label `keep-disk`, `launcher.kept_disks`) is never garbage, nor is a reserved address.
@@ -43,7 +44,7 @@ KEEP_LOGS_S = 30 * 24 * 3600
 KEEP_NOTES_S = 90 * 24 * 3600
 """How long the ledger keeps an entry of a missing resource whose client is unknown, in seconds."""
 
-_UNFINISHED = ("builder", "test", "machine-in-progress", "image-in-progress")
+UNFINISHED = ("builder", "test", "machine-in-progress", "image-in-progress")
 
 IsDead = Callable[[Mapping[str, str]], bool]
 
@@ -63,32 +64,49 @@ class Garbage:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What gc has found: garbage, and what is kept on purpose and billed: disks, and addresses that no machine uses."""
+    """What gc has found: garbage, and what is kept on purpose and billed: disks, and addresses that no machine uses.
+
+    `resumable` are builders and images of bakes whose client is dead.
+    """
 
     garbage: list[Garbage]
     kept: list[Resource]
     addresses: list[Resource]
+    resumable: list[Resource]
 
 
-def find(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> list[Garbage]:
+def find(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead, bakes: bool = False) -> list[Garbage]:
     """Return the garbage of this owner, machines before the images that they use. `now` is in seconds since the epoch.
 
     UnreachableError: a part of the cloud did not respond; `found` is the garbage in the rest.
     """
-    surveyed, missing = survey(cloud, ledger, now=now, is_dead=is_dead)
+    surveyed, missing = survey(cloud, ledger, now=now, is_dead=is_dead, bakes=bakes)
     return whole(f"resources of {cloud.name}", surveyed.garbage, missing)
 
 
-def survey(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> tuple[Survey, tuple[str, ...]]:
-    """Return the garbage and kept disks of this owner, the unused addresses, and the parts of the cloud that did not respond."""
+def survey(
+    cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead, bakes: bool = False
+) -> tuple[Survey, tuple[str, ...]]:
+    """Return the garbage and kept disks of this owner, the unused addresses, and the parts of the cloud that did not respond.
+
+    `bakes`: what bakes that can be resumed have left is garbage, too.
+    """
     ours, missing = _ours(cloud, ledger)
     addresses, unreachable = partly(lambda: unused(cloud))
     missing.update(unreachable)
-    found = [(resource, _judge(resource, now, is_dead)) for resource in ours]
+    resumable = [] if bakes else [resource for resource in ours if _is_resumable(resource, now, is_dead)]
+    found = [(resource, _judge(resource, now, is_dead)) for resource in ours if resource not in resumable]
     garbage = [Garbage(resource, reason, _is_kept_work(resource)) for resource, reason in found if reason]
     garbage.sort(key=lambda one: one.resource.kind is not Kind.MACHINE)
     kept = [resource for resource in ours if is_kept(resource)]
-    return Survey(garbage, kept, list(addresses)), tuple(sorted(missing))
+    return Survey(garbage, kept, list(addresses), resumable), tuple(sorted(missing))
+
+
+def _is_resumable(resource: Resource, now: float, is_dead: IsDead) -> bool:
+    """Return whether a resource is what a bake with a dead client continues with, and has not expired."""
+    labels = resource.labels
+    is_part = resource.kind in (Kind.MACHINE, Kind.IMAGE) and labels.get("role") in ("builder", "image-in-progress")
+    return is_part and "bake" in labels and labels.get("keep") != "1" and now < names.number(labels, "expires") and is_dead(labels)
 
 
 def collect(cloud: Cloud, ledger: Ledger, garbage: Iterable[Garbage]) -> list[Garbage]:
@@ -128,17 +146,18 @@ def forget_absent(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead =
                 ledger.forget(account, entry.kind, entry.name)
 
 
-def forget_bakes(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead) -> None:
-    """Remove from the ledger the bakes of dead clients that have no builder, unless their cloud may not list it yet.
+def forget_bakes(cloud: Cloud, ledger: Ledger, *, now: float, is_dead: IsDead = names.client_is_dead, bakes: bool = False) -> None:
+    """Remove from the ledger the expired bakes of dead clients that have no builder, unless their cloud may not list it yet.
 
-    `now` is in seconds since the epoch.
+    `now` is in seconds since the epoch. `bakes`: also those that have not expired, and could be resumed.
     """
     account = account_key(cloud)
     requested = {entry.name: entry.asked_at for entry in ledger.entries(account) if entry.kind is Kind.MACHINE}
     for note in ledger.bakes(account):
         if now - max(note.asked_at, requested.get(note.id, 0.0)) < cloud.limits.unseen_s:
             continue
-        is_over = is_dead(note.labels) or now - note.asked_at > KEEP_NOTES_S
+        is_expired = bakes or now >= names.number(note.labels, "expires")
+        is_over = (is_expired and is_dead(note.labels)) or now - note.asked_at > KEEP_NOTES_S
         with suppress(UnreachableError):
             if is_over and cloud.find(Kind.MACHINE, note.id) is None:
                 ledger.forget_bake(account, note.id)
@@ -223,7 +242,7 @@ def _judge(resource: Resource, now: float, is_dead: IsDead) -> str:
     expired_for_s = _expired_for_s(labels, now)
     if labels.get("keep") == "1":
         return "kept for inspection, but expired" if expired_for_s > 0 and not _is_known_alive(labels, is_dead) else ""
-    if labels.get("role") in _UNFINISHED or resource.state is State.PENDING:
+    if labels.get("role") in UNFINISHED or resource.state is State.PENDING:
         return _judge_unfinished(labels, expired_for_s, is_dead)
     if labels.get("role") == "machine" and resource.state is State.RUNNING and expired_for_s > 0:
         return "running past its lifetime"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from clouds import names
 from clouds.capabilities import KeepsFiles
@@ -38,6 +40,15 @@ def read_log(home: Path, cloud: Cloud, id: str) -> str:  # noqa: A002 - the word
             next_step="See: ./inv machines, and the label bake in: ./inv images --json" + other_regions(cloud, "machines"),
         )
     return clean(newest(cloud, id))
+
+
+def read_result(home: Path, bake_id: str) -> dict[str, Any]:
+    """Return the result of a bake of this computer that has ended; empty if there is none."""
+    try:
+        found = json.loads((home / "bakes" / Path(bake_id).name / RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def newest(cloud: Cloud, machine: str) -> str:

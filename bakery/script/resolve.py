@@ -23,6 +23,7 @@ from bakery.recipe.credentials import has_credentials, plain
 from bakery.recipe.pip_syntax import Requirements
 from bakery.recipe.recipe import Python, Recipe
 from bakery.script import conda, project, uv_settings, wanted
+from bakery.script.conda import Lock
 from bakery.script.local import Local, place
 from bakery.script.pins import Pin, read_lock, write_lock
 from bakery.script.uv_process import run_uv
@@ -53,7 +54,7 @@ class Resolution:
     hashes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     local: Mapping[str, tuple[Local, ...]] = field(default_factory=dict)
     indexes: tuple[str, ...] = ()
-    conda: conda.Lock = field(default_factory=conda.Lock)
+    conda: Lock = field(default_factory=Lock)
 
 
 def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -> Resolution:

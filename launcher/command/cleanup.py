@@ -33,6 +33,7 @@ class _Found:
     missing: tuple[str, ...]
     kept: list[Resource]
     addresses: list[Resource]
+    resumable: list[Resource]
 
     def lines(self, keep_gb: float | None) -> list[str]:
         """Return the lines to print before the user is asked."""
@@ -40,6 +41,11 @@ class _Found:
         lines += [f"{described(disk)} is kept and billed; to delete it: ./inv delete-disk {disk.name}" for disk in self.kept]
         lines += [
             f"{in_words(one)} is reserved and billed; to release it: ./inv delete-address {one.name}" for one in self.addresses
+        ]
+        lines += [
+            f"{one.kind} {one.name!r} is kept, since its bake can be resumed: ./inv bake --resume {one.labels['bake']}"
+            " (to delete it: ./inv gc --bakes)"
+            for one in self.resumable
         ]
         if self.shrinks(keep_gb):
             rest = f" down to {keep_gb:g} GB" if keep_gb else ""
@@ -66,11 +72,21 @@ class _Done:
 
 
 def tidy_up(
-    name: str | None, ledger: Ledger, terminal: Terminal, *, keep_gb: float | None, yes: bool, region: str | None = None
+    name: str | None,
+    ledger: Ledger,
+    terminal: Terminal,
+    *,
+    keep_gb: float | None,
+    yes: bool,
+    region: str | None = None,
+    bakes: bool = False,
 ) -> int:
-    """Remove orphaned resources, and cached layers down to `keep_gb` (None: keep all of them); return the exit code."""
+    """Remove orphaned resources, and cached layers down to `keep_gb` (None: keep all of them); return the exit code.
+
+    `bakes`: also what bakes that could be resumed have left.
+    """
     now = time.time()
-    found, complete = visit(name, lambda cloud, where: _find(cloud, where, ledger, now), terminal.tell, region=region)
+    found, complete = visit(name, lambda cloud, where: _find(cloud, where, ledger, now, bakes), terminal.tell, region=region)
     for one in found:
         for line in one.lines(keep_gb):
             terminal.tell(_placed(hints.write(line, one.cloud if name == ALL else "", one.region), one, name))
@@ -82,7 +98,7 @@ def tidy_up(
     def clean(cloud: Cloud, where: str) -> _Done:
         if where and (cloud.name, where) not in garbage:  # a region that could not be listed, which was reported
             return _Done(cloud.name, where, [], [])
-        return _remove(cloud, where, ledger, garbage.get((cloud.name, where), []), keep_gb)
+        return _remove(cloud, where, ledger, garbage.get((cloud.name, where), []), keep_gb, bakes)
 
     done, removed = visit(name, clean, terminal.tell, region=region)
     logs = prune_logs(home(), now=now)
@@ -114,9 +130,9 @@ def _placed(line: str, one: _Found | _Done, name: str | None) -> str:
     return f"{' in '.join(places)}: {line}" if places else line
 
 
-def _find(cloud: Cloud, region: str, ledger: Ledger, now: float) -> _Found:
-    found, missing = survey(cloud, ledger, now=now)
-    return _Found(cloud.name, region, found.garbage, _layers(cloud), missing, found.kept, found.addresses)
+def _find(cloud: Cloud, region: str, ledger: Ledger, now: float, bakes: bool) -> _Found:
+    found, missing = survey(cloud, ledger, now=now, bakes=bakes)
+    return _Found(cloud.name, region, found.garbage, _layers(cloud), missing, found.kept, found.addresses, found.resumable)
 
 
 def _layers(cloud: Cloud) -> list[Layer]:
@@ -131,7 +147,7 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _remove(cloud: Cloud, region: str, ledger: Ledger, garbage: list[Garbage], keep_gb: float | None) -> _Done:
+def _remove(cloud: Cloud, region: str, ledger: Ledger, garbage: list[Garbage], keep_gb: float | None, bakes: bool) -> _Done:
     """Remove garbage and layers from a cloud, and this computer's records of resources that are gone."""
     changed = collect(cloud, ledger, garbage)
     if garbage:
@@ -141,6 +157,6 @@ def _remove(cloud: Cloud, region: str, ledger: Ledger, garbage: list[Garbage], k
         cloud.sweep()
     now = time.time()
     forget_absent(cloud, ledger, now=now)
-    forget_bakes(cloud, ledger, now=now)
+    forget_bakes(cloud, ledger, now=now, bakes=bakes)
     layers = prune(cloud, int(keep_gb * GB)) if keep_gb is not None and isinstance(cloud, KeepsLayers) else []
     return _Done(cloud.name, region, changed, layers)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 OF_A_CLOUD = frozenset(
     {
         "bake",
+        "bakes",
         "plan",
         "launch",
         "machines",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from launcher.command.hints import Command
 
 if TYPE_CHECKING:
+    from launcher.bakes import BakeView
     from launcher.images import ImageView
     from launcher.machines import MachineView
 
@@ -46,6 +47,21 @@ def image_row(image: ImageView) -> dict[str, str]:
         "size": f"{image.size_bytes / 1e6:.0f} MB",
         "memory": f"{image.memory_bytes / 1e6:.0f} MB" if image.memory_bytes else "",
         "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(image.created)),
+    }
+
+
+def bake_row(bake: BakeView) -> dict[str, str]:
+    """Return a bake as a row of a table."""
+    return {
+        "id": bake.id,
+        "recipe": bake.recipe,
+        "state": bake.state,
+        "cloud": bake.cloud,
+        "region": bake.region,
+        "age": hours_shown(bake.age_s),
+        "owner": bake.owner,
+        "step": bake.step,
+        "holds": bake.holds,
     }
 
 

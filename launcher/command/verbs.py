@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from clouds.errors import UsageError
 from clouds.home import home
+from launcher.command.bake_list import show_bakes
 from launcher.command.common_flags import CLOUD, CLOUDS, JSON, REGIONS, YES
 from launcher.command.flags import (
     Flag,
@@ -271,7 +272,15 @@ def _gc(values: Values, terminal: Terminal) -> int:
 
     _check_gc(values)
     keep_gb = values["layers_gb"] if values["layers_gb"] is not None else 0.0 if values["layers"] else None
-    return tidy_up(values["cloud"], ledger(terminal), terminal, keep_gb=keep_gb, yes=values["yes"], region=values["region"])
+    return tidy_up(
+        values["cloud"],
+        ledger(terminal),
+        terminal,
+        keep_gb=keep_gb,
+        yes=values["yes"],
+        region=values["region"],
+        bakes=values["bakes"],
+    )
 
 
 VERBS = (
@@ -308,6 +317,7 @@ VERBS = (
         _images,
         flags=(Flag("recipe", "only images of this recipe: its name, or the path of its file"), JSON, REGIONS, CLOUDS),
     ),
+    Verb("bakes", "List running, killed and ended bakes, and what they hold.", show_bakes, flags=(JSON, REGIONS, CLOUDS)),
     Verb(
         "ssh",
         "Open a shell on a machine, or run a command there: ssh NAME -- COMMAND.",
@@ -368,6 +378,7 @@ VERBS = (
         "Find orphaned resources of crashed bakes and launches, and delete them after confirmation.",
         _gc,
         flags=(
+            Flag("bakes", "also delete what killed bakes have left that could be resumed", parse=None),
             Flag("layers", "also delete cached layers that nothing uses", parse=None),
             Flag("layers-gb", "also delete the least recently used cached layers until at most this many GB remain", gigabytes),
             YES,

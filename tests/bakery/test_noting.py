@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from bakery.bake import bake
-from bakery.order import BakeOptions
+from bakery.order import BakeOptions, read_order
 from bakery.recipe.recipe import Recipe, load
 from clouds.client import Fate
 from clouds.driver import START, BootSpec, Kind, Limits
@@ -45,14 +45,16 @@ def test_bake_is_noted_with_its_order_before_anything_is_asked_for(fake: FakeClo
     assert (note.id, note.console_at, note.reached) == (baked.id, START, 0)
     assert client_fate(note.labels) is Fate.ALIVE
     assert note.order["recipe"] == "minimal"
-    assert len(note.order["nonce"]) == 32
+    assert len(note.order["order"]["nonce"]) == 32
     assert note.order["checkpoints"][-1] == "seal"
-    assert note.order.keys() >= {"digest", "base", "cpus", "memory_mb", "disk_gb", "deadline_s", "silence_s", "chain"}
+    order = read_order(note.order)
+    assert order
+    assert (order.recipe, order.script.checkpoints[-1], order.labels["bake"]) == (recipe, "seal", baked.id)
     assert notes(tmp_path) == []
 
 
 def markers(lines: list[str], note: BakeNote) -> list[Marker]:
-    return [marker for line in lines if (marker := parse(line, note.order["nonce"]))]
+    return [marker for line in lines if (marker := parse(line, note.order["order"]["nonce"]))]
 
 
 @pytest.mark.parametrize("piece_bytes", [None, 37])
@@ -81,12 +83,13 @@ def test_position_and_the_line_that_was_begun_there_are_where_another_process_re
         assert left == []
 
 
-def test_each_checkpoint_is_noted(world: World, recipe: Recipe, tmp_path: Path) -> None:
-    cloud, reached = LayeredCloud(world), list[int]()
-    cloud.fault("go_on", when="before", error=lambda: reached.extend(note.reached for note in notes(tmp_path)), nth=None)
+def test_each_checkpoint_is_noted_once_a_waiting_builder_has_gone_on(world: World, recipe: Recipe, tmp_path: Path) -> None:
+    cloud, waiting, running = LayeredCloud(world), list[int](), list[int]()
+    cloud.fault("go_on", when="before", error=lambda: waiting.extend(note.reached for note in notes(tmp_path)), nth=None)
+    cloud.fault("console", when="before", error=lambda: running.extend(note.reached for note in notes(tmp_path)), nth=None)
     bake(cloud, recipe, BakeOptions(), home=tmp_path)
-    assert reached == list(range(1, len(reached) + 1))
-    assert reached
+    assert set(waiting) == {0}
+    assert sorted({*running}) == list(range(len(waiting) + 2))  # the last one: while the image is tested
 
 
 def test_bake_that_fails_is_forgotten(fake: FakeCloud, recipe: Recipe, tmp_path: Path) -> None:
@@ -100,7 +103,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from bakery.bake import bake
-from bakery.order import BakeOptions
+from bakery.order import BakeOptions, read_order
 from bakery.recipe.recipe import load
 from tests.fake_cloud import FakeCloud
 from tests.fake_world import World

@@ -1,0 +1,104 @@
+"""Bakes: running, killed and ended ones, as the ledger, the labels in the cloud and the results on this computer tell."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from clouds import names
+from clouds.accounts import account_key
+from clouds.client import Fate
+from clouds.driver import Cloud, Kind, Resource
+from clouds.incomplete import partly, whole
+from clouds.ledger import BakeNote, Ledger
+from launcher.gc import UNFINISHED
+from launcher.log import RESULT, read_result
+
+STATES = {Fate.ALIVE: "running", Fate.DEAD: "killed", Fate.UNKNOWN: "unknown"}
+"""The state of an unfinished bake by the fate of its client; that of one on another computer cannot be seen."""
+_GB = 1e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BakeView:
+    """A bake. `state` is running, killed, unknown, finished or failed; `age_s` is since it was ordered, or since it has ended.
+
+    `step` is the one that it has reached; `holds` is what it occupies in the cloud, in words, "" for nothing.
+    """
+
+    id: str
+    cloud: str
+    region: str
+    state: str
+    recipe: str = ""
+    age_s: float = 0.0
+    owner: str = ""
+    step: str = ""
+    holds: str = ""
+
+    def to_json(self) -> dict[str, object]:
+        """Return it for programs."""
+        return asdict(self)
+
+
+def bakes(cloud: Cloud, region: str, ledger: Ledger, home: Path, *, now: float) -> list[BakeView]:
+    """Return the bakes of an account: unfinished ones of all owners, then the ended ones of this computer, each the oldest first.
+
+    `now` is in seconds since the epoch. UnreachableError: a part of the cloud did not respond; `found` has the rest.
+    """
+    listed, missing = partly(lambda: cloud.owned({"project": names.PROJECT}, {Kind.MACHINE, Kind.IMAGE}))
+    held = defaultdict[str, list[Resource]](list)
+    for resource in listed:
+        if "bake" in resource.labels and resource.labels.get("role") in UNFINISHED:
+            held[resource.labels["bake"]].append(resource)
+    noted = {note.id: note for note in ledger.bakes(account_key(cloud))}
+    views = [
+        _unfinished(cloud, region, bake_id, noted.get(bake_id), held[bake_id], now) for bake_id in dict.fromkeys((*noted, *held))
+    ]
+    views.sort(key=lambda view: -view.age_s)
+    ended = [_ended(cloud, region, path, now) for path in (home / "bakes").glob(f"*/{RESULT}") if path.parent.name not in noted]
+    views += sorted((view for view in ended if view), key=lambda view: -view.age_s)
+    return whole(f"bakes of {cloud.name}", views, missing)
+
+
+def _unfinished(cloud: Cloud, region: str, bake_id: str, note: BakeNote | None, held: list[Resource], now: float) -> BakeView:
+    labels: Mapping[str, str] = note.labels if note else held[0].labels
+    return BakeView(
+        id=bake_id,
+        cloud=cloud.name,
+        region=region,
+        state=STATES[names.client_fate(labels)],
+        recipe=labels.get("recipe", ""),
+        age_s=max(0.0, now - (note.asked_at if note else names.number(labels, "created"))),
+        owner=labels.get("owner", ""),
+        step=_step(note, held),
+        holds=", ".join(map(_described, held)),
+    )
+
+
+def _step(note: BakeNote | None, held: Iterable[Resource]) -> str:
+    """Return the step that a bake has reached, as far as it is recorded."""
+    if any(one.kind is Kind.IMAGE for one in held):
+        return "test"
+    checkpoints = note.order.get("checkpoints", []) if note else []
+    return str([*checkpoints, "snapshot"][note.reached]) if note and checkpoints else ""
+
+
+def _described(resource: Resource) -> str:
+    size = f", {resource.size_bytes / _GB:.1f} GB" if resource.kind is Kind.IMAGE else ""
+    role = {"builder": "builder", "test": "test machine"}.get(resource.labels["role"], str(resource.kind))
+    return f"{role} {resource.name} ({resource.state}{size})"
+
+
+def _ended(cloud: Cloud, region: str, path: Path, now: float) -> BakeView | None:
+    """Return a bake of this cloud by its result; None for one of another cloud."""
+    bake_id, age_s = path.parent.name, max(0.0, now - path.stat().st_mtime)
+    result = read_result(path.parents[2], bake_id)
+    if result.get("cloud") != cloud.name:
+        return None
+    image = str(result.get("image", ""))
+    recipe = str(result.get("recipe", "")) or image.removesuffix(f"-{result.get('version', '')}")
+    state = "failed" if "error" in result else "finished"
+    return BakeView(id=bake_id, cloud=cloud.name, region=region, state=state, recipe=recipe, age_s=age_s)

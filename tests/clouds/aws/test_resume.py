@@ -1,0 +1,80 @@
+"""A bake whose client is killed at any of its requests to AWS is resumed: the same image, once, and nothing is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from bakery.bake import Baked
+from bakery.resume import resume
+from clouds import names
+from clouds.accounts import account_key
+from clouds.ledger import BakeNote, Ledger
+from tests.clouds.aws.conftest import staged
+from tests.clouds.aws.stage import Cloud, Stage, Wire
+from tests.clouds.gcp.stage import bake_large, bake_tiny
+from tests.killing import die, was_killed
+
+pytestmark = [pytest.mark.server, pytest.mark.usefixtures("quick", "counted_waits")]
+
+REQUESTS = {"bake": 36, "large": 44}
+"""At least as many as a good run makes; a slow computer repeats some of them."""
+WORKS: dict[str, Callable[[Cloud, Path], Baked]] = {"bake": bake_tiny, "large": bake_large}
+CASES = [(work, nth, when) for work, count in REQUESTS.items() for nth in range(1, count + 1) for when in ("before", "after")]
+
+
+@pytest.fixture
+def stage(tmp_path: Path, furnished: Path) -> Iterator[Stage]:
+    with ExitStack() as stack:
+        yield stack.enter_context(staged(tmp_path, furnished, state_s=0.005))
+
+
+def kill(stage: Stage, work: str, nth: int, when: str) -> bool:
+    """Bake in a process that is killed before or after its nth request; return whether it made so many."""
+
+    def bake() -> None:
+        wire = Wire()
+        wire.strikes = lambda _action, _nth, then: die() if (sum(wire.seen.values()), then) == (nth, when) else None
+        cloud = stage.connect(wire)
+        cloud.is_open = lambda machine, port: True  # the server's state is not shared
+        WORKS[work](cloud, stage.home)
+
+    return was_killed(bake)
+
+
+def notes(stage: Stage) -> list[BakeNote]:
+    return Ledger(stage.home / "ledger.sqlite3").bakes(account_key(stage.connect()))
+
+
+def take_up(stage: Stage, bake_id: str) -> Baked:
+    def confirm(question: str) -> None:
+        raise AssertionError(question)
+
+    return resume(stage.connect(), bake_id, home=stage.home, confirm=confirm, on_event=stage.events.append)
+
+
+@pytest.mark.matrix(sample=8, edges=["bake-1-before"])
+@pytest.mark.parametrize(("work", "nth", "when"), CASES, ids=["-".join(map(str, case)) for case in CASES])
+def test_bake_killed_at_any_request_is_resumed(stage: Stage, work: str, nth: int, when: str) -> None:
+    assert kill(stage, work, nth, when) or nth > 20
+    if unfinished := notes(stage):
+        baked = take_up(stage, unfinished[0].id)
+        assert baked.id == unfinished[0].id
+    else:  # nothing had been requested yet, or it had ended
+        baked = WORKS[work](stage.connect(), stage.home)
+    assert baked.image == f"tiny-{names.release()}-1"
+    assert stage.strays() == []
+    assert sorted(line.split()[0] for line in stage.server.inventory()) == ["images", "snapshots"]
+    (tags,) = stage._tags()
+    assert tags.items() >= {"state": names.STABLE, "role": "image", "bake": baked.id}.items()
+    assert notes(stage) == []
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_the_matrix_holds_every_request_that_is_made(stage: Stage, work: str) -> None:
+    wire = Wire()
+    WORKS[work](stage.connect(wire), stage.home)
+    assert sum(wire.seen.values()) <= REQUESTS[work]

@@ -1,0 +1,76 @@
+"""A bake whose client is killed at any of its requests to Google Cloud is resumed: the same image, once, and nothing is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from bakery.bake import Baked
+from bakery.resume import resume
+from clouds import names
+from clouds.accounts import account_key
+from clouds.ledger import BakeNote, Ledger
+from tests.clouds.gcp.stage import NewStage, Stage, Wire, Work, bake_large, bake_tiny
+from tests.killing import die, was_killed
+
+pytestmark = pytest.mark.server
+
+REQUESTS = {"bake": 36, "large": 44}
+"""At least as many as a good run makes; a slow computer repeats some of them."""
+WORKS: dict[str, Work] = {"bake": bake_tiny, "large": bake_large}
+CASES = [(work, nth, when) for work, count in REQUESTS.items() for nth in range(1, count + 1) for when in ("before", "after")]
+EDGES = ["bake-1-before"]
+
+
+def kill(stage: Stage, work: str, nth: int, when: str) -> bool:
+    """Bake in a process that is killed before or after its nth request; return whether it made so many."""
+
+    def bake() -> None:
+        wire = Wire(stage.server)
+        wire.strikes = lambda _method, _nth, then: die() if (sum(wire.seen.values()), then) == (nth, when) else None
+        cloud = stage.connect(wire)
+        cloud.is_open = lambda machine, port: True  # the server's state is not shared
+        WORKS[work](cloud, stage.home)
+
+    return was_killed(bake)
+
+
+def notes(stage: Stage) -> list[BakeNote]:
+    return Ledger(stage.home / "ledger.sqlite3").bakes(account_key(stage.connect()))
+
+
+def take_up(stage: Stage, bake_id: str) -> Baked:
+    def confirm(question: str) -> None:
+        raise AssertionError(question)
+
+    return resume(stage.connect(), bake_id, home=stage.home, confirm=confirm, on_event=stage.events.append)
+
+
+def check(stage: Stage, baked: Baked) -> None:
+    """Check that the image is there, once, and nothing else."""
+    (image,) = (thing for line, thing in stage.server.things().items() if line.startswith("images "))
+    assert (image["status"], image["family"]) == ("READY", "bakehouse-tiny")
+    assert image["labels"].items() >= {"state": names.STABLE, "role": "image", "bake": baked.id}.items()
+    assert baked.image == f"tiny-{names.release()}-1"
+    assert stage.left() == []
+    assert notes(stage) == []
+
+
+@pytest.mark.matrix(sample=12, edges=EDGES)
+@pytest.mark.parametrize(("work", "nth", "when"), CASES, ids=["-".join(map(str, case)) for case in CASES])
+def test_bake_killed_at_any_request_is_resumed(new_stage: NewStage, work: str, nth: int, when: str) -> None:
+    stage = new_stage()
+    assert kill(stage, work, nth, when) or nth > 20
+    if unfinished := notes(stage):
+        baked = take_up(stage, unfinished[0].id)
+        assert baked.id == unfinished[0].id
+    else:  # nothing had been requested yet, or it had ended
+        baked = bake_tiny(stage.connect(), stage.home) if work == "bake" else bake_large(stage.connect(), stage.home)
+    check(stage, baked)
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_the_matrix_holds_every_request_that_is_made(new_stage: NewStage, work: str) -> None:
+    stage = new_stage()
+    wire = Wire(stage.server)
+    WORKS[work](stage.connect(wire), stage.home)
+    assert sum(wire.seen.values()) <= REQUESTS[work]
