@@ -4,7 +4,6 @@ import json
 import sqlite3
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from bakery.bake import bake
 from bakery.order import BakeOptions, read_order
 from bakery.recipe.recipe import Recipe, load
+from clouds import names
 from clouds.client import Fate
 from clouds.driver import START, BootSpec, Kind, Limits
 from clouds.errors import CloudError
@@ -114,7 +114,7 @@ bake(cloud, load("minimal"), BakeOptions(), home=home)
 """
 
 
-def test_bake_that_is_killed_is_known_to_others_until_gc_finds_no_builder(fake: FakeCloud, tmp_path: Path) -> None:
+def test_bake_that_is_killed_is_known_to_others_until_it_expires_and_gc_finds_no_builder(fake: FakeCloud, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == -9, done.stderr
     (note,) = notes(tmp_path)
@@ -123,10 +123,13 @@ def test_bake_that_is_killed_is_known_to_others_until_gc_finds_no_builder(fake: 
     ledger = Ledger(tmp_path / "ledger.sqlite3")
     builder = BootSpec(name=note.id, token="t", source="base-x", cpus=1, memory_mb=1, disk_gb=1, labels={}, deadline_s=0)
     fake.boot(builder)
-    gc.forget_bakes(fake, ledger, now=time.time())
+    expires = names.number(note.labels, "expires")
+    gc.forget_bakes(fake, ledger, now=expires)
     assert notes(tmp_path) == [note]
     fake.delete(Kind.MACHINE, note.id)
-    gc.forget_bakes(fake, ledger, now=time.time())
+    gc.forget_bakes(fake, ledger, now=expires - 1)
+    assert notes(tmp_path) == [note]
+    gc.forget_bakes(fake, ledger, now=expires)
     assert notes(tmp_path) == []
 
 
