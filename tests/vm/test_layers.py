@@ -189,7 +189,7 @@ def test_after_a_kill_gc_leaves_whole_layers_only(author: Author, mended: Finish
     assert mended.result["recipe"] == "edits"
     author.add(point)
     kill_at(author, KILLS[point])
-    author.bakehouse.must("gc", "--yes")
+    author.bakehouse.must("gc", "--bakes", "--yes")
     assert author.bakehouse.left_overs() == []
     kept = visible(author.layers)
     assert kept
