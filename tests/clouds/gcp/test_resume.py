@@ -14,7 +14,7 @@ from tests.killing import die, was_killed
 
 pytestmark = pytest.mark.server
 
-REQUESTS = {"bake": 36, "large": 44}
+REQUESTS = {"bake": 40, "large": 48}
 """At least as many as a good run makes; a slow computer repeats some of them."""
 WORKS: dict[str, Work] = {"bake": bake_tiny, "large": bake_large}
 CASES = [(work, nth, when) for work, count in REQUESTS.items() for nth in range(1, count + 1) for when in ("before", "after")]
