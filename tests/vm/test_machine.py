@@ -127,6 +127,13 @@ def test_the_recipe_s_tests_run_on_the_machine_and_lie_in_the_home(bakehouse: Ba
     assert inside(bakehouse, "ls", "test/").split() == sorted(tests)
 
 
+def test_numpy_sorts(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
+    """The AVX2 that QEMU 7.2 emulates made it crash."""
+    assert machine["name"]
+    code = "import numpy; values = numpy.random.default_rng(0).random(9999); print((numpy.diff(values[values.argsort()]) >= 0).all())"
+    assert inside(bakehouse, f"/opt/notebook/bin/python -c '{code}'") == "True\n"
+
+
 def test_the_packages_are_listed_in_the_image_and_here(bakehouse: Bakehouse, boosting: Finished, machine: dict[str, Any]) -> None:
     text = bakehouse.must("packages", boosting.result["image"], "--cdx").stdout
     assert inside(bakehouse, "cat", "/usr/lib/bakehouse/packages.cdx.json") == text
