@@ -1,4 +1,4 @@
-"""A bake whose client is killed at any of its requests to AWS is resumed: the same image, once, and nothing is left."""
+"""A client is killed at any of its requests to AWS: a bake is resumed (the same image, once), of a launch nothing is left."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from bakery.bake import Baked
 from bakery.resume import resume
 from clouds import names
 from clouds.accounts import account_key
+from clouds.driver import Kind
 from clouds.ledger import BakeNote, Ledger
+from clouds.lifecycle import remove
 from tests.clouds.aws.conftest import staged
 from tests.clouds.aws.stage import Cloud, Stage, Wire
-from tests.clouds.gcp.stage import bake_large, bake_tiny
+from tests.clouds.gcp.stage import bake_large, bake_tiny, launch_tiny
 from tests.killing import die, was_killed
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("quick", "counted_waits")]
 
-REQUESTS = {"bake": 36, "large": 44}
+REQUESTS = {"bake": 36, "large": 44, "launch": 20}
 """At least as many as a good run makes; a slow computer repeats some of them."""
-WORKS: dict[str, Callable[[Cloud, Path], Baked]] = {"bake": bake_tiny, "large": bake_large}
+WORKS: dict[str, Callable[[Cloud, Path], object]] = {"bake": bake_tiny, "large": bake_large, "launch": launch_tiny}
 CASES = [(work, nth, when) for work, count in REQUESTS.items() for nth in range(1, count + 1) for when in ("before", "after")]
+BAKES, LAUNCHES = ([case for case in CASES if (case[0] == "launch") is is_launch] for is_launch in (False, True))
 
 
 @pytest.fixture
@@ -33,16 +36,16 @@ def stage(tmp_path: Path, furnished: Path) -> Iterator[Stage]:
 
 
 def kill(stage: Stage, work: str, nth: int, when: str) -> bool:
-    """Bake in a process that is killed before or after its nth request; return whether it made so many."""
+    """Work in a process that is killed before or after its nth request; return whether it made so many."""
 
-    def bake() -> None:
+    def play() -> None:
         wire = Wire()
         wire.strikes = lambda _action, _nth, then: die() if (sum(wire.seen.values()), then) == (nth, when) else None
         cloud = stage.connect(wire)
         cloud.is_open = lambda machine, port: True  # the server's state is not shared
         WORKS[work](cloud, stage.home)
 
-    return was_killed(bake)
+    return was_killed(play)
 
 
 def notes(stage: Stage) -> list[BakeNote]:
@@ -57,14 +60,14 @@ def take_up(stage: Stage, bake_id: str) -> Baked:
 
 
 @pytest.mark.matrix(sample=8, edges=["bake-1-before"])
-@pytest.mark.parametrize(("work", "nth", "when"), CASES, ids=["-".join(map(str, case)) for case in CASES])
+@pytest.mark.parametrize(("work", "nth", "when"), BAKES, ids=["-".join(map(str, case)) for case in BAKES])
 def test_bake_killed_at_any_request_is_resumed(stage: Stage, work: str, nth: int, when: str) -> None:
     assert kill(stage, work, nth, when) or nth > 20
     if unfinished := notes(stage):
         baked = take_up(stage, unfinished[0].id)
         assert baked.id == unfinished[0].id
     else:  # nothing had been requested yet, or it had ended
-        baked = WORKS[work](stage.connect(), stage.home)
+        baked = (bake_tiny if work == "bake" else bake_large)(stage.connect(), stage.home)
     assert baked.image == f"tiny-{names.release()}-1"
     assert stage.strays() == []
     assert sorted(line.split()[0] for line in stage.server.inventory()) == ["images", "snapshots"]
@@ -73,8 +76,27 @@ def test_bake_killed_at_any_request_is_resumed(stage: Stage, work: str, nth: int
     assert notes(stage) == []
 
 
+@pytest.mark.matrix(sample=5, edges=[])
+@pytest.mark.parametrize(("work", "nth", "when"), LAUNCHES, ids=["-".join(map(str, case)) for case in LAUNCHES])
+def test_launch_killed_at_any_request_leaves_a_whole_machine_or_what_gc_removes(
+    stage: Stage, work: str, nth: int, when: str
+) -> None:
+    stage.bake()
+    assert kill(stage, work, nth, when) or nth > 8
+    stage.collect()
+    cloud, ledger = stage.connect(), Ledger(stage.home / "ledger.sqlite3")
+    if found := cloud.find(Kind.MACHINE, "mine"):
+        assert found.labels["role"] == "machine"
+        remove(cloud, ledger, Kind.MACHINE, "mine")
+    assert stage.left("images", "snapshots") == []
+    assert ledger.entries(account_key(cloud)) == []
+    launch_tiny(stage.connect(), stage.home)
+
+
 @pytest.mark.parametrize("work", WORKS)
 def test_the_matrix_holds_every_request_that_is_made(stage: Stage, work: str) -> None:
+    if work == "launch":
+        stage.bake()
     wire = Wire()
     WORKS[work](stage.connect(wire), stage.home)
     assert sum(wire.seen.values()) <= REQUESTS[work]

@@ -1,4 +1,4 @@
-"""A bake whose client is killed at any of its requests to Google Cloud is resumed: the same image, once, and nothing is left."""
+"""A client is killed at any request to Google Cloud: a bake is resumed, the same image once; of a launch nothing is left."""
 
 from __future__ import annotations
 
@@ -8,29 +8,32 @@ from bakery.bake import Baked
 from bakery.resume import resume
 from clouds import names
 from clouds.accounts import account_key
+from clouds.driver import Kind
 from clouds.ledger import BakeNote, Ledger
-from tests.clouds.gcp.stage import NewStage, Stage, Wire, Work, bake_large, bake_tiny
+from clouds.lifecycle import remove
+from tests.clouds.gcp.stage import NewStage, Stage, Wire, Work, bake_large, bake_tiny, launch_tiny
 from tests.killing import die, was_killed
 
 pytestmark = pytest.mark.server
 
-REQUESTS = {"bake": 40, "large": 48}
+REQUESTS = {"bake": 40, "large": 48, "launch": 24}
 """At least as many as a good run makes; a slow computer repeats some of them."""
-WORKS: dict[str, Work] = {"bake": bake_tiny, "large": bake_large}
+WORKS: dict[str, Work] = {"bake": bake_tiny, "large": bake_large, "launch": launch_tiny}
 CASES = [(work, nth, when) for work, count in REQUESTS.items() for nth in range(1, count + 1) for when in ("before", "after")]
+BAKES, LAUNCHES = ([case for case in CASES if (case[0] == "launch") is is_launch] for is_launch in (False, True))
 
 
 def kill(stage: Stage, work: str, nth: int, when: str) -> bool:
-    """Bake in a process that is killed before or after its nth request; return whether it made so many."""
+    """Work in a process that is killed before or after its nth request; return whether it made so many."""
 
-    def bake() -> None:
+    def play() -> None:
         wire = Wire(stage.server)
         wire.strikes = lambda _method, _nth, then: die() if (sum(wire.seen.values()), then) == (nth, when) else None
         cloud = stage.connect(wire)
         cloud.is_open = lambda machine, port: True  # the server's state is not shared
         WORKS[work](cloud, stage.home)
 
-    return was_killed(bake)
+    return was_killed(play)
 
 
 def notes(stage: Stage) -> list[BakeNote]:
@@ -55,7 +58,7 @@ def check(stage: Stage, baked: Baked) -> None:
 
 
 @pytest.mark.matrix(sample=8, edges=["bake-1-before"])
-@pytest.mark.parametrize(("work", "nth", "when"), CASES, ids=["-".join(map(str, case)) for case in CASES])
+@pytest.mark.parametrize(("work", "nth", "when"), BAKES, ids=["-".join(map(str, case)) for case in BAKES])
 def test_bake_killed_at_any_request_is_resumed(new_stage: NewStage, work: str, nth: int, when: str) -> None:
     stage = new_stage()
     assert kill(stage, work, nth, when) or nth > 20
@@ -67,9 +70,26 @@ def test_bake_killed_at_any_request_is_resumed(new_stage: NewStage, work: str, n
     check(stage, baked)
 
 
+@pytest.mark.matrix(sample=5, edges=[])
+@pytest.mark.parametrize(("work", "nth", "when"), LAUNCHES, ids=["-".join(map(str, case)) for case in LAUNCHES])
+def test_launch_killed_at_any_request_leaves_a_whole_machine_or_what_gc_removes(
+    new_stage: NewStage, work: str, nth: int, when: str
+) -> None:
+    stage = new_stage(work)
+    assert kill(stage, work, nth, when) or nth > 10
+    stage.collect()
+    cloud, ledger = stage.connect(), Ledger(stage.home / "ledger.sqlite3")
+    if found := cloud.find(Kind.MACHINE, "mine"):
+        assert found.labels["role"] == "machine"
+        remove(cloud, ledger, Kind.MACHINE, "mine")
+    assert stage.left() == []
+    assert ledger.entries(account_key(cloud)) == []
+    launch_tiny(stage.connect(), stage.home)
+
+
 @pytest.mark.parametrize("work", WORKS)
 def test_the_matrix_holds_every_request_that_is_made(new_stage: NewStage, work: str) -> None:
-    stage = new_stage()
+    stage = new_stage(work)
     wire = Wire(stage.server)
     WORKS[work](stage.connect(wire), stage.home)
     assert sum(wire.seen.values()) <= REQUESTS[work]
