@@ -25,7 +25,7 @@ def connect(name: str | None = None, given: Mapping[str, str] = {}) -> Cloud:
     from clouds.settings import load
 
     name = default() if name is None else name
-    _check(name)
+    check(name)
     driver: Cloud = import_module(DRIVERS[cloud_of(name)]).connect(home(), load(name, given))
     if account_of(name):
         driver.name = name
@@ -37,7 +37,7 @@ def setting(name: str | None, key: str) -> str:
     from clouds.settings import load
 
     name = default() if name is None else name
-    _check(name)
+    check(name)
     return load(name, {}).get(key, "")
 
 
@@ -76,7 +76,8 @@ def _is_used(cloud: str) -> bool:
     return cloud == default() or is_configured(cloud) or ((home() / cloud).is_dir() and not accounts(cloud))
 
 
-def _check(name: str) -> None:
+def check(name: str) -> None:
+    """Raise UsageError if there is no such cloud, with the one that may be meant."""
     if cloud_of(name) not in DRIVERS:
         from clouds.near import near  # with difflib, which `./inv --list` need not load
 

@@ -11,8 +11,8 @@ from typing import Any
 from bakery.recipe.problems import Problem, show
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_USE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*(\|\s*quote\s*)?\}\}")
-"""Jinja's syntax for a variable and the filter `quote`; other braces belong to the shell or another program."""
+_USE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*(?:\|\s*(\w+)\s*)?\}\}")
+"""Jinja's syntax for a variable and a filter, `quote`; other braces belong to the shell or another program."""
 
 
 def expand(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -34,8 +34,13 @@ def put_in(text: str, values: Mapping[str, str]) -> str:
 
 
 def unknown(text: str, values: Mapping[str, str]) -> list[str]:
-    """Return the names in a text that are not variables."""
-    return sorted({use[1] for use in _USE.finditer(text)} - set(values)) if values else []
+    """Return the names in a text that are not variables, without those with a filter: another program may have such a syntax."""
+    return sorted({use[1] for use in _USE.finditer(text) if use[2] in (None, "quote")} - set(values)) if values else []
+
+
+def unknown_filters(text: str, values: Mapping[str, str]) -> list[str]:
+    """Return the filters of variables in a text that there are not."""
+    return sorted({use[2] for use in _USE.finditer(text) if use[1] in values and use[2] not in (None, "quote")})
 
 
 def _problems(values: object) -> list[Problem]:
@@ -60,6 +65,7 @@ def _problems(values: object) -> list[Problem]:
 def _put_in(raw: Any, values: Mapping[str, str], at: tuple[str | int, ...], problems: list[Problem]) -> Any:
     if isinstance(raw, str):
         problems += [Problem(at, told(name, values)) for name in unknown(raw, values)]
+        problems += [Problem(at, f"| {name}: no such filter (write | quote)") for name in unknown_filters(raw, values)]
         return put_in(raw, values)
     if isinstance(raw, list):
         return [_put_in(part, values, (*at, index), problems) for index, part in enumerate(raw)]
@@ -77,6 +83,6 @@ def told(name: str, values: Mapping[str, str]) -> str:
 
 def _value(use: re.Match[str], values: Mapping[str, str]) -> str:
     value = values.get(use[1])
-    if value is None:
+    if value is None or use[2] not in (None, "quote"):
         return use[0]
     return shlex.quote(value) if use[2] else value

@@ -113,7 +113,7 @@ class Bases:
     def _found_or_built(self, definition: Definition, tell: Tell, *, refresh: bool) -> str:
         asked_at = time.time()
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with locked(self.folder / ".lock", what="another command to build the base", timeout_s=BUILD_S, tell=tell):
+        with locked(self.folder / ".lock", what="another command to build a base", timeout_s=BUILD_S, tell=tell):
             return self._newest(definition, since=asked_at if refresh else 0) or self._build(definition, tell)
 
     def _build(self, definition: Definition, tell: Tell) -> str:

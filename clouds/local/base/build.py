@@ -42,7 +42,8 @@ def build(definition: Definition, scratch: Path, tell: Tell) -> Built:
     def say(what: str) -> None:
         tell(f"base: {what} ({time.monotonic() - started:.0f} s)")
 
-    extra = f" with {len(definition.base.packages)} packages of the recipe" if definition.base.packages else ""
+    count = len(definition.base.packages)
+    extra = f" with {count} package{'s' if count > 1 else ''} of the recipe" if count else ""
     say(f"building {definition.distribution.name} {definition.base.suite}{extra}")
     bootstrap(definition, scratch, temporary, host_settings(), say)
     say("making the disk")
