@@ -13,7 +13,7 @@ from clouds.errors import UsageError
 from clouds.home import home
 from clouds.locks import reporting
 from launcher.command.common_flags import CLOUD, CLOUDS, JSON, YES
-from launcher.command.flags import Flag, Values, Verb, cpus, memory_mb
+from launcher.command.flags import Flag, Values, Verb, cpus, memory_mb, text, whole
 from launcher.command.launching import checked_launch
 from launcher.command.machine_options import (
     ACCELERATOR,
@@ -174,6 +174,8 @@ def _doctor(values: Values, terminal: Terminal) -> int:
     from launcher.command import hints
 
     name = values["cloud"]
+    if name and name != ALL:
+        clouds.check(name)
     found, shown = [], []
 
     def chosen() -> list[str]:
@@ -193,6 +195,16 @@ def _doctor(values: Values, terminal: Terminal) -> int:
     return int(any(row.finding.state is Health.PROBLEM for row in found))
 
 
+def _rebuild(values: Values, terminal: Terminal) -> int:
+    from bakery.rebuild.rebuild import rebuild
+
+    return rebuild(values, terminal)
+
+
+def _names(typed: str) -> list[str]:
+    return [name for name in map(str.strip, text(typed).split(",")) if name]
+
+
 VERBS = (
     Verb(
         "bake",
@@ -210,6 +222,18 @@ VERBS = (
             CLOUD,
         ),
         check=_check_bake,
+    ),
+    Verb(
+        "rebuild",
+        "Bake the images that are due, several at once; delete those that they replace, and clean up. For schedules.",
+        _rebuild,
+        flags=(
+            Flag("recipe", "the recipes, separated by commas (default: those with a table [rebuild])", _names),
+            Flag("cloud", "the clouds or accounts, separated by commas (default: all that you use)", _names),
+            Flag("jobs", "how many bakes run at the same time (default: 4)", whole(1, 100), default=4),
+            Flag("dry-run", "decide and say why, and do nothing", parse=None),
+            JSON,
+        ),
     ),
     Verb("recipes", "List the recipes.", _recipes, flags=(JSON,)),
     Verb("render", "Print the script that a bake of a recipe (--recipe NAME) would run.", _render, flags=(RECIPE,)),

@@ -16,7 +16,7 @@ from threading import Thread
 import clouds
 from bakery.recipe.recipe import available, load
 from clouds import caller
-from clouds.capabilities import Diagnoses, HasRegions
+from clouds.capabilities import Diagnoses, HasRegions, RunsHere
 from clouds.driver import Cloud
 from clouds.errors import BakehouseError, CloudError, ThrottledError, TimedOutError, UnreachableError
 from clouds.findings import Check, Finding, Health, Size, ok
@@ -24,12 +24,10 @@ from clouds.home import home
 from clouds.ledger import Ledger
 from clouds.settings import config_file
 from launcher import gc
-from launcher.images import bake_command, images
+from launcher.images import OLD_DAYS, age_days, bake_command, images, outdated
 
 DEADLINE_S = 30.0
 """Time limit of one check, in seconds: as long as one request to a cloud may take."""
-OLD_DAYS = 30
-"""From this age on, an image is worth a new bake: its packages lack a month's security updates. A choice of ours."""
 _LITTLE_BYTES = 5 * 2**30
 """Free space below which a bake may fill the disk: base, image and machine of `jupyter` take some 4 GB here (a guess)."""
 _CLOCK_S = 60.0
@@ -65,7 +63,7 @@ def examine(names: Callable[[], Sequence[str]], region: str = "", *, deadline_s:
         file = config_file()
         return ok(f"{file if file.exists() else 'no settings file'}; clouds in use: {', '.join(clouds.configured())}")
 
-    checks: Mapping[str, Check] = {"settings": settings, "programs": _programs, "disk": _disk, "network": _network}
+    checks: Mapping[str, Check] = {"settings": settings, "programs": _programs, "disk": _disk}
     for check, run in checks.items():
         yield from (Row(HERE, check, found) for found in within(run, deadline_s))
     for name in chosen:
@@ -83,6 +81,8 @@ def _of_cloud(name: str, region: str, deadline_s: float) -> Iterator[Row]:
     yield from (Row(name, "settings", found) for found in within(connect, deadline_s))
     for cloud, own in connected:
         where = region if isinstance(cloud, HasRegions) else ""
+        if not isinstance(cloud, RunsHere):
+            yield from (Row(name, "network", found) for found in within(_network, deadline_s))
         for number, (check, run) in enumerate(own.items()):
             found = within(run, deadline_s)
             yield from (Row(name, check, one, where) for one in found)
@@ -145,8 +145,9 @@ def _disk() -> list[Finding]:
 def _network() -> list[Finding]:
     try:
         address, elsewhere = caller.look_outside()
-    except CloudError as error:  # local machines need no address
-        return [Finding(Health.WARNING, error.message, error.next_step)]
+    except CloudError as error:
+        give = 'Give it yourself: launch --source 203.0.113.7, or write source = "203.0.113.7/32" into the settings file.'
+        return [Finding(Health.WARNING, error.message, give)]
     found = ok(f"this computer's address is {address}, which launches in a cloud admit")
     if elsewhere is None:
         return [*found, Finding(Health.UNKNOWN, "the time elsewhere, to compare the clock with")]
@@ -158,16 +159,16 @@ def _network() -> list[Finding]:
 
 
 def _images(cloud: Cloud) -> list[Finding]:
-    newest = {view.recipe: view for view in images(cloud) if view.state == "stable"}  # sorted: the newest is last
-    if not newest:
-        return ok("no images")
-    found = []
-    for view in newest.values():
-        days = (time.time() - view.created) / 86400
-        if days > OLD_DAYS:
-            text = f"image {view.name!r} is {days:.0f} days old: it lacks newer security updates"
-            found.append(Finding(Health.WARNING, text, f"Run: {bake_command(view.recipe)} --refresh"))
-    return found or ok(f"{len(newest)} recipes have an image; none is older than {OLD_DAYS} days")
+    found, now = images(cloud), time.time()
+    old = [
+        Finding(
+            Health.WARNING,
+            f"image {view.name!r} is {age_days(view, now)} days old: it lacks newer security updates",
+            f"Run: {bake_command(view.recipe)} --refresh",
+        )
+        for view in outdated(found, OLD_DAYS, now=now)
+    ]
+    return old or ok(f"no image is older than {OLD_DAYS} days" if found else "no images")
 
 
 def _leftovers(cloud: Cloud) -> list[Finding]:

@@ -161,6 +161,7 @@ def place_order(cloud: Cloud, recipe: Recipe, options: BakeOptions, home: Path, 
             "chain": links[-1].key,
             "base": names.base_label(base.id),
             "commit": _git_commit(),
+            **names.refreshed_label(resolution.refreshed),
             "expires": str(int(time.time() + deadline_s)),
         },
     )

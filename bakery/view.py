@@ -108,9 +108,9 @@ class PlainView(AbstractContextManager["PlainView"]):
         match event:
             case StepStarted():
                 self._steps.begin(event)
-                self._write([f"{_label(event)} ..."])
+                self._write([f"{label(event)} ..."])
             case StepEnded(name):
-                self._write([f"{_label(self._steps.end(name))} {_outcome(event)}"])
+                self._write([f"{label(self._steps.end(name))} {outcome_of(event)}"])
             case LogText(text=text):
                 lines = self._steps.log(text)
                 self._write(f"  | {line}" for line in lines if self._verbose)
@@ -133,7 +133,7 @@ class LiveView(AbstractContextManager["LiveView"]):
         self._steps = Steps()
         self._console = Console(file=stream, highlight=False, width=width)
         self._marks = ("✓", "✗") if self._console.encoding.startswith("utf") else ("+", "!")
-        self._spinners = _spinners(self._console)
+        self._spinners = spinners(self._console)
         self._live = Live(self._live_part(), console=self._console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> LiveView:
@@ -153,7 +153,7 @@ class LiveView(AbstractContextManager["LiveView"]):
             case StepEnded(name):
                 mark, style = (self._marks[0], "green") if event.ok else (self._marks[1], "bold red")
                 mark, style = ("-", "yellow") if event.skipped else (mark, style)
-                above = mark, style, f"{_label(self._steps.end(name))} {_outcome(event)}"
+                above = mark, style, f"{label(self._steps.end(name))} {outcome_of(event)}"
             case LogText(text=text):
                 self._steps.log(text)
             case Note(text):
@@ -176,12 +176,12 @@ class LiveView(AbstractContextManager["LiveView"]):
             self._spinners.remove_task(shown[step])
         for step in self._steps.under_way:
             if step not in shown:
-                self._spinners.add_task(_label(step), total=None, step=step)
+                self._spinners.add_task(label(step), total=None, step=step)
         tail = list(self._steps.tail) if self._verbose and self._steps.under_way else []
         return Group(self._spinners, *(Text(f"  | {line}", style="dim", no_wrap=True, overflow="ellipsis") for line in tail))
 
 
-def _spinners(console: Any) -> Any:
+def spinners(console: Any) -> Any:
     """Return rich's progress display: a line per step in progress with name and time, never wider than the terminal."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.table import Column
@@ -191,11 +191,13 @@ def _spinners(console: Any) -> Any:
     return Progress(spinner, name, TimeElapsedColumn(), console=console)
 
 
-def _label(step: StepStarted) -> str:
+def label(step: StepStarted) -> str:
+    """Return a step's name, with its number."""
     return f"{step.name} {step.seq}/{step.total}" if step.total else step.name
 
 
-def _outcome(ended: StepEnded) -> str:
+def outcome_of(ended: StepEnded) -> str:
+    """Return how a step has ended, in words."""
     if ended.skipped:
         return f"skipped: {ended.skipped}"
     how = "done in" if ended.ok else "interrupted after" if ended.interrupted else "failed in"

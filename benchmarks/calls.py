@@ -238,7 +238,7 @@ def amazon(folder: Path) -> Iterator[tuple[Any, dict[str, str]]]:
         yield server, environment(server)
 
 
-_SERVERS = {"gcp": google, "aws": amazon}
+SERVERS = {"gcp": google, "aws": amazon}
 _TOOLS: Mapping[str, type[ByHand]] = {"gcp": Gcloud, "aws": AwsCli}
 
 
@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=int, default=100)
     given = parser.parse_args()
     greet()
-    with tempfile.TemporaryDirectory() as folder, _SERVERS[given.cloud](Path(folder)) as (server, reach):
+    with tempfile.TemporaryDirectory() as folder, SERVERS[given.cloud](Path(folder)) as (server, reach):
         bench = Bench(given.cloud, server, Path(folder), reach)
         server.latency_s = given.latency_ms / 1000
         found = compare(bench, given.runs)

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
@@ -33,6 +34,8 @@ allow all of them, so it has to be baked anew."""
 
 PINNED = "pinned"
 """The label of an image that its owner keeps: it is deleted only once it has been unpinned."""
+REFRESHED = "refreshed"
+"""The label of an image with the time of its packages that have no lock file, in seconds since the epoch."""
 
 _MACHINE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _NUMBER = re.compile(r"[0-9]{1,12}", re.ASCII)
@@ -167,6 +170,16 @@ def base_label(base: str) -> str:
 def is_base(label: str, base: str) -> bool:
     """Return whether a label value matches the id of a base; earlier releases truncated long ids instead of hashing them."""
     return label in (base_label(base), label_value(base[:_BASE_ID_LENGTH]))
+
+
+def refreshed_label(time: str) -> dict[str, str]:
+    """Return the label for the time (ISO 8601, in whole seconds) of packages without a lock file; none for ""."""
+    return {REFRESHED: str(int(datetime.fromisoformat(time).timestamp()))} if time else {}
+
+
+def refreshed(label: str) -> str:
+    """Return the time that the label means; "" for none."""
+    return datetime.fromtimestamp(int(label), UTC).isoformat() if _NUMBER.fullmatch(label) else ""
 
 
 def client_labels() -> dict[str, str]:

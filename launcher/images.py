@@ -20,6 +20,9 @@ from clouds.near import did_you_mean
 from launcher import packages
 from launcher.regions import other_regions, where
 
+OLD_DAYS = 30
+"""From this age on, an image is worth a new bake: its packages lack a month's security updates. A choice of ours."""
+DAY_S = 86400
 RECIPES = Path(__file__).parents[1] / "images"
 """The folder of the recipes that are baked by name; others are baked by the path of their file."""
 
@@ -163,6 +166,17 @@ def recipe_name(recipe: str) -> str:
 def _is_path(recipe: str) -> bool:
     """Return whether a recipe is given by the path of its file: as `bakery.recipe.recipe.load` decides."""
     return "/" in recipe or recipe.endswith(".toml")
+
+
+def age_days(image: ImageView, now: float) -> int:
+    """Return how many whole days ago an image was made; `now` is in seconds since the epoch."""
+    return int((now - image.created) // DAY_S)
+
+
+def outdated(listed: Iterable[ImageView], max_age_days: int, *, now: float) -> list[ImageView]:
+    """Return the newest stable image of each recipe and place that is older than so many days; `listed` has the newest last."""
+    newest = {(one.cloud, one.location, one.recipe): one for one in listed if one.state == names.STABLE and one.is_sealed}
+    return [one for one in newest.values() if age_days(one, now) > max_age_days]
 
 
 def bake_command(recipe: str) -> str:

@@ -23,7 +23,7 @@ from launcher.access.password import generate, hash_password
 from launcher.boot import boot_machine
 from launcher.command.machine_options import check_granted
 from launcher.gpu import with_gpu
-from launcher.images import ImageView, find_image
+from launcher.images import OLD_DAYS, ImageView, age_days, bake_command, find_image
 from launcher.notices import is_first, new_notices
 from launcher.restore import restore
 
@@ -120,6 +120,8 @@ def _launch(cloud: Cloud, ledger: Ledger, options: LaunchOptions, undo: Undo, te
     nonce = options.nonce or names.new_nonce()
     spec = _spec(cloud, options, image, name=name, nonce=nonce, password=password)
     undo.add(f"ssh settings of {name}", lambda: _forget(cloud, name, options), by_hand="./inv gc")
+    if "role" not in options.labels and age_days(image, time.time()) > OLD_DAYS:
+        tell(f"{image.name} is {age_days(image, time.time())} days old; for a new one: {bake_command(options.recipe)} --refresh")
     if "role" not in options.labels and isinstance(cloud, RunsHere):
         for line in (*new_notices(cloud, home()), *cloud.logout_notices()):
             tell(line)

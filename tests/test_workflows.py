@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+
+import bakery.cli
+import launcher.command.verbs
+import tasks
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -28,6 +35,45 @@ def test_kvm_is_opened_by_a_rule_before_anything_is_installed_and_checked_at_the
     assert job.index("udevadm settle") < min(job.index(word) for word in ("./inv", ".ci/run") if word in job)
     assert "run: .ci/check-kvm" in job
     assert "chmod" not in text
+
+
+# The page
+
+
+def blocks(language: str) -> list[str]:
+    """Return the code blocks of docs/ci.md in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / "docs/ci.md").read_text(encoding="utf-8"), re.M | re.S)
+
+
+def test_the_example_for_gitlab_can_be_read_and_runs_tasks_that_there_are() -> None:
+    [example] = map(yaml.safe_load, blocks("yaml"))
+    job = example["rebuild"]
+    words = [line.split() for line in [*job["script"], *job["after_script"]]]
+    assert [line[1] for line in words] == ["rebuild", "images", "gc"]
+    flags = {flag.name for verb in bakery.cli.VERBS + launcher.command.verbs.VERBS for flag in verb.flags}
+    assert {word.removeprefix("--") for line in words for word in line if word.startswith("--")} <= flags
+    assert job["resource_group"]
+
+
+def test_the_trust_policy_names_one_branch_of_one_repository() -> None:
+    [policy] = map(json.loads, blocks("json"))
+    [statement] = policy["Statement"]
+    conditions = statement["Condition"]["StringEquals"]
+    assert conditions["token.actions.githubusercontent.com:sub"].endswith(":ref:refs/heads/main")
+    assert "*" not in json.dumps(policy)
+
+
+def test_the_files_that_the_commands_name_are_there() -> None:
+    text = "".join(blocks("sh")).replace("aws-$name", "aws-bake") + "docs/permissions/aws-rebuild.json"
+    named = set(re.findall(r"docs/permissions/[\w.-]+", text))
+    assert len(named) >= 5
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@EACH
+def test_a_script_of_a_workflow_runs_tasks_that_there_are(workflow: Path) -> None:
+    verbs = {verb.name for verb in (*bakery.cli.VERBS, *launcher.command.verbs.VERBS, *tasks.VERBS)}
+    assert set(re.findall(r"\./inv ([a-z-]+)", workflow.read_text(encoding="utf-8"))) <= verbs
 
 
 # The check of KVM

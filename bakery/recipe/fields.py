@@ -117,6 +117,8 @@ def _apt_uri(text: str) -> str:
 
 Cpus = Annotated[int, Strict(), Field(ge=ranges.CPUS[0], le=ranges.CPUS[1])]
 MemoryMb = Annotated[int, Strict(), Field(ge=ranges.MEMORY_MB[0], le=ranges.MEMORY_MB[1])]
+Images = Annotated[int, Strict(), Field(ge=ranges.IMAGES[0], le=ranges.IMAGES[1])]
+Days = Annotated[int, Strict(), Field(ge=ranges.DAYS[0], le=ranges.DAYS[1])]
 DiskGb = Annotated[int, Strict(), Field(ge=ranges.DISK_GB[0], le=ranges.DISK_GB[1])]
 DiskGbOfMachine = Annotated[int, Strict(), Field(le=ranges.DISK_GB[1])]
 """`bakery.recipe.rules` checks that it is not smaller than the image's disk."""

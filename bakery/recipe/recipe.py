@@ -211,6 +211,14 @@ class Seal:
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Rebuild:
+    """When `rebuild` bakes anew: an image older than `max_age_days`. It keeps the `keep` newest stable images."""
+
+    max_age_days: fields.Days = 30
+    keep: fields.Images = 3
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Recipe:
     """A recipe; `folder` contains the files that it copies. `gpu`: its machines should have one."""
 
@@ -222,6 +230,7 @@ class Recipe:
     builder: Builder = field(default_factory=Builder)
     machine: Machine = field(default_factory=Machine)
     launch: Launch = field(default_factory=Launch)
+    rebuild: Rebuild | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     steps: tuple[Step, ...] = ()
     tests: tuple[Test, ...] = ()

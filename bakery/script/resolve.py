@@ -86,7 +86,7 @@ def resolve(recipe: Recipe, folder: Path, *, refresh: bool, keep: bool = True) -
         "local": {step: [one.local.to_json() for one in ours if one.local] for step, ours in placed.items()},
         "indexes": list(wanted.index_lines(asked)),
         "conda": _conda(recipe, environment, None if is_new else kept, folder / "cache").to_json(),
-        "refreshed": datetime.now(UTC).isoformat() if refresh or not kept else kept["refreshed"],
+        "refreshed": datetime.now(UTC).isoformat(timespec="seconds") if refresh or not kept else kept["refreshed"],
     }
     if keep:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

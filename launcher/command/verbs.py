@@ -5,6 +5,7 @@ A verb imports what it needs when it runs, so that `./inv --list` loads only thi
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from clouds.errors import UsageError
@@ -17,6 +18,7 @@ from launcher.command.flags import (
     Values,
     Verb,
     cpus,
+    days,
     disk_gb,
     env_file,
     gigabytes,
@@ -86,7 +88,7 @@ def _machines(values: Values, terminal: Terminal) -> int:
 
 
 def _images(values: Values, terminal: Terminal) -> int:
-    from launcher.images import images, recipe_name
+    from launcher.images import age_days, images, outdated, recipe_name
 
     wanted = recipe_name(values["recipe"]) if values["recipe"] else None
     errors: list[str] = []
@@ -101,7 +103,10 @@ def _images(values: Values, terminal: Terminal) -> int:
     for line in table([image_row(image) for image in found]):
         terminal.out(line)
     errors += [_broken("image", one, "delete-image") for one in found if one.state == "broken"]
-    return _finish(errors, terminal, complete=complete)
+    old = outdated(found, values["max_age_days"], now=time.time()) if values["max_age_days"] else []
+    errors += [f"error: {one.name} on {one.cloud} is {age_days(one, time.time())} days old" for one in old]
+    errors += [f"next: Bake it anew: {Command('rebuild', ('--recipe', one.recipe), one.cloud)}" for one in old[:1]]
+    return max(_finish(errors, terminal, complete=complete), int(bool(old)))
 
 
 def _no_images(recipe: str | None, others: list[ImageView]) -> str:
@@ -315,7 +320,13 @@ VERBS = (
         "images",
         "List images.",
         _images,
-        flags=(Flag("recipe", "only images of this recipe: its name, or the path of its file"), JSON, REGIONS, CLOUDS),
+        flags=(
+            Flag("recipe", "only images of this recipe: its name, or the path of its file"),
+            Flag("max-age-days", "fail if the newest stable image of a recipe is older, and say which", days),
+            JSON,
+            REGIONS,
+            CLOUDS,
+        ),
     ),
     Verb("bakes", "List running, killed and ended bakes, and what they hold.", show_bakes, flags=(JSON, REGIONS, CLOUDS)),
     Verb(

@@ -129,9 +129,7 @@ def test_a_clock_that_is_off_is_a_problem(cloud: Checked, monkeypatch: pytest.Mo
     assert found["network"]["text"].endswith("s slow: clouds refuse requests of another time")
 
 
-def test_computer_without_a_network_is_a_warning_since_local_machines_need_none(
-    cloud: Checked, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_computer_whose_address_is_unknown_is_a_warning(cloud: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caller, "look_outside", fails(CloudError("cannot look up the address")))
     code, found = rows()
     assert (code, found["network"]["state"]) == (0, "warning")
@@ -152,10 +150,10 @@ def test_leftovers_are_warnings_with_the_command_that_removes_them(cloud: Checke
     assert found["leftovers"]["next"] == "Run: ./inv gc --cloud gcp.research"
 
 
-def test_unknown_cloud_is_a_problem_not_an_error() -> None:
-    code, stdout, _ = run("doctor", cloud="mars")
-    assert code == 1
-    assert "problem  mars: settings: unknown cloud 'mars'" in stdout
+def test_unknown_cloud_is_a_wrong_use() -> None:
+    code, stdout, stderr = run("doctor", cloud="mars")
+    assert (code, stdout) == (2, "")
+    assert stderr.startswith("error: unknown cloud 'mars'")
 
 
 def test_an_old_image_is_a_warning_unless_its_recipe_has_a_newer_one(cloud: Checked) -> None:

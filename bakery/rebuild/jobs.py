@@ -1,0 +1,145 @@
+"""Run several bakes at the same time, each in a process of its own, and follow their events.
+
+An interrupted run passes the signal on and waits: each bake cleans up its own machine and disk, and has its own time limits.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from bakery.events import Event, LogText, Note, StepEnded, StepStarted
+from launcher.command.outcome import Outcome, outcome
+
+ROOT = Path(__file__).parents[2]
+_EVENTS = {"step-started": StepStarted, "step-ended": StepEnded, "log-text": LogText, "note": Note}
+
+
+class Follower(Protocol):
+    """Follows the bakes; its methods are called by several threads."""
+
+    def show(self, job: Job, event: Event) -> None:
+        """Take the next event of a bake."""
+
+    def end(self, ended: Ended) -> None:
+        """Take the end of a bake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A bake to run: a recipe (its name, or the path of its file) on a cloud."""
+
+    recipe: str
+    cloud: str
+
+    def __str__(self) -> str:
+        return f"{Path(self.recipe).stem} on {self.cloud}"
+
+    @property
+    def command(self) -> list[str]:
+        """The command that bakes."""
+        words = ["bake", "--recipe", self.recipe, "--cloud", self.cloud, "--refresh", "--json"]
+        return [sys.executable, "-P", "-m", "invoke", "--search-root", str(ROOT), *words]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of a bake: its image, or why there is none."""
+
+    job: Job
+    outcome: Outcome
+    seconds: float
+    image: str = ""
+    error: str = ""
+
+
+def run(jobs: Sequence[Job], *, at_once: int, follower: Follower) -> list[Ended]:
+    """Run bakes, at most `at_once` at the same time; return how each has ended, in the same order.
+
+    KeyboardInterrupt is raised once all of them have ended.
+    """
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    ended: dict[Job, Ended] = {}
+    running: dict[Job, subprocess.Popen[str]] = {}
+    lock, is_stopping = threading.Lock(), threading.Event()
+
+    def bake_next() -> bool:
+        with lock:
+            if is_stopping.is_set() or waiting.empty():
+                return False
+            job = waiting.get()
+            running[job] = _start(job)
+        ended[job] = _follow(job, running[job], follower)
+        follower.end(ended[job])
+        return True
+
+    def work(end: threading.Event) -> None:
+        try:
+            while bake_next():
+                pass
+        finally:
+            end.set()
+
+    # Events, since Thread.join takes a thread for ended when a signal interrupts it (_wait_for_tstate_lock of Python 3.11, 3.12).
+    ends = [threading.Event() for _ in range(min(at_once, len(jobs)))]
+    for end in ends:
+        threading.Thread(target=work, args=(end,), daemon=True).start()
+    try:
+        for end in ends:
+            end.wait()
+    except KeyboardInterrupt:
+        with lock:
+            is_stopping.set()
+        for process in running.values():
+            process.terminate()
+        for end in ends:
+            end.wait()
+        raise
+    return [ended[job] for job in jobs]
+
+
+def _start(job: Job) -> subprocess.Popen[str]:
+    """Start a bake in a session of its own: Ctrl-C reaches it through us alone, once."""
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(job.command, text=True, errors="replace", start_new_session=True, **pipes)
+
+
+def _follow(job: Job, process: subprocess.Popen[str], follower: Follower) -> Ended:
+    """Report the events of a bake until it ends."""
+    began, said, image = time.monotonic(), [], ""
+    reading = threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True)
+    reading.start()
+    for line in process.stdout or ():
+        value = _read(line)
+        image = str(value.get("image", image))
+        if event := _event(value):
+            follower.show(job, event)
+    reading.join()
+    errors = [line.strip() for line in said if line.strip()]
+    how = outcome(process.wait())
+    why = " ".join(errors[-2:]) if how is not Outcome.SUCCEEDED else ""
+    return Ended(job, how, time.monotonic() - began, image if how is Outcome.SUCCEEDED else "", why)
+
+
+def _read(line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _event(value: dict[str, Any]) -> Event | None:
+    kind = _EVENTS.get(value.pop("event", ""))
+    known = {field.name for field in fields(kind)} if kind else set()
+    return kind(**{key: given for key, given in value.items() if key in known}) if kind else None

@@ -1,0 +1,101 @@
+"""The verb `rebuild`: decide, bake at the same time, delete what is replaced, clean up, summarize."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import clouds
+from bakery.rebuild.decide import Pair, decide_all
+from bakery.rebuild.jobs import Ended, Job, run
+from bakery.rebuild.summary import VARIABLE, Result, changes, write
+from bakery.rebuild.view import choose
+from bakery.recipe.recipe import Rebuild, available, load
+from clouds.driver import Cloud
+from clouds.errors import BakehouseError, UsageError
+from clouds.home import home
+from launcher import prune
+from launcher.command.cleanup import tidy_up
+from launcher.command.flags import Values
+from launcher.command.outcome import Outcome
+from launcher.command.places import ledger
+from launcher.command.terminal import Terminal
+from launcher.images import ImageView, images
+
+
+def rebuild(values: Values, terminal: Terminal) -> int:
+    """Bake the images that are due; return 1 if a decision, a bake or the cleaning up has failed anywhere."""
+    pairs = decide_all(_jobs(values), clouds.connect, home(), now=time.time())
+    for pair in pairs:
+        terminal.tell(str(pair))
+    if values["dry_run"]:
+        return _end(values, terminal, [_result(pair) for pair in pairs])
+    due = [pair.job for pair in pairs if pair.is_due]
+    with choose(terminal.stderr) as view:
+        ended = {one.job: one for one in run(due, at_once=values["jobs"], follower=view)}
+    results = [_result(pair, ended.get(pair.job)) for pair in pairs]  # before pruning, which also removes lists of packages
+    results = [replace(result, pruned=_prune(pair, terminal)) for pair, result in zip(pairs, results, strict=True)]
+    names = dict.fromkeys(pair.job.cloud for pair in pairs if pair.cloud)
+    cleaned = [tidy_up(name, ledger(terminal), terminal, keep_gb=None, yes=True) for name in names]
+    return max(_end(values, terminal, results), *cleaned)
+
+
+def _jobs(values: Values) -> list[Job]:
+    """Return each recipe on each cloud, as given: by default those that have a table `[rebuild]`, on the clouds in use."""
+    recipes = values["recipe"] or [name for name in available() if load(name).rebuild]
+    if not recipes:
+        raise UsageError("no recipe has a table [rebuild]", next_step="Add it to a recipe in images/, or name one: --recipe NAME.")
+    return [Job(recipe, cloud) for recipe in recipes for cloud in values["cloud"] or clouds.configured()]
+
+
+def _result(pair: Pair, ended: Ended | None = None) -> Result:
+    """Return what became of a recipe on a cloud."""
+    result = Result(recipe=pair.recipe.name, cloud=pair.job.cloud, outcome=str(Outcome.FAILED), why=str(pair.error))
+    if not (pair.cloud and pair.decision):
+        return result
+    newest, why = pair.decision.newest, pair.decision.why
+    if not pair.is_due or ended is None:
+        outcome = "due" if pair.is_due else "unchanged"
+        return replace(result, outcome=outcome, why=why, image=newest.name if newest else "")
+    result = replace(result, outcome=str(ended.outcome), why=ended.error, seconds=ended.seconds)
+    if ended.outcome is not Outcome.SUCCEEDED:
+        return result
+    made, old = (_view(pair.cloud, name) for name in (ended.image, newest.name if newest else ""))
+    size_bytes, differing = (made.size_bytes, changes(home(), old, made)) if made else (0, None)
+    return replace(result, outcome="baked", why=why, image=ended.image, size_bytes=size_bytes, changes=differing)
+
+
+def _view(cloud: Cloud, name: str) -> ImageView | None:
+    return next((image for image in images(cloud) if image.name == name), None)
+
+
+def _prune(pair: Pair, terminal: Terminal) -> list[str]:
+    """Delete the images of a recipe that its newer ones replace; return their names.
+
+    A failure is told, and the next run tries again.
+    """
+    if not (pair.cloud and pair.decision):
+        return []
+    rules = prune.Rules(keep=(pair.recipe.rebuild or Rebuild()).keep, recipe=pair.recipe.name)
+    try:
+        found = prune.survey(pair.cloud, rules, now=time.time())
+        changed = prune.collect(pair.cloud, ledger(terminal), found)
+    except BakehouseError as error:
+        terminal.tell(f"{pair.job}: could not delete old images: {error}")
+        return []
+    return [image.name for image in found.goes if image not in changed]
+
+
+def _end(values: Values, terminal: Terminal, results: Sequence[Result]) -> int:
+    """Print the results, write the summary where the environment names a file for it, and return the exit status."""
+    if values["json"]:
+        terminal.out_json([result.to_json() for result in results])
+    else:
+        for result in results:
+            terminal.out(str(result))
+    if (path := os.environ.get(VARIABLE)) and not values["dry_run"]:
+        write(Path(path), results)
+    return int(any(result.outcome in (Outcome.FAILED, Outcome.CANCELLED) for result in results))

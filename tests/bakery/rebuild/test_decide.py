@@ -1,0 +1,130 @@
+"""Which images a rebuild bakes anew, and why; nothing is needed from an earlier run on the same computer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bakery.rebuild.decide import DAY_S, Versions, decide, decide_all
+from bakery.rebuild.jobs import Job
+from bakery.recipe.recipe import Rebuild, Recipe, Step, load
+from bakery.script.render import digest, render, render_tests
+from bakery.script.resolve import Resolution
+from clouds import names
+from clouds.driver import Base, BaseImage, State, Tell
+from clouds.errors import CloudError
+from tests.fake_cloud import FakeCloud
+from tests.fake_world import Image, World
+
+NOW = 1_800_000_000.0
+APT = Step(name="tools", apt=("git",))
+OLD = Resolution({"packages": ("numpy==2.1.0", "pip==25.0", "six==1.17")}, refreshed="2026-11-01T00:00:00+00:00")
+NEW = replace(OLD, pins={"packages": ("numpy==2.2.0", "pip==25.0", "wheel==1.0")}, refreshed="2026-11-27T00:00:00+00:00")
+
+
+class Known(Versions):
+    """Versions without a package index: the newest, and those that this computer has stored."""
+
+    def __init__(self, newest: Resolution, stored: Resolution | None = None) -> None:
+        self._given = newest, stored
+
+    def newest(self, recipe: Recipe) -> Resolution:
+        return self._given[0]
+
+    def stored(self, recipe: Recipe) -> Resolution | None:
+        return self._given[1]
+
+
+class OneBase(FakeCloud):
+    """A cloud that has no newer base."""
+
+    def resolve_base(self, base: Base, *, refresh: bool = False, tell: Tell | None = None) -> BaseImage:
+        return super().resolve_base(base)
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return replace(load("minimal"), steps=(APT,), rebuild=Rebuild(max_age_days=30))
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> FakeCloud:
+    return OneBase(World(tmp_path))
+
+
+def put(cloud: FakeCloud, recipe: Recipe, resolution: Resolution, *, days: float = 1, **labels: str) -> None:
+    """Give a cloud the image that a bake has made of a recipe, so many days ago."""
+    base = cloud.resolve_base(Base("trixie", "amd64"))
+    made = {
+        "project": names.PROJECT,
+        "role": "image",
+        "recipe": recipe.name,
+        "version": "0.1.0-3",
+        "state": names.STABLE,
+        "script": digest(render(recipe, resolution, cloud=cloud.name), render_tests(recipe), base),
+        "base": names.base_label(base.id),
+        **names.refreshed_label(resolution.refreshed),
+        **dict.fromkeys(names.SIZES, "2"),
+        **labels,
+    }
+    cloud.world.images["minimal-0.1.0-3"] = Image(made, {}, NOW - days * DAY_S, State.READY)
+
+
+def decided(cloud: FakeCloud, recipe: Recipe, versions: Versions) -> tuple[bool, str]:
+    found = decide(cloud, recipe, versions, now=NOW)
+    return found.is_due, found.why
+
+
+def test_without_a_stable_image_it_is_baked(cloud: FakeCloud, recipe: Recipe) -> None:
+    assert decided(cloud, recipe, Known(OLD)) == (True, "it has no stable image")
+    put(cloud, recipe, OLD, state=names.CANDIDATE)
+    assert decided(cloud, recipe, Known(OLD)) == (True, "it has no stable image")
+
+
+def test_an_equal_image_is_kept_though_packages_without_a_lock_were_refreshed_since(cloud: FakeCloud, recipe: Recipe) -> None:
+    put(cloud, recipe, OLD)
+    same = replace(OLD, refreshed=NEW.refreshed)
+    assert decided(cloud, recipe, Known(same)) == (False, "minimal-0.1.0-3 has the newest recipe, base and packages")
+
+
+def test_newer_packages_are_named_where_those_of_the_image_are_known(cloud: FakeCloud, recipe: Recipe) -> None:
+    step = replace(load("jupyter").steps[1], name="packages")
+    recipe = replace(recipe, steps=(APT, step))
+    put(cloud, recipe, OLD)
+    told = "packages are newer: numpy 2.1.0 → 2.2.0, six 1.17 → none, wheel none → 1.0"
+    assert decided(cloud, recipe, Known(NEW, OLD)) == (True, told)
+    due, why = decided(cloud, recipe, Known(NEW))
+    assert (due, "have changed since minimal-0.1.0-3" in why) == (True, True)
+
+
+def test_a_changed_recipe_is_baked(cloud: FakeCloud, recipe: Recipe) -> None:
+    put(cloud, recipe, OLD)
+    due, why = decided(cloud, replace(recipe, steps=(replace(APT, apt=("git", "vim")),)), Known(OLD, OLD))
+    assert (due, "the recipe, its files, packages or tests" in why) == (True, True)
+
+
+def test_a_newer_base_is_told(cloud: FakeCloud, recipe: Recipe) -> None:
+    put(cloud, recipe, OLD, base=names.base_label("base-of-last-month"))
+    assert decided(cloud, recipe, Known(OLD)) == (True, "its base is newer than that of minimal-0.1.0-3")
+
+
+@pytest.mark.parametrize(("days", "is_due"), [(29, False), (31, True)])
+def test_an_old_image_is_baked_anew(cloud: FakeCloud, recipe: Recipe, days: int, *, is_due: bool) -> None:
+    put(cloud, recipe, OLD, days=days)
+    due, why = decided(cloud, recipe, Known(OLD))
+    assert due is is_due
+    assert not due or why == "minimal-0.1.0-3 is 31 days old (max_age_days = 30)"
+
+
+def test_what_is_wrong_with_one_cloud_affects_no_other(cloud: FakeCloud, tmp_path: Path) -> None:
+    def connect(name: str) -> FakeCloud:
+        if name == "gcp":
+            raise CloudError("no project", next_step="Set it.")
+        return cloud
+
+    pairs = decide_all([Job("minimal", name) for name in ("gcp", "fake")], connect, tmp_path, now=NOW)
+    assert [str(pair) for pair in pairs] == ["minimal on gcp: failed: no project", "minimal on fake: bake: it has no stable image"]
+    assert [pair.is_due for pair in pairs] == [False, True]
+    assert cloud.world.inventory() == []
