@@ -202,7 +202,10 @@ def _rebuild(values: Values, terminal: Terminal) -> int:
 
 
 def _names(typed: str) -> list[str]:
-    return [name for name in map(str.strip, text(typed).split(",")) if name]
+    found = [name for name in map(str.strip, text(typed).split(",")) if name]
+    if not found:
+        raise ValueError("has no name (write one or more, separated by commas, or leave the flag out)")
+    return list(dict.fromkeys(found))
 
 
 VERBS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,10 +45,18 @@ def rebuild(values: Values, terminal: Terminal) -> int:
 
 
 def _jobs(values: Values) -> list[Job]:
-    """Return each recipe on each cloud, as given: by default those that have a table `[rebuild]`, on the clouds in use."""
+    """Return each recipe on each cloud, as given: by default those that have a table `[rebuild]`, on the clouds in use.
+
+    UsageError: there is no such recipe or cloud, or two recipes have the same name, and would replace each other's images.
+    """
     recipes = values["recipe"] or [name for name in available() if load(name).rebuild]
     if not recipes:
         raise UsageError("no recipe has a table [rebuild]", next_step="Add it to a recipe in images/, or name one: --recipe NAME.")
+    named = [load(recipe).name for recipe in recipes]
+    if twice := [name for name, count in Counter(named).items() if count > 1]:
+        raise UsageError(f"--recipe: {twice[0]!r} is given twice", next_step="Name each recipe once; two need different names.")
+    for name in values["cloud"] or ():
+        clouds.check(name)
     return [Job(recipe, cloud) for recipe in recipes for cloud in values["cloud"] or clouds.configured()]
 
 
