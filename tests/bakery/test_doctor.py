@@ -157,7 +157,7 @@ def test_unknown_cloud_is_a_wrong_use() -> None:
 
 
 def test_an_old_image_is_a_warning_unless_its_recipe_has_a_newer_one(cloud: Checked) -> None:
-    put_image(cloud.world, "minimal", "0.1.0-1")
+    put_image(cloud.world, "minimal", "0.1.0-1", days=40)
     _, found = rows()
     assert found["images"]["state"] == "warning"
     assert "image 'minimal-0.1.0-1' is" in found["images"]["text"]

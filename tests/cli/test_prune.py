@@ -45,6 +45,8 @@ def test_prune_without_keep_is_refused_before_anything_is_asked(cloud: FakeCloud
 
 def test_prune_of_one_recipe_and_of_old_images_alone(cloud: FakeCloud, world: World, three: list[str]) -> None:
     assert run("prune", keep="1", recipe="minimal", yes=True) == (0, "", "no images to delete\n")
+    for image in world.images.values():
+        image.created_at = 1000.0
     assert run("prune", keep="1", older_than="3650", yes=True)[0] == 0
     assert len(world.images) == 1  # they are from 1970
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from clouds.driver import BootSpec, State
 from clouds.home import home
 from clouds.ledger import Ledger
@@ -12,11 +14,11 @@ from tests.fake_world import Image, World
 SIZES = {"cpus": "2", "memory-mb": "2048", "disk-gb": "10"}
 
 
-def put_image(world: World, recipe: str, version: str, *, state: str = "stable", notebook: str = "1") -> str:
-    """Put a finished image into a cloud, as a bake does; return its name."""
+def put_image(world: World, recipe: str, version: str, *, state: str = "stable", notebook: str = "1", days: float = 1) -> str:
+    """Put a finished image into a cloud, as a bake did so many days ago; return its name."""
     name = f"{recipe}-{version}"
     labels = {"project": "bakehouse", "role": "image", "recipe": recipe, "version": version, "state": state, "notebook": notebook}
-    world.images[name] = Image({**labels, **SIZES}, {}, 1000.0 + len(world.images), State.READY)
+    world.images[name] = Image({**labels, **SIZES}, {}, time.time() - days * 86400 + len(world.images), State.READY)
     return name
 
 

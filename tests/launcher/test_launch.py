@@ -314,3 +314,14 @@ def test_launcher_loads_nothing_that_only_a_bake_needs() -> None:
         heavy = {"jinja2", "invoke", "pydantic", "rich", "bakery", "argon2"} & set(sys.modules)
         sys.exit(f"loaded: {heavy}" if heavy else 0)"""
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stderr == ""
+
+
+@pytest.mark.parametrize(("days", "is_told"), [(30, False), (31.5, True)])
+def test_old_image_is_told_with_the_command_that_bakes_a_newer_one(
+    fake: FakeCloud, world: World, ledger: Ledger, days: float, *, is_told: bool
+) -> None:
+    put_image(world, "jupyter", "1.4.0-7", days=days)
+    told: list[str] = []
+    launch(fake, ledger, ONE, tell=told.append)
+    line = "jupyter-1.4.0-7 is 31 days old; for a new one: ./inv bake --recipe jupyter --refresh"
+    assert (line in told) is is_told, told

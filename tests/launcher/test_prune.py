@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -18,7 +19,7 @@ from tests.fake_regions import RegionalCloud
 from tests.fake_world import World
 from tests.launcher.given import launch_one, put_image
 
-NOW = 1000.0 + 10 * DAY_S
+NOW = time.time() + 9 * DAY_S
 TWO, ONE = Rules(keep=2), Rules(keep=1)
 
 
