@@ -178,8 +178,11 @@ def refreshed_label(time: str) -> dict[str, str]:
 
 
 def refreshed(label: str) -> str:
-    """Return the time that the label means; "" for none."""
-    return datetime.fromtimestamp(int(label), UTC).isoformat() if _NUMBER.fullmatch(label) else ""
+    """Return the time that the label means; "" for none, or one that cannot be: labels may have been changed."""
+    try:
+        return datetime.fromtimestamp(int(label), UTC).isoformat() if _NUMBER.fullmatch(label) else ""
+    except ValueError:  # after the year 9999
+        return ""
 
 
 def client_labels() -> dict[str, str]:

@@ -27,11 +27,15 @@ _PINS_SHOWN = 3
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether the image of a recipe is due, and why; `newest` is its newest stable image."""
+    """Whether the image of a recipe is due, and why; `newest` is its newest stable image.
+
+    `is_too_old`: nothing that is known has changed, so that a bake has to be forced.
+    """
 
     is_due: bool
     why: str
     newest: Image | None = None
+    is_too_old: bool = False
 
 
 class Versions:
@@ -64,8 +68,11 @@ def decide(cloud: Cloud, recipe: Recipe, versions: Versions, *, now: float) -> D
     newest = catalogue.newest_stable(images, recipe.name)
     if newest is None:
         return Decision(is_due=True, why="it has no stable image")
-    why = _changed(cloud, recipe, newest, versions) or _too_old(newest, recipe.rebuild or Rebuild(), now)
-    return Decision(is_due=bool(why), why=why or f"{newest.name} has the newest recipe, base and packages", newest=newest)
+    if why := _changed(cloud, recipe, newest, versions):
+        return Decision(is_due=True, why=why, newest=newest)
+    if why := _too_old(newest, recipe.rebuild or Rebuild(), now):
+        return Decision(is_due=True, why=why, newest=newest, is_too_old=True)
+    return Decision(is_due=False, why=f"{newest.name} has the newest recipe, base and packages", newest=newest)
 
 
 def _changed(cloud: Cloud, recipe: Recipe, image: Image, versions: Versions) -> str:
@@ -135,7 +142,8 @@ class Pair:
     def __str__(self) -> str:
         if self.decision:
             return f"{self.job}: {'bake' if self.is_due else 'nothing to do'}: {self.decision.why}"
-        return f"{self.job}: failed: {self.error}"
+        next_step = f" ({self.error.next_step})" if self.error and self.error.next_step else ""
+        return f"{self.job}: failed: {self.error}{next_step}"
 
 
 def decide_all(jobs: Sequence[Job], connect: Callable[[str], Cloud], home: Path, *, now: float) -> list[Pair]:
@@ -157,6 +165,7 @@ def _decided(job: Job, recipe: Recipe, cloud: Cloud | BakehouseError, versions: 
     if isinstance(cloud, BakehouseError):
         return Pair(job, recipe, error=cloud)
     try:
-        return Pair(job, recipe, cloud, decide(cloud, recipe, versions, now=now))
+        decision = decide(cloud, recipe, versions, now=now)
+        return Pair(replace(job, is_forced=decision.is_too_old), recipe, cloud, decision)
     except BakehouseError as error:
         return Pair(job, recipe, cloud, error=error)

@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,8 @@ from bakery.events import Event, LogText, Note, StepEnded, StepStarted
 from launcher.command.outcome import Outcome, outcome
 
 ROOT = Path(__file__).parents[2]
+_LINES_KEPT = 1000
+"""Of what a bake writes to standard error."""
 _EVENTS = {"step-started": StepStarted, "step-ended": StepEnded, "log-text": LogText, "note": Note}
 
 
@@ -35,10 +38,11 @@ class Follower(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A bake to run: a recipe (its name, or the path of its file) on a cloud."""
+    """A bake to run: a recipe (its name, or the path of its file) on a cloud; `is_forced`: even if an equal image exists."""
 
     recipe: str
     cloud: str
+    is_forced: bool = field(default=False, kw_only=True)
 
     def __str__(self) -> str:
         return f"{Path(self.recipe).stem} on {self.cloud}"
@@ -47,6 +51,7 @@ class Job:
     def command(self) -> list[str]:
         """The command that bakes."""
         words = ["bake", "--recipe", self.recipe, "--cloud", self.cloud, "--refresh", "--json"]
+        words += ["--force"] if self.is_forced else []
         return [sys.executable, "-P", "-m", "invoke", "--search-root", str(ROOT), *words]
 
 
@@ -78,8 +83,12 @@ def run(jobs: Sequence[Job], *, at_once: int, follower: Follower) -> list[Ended]
             if is_stopping.is_set() or waiting.empty():
                 return False
             job = waiting.get()
-            running[job] = _start(job)
-        ended[job] = _follow(job, running[job], follower)
+            try:
+                running[job] = _start(job)
+            except OSError as error:  # too many processes or open files
+                ended[job] = Ended(job, Outcome.FAILED, 0.0, error=f"error: could not start the bake: {error.strerror}")
+        if job in running:
+            ended[job] = _follow(job, running[job], follower)
         follower.end(ended[job])
         return True
 
@@ -116,7 +125,7 @@ def _start(job: Job) -> subprocess.Popen[str]:
 
 def _follow(job: Job, process: subprocess.Popen[str], follower: Follower) -> Ended:
     """Report the events of a bake until it ends."""
-    began, said, image = time.monotonic(), [], ""
+    began, said, image = time.monotonic(), deque[str](maxlen=_LINES_KEPT), ""
     reading = threading.Thread(target=lambda: said.extend(process.stderr or ()), daemon=True)
     reading.start()
     for line in process.stdout or ():
@@ -125,10 +134,16 @@ def _follow(job: Job, process: subprocess.Popen[str], follower: Follower) -> End
         if event := _event(value):
             follower.show(job, event)
     reading.join()
-    errors = [line.strip() for line in said if line.strip()]
     how = outcome(process.wait())
-    why = " ".join(errors[-2:]) if how is not Outcome.SUCCEEDED else ""
+    why = _error([line.strip() for line in said if line.strip()]) if how is not Outcome.SUCCEEDED else ""
     return Ended(job, how, time.monotonic() - began, image if how is Outcome.SUCCEEDED else "", why)
+
+
+def _error(lines: list[str]) -> str:
+    """Return the error that a command has printed last: its cause and its next steps, without details and the log of a guest."""
+    at = max((number for number, line in enumerate(lines) if line.startswith("error: ")), default=len(lines) - 1)
+    steps = next((number for number, line in enumerate(lines[at:], at) if line.startswith("next: ")), len(lines))
+    return " ".join([*lines[at : at + 1], *lines[steps:]])
 
 
 def _read(line: str) -> dict[str, Any]:
@@ -141,5 +156,5 @@ def _read(line: str) -> dict[str, Any]:
 
 def _event(value: dict[str, Any]) -> Event | None:
     kind = _EVENTS.get(value.pop("event", ""))
-    known = {field.name for field in fields(kind)} if kind else set()
+    known = {one.name for one in fields(kind)} if kind else set()
     return kind(**{key: given for key, given in value.items() if key in known}) if kind else None

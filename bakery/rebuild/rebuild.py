@@ -40,8 +40,8 @@ def rebuild(values: Values, terminal: Terminal) -> int:
     results = [_result(pair, ended.get(pair.job)) for pair in pairs]  # before pruning, which also removes lists of packages
     results = [replace(result, pruned=_prune(pair, terminal)) for pair, result in zip(pairs, results, strict=True)]
     names = dict.fromkeys(pair.job.cloud for pair in pairs if pair.cloud)
-    cleaned = [tidy_up(name, ledger(terminal), terminal, keep_gb=None, yes=True) for name in names]
-    return max(_end(values, terminal, results), *cleaned)
+    cleaned = [_tidy_up(name, terminal) for name in names]
+    return max(_end(values, terminal, results), *cleaned, 0)
 
 
 def _jobs(values: Values) -> list[Job]:
@@ -72,13 +72,18 @@ def _result(pair: Pair, ended: Ended | None = None) -> Result:
     result = replace(result, outcome=str(ended.outcome), why=ended.error, seconds=ended.seconds)
     if ended.outcome is not Outcome.SUCCEEDED:
         return result
-    made, old = (_view(pair.cloud, name) for name in (ended.image, newest.name if newest else ""))
+    views = _views(pair.cloud)
+    made, old = (views.get(name) for name in (ended.image, newest.name if newest else ""))
     size_bytes, differing = (made.size_bytes, changes(home(), old, made)) if made else (0, None)
     return replace(result, outcome="baked", why=why, image=ended.image, size_bytes=size_bytes, changes=differing)
 
 
-def _view(cloud: Cloud, name: str) -> ImageView | None:
-    return next((image for image in images(cloud) if image.name == name), None)
+def _views(cloud: Cloud) -> dict[str, ImageView]:
+    """Return the images of a cloud by name; none if they cannot be listed now, which only the report needs."""
+    try:
+        return {image.name: image for image in images(cloud)}
+    except BakehouseError:
+        return {}
 
 
 def _prune(pair: Pair, terminal: Terminal) -> list[str]:
@@ -98,6 +103,16 @@ def _prune(pair: Pair, terminal: Terminal) -> list[str]:
     return [image.name for image in found.goes if image not in changed]
 
 
+def _tidy_up(cloud: str, terminal: Terminal) -> int:
+    """Remove what crashed commands have left in a cloud; return 1 if that has failed."""
+    try:
+        return tidy_up(cloud, ledger(terminal), terminal, keep_gb=None, yes=True)
+    except BakehouseError as error:
+        terminal.tell(f"error: could not clean up {cloud}: {error}")
+        terminal.tell(f"next: {error.next_step or 'Try again: ./inv gc'}")
+        return 1
+
+
 def _end(values: Values, terminal: Terminal, results: Sequence[Result]) -> int:
     """Print the results, write the summary where the environment names a file for it, and return the exit status."""
     if values["json"]:
@@ -106,5 +121,12 @@ def _end(values: Values, terminal: Terminal, results: Sequence[Result]) -> int:
         for result in results:
             terminal.out(str(result))
     if (path := os.environ.get(VARIABLE)) and not values["dry_run"]:
-        write(Path(path), results)
-    return int(any(result.outcome in (Outcome.FAILED, Outcome.CANCELLED) for result in results))
+        try:
+            write(Path(path), results)
+        except OSError as error:
+            terminal.tell(f"could not write the summary: {path}: {error.strerror}")
+    failed = [f"{one.recipe} on {one.cloud}" for one in results if one.outcome in (Outcome.FAILED, Outcome.CANCELLED)]
+    if failed:
+        terminal.tell(f"error: failed: {', '.join(failed)}")
+        terminal.tell("next: Fix the causes above and run it again; finished images are kept.")
+    return int(bool(failed))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bakery.bake import bake
+from bakery.order import BakeOptions
 from bakery.rebuild.decide import DAY_S, Versions, decide, decide_all
 from bakery.rebuild.jobs import Job
 from bakery.recipe.recipe import Rebuild, Recipe, Step, load
@@ -118,6 +121,20 @@ def test_an_old_image_is_baked_anew(cloud: FakeCloud, recipe: Recipe, days: int,
     assert not due or why == "minimal-0.1.0-3 is 31 days old (max_age_days = 30)"
 
 
+def test_a_bake_for_its_age_is_forced_since_an_equal_one_would_be_reused(cloud: FakeCloud, recipe: Recipe, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text('name = "tiny"\n[[steps]]\nname = "one"\nrun = "true"\n')
+    bake(cloud, load(path), BakeOptions(), home=tmp_path)
+    for days, is_forced in ((29, False), (31, True)):
+        (pair,) = decide_all([Job(str(path), "fake")], lambda _name: cloud, tmp_path, now=time.time() + days * DAY_S)
+        assert (pair.is_due, pair.job.is_forced, "--force" in pair.job.command) == (is_forced,) * 3
+
+
+def test_a_time_that_cannot_be_is_that_of_an_image_of_unknown_age(cloud: FakeCloud, recipe: Recipe) -> None:
+    put(cloud, recipe, OLD, **{names.REFRESHED: "999999999999"})
+    assert decided(cloud, recipe, Known(OLD))[0]
+
+
 def test_what_is_wrong_with_one_cloud_affects_no_other(cloud: FakeCloud, tmp_path: Path) -> None:
     def connect(name: str) -> FakeCloud:
         if name == "gcp":
@@ -125,6 +142,9 @@ def test_what_is_wrong_with_one_cloud_affects_no_other(cloud: FakeCloud, tmp_pat
         return cloud
 
     pairs = decide_all([Job("minimal", name) for name in ("gcp", "fake")], connect, tmp_path, now=NOW)
-    assert [str(pair) for pair in pairs] == ["minimal on gcp: failed: no project", "minimal on fake: bake: it has no stable image"]
+    assert [str(pair) for pair in pairs] == [
+        "minimal on gcp: failed: no project (Set it.)",
+        "minimal on fake: bake: it has no stable image",
+    ]
     assert [pair.is_due for pair in pairs] == [False, True]
     assert cloud.world.inventory() == []

@@ -29,6 +29,10 @@ print("no JSON")
 tell(image="jupyter-1.0-1", recipe="jupyter", reused=False)
 """
 FAILS = "import sys; print('error: no quota', 'next: Ask for more.', sep='\\n', file=sys.stderr); sys.exit(1)"
+SAYS_MORE = r"""
+import sys
+sys.exit("a warning\nerror: step 'tools' failed\n  | its log\nnext: See the log.\n      Bake again.")
+"""
 WAITS = r"""
 import pathlib, signal, sys, time
 def stop(*_):
@@ -78,6 +82,19 @@ def test_each_is_followed_and_a_failure_stops_no_other() -> None:
     started, ended = StepStarted("tools", 1, 2), StepEnded("tools", 1.5)
     assert [event for job, event in seen.events if job == jobs[0]] == [Note("bake-1: baking"), started, ended]
     assert {one.job for one in seen.ended} == set(jobs)
+
+
+def test_the_cause_of_a_failure_is_told_whatever_else_is_printed() -> None:
+    (ended,) = run([Program("jupyter", "gcp", SAYS_MORE)], at_once=1, follower=Seen())
+    assert ended.error == "error: step 'tools' failed next: See the log. Bake again."
+
+
+def test_a_bake_that_cannot_be_started_stops_no_other() -> None:
+    jobs = [Program("jupyter", "gcp", "x" * 3_000_000), Program("jupyter", "aws")]  # too long for execve
+    seen = Seen()
+    first, second = run(jobs, at_once=2, follower=seen)
+    assert (first.outcome, first.error) == (Outcome.FAILED, "error: could not start the bake: Argument list too long")
+    assert (second.outcome, {one.job for one in seen.ended}) == (Outcome.SUCCEEDED, set(jobs))
 
 
 def test_ctrl_c_stops_all_and_waits_until_they_have_cleaned_up(tmp_path: Path) -> None:
