@@ -58,6 +58,11 @@ class ImageView:
         return not self.labels.get(names.FINDINGS)
 
     @property
+    def is_stable(self) -> bool:
+        """Whether it has passed its tests and is sealed, so that it is launched."""
+        return self.state == names.STABLE and self.is_sealed
+
+    @property
     def is_pinned(self) -> bool:
         """Whether it is kept until it is unpinned."""
         return bool(self.labels.get(names.PINNED))
@@ -175,8 +180,14 @@ def age_days(image: ImageView, now: float) -> int:
 
 def outdated(listed: Iterable[ImageView], max_age_days: int, *, now: float) -> list[ImageView]:
     """Return the newest stable image of each recipe and place that is older than so many days; `listed` has the newest last."""
-    newest = {(one.cloud, one.location, one.recipe): one for one in listed if one.state == names.STABLE and one.is_sealed}
+    newest = {(one.cloud, one.location, one.recipe): one for one in listed if one.is_stable}
     return [one for one in newest.values() if age_days(one, now) > max_age_days]
+
+
+def has_stable(listed: Iterable[ImageView], image: ImageView) -> bool:
+    """Return whether the recipe of an image has a stable one in the same place."""
+    place = (image.cloud, image.location, image.recipe)
+    return any((one.cloud, one.location, one.recipe) == place and one.is_stable for one in listed)
 
 
 def bake_command(recipe: str) -> str:

@@ -88,25 +88,36 @@ def _machines(values: Values, terminal: Terminal) -> int:
 
 
 def _images(values: Values, terminal: Terminal) -> int:
-    from launcher.images import age_days, images, outdated, recipe_name
+    from launcher.images import images, recipe_name
 
     wanted = recipe_name(values["recipe"]) if values["recipe"] else None
     errors: list[str] = []
     lists, complete = visit(values["cloud"], images, errors.append, region=values["region"])
     listed = [image for one in lists for image in one]
     found = [image for image in listed if wanted in (None, image.recipe)]
+    old = _old(found, wanted, values["max_age_days"]) if values["max_age_days"] else []
     if values["json"]:
         terminal.out_json([image.to_json() for image in found])
-        return _finish(errors, terminal, complete=complete)
+        return _finish([*errors, *old], terminal, complete=complete and not old)
     if not found and complete:
         terminal.tell(_no_images(values["recipe"], listed))
     for line in table([image_row(image) for image in found]):
         terminal.out(line)
     errors += [_broken("image", one, "delete-image") for one in found if one.state == "broken"]
-    old = outdated(found, values["max_age_days"], now=time.time()) if values["max_age_days"] else []
-    errors += [f"error: {one.name} on {one.cloud} is {age_days(one, time.time())} days old" for one in old]
-    errors += [f"next: Bake it anew: {Command('rebuild', ('--recipe', one.recipe), one.cloud)}" for one in old[:1]]
-    return max(_finish(errors, terminal, complete=complete), int(bool(old)))
+    return _finish([*errors, *old], terminal, complete=complete and not old)
+
+
+def _old(found: list[ImageView], wanted: str | None, max_age_days: int) -> list[str]:
+    """Return the errors for recipes whose newest stable image is too old, or that have none; no image at all is an error, too."""
+    from launcher.images import age_days, bake_command, has_stable, outdated
+
+    if not found:
+        return [f"error: no images{f' of {wanted!r}' if wanted else ''} found", f"next: Bake one: {bake_command(wanted or 'NAME')}"]
+    now = time.time()
+    old, never = outdated(found, max_age_days, now=now), [one for one in found if not has_stable(found, one)]
+    lines = [f"error: {one.name} on {one.cloud} is {age_days(one, now)} days old" for one in old]
+    lines += dict.fromkeys(f"error: {one.recipe} has no stable image on {one.cloud}" for one in never)
+    return [*lines, *(f"next: Bake it anew: {bake_command(one.recipe)} --refresh" for one in [*old, *never][:1])]
 
 
 def _no_images(recipe: str | None, others: list[ImageView]) -> str:

@@ -1,0 +1,51 @@
+"""`images --max-age-days`: which recipes it fails for."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.verbs import run
+from tests.fake_cloud import FakeCloud
+from tests.fake_world import World
+from tests.launcher.given import put_image
+
+OLD = "error: jupyter-1.0.0-2 on fake is 20 days old\nnext: Bake it anew: ./inv bake --recipe jupyter --refresh\n"
+
+
+@pytest.fixture
+def two(cloud: FakeCloud, world: World) -> None:
+    """Give a recipe whose newest stable image is twenty days old, with an older one and a newer candidate."""
+    put_image(world, "jupyter", "1.0.0-1", days=90)
+    put_image(world, "jupyter", "1.0.0-2", days=20.5)
+    put_image(world, "jupyter", "1.0.0-3", days=1, state="candidate")
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize(("days", "code", "told"), [("20", 0, ""), ("19", 1, OLD)])
+@pytest.mark.parametrize("json", [False, True])
+def test_newest_stable_image_counts(days: str, code: int, told: str, *, json: bool) -> None:
+    found = run("images", max_age_days=days, json=json)
+    assert (found[0], found[2]) == (code, told)
+
+
+def test_recipe_without_a_stable_image_fails(cloud: FakeCloud, world: World) -> None:
+    put_image(world, "jupyter", "1.0.0-1")
+    put_image(world, "minimal", "1.0.0-1", state="candidate")
+    code, _, stderr = run("images", max_age_days="30")
+    error = "error: minimal has no stable image on fake\nnext: Bake it anew: ./inv bake --recipe minimal --refresh\n"
+    assert (code, stderr) == (1, error)
+
+
+@pytest.mark.usefixtures("cloud")
+@pytest.mark.parametrize(
+    ("typed", "error"), [({}, "error: no images found\n"), ({"recipe": "minimal"}, "error: no images of 'minimal' found\n")]
+)
+def test_no_image_at_all_fails(typed: dict[str, str], error: str) -> None:
+    code, _, stderr = run("images", max_age_days="30", **typed)
+    assert (code, error in stderr) == (1, True), stderr
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("days", ["0", "-1", "nan", "1e3", "99999"])
+def test_what_is_no_number_of_days_is_refused(days: str) -> None:
+    assert run("images", max_age_days=days)[0] == 2
