@@ -74,7 +74,7 @@ class BakeNote:
     def labels(self) -> Mapping[str, str]:
         """The labels of everything that the bake creates, including those of its client."""
         found = self.order.get("labels")
-        return found if isinstance(found, dict) else {}
+        return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 class Ledger:

@@ -54,12 +54,11 @@ def bakes(cloud: Cloud, region: str, ledger: Ledger, home: Path, *, now: float) 
         if "bake" in resource.labels and resource.labels.get("role") in UNFINISHED:
             held[resource.labels["bake"]].append(resource)
     noted = {note.id: note for note in ledger.bakes(account_key(cloud))}
-    views = [
-        _unfinished(cloud, region, bake_id, noted.get(bake_id), held[bake_id], now) for bake_id in dict.fromkeys((*noted, *held))
-    ]
-    views.sort(key=lambda view: -view.age_s)
-    ended = [_ended(cloud, region, path, now) for path in (home / "bakes").glob(f"*/{RESULT}") if path.parent.name not in noted]
-    views += sorted((view for view in ended if view), key=lambda view: -view.age_s)
+    results = [path for path in (home / "bakes").glob(f"*/{RESULT}") if path.parent.name not in noted]
+    ended = {path.parent.name: view for path in results if (view := _ended(cloud, path, held.get(path.parent.name, []), now))}
+    others = [bake_id for bake_id in dict.fromkeys((*noted, *held)) if bake_id not in ended]
+    unfinished = [_unfinished(cloud, region, bake_id, noted.get(bake_id), held[bake_id], now) for bake_id in others]
+    views = [view for group in (unfinished, ended.values()) for view in sorted(group, key=lambda view: -view.age_s)]
     return whole(f"bakes of {cloud.name}", views, missing)
 
 
@@ -82,8 +81,9 @@ def _step(note: BakeNote | None, held: Iterable[Resource]) -> str:
     """Return the step that a bake has reached, as far as it is recorded."""
     if any(one.kind is Kind.IMAGE for one in held):
         return "test"
-    checkpoints = note.order.get("checkpoints", []) if note else []
-    return str([*checkpoints, "snapshot"][note.reached]) if note and checkpoints else ""
+    checkpoints = note.order.get("checkpoints") if note else None
+    steps = [*checkpoints, "snapshot"] if isinstance(checkpoints, list) else []
+    return str(steps[note.reached]) if note and note.reached < len(steps) else ""
 
 
 def _described(resource: Resource) -> str:
@@ -92,13 +92,14 @@ def _described(resource: Resource) -> str:
     return f"{role} {resource.name} ({resource.state}{size})"
 
 
-def _ended(cloud: Cloud, region: str, path: Path, now: float) -> BakeView | None:
-    """Return a bake of this cloud by its result; None for one of another cloud."""
-    bake_id, age_s = path.parent.name, max(0.0, now - path.stat().st_mtime)
+def _ended(cloud: Cloud, path: Path, held: list[Resource], now: float) -> BakeView | None:
+    """Return a bake of this cloud by its result, which does not name the region; None for one of another cloud."""
+    bake_id = path.parent.name
     result = read_result(path.parents[2], bake_id)
     if result.get("cloud") != cloud.name:
         return None
     image = str(result.get("image", ""))
     recipe = str(result.get("recipe", "")) or image.removesuffix(f"-{result.get('version', '')}")
     state = "failed" if "error" in result else "finished"
-    return BakeView(id=bake_id, cloud=cloud.name, region=region, state=state, recipe=recipe, age_s=age_s)
+    age_s, holds = max(0.0, now - path.stat().st_mtime), ", ".join(map(_described, held))
+    return BakeView(id=bake_id, cloud=cloud.name, region="", state=state, recipe=recipe, age_s=age_s, holds=holds)

@@ -6,7 +6,8 @@ The rules depend on the labels of each resource; only resources of this owner ar
   a process of this computer, identified by pid and start time (`clouds.client`). While that client is alive, it is not.
   A client whose state is unknown (another computer, a container, labels of an older release) counts as alive until a day
   after `expires`.
-- But the builder and the image of a bake are kept until they expire, since the bake can be resumed (unless `bakes`).
+- But the builder and the image of a bake that this computer has recorded are kept until they expire, since the bake can be
+  resumed (unless `bakes`). A bake that has ended is not recorded: what it could not remove is garbage.
 - A builder that was kept for inspection (label `keep`) is garbage once it has expired.
 - A machine that is running past its lifetime is stopped, never deleted: its disk contains its user's work. A stopped one is kept.
 - A disk that was kept on purpose (label `keep-disk`, `launcher.kept_disks`) is never garbage, nor is a reserved address.
@@ -94,7 +95,8 @@ def survey(
     ours, missing = _ours(cloud, ledger)
     addresses, unreachable = partly(lambda: unused(cloud))
     missing.update(unreachable)
-    resumable = [] if bakes else [resource for resource in ours if _is_resumable(resource, now, is_dead)]
+    unfinished = set() if bakes else {note.id for note in ledger.bakes(account_key(cloud))}
+    resumable = [one for one in ours if one.labels.get("bake") in unfinished and _is_resumable(one, now, is_dead)]
     found = [(resource, _judge(resource, now, is_dead)) for resource in ours if resource not in resumable]
     garbage = [Garbage(resource, reason, _is_kept_work(resource)) for resource, reason in found if reason]
     garbage.sort(key=lambda one: one.resource.kind is not Kind.MACHINE)
@@ -106,7 +108,7 @@ def _is_resumable(resource: Resource, now: float, is_dead: IsDead) -> bool:
     """Return whether a resource is what a bake with a dead client continues with, and has not expired."""
     labels = resource.labels
     is_part = resource.kind in (Kind.MACHINE, Kind.IMAGE) and labels.get("role") in ("builder", "image-in-progress")
-    return is_part and "bake" in labels and labels.get("keep") != "1" and now < names.number(labels, "expires") and is_dead(labels)
+    return is_part and labels.get("keep") != "1" and now < names.number(labels, "expires") and is_dead(labels)
 
 
 def collect(cloud: Cloud, ledger: Ledger, garbage: Iterable[Garbage]) -> list[Garbage]:

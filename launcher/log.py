@@ -46,7 +46,7 @@ def read_result(home: Path, bake_id: str) -> dict[str, Any]:
     """Return the result of a bake of this computer that has ended; empty if there is none."""
     try:
         found = json.loads((home / "bakes" / Path(bake_id).name / RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -29,7 +29,11 @@ def show_bakes(values: Values, terminal: Terminal) -> int:
         return bakes(cloud, region, notes, home(), now=now)
 
     lists, complete = visit(values["cloud"], listed, errors.append, region=values["region"])
-    found = [bake for one in lists for bake in one]
+    ids: dict[tuple[str, str], BakeView] = {}
+    for bake in (bake for one in lists for bake in one):
+        if bake.holds or (bake.cloud, bake.id) not in ids:  # each region lists the ended ones of this computer
+            ids[bake.cloud, bake.id] = bake
+    found = list(ids.values())
     if values["json"]:
         terminal.out_json([bake.to_json() for bake in found])
     elif not found and complete:

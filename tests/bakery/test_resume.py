@@ -315,3 +315,33 @@ def test_image_of_another_computer_whose_recipe_differs_here_is_left_alone(stage
     with pytest.raises(UsageError, match="the recipe 'tiny' makes another image here than on"):
         there.resume(bake_id)
     assert there.notes == []
+
+
+def test_gc_removes_what_a_bake_that_has_ended_could_not(stage: Stage) -> None:
+    stage.kind = FakeCloud
+    stage.kill("snapshot")
+    cloud, (note,) = FakeCloud(stage.world), stage.notes
+    stage.ledger.forget_bake("fake", note.id)  # it has failed, and its own cleanup did as well
+    surveyed, _ = gc.survey(cloud, stage.ledger, now=time.time(), is_dead=lambda _labels: True)
+    assert (surveyed.resumable, [one.resource.name for one in surveyed.garbage]) == ([], [note.id])
+
+
+def test_failed_bake_whose_builder_is_kept_is_listed_once_with_it(stage: Stage) -> None:
+    FakeCloud(stage.world).guest("bake-*", Guest("fails", at="first"))
+    with pytest.raises(StepFailedError):
+        bake(FakeCloud(stage.world), stage.recipe, BakeOptions(keep=True), home=stage.home)
+    (listed,) = bakes(FakeCloud(stage.world), "", stage.ledger, stage.home, now=time.time())
+    assert (listed.state, listed.holds.split()[:2]) == ("failed", ["builder", listed.id])
+
+
+@pytest.mark.parametrize(
+    "content", [{"labels": {"client-pid": 7}, "checkpoints": 3}, {"labels": [], "order": {"id": 1}}, {"checkpoints": ["boot"]}]
+)
+def test_bake_of_another_release_is_listed_and_not_resumed(stage: Stage, content: dict[str, object]) -> None:
+    stage.ledger.note_bake("fake", "bake-other", content)
+    stage.ledger.note_position("fake", "bake-other", console_at="", console_rest="", log_at="", reached=7)
+    (listed,) = bakes(FakeCloud(stage.world), "", stage.ledger, stage.home, now=time.time())
+    assert (listed.id, listed.step) == ("bake-other", "")
+    with pytest.raises(UsageError, match="another release of Bakehouse has started it"):
+        stage.resume("bake-other")
+    assert len(stage.notes) == 1

@@ -74,3 +74,11 @@ def test_gc_says_what_it_keeps_for_a_resume(killed: str, world: World) -> None:
 @pytest.mark.usefixtures("cloud")
 def test_without_bakes_a_line_says_how_to_bake() -> None:
     assert run("bakes") == (0, "", "no bakes; to bake an image: ./inv bake\n")
+
+
+@pytest.mark.usefixtures("cloud")
+def test_result_that_cannot_be_read_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAKEHOUSE_HOME", str(tmp_path))
+    (tmp_path / "bakes/bake-nested").mkdir(parents=True)
+    (tmp_path / "bakes/bake-nested/result.json").write_text("[" * 100_000)
+    assert run("bakes") == (0, "", "no bakes; to bake an image: ./inv bake\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -188,3 +189,11 @@ def test_way_to_a_notebook_names_its_region() -> None:
         name="lab", state="running", cloud="aws", url=None, image="i", left_s=None, labels=labels, region="eu-west-1"
     )
     assert machine_row(machine, names_cloud=True)["url"] == "./inv open lab --cloud aws --region eu-west-1"
+
+
+def test_ended_bake_is_listed_once_for_all_regions(far: ManyRegions) -> None:
+    folder = home() / "bakes/bake-k7m2px9a"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text('{"cloud": "fake", "image": "tiny-1.0-1", "version": "1.0-1"}')
+    (listed,) = json.loads(run("bakes", json=True, region="all")[1])
+    assert (listed["id"], listed["recipe"], listed["region"]) == ("bake-k7m2px9a", "tiny", "")
