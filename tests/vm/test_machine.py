@@ -130,7 +130,9 @@ def test_the_recipe_s_tests_run_on_the_machine_and_lie_in_the_home(bakehouse: Ba
 def test_numpy_sorts(bakehouse: Bakehouse, machine: dict[str, Any]) -> None:
     """The AVX2 that QEMU 7.2 emulates made it crash."""
     assert machine["name"]
-    code = "import numpy; values = numpy.random.default_rng(0).random(9999); print((numpy.diff(values[values.argsort()]) >= 0).all())"
+    code = (
+        "import numpy; values = numpy.random.default_rng(0).random(9999); print((numpy.diff(values[values.argsort()]) >= 0).all())"
+    )
     assert inside(bakehouse, f"/opt/notebook/bin/python -c '{code}'") == "True\n"
 
 
