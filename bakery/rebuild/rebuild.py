@@ -47,7 +47,7 @@ def rebuild(values: Values, terminal: Terminal) -> int:
 def _jobs(values: Values) -> list[Job]:
     """Return each recipe on each cloud, as given: by default those that have a table `[rebuild]`, on the clouds in use.
 
-    UsageError: there is no such recipe or cloud, or two recipes have the same name, and would replace each other's images.
+    UsageError: there is no such recipe, cloud or account, or two recipes have the same name, and would replace each other's images.
     """
     recipes = values["recipe"] or [name for name in available() if load(name).rebuild]
     if not recipes:
@@ -55,8 +55,8 @@ def _jobs(values: Values) -> list[Job]:
     named = [load(recipe).name for recipe in recipes]
     if twice := [name for name, count in Counter(named).items() if count > 1]:
         raise UsageError(f"--recipe: {twice[0]!r} is given twice", next_step="Name each recipe once; two need different names.")
-    for name in values["cloud"] or ():
-        clouds.check(name)
+    for name in values["cloud"] or [clouds.default()]:
+        clouds.setting(name, "")  # an account that is not in the settings file is none of the configured ones
     return [Job(recipe, cloud) for recipe in recipes for cloud in values["cloud"] or clouds.configured()]
 
 

@@ -49,6 +49,7 @@ def baked(recipe: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"recipe": "minimal", "cloud": "local,nimbus"}, "unknown cloud 'nimbus'"),
         ({"recipe": "minimal,images/minimal.toml", "cloud": "local"}, "--recipe: 'minimal' is given twice"),
         ({"recipe": "minimal,minmal", "cloud": "local"}, "recipe 'minmal' not found"),
+        ({"recipe": "minimal", "cloud": "gcp.nobody"}, "gcp.nobody"),
         ({"recipe": ","}, "--recipe: ',' has no name"),
         ({"cloud": " , "}, "--cloud: ' , ' has no name"),
     ],
