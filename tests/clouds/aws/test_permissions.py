@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 
 import clouds
+from bakery.bake import Baked
 from bakery.order import BakeOptions
 from clouds import names
 from clouds.aws.driver import Aws
-from clouds.driver import End, Wishes
+from clouds.driver import End, Kind, Wishes
 from clouds.errors import DeniedError
 from clouds.findings import Size
 from clouds.ledger import Ledger
@@ -20,6 +22,7 @@ from launcher.launch import LaunchOptions
 from tests import needed
 from tests.cli.verbs import run
 from tests.clouds.aws.stage import Cloud, Stage
+from tests.clouds.aws.test_resume import kill, notes, take_up
 from tests.clouds.gcp.stage import bake_large, bake_tiny, launch_tiny
 from tests.servers.ec2_asking import client
 
@@ -68,6 +71,7 @@ def verb(name: str, /, **typed: str | bool) -> None:
 
 def bakes(stage: Stage) -> None:
     """Bake with files that are sent over SSH, on spot capacity, and interrupted once the image was requested."""
+    resumes(stage)
     bake_large(connect(stage), stage.home)
     bake_tiny(connect(stage), stage.home, options=BakeOptions(spot=True, force=True))
     stage.server.fault("CreateImage", when="after", error=lambda: signal.raise_signal(signal.SIGINT))
@@ -75,6 +79,26 @@ def bakes(stage: Stage) -> None:
     assert isinstance(stage.error, KeyboardInterrupt)
     verb("images", region="all")
     connect(stage).checks(LARGEST)["quota"]()
+
+
+def forced(cloud: Cloud, home: Path) -> Baked:
+    """Bake although nothing has changed."""
+    return bake_tiny(cloud, home, options=BakeOptions(force=True))
+
+
+def resumes(stage: Stage) -> None:
+    """Resume a bake that was killed once its builder was there, and has left a volume, too."""
+    assert kill(stage, forced, 10, "after")
+    (note,) = notes(stage)
+    assert connect(stage).find(Kind.MACHINE, note.id)
+    tags = [{"Key": key, "Value": value} for key, value in {**note.labels, "role": "builder"}.items()]
+    specification = [{"ResourceType": "volume", "Tags": tags}]
+    policy, stage.server.policy = stage.server.policy, None
+    volume = client(stage.server).create_volume(AvailabilityZone="us-east-1a", Size=8, TagSpecifications=specification)
+    stage.server.policy = policy
+    verb("bakes")
+    assert take_up(stage, note.id).id == note.id
+    assert not [line for line in stage.left() if volume["VolumeId"] in line or note.id in line]
 
 
 def launches(stage: Stage) -> None:

@@ -35,7 +35,7 @@ def stage(tmp_path: Path, furnished: Path) -> Iterator[Stage]:
         yield stack.enter_context(staged(tmp_path, furnished, state_s=0.005))
 
 
-def kill(stage: Stage, work: str, nth: int, when: str) -> bool:
+def kill(stage: Stage, work: Callable[[Cloud, Path], object], nth: int, when: str) -> bool:
     """Work in a process that is killed before or after its nth request; return whether it made so many."""
 
     def play() -> None:
@@ -43,7 +43,7 @@ def kill(stage: Stage, work: str, nth: int, when: str) -> bool:
         wire.strikes = lambda _action, _nth, then: die() if (sum(wire.seen.values()), then) == (nth, when) else None
         cloud = stage.connect(wire)
         cloud.is_open = lambda machine, port: True  # the server's state is not shared
-        WORKS[work](cloud, stage.home)
+        work(cloud, stage.home)
 
     return was_killed(play)
 
@@ -62,7 +62,7 @@ def take_up(stage: Stage, bake_id: str) -> Baked:
 @pytest.mark.matrix(sample=8, edges=["bake-1-before"])
 @pytest.mark.parametrize(("work", "nth", "when"), BAKES, ids=["-".join(map(str, case)) for case in BAKES])
 def test_bake_killed_at_any_request_is_resumed(stage: Stage, work: str, nth: int, when: str) -> None:
-    assert kill(stage, work, nth, when) or nth > 20
+    assert kill(stage, WORKS[work], nth, when) or nth > 20
     if unfinished := notes(stage):
         baked = take_up(stage, unfinished[0].id)
         assert baked.id == unfinished[0].id
@@ -82,7 +82,7 @@ def test_launch_killed_at_any_request_leaves_a_whole_machine_or_what_gc_removes(
     stage: Stage, work: str, nth: int, when: str
 ) -> None:
     stage.bake()
-    assert kill(stage, work, nth, when) or nth > 8
+    assert kill(stage, WORKS[work], nth, when) or nth > 8
     stage.collect()
     cloud, ledger = stage.connect(), Ledger(stage.home / "ledger.sqlite3")
     if found := cloud.find(Kind.MACHINE, "mine"):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import clouds
+from bakery.bake import Baked
 from bakery.order import BakeOptions
 from clouds import names
-from clouds.driver import Kind, Wishes
+from clouds.driver import Base, Kind, Wishes
 from clouds.errors import DeniedError, NotFoundError, QuotaError
 from clouds.findings import Size
 from clouds.ledger import Ledger
@@ -18,8 +20,9 @@ from launcher.images import delete_image
 from launcher.launch import LaunchOptions
 from tests import needed
 from tests.cli.verbs import run
-from tests.clouds.gcp.stage import NewStage, Stage, Wire, bake_large, bake_tiny, launch_tiny
+from tests.clouds.gcp.stage import Cloud, NewStage, Stage, Wire, bake_large, bake_tiny, launch_tiny
 from tests.clouds.gcp.stub import SPEC
+from tests.clouds.gcp.test_resume import kill, notes, take_up
 from tests.servers.asking import ZONE, done
 from tests.servers.gce import quota_error, stock_out
 from tests.servers.gce.iam import Role
@@ -44,6 +47,7 @@ def check_used(stage: Stage, *roles: str) -> None:
 def bakes(stage: Stage) -> None:
     """Bake: with files that go over SSH from a changing address, without room, without quota, interrupted."""
     stage.connect().checks(LARGEST)["quota"]()
+    resumes(stage)
     bake_large(stage.connect(), stage.home)
     stage.server.fault("compute.instances.insert", error=stock_out("us-central1-a", "e2-small", is_plain=True))
     bake_tiny(stage.connect(), stage.home, options=BakeOptions(force=True, machine_type="e2-medium"))
@@ -62,6 +66,28 @@ def bakes(stage: Stage) -> None:
         settle(cloud, cloud.boot(builder))
         settle(cloud, cloud.open_ssh(builder.name))
     settle(cloud, cloud.delete(Kind.MACHINE, builder.name))
+
+
+def forced(cloud: Cloud, home: Path) -> Baked:
+    """Bake although nothing has changed."""
+    return bake_tiny(cloud, home, options=BakeOptions(force=True))
+
+
+def resumes(stage: Stage) -> None:
+    """Resume a bake that was killed once its builder was there, and has left a disk, too."""
+    assert kill(stage, forced, 10, "after")
+    (note,) = notes(stage)
+    assert stage.connect().find(Kind.MACHINE, note.id)
+    base = stage.connect().resolve_base(Base("trixie", "amd64")).id
+    spec = replace(SPEC, name="bake-half", source=base, token="half", labels={**note.labels, "role": "builder", "token": "half"})
+    settle(stage.connect(), stage.connect().boot(spec))
+    role, stage.server.role = stage.server.role, None
+    done(stage.server, "POST", f"{ZONE}/instances/bake-half/setDiskAutoDelete?autoDelete=false&deviceName=persistent-disk-0")
+    done(stage.server, "DELETE", f"{ZONE}/instances/bake-half")
+    stage.server.role = role
+    verb("bakes")
+    assert take_up(stage, note.id).id == note.id
+    assert not [line for line in stage.there("disks") if "bake-half" in line]
 
 
 def launches(stage: Stage) -> None:

@@ -23,7 +23,7 @@ CASES = [(work, nth, when) for work, count in REQUESTS.items() for nth in range(
 BAKES, LAUNCHES = ([case for case in CASES if (case[0] == "launch") is is_launch] for is_launch in (False, True))
 
 
-def kill(stage: Stage, work: str, nth: int, when: str) -> bool:
+def kill(stage: Stage, work: Work, nth: int, when: str) -> bool:
     """Work in a process that is killed before or after its nth request; return whether it made so many."""
 
     def play() -> None:
@@ -31,7 +31,7 @@ def kill(stage: Stage, work: str, nth: int, when: str) -> bool:
         wire.strikes = lambda _method, _nth, then: die() if (sum(wire.seen.values()), then) == (nth, when) else None
         cloud = stage.connect(wire)
         cloud.is_open = lambda machine, port: True  # the server's state is not shared
-        WORKS[work](cloud, stage.home)
+        work(cloud, stage.home)
 
     return was_killed(play)
 
@@ -61,7 +61,7 @@ def check(stage: Stage, baked: Baked) -> None:
 @pytest.mark.parametrize(("work", "nth", "when"), BAKES, ids=["-".join(map(str, case)) for case in BAKES])
 def test_bake_killed_at_any_request_is_resumed(new_stage: NewStage, work: str, nth: int, when: str) -> None:
     stage = new_stage()
-    assert kill(stage, work, nth, when) or nth > 20
+    assert kill(stage, WORKS[work], nth, when) or nth > 20
     if unfinished := notes(stage):
         baked = take_up(stage, unfinished[0].id)
         assert baked.id == unfinished[0].id
@@ -76,7 +76,7 @@ def test_launch_killed_at_any_request_leaves_a_whole_machine_or_what_gc_removes(
     new_stage: NewStage, work: str, nth: int, when: str
 ) -> None:
     stage = new_stage(work)
-    assert kill(stage, work, nth, when) or nth > 10
+    assert kill(stage, WORKS[work], nth, when) or nth > 10
     stage.collect()
     cloud, ledger = stage.connect(), Ledger(stage.home / "ledger.sqlite3")
     if found := cloud.find(Kind.MACHINE, "mine"):
