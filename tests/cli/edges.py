@@ -77,11 +77,14 @@ def run(verb: Verb, command: tuple[str, ...] = (), **typed: str | bool | None) -
 
 
 def typed_for(verb: Verb, positionals: Mapping[str, str], flags: Mapping[str, str]) -> dict[str, str | bool | None]:
-    """Return what a sensible user types, by names; `lab` for a positional that is not among these."""
+    """Return what a sensible user types, by names; `lab` for a positional that is not among these.
+
+    With `--dry-run`, where there is one: else it would bake in a process of its own, on a real cloud.
+    """
     typed: dict[str, str | bool | None] = {one.name: positionals.get(one.name, "lab") for one in verb.positionals}
     flags = {"keep": "1", **flags}
     typed |= {flag.key: flags[flag.name] for flag in verb.flags if flag.name in flags}
-    return typed | ({"yes": True} if any(flag.name == "yes" for flag in verb.flags) else {})
+    return typed | {flag.key: True for flag in verb.flags if flag.name in ("yes", "dry-run")}
 
 
 def is_refused(verb: Verb, name: str, word: str) -> bool:

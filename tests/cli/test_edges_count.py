@@ -6,7 +6,13 @@ import importlib
 
 import pytest
 
-MODULES = ("cli.test_edges_syntax", "cli.test_edges_typed", "cli.test_edges_settings", "cli.test_edges_store")
+MODULES = (
+    "cli.test_edges_syntax",
+    "cli.test_edges_typed",
+    "cli.test_edges_settings",
+    "cli.test_edges_store",
+    "cli.test_edges_resume",
+)
 SLOW = ("clouds.local.test_edges", "clouds.test_edges")
 
 
