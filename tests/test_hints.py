@@ -106,7 +106,9 @@ def test_every_command_in_a_text_is_found() -> None:
 
 @pytest.mark.parametrize("flag", ["cloud", "region"])
 def test_verbs_that_take_a_cloud_and_a_region_are_those_of_the_table(flag: str) -> None:
-    assert {name for name, verb in VERBS.items() if any(one.name == flag for one in verb.flags)} == hints.OF_A_CLOUD
+    """`rebuild` takes several clouds."""
+    taking = {name for name, verb in VERBS.items() if any(one.name == flag for one in verb.flags)}
+    assert taking - {"rebuild"} == hints.OF_A_CLOUD
 
 
 @pytest.mark.parametrize("command", ["./inv delete", "./inv start a b", "./inv gc --layer", "./inv launch now", "./inv bak"])

@@ -102,5 +102,5 @@ def _details(result: Result) -> list[str]:
         return []
     shown = [f"- {one.type} {one.name}: {one.old or 'none'} → {one.new or 'none'}" for one in result.changes[:_CHANGES_SHOWN]]
     rest = len(result.changes) - len(shown)
-    more = [f"- and {rest} others: `./inv diff`"] if rest else []
+    more = [f"- and {rest} others"] if rest else []
     return ["<details>", f"<summary>Packages of {result.image}</summary>", "", *shown, *more, "", "</details>", ""]

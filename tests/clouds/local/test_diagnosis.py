@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +13,7 @@ import pytest
 from clouds.errors import MissingToolError
 from clouds.findings import Health
 from clouds.local import diagnosis
+from clouds.local.base.mirrors import Mirrors
 
 KVM = "KVM is not used: no permission to open /dev/kvm; machines are emulated, about 8 times slower. Run: sudo adduser me kvm"
 
@@ -30,9 +35,28 @@ class Computer:
     logout_notices = notices
 
 
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_words: object) -> None:
+        """Say nothing."""
+
+
 @pytest.fixture
-def computer(monkeypatch: pytest.MonkeyPatch) -> Any:
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the folder of an archive on loopback, which is this computer's mirror."""
+    (tmp_path / "dists/trixie").mkdir(parents=True)
+    (tmp_path / "dists/trixie/InRelease").touch()
+    with ThreadingHTTPServer(("127.0.0.1", 0), lambda *words: Quiet(*words, directory=str(tmp_path))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        mirror = f"http://me:hidden@127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(diagnosis, "host_mirrors", lambda: Mirrors(debian=mirror))
+        yield tmp_path
+        server.shutdown()
+
+
+@pytest.fixture
+def computer(monkeypatch: pytest.MonkeyPatch, archive: Path) -> Any:
     """Give a computer on which nothing is wrong."""
+    assert archive
     monkeypatch.setattr(diagnosis, "missing_packages", lambda: [])
     return Computer()
 
@@ -41,6 +65,13 @@ def test_computer_on_which_nothing_is_wrong(computer: Any) -> None:
     found = [one for check in diagnosis.checks(computer).values() for one in check()]
     assert {one.state for one in found} == {Health.OK}
     assert "machines run on kvm" in [one.text for one in found]
+
+
+def test_archive_that_does_not_answer_is_a_warning(computer: Any, archive: Path) -> None:
+    (archive / "dists/trixie/InRelease").unlink()
+    [found] = diagnosis.checks(computer)["archive"]()
+    assert (found.state, found.text.endswith("(HTTPError): no base can be built")) == (Health.WARNING, True)
+    assert "hidden" not in found.text
 
 
 def test_packages_that_the_first_bake_installs_are_a_warning(computer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,5 +74,5 @@ def test_second_command_that_needs_the_base_waits_for_the_first_to_build_it(
         wait_for(waits)
         go.set()
         assert first.result(timeout=30) == second.result(timeout=30)
-    assert said == ["waiting for another command to build the base"]
+    assert said == ["waiting for another command to build a base"]
     assert len(builds) == 1
