@@ -55,6 +55,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
+def read_text(path: Path) -> str:
+    """Return the text of a file, or "" if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read (0600), atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from clouds.findings import Check, Finding, Health, ok
-from clouds.local.base.mirrors import host_mirrors
 from clouds.local.host.programs import install_command, missing_packages
+from clouds.mirrors import host_mirrors
 
 if TYPE_CHECKING:
     from clouds.local.driver import LocalCloud

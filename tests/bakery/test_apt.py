@@ -16,7 +16,7 @@ from clouds.driver import Base
 from clouds.local.base.bootstrap import in_base
 from clouds.local.base.definition import Definition
 from clouds.local.base.host_environment import HostSettings, build_files
-from clouds.local.base.mirrors import Mirrors
+from clouds.mirrors import Mirrors
 from tests.bash_guest import SYSTEM_PATH, Guest, new_guest
 
 pytestmark = pytest.mark.program

@@ -36,7 +36,7 @@ from pathlib import Path
 from clouds.driver import Base
 from clouds.local.base.bootstrap import bootstrap
 from clouds.local.base.definition import define
-from clouds.local.base.mirrors import Mirrors
+from clouds.mirrors import Mirrors
 from clouds.local.base.host_environment import HostSettings
 given = eval(sys.stdin.read())
 settings = HostSettings(mirrors=Mirrors(*given["mirrors"]), apt=given["apt"])

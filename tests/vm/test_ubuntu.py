@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clouds.local.base.mirrors import host_mirrors
+from clouds.mirrors import host_mirrors
 from tests.vm.bakehouse import PROJECT, Bakehouse
 
 pytestmark = [pytest.mark.vm, pytest.mark.long]

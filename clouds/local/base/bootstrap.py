@@ -24,9 +24,9 @@ from urllib.parse import unquote, urlsplit
 
 from clouds.driver import Tell
 from clouds.errors import CloudError, UsageError
+from clouds.local.base.apt_settings import apt_conf, sources_list
 from clouds.local.base.definition import Definition
 from clouds.local.base.host_environment import PROXIES, HostSettings
-from clouds.local.base.mirrors import apt_conf, sources_list
 from clouds.local.host.command import environment, failure
 from clouds.local.host.programs import is_root
 

@@ -16,9 +16,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clouds.local.base.apt_settings import apt_conf, apt_config, apt_options, mirror_rules
 from clouds.local.base.index_logins import split_name, with_netrc, with_variables
-from clouds.local.base.mirrors import Mirrors, apt_conf, apt_config, apt_options, host_mirrors, is_http, mirror_rules
 from clouds.local.host.files import read_text
+from clouds.mirrors import Mirrors, host_mirrors, is_http
 
 GATEWAY = "10.0.2.2"
 """The address of this computer in QEMU's user-mode network."""

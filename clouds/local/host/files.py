@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clouds.home import read_json as read_json
+from clouds.home import read_text as read_text
 from clouds.home import write_private
 from clouds.partial import partial_path
 
@@ -19,14 +20,6 @@ from clouds.partial import partial_path
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a record atomically, readable by its owner only."""
     write_private(path, json.dumps(record, indent=1) + "\n")
-
-
-def read_text(path: Path) -> str:
-    """Return the text of a file, or "" if it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def is_broken(path: Path) -> bool:

@@ -18,7 +18,7 @@ from clouds.errors import CloudError, UsageError
 from clouds.local.base import bootstrap
 from clouds.local.base.definition import TEMPLATES, Definition
 from clouds.local.base.host_environment import HostSettings
-from clouds.local.base.mirrors import Mirrors
+from clouds.mirrors import Mirrors
 
 SECRET = "s3cr:t"
 ENCODED = "s3cr%3At"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clouds.local.base.host_environment import HostSettings, build_archive, build_files, ca_bundle, for_guest, pip_indexes
-from clouds.local.base.mirrors import Mirrors
+from clouds.mirrors import Mirrors
 
 SECRET = "hunter2"
 

@@ -1,17 +1,17 @@
-"""Read the mirrors of Debian and Ubuntu and apt's options from this computer, and write them for another apt."""
+"""Read from this computer's apt which mirrors of Debian's and Ubuntu's archives it uses."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from clouds.local.base.definition import DEBIAN, TEMPLATES, UBUNTU, Definition, Distribution
-from clouds.local.host.files import read_text
+from clouds.home import read_text
 
+_OWN = Path(__file__).resolve().parents[1] / "templates/base"
+"""Our templates, which have the sources of Debian and of Ubuntu itself."""
 _SUITES = re.compile(r"(bullseye|bookworm|trixie|forky|sid|stable|testing|unstable)(-updates|-security)?")
 _UBUNTU_SUITES = re.compile(r"[a-z]+-(updates|security)")
 """The suites by which a mirror of Ubuntu's archive is known: other archives that end with /ubuntu, such as PPAs, have none."""
@@ -28,9 +28,10 @@ class Mirrors:
     ubuntu: str = ""
     ubuntu_security: str = ""
 
-    def of(self, distribution: Distribution) -> tuple[str, str]:
-        """Return the URLs of a distribution's archive and of its security updates."""
-        return (self.ubuntu, self.ubuntu_security) if distribution is UBUNTU else (self.debian, self.security)
+    def of(self, distribution: str) -> tuple[str, str]:
+        """Return the URLs of the archive of `debian` or `ubuntu`, and of its security updates; "" for another distribution."""
+        known = {"debian": (self.debian, self.security), "ubuntu": (self.ubuntu, self.ubuntu_security)}
+        return known.get(distribution, ("", ""))
 
     def each(self, change: Callable[[str], str]) -> Mirrors:
         """Return them with each URL changed."""
@@ -39,7 +40,7 @@ class Mirrors:
 
 def host_mirrors() -> Mirrors:
     """Return the mirrors that this computer uses, or Debian's and Ubuntu's own."""
-    own = [(TEMPLATES / one.folder / "root" / one.sources).read_text(encoding="utf-8") for one in (DEBIAN, UBUNTU)]
+    own = [path.read_text(encoding="utf-8") for path in sorted(_OWN.glob("*/root/etc/apt/sources.list.d/*.sources"))]
     found, default = mirrors(_apt_sources()), mirrors([text.replace("@SUITE@", "stable") for text in own])
     return Mirrors(*(ours or others for ours, others in zip(astuple(found), astuple(default), strict=True)))
 
@@ -67,65 +68,10 @@ def _archives(url: str, suites: Iterable[str]) -> set[str]:
     return {names[last]} if last in names and any(map(_SUITES.fullmatch, suites)) else set()
 
 
-def apt_options(dump: str) -> dict[str, str]:
-    """Return the proxies and CA bundles from the output of `apt-config dump`."""
-    pattern = re.compile(
-        r'^(Acquire::(?:https?|ftp)::(?:[^"\s]*::)?(?:Proxy|CAInfo)(?:::\S+)?) "(.+)";$', re.MULTILINE | re.IGNORECASE
-    )
-    return dict(pattern.findall(dump))
-
-
-def sources_list(found: Mirrors, definition: Definition) -> str:
-    """Return apt's sources for the suite of a base and its updates."""
-    (archive, security), suite = found.of(definition.distribution), definition.base.suite
-    urls = {f"{suite} {suite}-updates": archive, f"{suite}-security": security}
-    same = f"Components: {definition.distribution.components}\nSigned-By: {definition.signed_by}\n"
-    return "\n".join(f"Types: deb\nURIs: {url}\nSuites: {suites}\n{same}" for suites, url in urls.items())
-
-
-def mirror_rules(found: Mirrors) -> str:
-    """Return a script for `sed --regexp-extended` that puts mirrors in place of the distributions' own servers.
-
-    The servers: debian.org/mirror/list, and deb.debian.org and security.debian.org (wiki.debian.org/SourcesList);
-    archive.ubuntu.com, its countries and security.ubuntu.com (launchpad.net/ubuntu/+archivemirrors).
-    """
-    servers = {
-        r"(deb|ftp|ftp\.[a-z]+|cdn-fastly\.deb)\.debian\.org/debian": found.debian,
-        r"((deb|cdn-fastly\.deb)\.debian\.org/debian-security|security\.debian\.org(/debian-security)?)": found.security,
-        r"([a-z]+\.)?archive\.ubuntu\.com/ubuntu": found.ubuntu,
-        r"security\.ubuntu\.com/ubuntu": found.ubuntu_security,
-    }
-    lines = (
-        f"s#https?://{server}/?([[:space:]]|$)#{_replacement(url)}\\{server.count('(') + 1}#g"
-        for server, url in servers.items()
-        if url
-    )
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _replacement(url: str) -> str:
-    """Return a URL for the right side of sed's `s###`."""
-    return re.sub(r"[\\&#]", r"\\\g<0>", url)
-
-
-def apt_conf(options: Mapping[str, str]) -> str:
-    """Return options in the format of apt.conf."""
-    return "".join(f'{key} "{value}";\n' for key, value in options.items())
-
-
 def _apt_sources() -> list[str]:
     folder = Path("/etc/apt/sources.list.d")
     parts = [path for path in sorted(folder.glob("*")) if path.suffix in (".list", ".sources")] if folder.is_dir() else []
     return [read_text(path) for path in (Path("/etc/apt/sources.list"), *parts)]
-
-
-def apt_config() -> str:
-    """Return all options of this computer's apt; "" without apt."""
-    try:
-        done = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, errors="replace", timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout
 
 
 def is_http(url: str) -> bool:
