@@ -31,7 +31,8 @@ BYTES_MAX = 16 * 2**20
 class Package:
     """A package. `type` is that of its purl: deb, pypi or conda.
 
-    `source` is the source package of one of Debian, as NAME@VERSION; `location` is the folder that has the others' records.
+    Of a Debian package, `source` is its source package as NAME@VERSION, `arch` its architecture, and `suite` the distribution
+    that it was installed on, as debian/trixie. `location` is the folder that has the others' records.
     """
 
     type: str
@@ -39,6 +40,8 @@ class Package:
     version: str
     source: str = ""
     location: str = ""
+    arch: str = ""
+    suite: str = ""
 
     def to_json(self) -> dict[str, str]:
         """Return the fields that are not empty, for `--json`."""
@@ -66,13 +69,17 @@ def parse(text: str) -> list[Package]:
 
 def _package(component: dict[str, Any]) -> Package:
     purl = urlsplit(component["purl"])
+    type_, namespace = purl.path.split("/")[:2]
+    more = {key: values[0] for key, values in parse_qs(purl.query).items()}
     places = component.get("evidence", {}).get("occurrences", [])
     return Package(
-        type=purl.path.split("/")[0],
+        type=type_,
         name=str(component["name"]),
         version=str(component["version"]),
-        source=parse_qs(purl.query).get("upstream", [""])[0],
+        source=more.get("upstream", ""),
         location=str(places[0]["location"]) if places else "",
+        arch=more.get("arch", ""),
+        suite=f"{namespace}/{more['distro']}" if "distro" in more else "",
     )
 
 
@@ -96,6 +103,14 @@ def forget(home: Path, bake: str) -> None:
 def _file(home: Path, bake: str) -> Path:
     """Return where the list of a bake's image is kept; `bake` is from a label, which may be anything."""
     return home / "packages" / f"{quote(bake, safe='')}.cdx.json"
+
+
+def known(home: Path, bake: str) -> list[Package] | None:
+    """Return the packages of the image that a bake has created; None if this computer has no list of them that it can read."""
+    try:
+        return parse(_file(home, bake).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def read(home: Path, image: ImageView) -> str:
@@ -134,6 +149,11 @@ def _changes(type_: str, name: str, old: set[str], new: set[str]) -> Iterator[Ch
             yield Change(_direction(type_, before, after), type_, name, before, after)
         else:
             yield Change("removed" if before else "added", type_, name, before, after)
+
+
+def is_newer(type_: str, old: str, new: str) -> bool:
+    """Return whether a version is newer than another by the rules of a type of package; False if that cannot be said."""
+    return _direction(type_, old, new) == "up"
 
 
 def _sorted(type_: str, versions: set[str]) -> list[str]:

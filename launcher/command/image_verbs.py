@@ -24,16 +24,22 @@ def _find_image(values: Values, terminal: Terminal, key: str) -> ImageView:
 
 
 def _check_packages(values: Values) -> None:
-    if values["json"] and values["cdx"]:
-        raise UsageError("--json: cannot be combined with --cdx", next_step="Leave one of them out.")
+    for other in ("json", "security"):
+        if values[other] and values["cdx"]:
+            raise UsageError(f"--{other}: cannot be combined with --cdx", next_step="Leave one of them out.")
 
 
 def _packages(values: Values, terminal: Terminal) -> int:
     from launcher import packages
 
     _check_packages(values)
-    text = packages.read(home(), _find_image(values, terminal, "image"))
+    image = _find_image(values, terminal, "image")
+    text = packages.read(home(), image)
     found = packages.parse(text)
+    if values["security"]:
+        from launcher.command.security import show
+
+        return show(image, found, terminal, as_json=values["json"])
     if values["cdx"]:
         terminal.out_exactly(text.rstrip("\n"))
     elif values["json"]:
@@ -110,7 +116,17 @@ VERBS = (
         "List the packages of an image with their versions: Debian's, Python's and conda's.",
         _packages,
         (IMAGE,),
-        (JSON, Flag("cdx", "print the list as CycloneDX (JSON), for other tools", parse=None), REGION_OF_NAME, CLOUD),
+        (
+            Flag(
+                "security",
+                "list those that lack a security fix of Debian, Ubuntu or PyPI; fail if any do",
+                parse=None,
+            ),
+            JSON,
+            Flag("cdx", "print the list as CycloneDX (JSON), for other tools", parse=None),
+            REGION_OF_NAME,
+            CLOUD,
+        ),
         check=_check_packages,
     ),
     Verb(

@@ -86,10 +86,12 @@ def disk(tmp_path: Path) -> Path:
 
 
 def test_packages_of_debian_python_and_conda_are_listed(disk: Path) -> None:
+    system = platform.freedesktop_os_release()
+    suite = f"{system['ID']}/{system['VERSION_CODENAME']}"
     assert parse(lists(disk)) == [
-        Package("deb", "g++", "4:14.2.0-1", source="gcc-defaults@1.220"),
-        Package("deb", "libc6", "2.41-12", source="glibc@2.41-12"),
-        Package("deb", "libc6", "2.41-12", source="glibc@2.41-12"),
+        Package("deb", "g++", "4:14.2.0-1", source="gcc-defaults@1.220", arch="amd64", suite=suite),
+        Package("deb", "libc6", "2.41-12", source="glibc@2.41-12", arch="amd64", suite=suite),
+        Package("deb", "libc6", "2.41-12", source="glibc@2.41-12", arch="i386", suite=suite),
         Package("pypi", "torch", "2.8.0+cu126", location=f"{disk}/home/notebook/own env/lib/python3.13/site-packages"),
         Package("conda", "scikit-learn", "1.7.1", location=f"{disk}/opt/conda/conda-meta"),
         Package("pypi", "setuptools", "80.9.0", location=f"{disk}/{ENVIRONMENT}"),
