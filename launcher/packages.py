@@ -89,26 +89,30 @@ def keep(home: Path, bake: str, text: str) -> bool:
         parse(text)
     except ValueError:
         return False
-    path = _file(home, bake)
+    path = place(home, bake)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     write_private(path, text)
     return True
 
 
 def forget(home: Path, bake: str) -> None:
-    """Remove the list of an image that is deleted."""
-    _file(home, bake).unlink(missing_ok=True)
+    """Remove the files of an image that is deleted."""
+    place(home, bake).unlink(missing_ok=True)
+    place(home, bake, "open").unlink(missing_ok=True)
 
 
-def _file(home: Path, bake: str) -> Path:
-    """Return where the list of a bake's image is kept; `bake` is from a label, which may be anything."""
-    return home / "packages" / f"{quote(bake, safe='')}.cdx.json"
+def place(home: Path, bake: str, what: Literal["cdx", "open"] = "cdx") -> Path:
+    """Return the file of a bake's image; `bake` is from a label, which may be anything.
+
+    `cdx` is the list of its packages, `open` the security updates that its bake did not bring (`bakery.rebuild.security`).
+    """
+    return home / "packages" / f"{quote(bake, safe='')}.{what}.json"
 
 
 def known(home: Path, bake: str) -> list[Package] | None:
     """Return the packages of the image that a bake has created; None if this computer has no list of them that it can read."""
     try:
-        return parse(_file(home, bake).read_text(encoding="utf-8"))
+        return parse(place(home, bake).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 
@@ -117,7 +121,7 @@ def read(home: Path, image: ImageView) -> str:
     """Return the list of an image's packages, as CycloneDX. NotFoundError: this computer does not have it."""
     by_ssh = f"Print the list on a machine of that image: ./inv ssh NAME -- cat {IN_IMAGE}"
     try:
-        text = _file(home, image.labels.get("bake", "")).read_text(encoding="utf-8")
+        text = place(home, image.labels.get("bake", "")).read_text(encoding="utf-8")
         parse(text)
     except FileNotFoundError:
         message = f"the packages of image {image.name!r} on {image.cloud} are not known on this computer"

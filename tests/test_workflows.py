@@ -37,6 +37,20 @@ def test_kvm_is_opened_by_a_rule_before_anything_is_installed_and_checked_at_the
     assert "chmod" not in text
 
 
+def test_rebuild_keeps_the_lists_of_packages_whatever_fails() -> None:
+    """actions/cache stores nothing if a step fails, and never the same key twice."""
+    steps = yaml.safe_load((ROOT / ".github/workflows/rebuild.yml").read_text(encoding="utf-8"))["jobs"]["rebuild"]["steps"]
+    restore, bake, save = (
+        next(index for index, step in enumerate(steps) if step.get("uses", step.get("run", "")).startswith(start))
+        for start in ("actions/cache/restore@", "./inv rebuild", "actions/cache/save@")
+    )
+    assert restore < bake < save
+    assert steps[save]["if"] == "always()"
+    assert steps[save]["with"] == {key: value for key, value in steps[restore]["with"].items() if key != "restore-keys"}
+    assert steps[save]["with"]["path"] == "~/.local/share/bakehouse/packages/"
+    assert "github.run_id" in steps[save]["with"]["key"]
+
+
 # The page
 
 
@@ -53,6 +67,7 @@ def test_the_example_for_gitlab_can_be_read_and_runs_tasks_that_there_are() -> N
     flags = {flag.name for verb in bakery.cli.VERBS + launcher.command.verbs.VERBS for flag in verb.flags}
     assert {word.removeprefix("--") for line in words for word in line if word.startswith("--")} <= flags
     assert job["resource_group"]
+    assert [f"$CI_PROJECT_DIR/{path}" for path in job["cache"]["paths"]] == [f"{job['variables']['BAKEHOUSE_HOME']}/packages"]
 
 
 def test_the_trust_policy_names_one_branch_of_one_repository() -> None:

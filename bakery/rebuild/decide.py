@@ -1,7 +1,8 @@
 """Decide which images to bake anew: for each recipe and cloud whether, and why.
 
 A decision needs nothing that an earlier run has stored on this computer, since CI starts with an empty one: what an image contains
-is in its labels (`script` is the digest of its order, `refreshed` the time of its Debian packages).
+is in its labels (`script` is the digest of its order, `refreshed` the time of its Debian packages). Only security updates need the
+list of its packages: without it they do not count.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from bakery.order import base_of, images_of, known_base
 from bakery.rebuild.jobs import Job
+from bakery.rebuild.security import Security, some
 from bakery.recipe.recipe import Rebuild, Recipe, load
 from bakery.script.render import digest, render, render_tests
 from bakery.script.resolve import Resolution, resolve
@@ -22,20 +24,19 @@ from clouds.driver import BaseImage, Cloud
 from clouds.errors import BakehouseError
 
 DAY_S = 86400
-_PINS_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Whether the image of a recipe is due, and why; `newest` is its newest stable image.
 
-    `is_too_old`: nothing that is known has changed, so that a bake has to be forced.
+    `is_forced`: the order is the same as that of `newest`, so that a bake would return it if it were not forced.
     """
 
     is_due: bool
     why: str
     newest: Image | None = None
-    is_too_old: bool = False
+    is_forced: bool = False
 
 
 class Versions:
@@ -57,7 +58,7 @@ class Versions:
         return resolve(recipe, self._folder, refresh=False, keep=False) if is_stored else None
 
 
-def decide(cloud: Cloud, recipe: Recipe, versions: Versions, *, now: float) -> Decision:
+def decide(cloud: Cloud, recipe: Recipe, versions: Versions, security: Security, *, now: float) -> Decision:
     """Return whether to bake a recipe on a cloud; `now` is in seconds since the epoch. Nothing is created or stored.
 
     Raises RecipeError or CloudError if its packages, its base or its images cannot be looked up.
@@ -70,9 +71,13 @@ def decide(cloud: Cloud, recipe: Recipe, versions: Versions, *, now: float) -> D
         return Decision(is_due=True, why="it has no stable image")
     if why := _changed(cloud, recipe, newest, versions):
         return Decision(is_due=True, why=why, newest=newest)
+    insecure = security.open(newest.labels.get("bake", ""))
+    if insecure.lacks:
+        return Decision(is_due=True, why=f"security updates: {insecure}", newest=newest, is_forced=True)
     if why := _too_old(newest, recipe.rebuild or Rebuild(), now):
-        return Decision(is_due=True, why=why, newest=newest, is_too_old=True)
-    return Decision(is_due=False, why=f"{newest.name} has the newest recipe, base and packages", newest=newest)
+        return Decision(is_due=True, why=why, newest=newest, is_forced=True)
+    unchecked = f"; security updates were not checked: {insecure.unknown}" if insecure.unknown else ""
+    return Decision(is_due=False, why=f"{newest.name} has the newest recipe, base and packages{unchecked}", newest=newest)
 
 
 def _changed(cloud: Cloud, recipe: Recipe, image: Image, versions: Versions) -> str:
@@ -107,9 +112,7 @@ def _differing(old: Resolution, new: Resolution) -> str:
     """Return some of the packages that differ, such as `numpy 2.1.0 → 2.2.0 and 4 others`."""
     before, after = _pins(old), _pins(new)
     changed = [name for name in sorted({*before, *after}) if before.get(name) != after.get(name)]
-    shown = [f"{name} {before.get(name, 'none')} → {after.get(name, 'none')}" for name in changed[:_PINS_SHOWN]]
-    others = len(changed) - len(shown)
-    return ", ".join(shown or ["those of conda"]) + (f" and {others} others" if others else "")
+    return some([f"{name} {before.get(name, 'none')} → {after.get(name, 'none')}" for name in changed] or ["those of conda"])
 
 
 def _pins(resolution: Resolution) -> dict[str, str]:
@@ -146,12 +149,16 @@ class Pair:
         return f"{self.job}: failed: {self.error}{next_step}"
 
 
-def decide_all(jobs: Sequence[Job], connect: Callable[[str], Cloud], home: Path, *, now: float) -> list[Pair]:
+def decide_all(jobs: Sequence[Job], connect: Callable[[str], Cloud], home: Path, security: Security, *, now: float) -> list[Pair]:
     """Decide for all recipes and clouds; what is wrong with one does not affect the others. RecipeError: a recipe is wrong."""
     recipes = {job.recipe: load(job.recipe) for job in jobs}
     connected = {name: _connected(connect, name) for name in dict.fromkeys(job.cloud for job in jobs)}
     versions = Versions(home)
-    return [_decided(job, recipes[job.recipe], connected[job.cloud], versions, now) for job in jobs]
+
+    def decided(cloud: Cloud, recipe: Recipe) -> Decision:
+        return decide(cloud, recipe, versions, security, now=now)
+
+    return [_pair(job, recipes[job.recipe], connected[job.cloud], decided) for job in jobs]
 
 
 def _connected(connect: Callable[[str], Cloud], name: str) -> Cloud | BakehouseError:
@@ -161,11 +168,11 @@ def _connected(connect: Callable[[str], Cloud], name: str) -> Cloud | BakehouseE
         return error
 
 
-def _decided(job: Job, recipe: Recipe, cloud: Cloud | BakehouseError, versions: Versions, now: float) -> Pair:
+def _pair(job: Job, recipe: Recipe, cloud: Cloud | BakehouseError, decided: Callable[[Cloud, Recipe], Decision]) -> Pair:
     if isinstance(cloud, BakehouseError):
         return Pair(job, recipe, error=cloud)
     try:
-        decision = decide(cloud, recipe, versions, now=now)
-        return Pair(replace(job, is_forced=decision.is_too_old), recipe, cloud, decision)
+        decision = decided(cloud, recipe)
+        return Pair(replace(job, is_forced=decision.is_forced), recipe, cloud, decision)
     except BakehouseError as error:
         return Pair(job, recipe, cloud, error=error)

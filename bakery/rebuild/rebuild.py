@@ -12,9 +12,11 @@ from pathlib import Path
 import clouds
 from bakery.rebuild.decide import Pair, decide_all
 from bakery.rebuild.jobs import Ended, Job, run
+from bakery.rebuild.security import Open, Security
 from bakery.rebuild.summary import VARIABLE, Result, changes, write
 from bakery.rebuild.view import choose
 from bakery.recipe.recipe import Rebuild, available, load
+from clouds import mirrors
 from clouds.driver import Cloud
 from clouds.errors import BakehouseError, UsageError
 from clouds.home import home
@@ -25,19 +27,23 @@ from launcher.command.outcome import Outcome
 from launcher.command.places import ledger
 from launcher.command.terminal import Terminal
 from launcher.images import ImageView, images
+from launcher.security.updates import Updates
 
 
 def rebuild(values: Values, terminal: Terminal) -> int:
     """Bake the images that are due; return 1 if a decision, a bake or the cleaning up has failed anywhere."""
-    pairs = decide_all(_jobs(values), clouds.connect, home(), now=time.time())
+    security = Security(home(), Updates(mirrors.host_mirrors()))
+    pairs = decide_all(_jobs(values), clouds.connect, home(), security, now=time.time())
     for pair in pairs:
         terminal.tell(str(pair))
     if values["dry_run"]:
-        return _end(values, terminal, [_result(pair) for pair in pairs])
+        return _end(values, terminal, [_result(pair, security) for pair in pairs])
     due = [pair.job for pair in pairs if pair.is_due]
     with choose(terminal.stderr) as view:
         ended = {one.job: one for one in run(due, at_once=values["jobs"], follower=view)}
-    results = [_result(pair, ended.get(pair.job)) for pair in pairs]  # before pruning, which also removes lists of packages
+    results = [
+        _result(pair, security, ended.get(pair.job)) for pair in pairs
+    ]  # before pruning, which also removes lists of packages
     results = [replace(result, pruned=_prune(pair, terminal)) for pair, result in zip(pairs, results, strict=True)]
     names = dict.fromkeys(pair.job.cloud for pair in pairs if pair.cloud)
     cleaned = [_tidy_up(name, terminal) for name in names]
@@ -60,7 +66,7 @@ def _jobs(values: Values) -> list[Job]:
     return [Job(recipe, cloud) for recipe in recipes for cloud in values["cloud"] or clouds.configured()]
 
 
-def _result(pair: Pair, ended: Ended | None = None) -> Result:
+def _result(pair: Pair, security: Security, ended: Ended | None = None) -> Result:
     """Return what became of a recipe on a cloud."""
     result = Result(recipe=pair.recipe.name, cloud=pair.job.cloud, outcome=str(Outcome.FAILED), why=str(pair.error))
     if not (pair.cloud and pair.decision):
@@ -75,6 +81,9 @@ def _result(pair: Pair, ended: Ended | None = None) -> Result:
     views = _views(pair.cloud)
     made, old = (views.get(name) for name in (ended.image, newest.name if newest else ""))
     size_bytes, differing = (made.size_bytes, changes(home(), old, made)) if made else (0, None)
+    remaining = security.note(made.labels.get("bake", "")) if made else Open()
+    if remaining.lacks:
+        why += f"; its base still lacks security updates: {remaining}"
     return replace(result, outcome="baked", why=why, image=ended.image, size_bytes=size_bytes, changes=differing)
 
 

@@ -16,6 +16,7 @@ import pytest
 import clouds
 import launcher.command.verbs
 from launcher.command.flags import Verb
+from launcher.packages import place
 from tests.cli.edges import FAILING, FAULTS, Ended, contents, full_disk, run, typed_for, without_privileges
 from tests.fake_cloud import FakeCloud
 from tests.fake_world import World
@@ -43,6 +44,7 @@ FILES = (
     "bakes/BAKE/packages.cdx.json",
     "packages",
     "packages/BAKE.cdx.json",
+    "packages/BAKE.open.json",
     "resolved",
     "resolved/tiny.json",
 )
@@ -88,6 +90,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
             ended = run(FAILING[verb], **typed)
             assert ended.code == 0, ended
     (bake,) = (folder / "home/bakes").iterdir()
+    place(folder / "home", bake.name, "open").write_text("{}")  # as after `rebuild`
     yield Model(world, folder / "home", recipe, password, bake.name)
 
 

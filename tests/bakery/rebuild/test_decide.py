@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,16 +14,24 @@ from bakery.bake import bake
 from bakery.order import BakeOptions
 from bakery.rebuild.decide import DAY_S, Versions, decide, decide_all
 from bakery.rebuild.jobs import Job
+from bakery.rebuild.security import Security, some
 from bakery.recipe.recipe import Rebuild, Recipe, Step, load
 from bakery.script.render import digest, render, render_tests
 from bakery.script.resolve import Resolution
 from clouds import names
 from clouds.driver import Base, BaseImage, State, Tell
 from clouds.errors import CloudError
+from clouds.mirrors import Mirrors
+from launcher.packages import keep
+from launcher.security.updates import Updates
+from tests.fake_archive import Archive, deb, serving
 from tests.fake_cloud import FakeCloud
 from tests.fake_world import Image, World
 
 NOW = 1_800_000_000.0
+UNKNOWN = Security(Path("/nonexistent"), Updates(Mirrors()))
+"""A computer without lists of packages."""
+EQUAL = "minimal-0.1.0-3 has the newest recipe, base and packages"
 APT = Step(name="tools", apt=("git",))
 OLD = Resolution({"packages": ("numpy==2.1.0", "pip==25.0", "six==1.17")}, refreshed="2026-11-01T00:00:00+00:00")
 NEW = replace(OLD, pins={"packages": ("numpy==2.2.0", "pip==25.0", "wheel==1.0")}, refreshed="2026-11-27T00:00:00+00:00")
@@ -76,7 +86,7 @@ def put(cloud: FakeCloud, recipe: Recipe, resolution: Resolution, *, days: float
 
 
 def decided(cloud: FakeCloud, recipe: Recipe, versions: Versions) -> tuple[bool, str]:
-    found = decide(cloud, recipe, versions, now=NOW)
+    found = decide(cloud, recipe, versions, UNKNOWN, now=NOW)
     return found.is_due, found.why
 
 
@@ -89,7 +99,8 @@ def test_without_a_stable_image_it_is_baked(cloud: FakeCloud, recipe: Recipe) ->
 def test_an_equal_image_is_kept_though_packages_without_a_lock_were_refreshed_since(cloud: FakeCloud, recipe: Recipe) -> None:
     put(cloud, recipe, OLD)
     same = replace(OLD, refreshed=NEW.refreshed)
-    assert decided(cloud, recipe, Known(same)) == (False, "minimal-0.1.0-3 has the newest recipe, base and packages")
+    told = f"{EQUAL}; security updates were not checked: this computer has no list of its packages"
+    assert decided(cloud, recipe, Known(same)) == (False, told)
 
 
 def test_newer_packages_are_named_where_those_of_the_image_are_known(cloud: FakeCloud, recipe: Recipe) -> None:
@@ -126,7 +137,7 @@ def test_a_bake_for_its_age_is_forced_since_an_equal_one_would_be_reused(cloud: 
     path.write_text('name = "tiny"\n[[steps]]\nname = "one"\nrun = "true"\n')
     bake(cloud, load(path), BakeOptions(), home=tmp_path)
     for days, is_forced in ((29, False), (31, True)):
-        (pair,) = decide_all([Job(str(path), "fake")], lambda _name: cloud, tmp_path, now=time.time() + days * DAY_S)
+        (pair,) = decide_all([Job(str(path), "fake")], lambda _name: cloud, tmp_path, UNKNOWN, now=time.time() + days * DAY_S)
         assert (pair.is_due, pair.job.is_forced, "--force" in pair.job.command) == (is_forced,) * 3
 
 
@@ -135,13 +146,55 @@ def test_a_time_that_cannot_be_is_that_of_an_image_of_unknown_age(cloud: FakeClo
     assert decided(cloud, recipe, Known(OLD))[0]
 
 
+@pytest.fixture
+def archive() -> Iterator[Archive]:
+    with serving() as archive:
+        yield archive
+
+
+def insecure(cloud: FakeCloud, recipe: Recipe, archive: Archive, home: Path, *, days: float = 1) -> tuple[bool, str]:
+    """Decide with the list of an image with openssl 3.5.1 and zlib 1.3 on this computer."""
+    put(cloud, recipe, OLD, days=days, bake="bake-1")
+    where = "?arch=amd64&distro=trixie"
+    listed = [
+        {"name": name, "version": of, "purl": f"pkg:deb/debian/{name}@{of}{where}"}
+        for name, of in (("openssl", "3.5.1"), ("zlib", "1.3"))
+    ]
+    assert keep(home, "bake-1", json.dumps({"components": listed}))
+    found = decide(cloud, recipe, Known(OLD), Security(home, Updates(archive.mirrors)), now=NOW)
+    assert found.is_due == found.is_forced
+    return found.is_due, found.why
+
+
+def test_open_security_updates_are_a_reason(cloud: FakeCloud, recipe: Recipe, archive: Archive, tmp_path: Path) -> None:
+    archive.publish("debian/trixie", deb("openssl", "3.5.2"), deb("zlib", "1.2"))
+    assert insecure(cloud, recipe, archive, tmp_path) == (True, "security updates: openssl 3.5.1 → 3.5.2")
+    assert not [path for path in archive.asked if "debian-security" not in path]
+
+
+def test_image_with_all_security_updates_is_kept(cloud: FakeCloud, recipe: Recipe, archive: Archive, tmp_path: Path) -> None:
+    archive.publish("debian/trixie", deb("openssl", "3.5.1"))
+    assert insecure(cloud, recipe, archive, tmp_path) == (False, EQUAL)
+
+
+def test_without_an_archive_the_age_decides(cloud: FakeCloud, recipe: Recipe, archive: Archive, tmp_path: Path) -> None:
+    told = f"{EQUAL}; security updates were not checked: not found on {archive.url.removeprefix('http://')}"
+    assert insecure(cloud, recipe, archive, tmp_path) == (False, told)
+    assert insecure(cloud, recipe, archive, tmp_path, days=31)[0]
+
+
+def test_of_many_updates_some_are_named() -> None:
+    assert some(["a", "b", "c"]) == "a, b, c"
+    assert some(["a", "b", "c", "d", "e"]) == "a, b, c and 2 others"
+
+
 def test_what_is_wrong_with_one_cloud_affects_no_other(cloud: FakeCloud, tmp_path: Path) -> None:
     def connect(name: str) -> FakeCloud:
         if name == "gcp":
             raise CloudError("no project", next_step="Set it.")
         return cloud
 
-    pairs = decide_all([Job("minimal", name) for name in ("gcp", "fake")], connect, tmp_path, now=NOW)
+    pairs = decide_all([Job("minimal", name) for name in ("gcp", "fake")], connect, tmp_path, UNKNOWN, now=NOW)
     assert [str(pair) for pair in pairs] == [
         "minimal on gcp: failed: no project (Set it.)",
         "minimal on fake: bake: it has no stable image",

@@ -13,7 +13,7 @@ import pytest
 from clouds.errors import MissingToolError
 from clouds.findings import Health
 from clouds.local import diagnosis
-from clouds.local.base.mirrors import Mirrors
+from clouds.mirrors import Mirrors
 
 KVM = "KVM is not used: no permission to open /dev/kvm; machines are emulated, about 8 times slower. Run: sudo adduser me kvm"
 
