@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,6 +16,7 @@ import yaml
 import bakery.cli
 import launcher.command.verbs
 import tasks
+from bakery.recipe.recipe import Rebuild
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
@@ -62,11 +65,13 @@ def blocks(language: str) -> list[str]:
 def test_the_example_for_gitlab_can_be_read_and_runs_tasks_that_there_are() -> None:
     [example] = map(yaml.safe_load, blocks("yaml"))
     job = example["rebuild"]
-    words = [line.split() for line in [*job["script"], *job["after_script"]]]
+    words = [line.split() for line in [*job["script"], *job["after_script"]] if line.startswith("./inv ")]
     assert [line[1] for line in words] == ["rebuild", "images", "gc"]
     flags = {flag.name for verb in bakery.cli.VERBS + launcher.command.verbs.VERBS for flag in verb.flags}
     assert {word.removeprefix("--") for line in words for word in line if word.startswith("--")} <= flags
     assert job["resource_group"]
+    assert job["before_script"] == job["after_script"][:1]
+    assert job["after_script"][1:] == ["./inv gc --bakes --yes"]
     assert [f"$CI_PROJECT_DIR/{path}" for path in job["cache"]["paths"]] == [f"{job['variables']['BAKEHOUSE_HOME']}/packages"]
 
 
@@ -89,6 +94,60 @@ def test_the_files_that_the_commands_name_are_there() -> None:
 def test_a_script_of_a_workflow_runs_tasks_that_there_are(workflow: Path) -> None:
     verbs = {verb.name for verb in (*bakery.cli.VERBS, *launcher.command.verbs.VERBS, *tasks.VERBS)}
     assert set(re.findall(r"\./inv ([a-z-]+)", workflow.read_text(encoding="utf-8"))) <= verbs
+
+
+# The workflow
+
+
+def steps() -> list[dict[str, Any]]:
+    """Return the steps of the job that rebuilds."""
+    found: list[dict[str, Any]] = yaml.safe_load((ROOT / ".github/workflows/rebuild.yml").read_text(encoding="utf-8"))["jobs"][
+        "rebuild"
+    ]["steps"]
+    return found
+
+
+def test_a_cancelled_run_reaches_the_bakes_and_what_is_left_is_removed_though_it_could_be_resumed() -> None:
+    """GitHub signals the step's first process alone, and bash does not pass signals on."""
+    runs = [step["run"] for step in steps() if "run" in step]
+    assert any(run.startswith("exec ./inv rebuild") for run in runs)
+    (cleaning,) = (step for step in steps() if "./inv gc" in step.get("run", ""))
+    assert cleaning["if"] == "always()"
+    assert "./inv gc --bakes --cloud all --yes" in cleaning["run"]
+
+
+def test_an_image_is_too_old_only_after_a_run_should_have_baked_it() -> None:
+    texts = [(ROOT / path).read_text(encoding="utf-8") for path in (".github/workflows/rebuild.yml", "docs/ci.md")]
+    (days,) = {
+        int(found)
+        for text in texts
+        for found in re.findall(r"MAX_AGE_DAYS \|\| '(\d+)'|--max-age-days (\d+)", text)
+        for found in found
+        if found
+    }
+    assert days > Rebuild().max_age_days + 7
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        ("echo table; echo 'a warning' >&2", ""),
+        ("echo table; printf 'error: x is old\\nnext: Bake.\\n' >&2; exit 1", "error: x is old\nnext: Bake."),
+        ("echo 'gcp: no route to host' >&2; exit 1", "gcp: no route to host"),
+    ],
+)
+def test_whatever_images_fails_with_is_what_the_issue_says(tmp_path: Path, images: str, told: str) -> None:
+    (script,) = (step["run"] for step in steps() if step.get("id") == "age")
+    (tmp_path / "inv").write_text(f"#!/bin/sh\n{images}\n")
+    (tmp_path / "inv").chmod(0o755)
+    environment = {"PATH": os.environ["PATH"], "MAX_AGE_DAYS": "45", "GITHUB_OUTPUT": str(tmp_path / "output")}
+    subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=environment, timeout=30, check=True)
+    assert (tmp_path / "output").read_text() == f"old<<END\n{told}\nEND\n"
+
+
+def test_the_badges_of_the_readme_are_of_workflows_that_there_are() -> None:
+    badges = re.findall(r"actions/workflows/([\w.-]+)/badge\.svg", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert set(badges) == {path.name for path in WORKFLOWS}
 
 
 # The check of KVM

@@ -68,6 +68,7 @@ def place(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 
     monkeypatch.setattr(rebuild, "run", run)
     monkeypatch.setattr(clouds, "connect", lambda _name=None, _given=None: cloud)
+    monkeypatch.setattr(clouds, "setting", lambda _cloud, _key: None)
     with serving() as archive:
         monkeypatch.setattr(mirrors, "host_mirrors", lambda: archive.mirrors)
         yield Place(archive, install)
