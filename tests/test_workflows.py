@@ -45,7 +45,7 @@ def test_rebuild_keeps_the_lists_of_packages_whatever_fails() -> None:
     steps = yaml.safe_load((ROOT / ".github/workflows/rebuild.yml").read_text(encoding="utf-8"))["jobs"]["rebuild"]["steps"]
     restore, bake, save = (
         next(index for index, step in enumerate(steps) if step.get("uses", step.get("run", "")).startswith(start))
-        for start in ("actions/cache/restore@", "./inv rebuild", "actions/cache/save@")
+        for start in ("actions/cache/restore@", "exec ./inv rebuild", "actions/cache/save@")
     )
     assert restore < bake < save
     assert steps[save]["if"] == "always()"

@@ -134,8 +134,9 @@ def _follow(job: Job, process: subprocess.Popen[str], follower: Follower) -> End
         if event := _event(value):
             follower.show(job, event)
     reading.join()
-    how = outcome(process.wait())
-    why = _error([line.strip() for line in said if line.strip()]) if how is not Outcome.SUCCEEDED else ""
+    how = outcome(status := process.wait())
+    why = _error([line.strip() for line in said if line.strip()]) or f"error: it has ended without a message (status {status})"
+    why = why if how is not Outcome.SUCCEEDED else ""
     return Ended(job, how, time.monotonic() - began, image if how is Outcome.SUCCEEDED else "", why)
 
 

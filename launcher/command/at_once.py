@@ -42,7 +42,7 @@ def at_once(
 
     for _ in range(min(threads, len(actions))):
         threading.Thread(target=work, daemon=True).start()
-    late = TimedOutError(f"no answer within {deadline_s:g} s")
+    late = TimedOutError(f"no answer within {deadline_s} s")
     results: dict[int, T | BaseException] = dict.fromkeys(range(len(actions)), late)
     end = None if deadline_s is None else time.monotonic() + deadline_s
     try:

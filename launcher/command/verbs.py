@@ -333,7 +333,7 @@ VERBS = (
         _images,
         flags=(
             Flag("recipe", "only images of this recipe: its name, or the path of its file"),
-            Flag("max-age-days", "fail if the newest stable image of a recipe is older, and say which", days),
+            Flag("max-age-days", "fail if a recipe's newest stable image is older, or if it has none, and say which", days),
             JSON,
             REGIONS,
             CLOUDS,

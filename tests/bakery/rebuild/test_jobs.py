@@ -89,6 +89,11 @@ def test_the_cause_of_a_failure_is_told_whatever_else_is_printed() -> None:
     assert ended.error == "error: step 'tools' failed next: See the log. Bake again."
 
 
+def test_a_bake_that_is_killed_has_its_status_for_a_cause() -> None:
+    (ended,) = run([Program("jupyter", "gcp", "import os; os.kill(os.getpid(), 9)")], at_once=1, follower=Seen())
+    assert (ended.outcome, ended.error) == (Outcome.FAILED, "error: it has ended without a message (status -9)")
+
+
 def test_a_bake_that_cannot_be_started_stops_no_other() -> None:
     jobs = [Program("jupyter", "gcp", "x" * 3_000_000), Program("jupyter", "aws")]  # too long for execve
     seen = Seen()
