@@ -29,8 +29,8 @@ from tests.servers.vm import ScriptedVms
 pytestmark = [pytest.mark.server, pytest.mark.program]
 
 PROJECT = Path(__file__).parents[3]
-ADDRESS = "127.22.0.2"
-"""Where every machine is reached."""
+ADDRESS = f"127.22.{os.getpid() // 250 % 250}.{os.getpid() % 250 + 2}"
+"""Where every machine is reached; another run of the tests at the same time has another address."""
 FAKE_SSH = "#!/bin/sh\ncat >/dev/null\n"
 RECIPE = """
 name = "{name}"
@@ -51,6 +51,13 @@ class Greeter(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         self.request.sendall(b"SSH-2.0-test\r\n")
+
+
+class Port(socketserver.ThreadingTCPServer):
+    """A port that can be used again at once, though connections of an earlier test are in TIME_WAIT."""
+
+    allow_reuse_address = True
+    daemon_threads = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +122,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     (tmp_path / "bin/ssh").write_text(FAKE_SSH)
     (tmp_path / "bin/ssh").chmod(0o755)
     with ExitStack() as stack:
-        greeter = stack.enter_context(socketserver.ThreadingTCPServer((ADDRESS, 22), Greeter))
-        greeter.daemon_threads = True
+        greeter = stack.enter_context(Port((ADDRESS, 22), Greeter))
         threading.Thread(target=greeter.serve_forever, daemon=True).start()
         stack.callback(greeter.shutdown)
         addresses = itertools.repeat(ADDRESS)

@@ -83,7 +83,7 @@ def test_launch_killed_at_any_request_leaves_a_whole_machine_or_what_gc_removes(
         assert found.labels["role"] == "machine"
         remove(cloud, ledger, Kind.MACHINE, "mine")
     assert stage.left() == []
-    assert ledger.entries(account_key(cloud)) == []
+    assert {entry.kind for entry in ledger.entries(account_key(cloud))} == {Kind.IMAGE}
     launch_tiny(stage.connect(), stage.home)
 
 
