@@ -83,7 +83,7 @@ def check_distribution(packages: Iterable[Package], updates: Updates) -> Report:
         checked += 1
         found |= {lack} if lack else set()
     return Report(
-        sorted(found, key=lambda one: (one.name, one.installed)),
+        sorted(found, key=lambda one: (one.name, one.installed, one.fixed)),
         {"deb": checked} if checked else {},
         [Unchecked("deb", count, why) for why, count in failed.items()],
     )
