@@ -48,14 +48,13 @@ KVM_NESTED = Accelerator("kvm", 1.0, ("-accel", "kvm", "-cpu", "host,vmx=off,svm
 # la57=off: 5-level page tables cost a tenth of the boot. svm=off: nested virtualization makes the guest load useless drivers;
 # but without it the cache sizes are not readable and OpenBLAS warns in every notebook, hence xlevel.
 # erms=off: with ERMS the kernel and libc copy and clear memory byte by byte (`rep movsb`, `rep stosb`), each byte emulated.
-# avx2=off: the emulated AVX2 of QEMU 7.2 ends numpy's sorts of some thousand numbers with a segmentation fault.
 # tsc=reliable: on a busy computer the kernel's watchdog finds the time stamp counter unstable, and the kernel then patches its
 # running code; before QEMU 8.1 a virtual CPU may execute half-patched code and panic (`int3`, `double fault`).
 # mitigations=off: mitigations against speculation cost time and have no effect on translated code.
 TCG = Accelerator(
     "tcg",
     8.0,
-    ("-accel", "tcg,thread=multi", "-cpu", "max,la57=off,svm=off,erms=off,avx2=off,xlevel=0x8000001d"),
+    ("-accel", "tcg,thread=multi", "-cpu", "max,la57=off,svm=off,erms=off,xlevel=0x8000001d"),
     cmdline="tsc=reliable mitigations=off",
 )
 _OPTIONS = {accelerator.name: accelerator for accelerator in (KVM, TCG)}
