@@ -40,7 +40,7 @@ from clouds.local.machines import Machines
 from clouds.local.memory import trust
 from clouds.local.memory.fit import difference, shape
 from clouds.local.memory.freeze import MEMORY, freeze
-from clouds.local.store import Store
+from clouds.local.store import Store, is_name
 from clouds.local.vm import console, qemu
 from clouds.local.vm.accelerator import UNKNOWN, Accelerator, Choice, choose
 from clouds.local.vm.orders import give_order, order
@@ -264,6 +264,8 @@ class LocalCloud:
 
     def find(self, kind: Kind, name: str) -> Resource | None:
         """Return a machine or an image, or None."""
+        if not is_name(name):
+            return None
         if kind is Kind.MACHINE:
             return self._machines.find(name)
         return self._images.find(name) if kind is Kind.IMAGE else None
@@ -292,7 +294,9 @@ class LocalCloud:
         """Remove a machine, running or not, or an image that nothing overlays."""
         killed = ""
         with self._told():
-            if kind is Kind.MACHINE:
+            if not is_name(name):
+                pass  # nothing has this name, which is a success
+            elif kind is Kind.MACHINE:
                 killed = self._machines.remove(name)
             elif kind is Kind.IMAGE:
                 self._images.remove(name)

@@ -13,6 +13,7 @@ at which a disk gets or loses an overlay.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ MANIFEST = "manifest.json"
 LAYER = "layer.json"
 LOCK_S = 600.0
 """How long to wait for another command that prepares or removes a disk."""
+_NAME_BYTES = 255
+"""The longest name of a file on Linux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +75,11 @@ class Store:
 
     def machine(self, name: str) -> Path:
         """Return a machine's folder. NotFoundError: no such machine."""
-        return self._existing(self.machines / name, f"machine {name!r}", "See: ./inv machines")
+        return self._existing(self.machines, name, f"machine {name!r}", "See: ./inv machines")
 
     def image(self, name: str) -> Path:
         """Return an image's folder. NotFoundError: no such image."""
-        return self._existing(self.images / name, f"image {name!r}", "See: ./inv images")
+        return self._existing(self.images, name, f"image {name!r}", "See: ./inv images")
 
     def source(self, name: str) -> Path:
         """Return the folder of the base, layer or image of this name. NotFoundError: none exists."""
@@ -130,10 +133,15 @@ class Store:
         for folder in (self.bases.folder, self.layers, self.images, self.machines, *things):
             sweep(folder)
 
-    def _existing(self, folder: Path, what: str, advice: str) -> Path:
-        if not folder.is_dir() or folder.name.startswith("."):
+    def _existing(self, folder: Path, name: str, what: str, advice: str) -> Path:
+        if not is_name(name) or not (folder / name).is_dir():
             raise NotFoundError(f"{what} not found on local", next_step=advice)
-        return folder
+        return folder / name
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can be the name of a machine or an image: a path would reach folders outside the store."""
+    return "/" not in text and not text.startswith(".") and 0 < len(os.fsencode(text)) <= _NAME_BYTES
 
 
 def _source(folder: Path, file: str) -> str | None:

@@ -14,6 +14,7 @@ from clouds.local.host import files
 from clouds.local.machines import Machines
 from clouds.local.store import MANIFEST, Store
 from clouds.local.vm import qemu
+from clouds.local.vm.record import MACHINE
 from tests.clouds.local.small import BASE, needs_tools, order
 from tests.dead import dead_partial
 
@@ -174,6 +175,20 @@ def test_console_of_a_machine_that_is_being_removed_is_not_found(store: Store, c
 
 def test_image_that_is_removed_meanwhile_has_no_memory(cloud: LocalCloud) -> None:
     assert cloud.memory_bytes("i-1.0-1") == 0
+
+
+@pytest.mark.parametrize("kind", [Kind.IMAGE, Kind.MACHINE])
+def test_path_is_no_name_and_nothing_outside_the_store_is_found_or_deleted(kind: Kind, cloud: LocalCloud, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for record in (MANIFEST, MACHINE):
+        (mine / record).write_text("{}")
+    for name in (str(mine), f"../../{mine.name}", "..", ".", "", "x" * 300, "\udcff" * 300):
+        assert cloud.find(kind, name) is None
+        assert cloud.check(cloud.delete(kind, name))
+        with pytest.raises(NotFoundError):
+            cloud.label(kind, name, {"pinned": "1"})
+    assert [path.name for path in sorted(mine.iterdir())] == sorted([MANIFEST, MACHINE])
 
 
 def test_deleting_what_is_absent_is_a_success(cloud: LocalCloud) -> None:
