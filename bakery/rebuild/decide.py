@@ -145,7 +145,7 @@ class Pair:
     def __str__(self) -> str:
         if self.decision:
             return f"{self.job}: {'bake' if self.is_due else 'nothing to do'}: {self.decision.why}"
-        next_step = f" ({self.error.next_step})" if self.error and self.error.next_step else ""
+        next_step = f"\n  next: {self.error.next_step}" if self.error and self.error.next_step else ""
         return f"{self.job}: failed: {self.error}{next_step}"
 
 

@@ -35,7 +35,8 @@ def rebuild(values: Values, terminal: Terminal) -> int:
     security = Security(home(), Updates(mirrors.host_mirrors()))
     pairs = decide_all(_jobs(values), clouds.connect, home(), security, now=time.time())
     for pair in pairs:
-        terminal.tell(str(pair))
+        if pair.error or values["json"] or not values["dry_run"]:  # else the results say the same
+            terminal.tell(str(pair))
     if values["dry_run"]:
         return _end(values, terminal, [_result(pair, security) for pair in pairs])
     due = [pair.job for pair in pairs if pair.is_due]

@@ -38,7 +38,7 @@ class Result:
 
     def __str__(self) -> str:
         seconds = f" in {self.seconds:.0f} s" if self.seconds else ""
-        image = f" {self.image}" if self.image else ""
+        image = f" {self.image}" if self.image and self.outcome != "due" else ""  # that one is the image before
         pruned = f"; deleted {', '.join(self.pruned)}" if self.pruned else ""
         return f"{self.recipe} on {self.cloud}: {self.outcome}{image}{seconds}: {self.why}{pruned}"
 

@@ -196,7 +196,7 @@ def test_what_is_wrong_with_one_cloud_affects_no_other(cloud: FakeCloud, tmp_pat
 
     pairs = decide_all([Job("minimal", name) for name in ("gcp", "fake")], connect, tmp_path, UNKNOWN, now=NOW)
     assert [str(pair) for pair in pairs] == [
-        "minimal on gcp: failed: no project (Set it.)",
+        "minimal on gcp: failed: no project\n  next: Set it.",
         "minimal on fake: bake: it has no stable image",
     ]
     assert [pair.is_due for pair in pairs] == [False, True]
