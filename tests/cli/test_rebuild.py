@@ -76,14 +76,17 @@ def test_without_any_cloud_that_can_be_reached_it_fails_and_says_why(recipe: str
     monkeypatch.setattr(clouds, "connect", connect)
     code, stdout, stderr = run("rebuild", recipe=recipe, cloud="local")
     assert (code, stdout) == (1, "tiny on local: failed: no route to host\n")
-    assert stderr.startswith("tiny on local: failed: no route to host\n  next: Check the network.\nerror: failed: tiny on local\nnext: ")
+    assert stderr.startswith(
+        "tiny on local: failed: no route to host\n  next: Check the network.\nerror: failed: tiny on local\nnext: "
+    )
 
 
 def test_dry_run_says_once_what_is_due(baked: FakeCloud, recipe: str) -> None:
     Path(recipe).write_text(RECIPE.format(name="tiny").replace("true", "false"))
     code, stdout, stderr = run("rebuild", recipe=recipe, cloud="local", dry_run=True)
     assert (code, stderr) == (0, "")
-    assert stdout == "tiny on local: due: the recipe, its files, packages or tests, or Bakehouse itself, have changed since tiny-0.1.0-1\n"
+    why = "the recipe, its files, packages or tests, or Bakehouse itself, have changed since tiny-0.1.0-1"
+    assert stdout == f"tiny on local: due: {why}\n"
 
 
 def test_summary_that_cannot_be_written_is_no_failure(baked: FakeCloud, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
