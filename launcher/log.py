@@ -37,7 +37,7 @@ def read_log(home: Path, cloud: Cloud, id: str) -> str:  # noqa: A002 - the word
     if cloud.find(Kind.MACHINE, id) is None:
         raise NotFoundError(
             f"no log of a bake or machine {id!r} found on {where(cloud)}",
-            next_step="See: ./inv machines, and the label bake in: ./inv images --json" + other_regions(cloud, "machines"),
+            next_step="See: ./inv bakes, and: ./inv machines" + other_regions(cloud, "machines"),
         )
     return clean(newest(cloud, id))
 

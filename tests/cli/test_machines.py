@@ -228,6 +228,8 @@ def test_log_prints_the_console(cloud: FakeCloud, world: World) -> None:
     code, stdout, _ = run("log", id="one")
     assert code == 0
     assert "bakehouse[" in stdout
+    error = "error: no log of a bake or machine 'two' found on fake\nnext: See: ./inv bakes, and: ./inv machines\n"
+    assert run("log", id="two") == (1, "", error)
 
 
 def test_machines_shows_the_command_for_a_notebook_that_needs_a_tunnel(far: RemoteCloud) -> None:
