@@ -41,7 +41,9 @@ def show(image: ImageView, found: Sequence[Package], terminal: Terminal, *, as_j
     counts = " and ".join(f"{count} of type {kind}" for kind, count in report.checked.items()) or "none"
     lacking = len({(one.type, one.name, one.installed) for one in report.lacks})
     if lacking:
-        terminal.tell(f"error: {lacking} packages of image {image.name!r} lack a security fix (checked: {counts})")
+        packages = "1 package" if lacking == 1 else f"{lacking} packages"
+        lack = "lacks" if lacking == 1 else "lack"
+        terminal.tell(f"error: {packages} of image {image.name!r} {lack} a security fix (checked: {counts})")
         terminal.tell(f"next: Bake it anew: {bake_command(image.recipe)} --refresh")
         return 1
     if any(one.failed for one in report.not_checked):

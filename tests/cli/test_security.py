@@ -90,7 +90,8 @@ def test_what_could_not_be_checked_fails(world: World, archive: Archive) -> None
 def test_json_has_what_was_checked_and_what_was_not(world: World, archive: Archive) -> None:
     archive.publish("debian/trixie", deb("openssl", "2"))
     image = image_of(world, ("deb", "openssl", "1"), ("conda", "r", "4"))
-    code, stdout, _ = run("packages", image=image, security=True, json=True)
+    code, stdout, stderr = run("packages", image=image, security=True, json=True)
+    assert "error: 1 package of image 'jupyter-1.4.0-7' lacks a security fix" in stderr
     assert (code, json.loads(stdout)) == (
         1,
         {
