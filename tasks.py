@@ -294,7 +294,8 @@ def _check_flags(words: Sequence[str]) -> None:
             see = f"See: ./inv {verb.name} --help" if verb else "See: ./inv --list"
             if verb and verb.takes_command:
                 see = f"Write -- before the command: ./inv {verb.name} NAME -- COMMAND"
-            instead = {"--dry": "To see what a bake or a launch would do: ./inv plan", "--version": "See: ./inv --version"}
+            dry = "Did you mean --dry-run?" if "--dry-run" in flags else "To see what a bake or a launch would do: ./inv plan"
+            instead = {"--dry": dry, "--version": "See: ./inv --version"}
             raise UsageError(
                 f"unknown flag {flag}" + (f" for ./inv {verb.name}" if verb else ""),
                 next_step=f"Did you mean {' or '.join(meant)}?" if meant else instead.get(flag, see),

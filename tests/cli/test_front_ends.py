@@ -72,6 +72,7 @@ def test_list_shows_every_verb_and_loads_nothing_heavy() -> None:
     [
         (("bake", "--dry"), "unknown flag --dry for ./inv bake\nnext: To see what a bake or a launch would do: ./inv plan"),
         (("--dry", "bake"), "unknown flag --dry\nnext: To see what a bake or a launch would do: ./inv plan"),
+        (("rebuild", "--dry"), "unknown flag --dry for ./inv rebuild\nnext: Did you mean --dry-run?"),
         (("bake", "--version"), "unknown flag --version for ./inv bake\nnext: See: ./inv --version"),
         (("delete", "lab", "-c", "gcp", "--yes"), "unknown flag -c for ./inv delete\nnext: Did you mean --cloud?"),
         (("launch", "-r", "minimal"), "unknown flag -r for ./inv launch\nnext: Did you mean --recipe or --region?"),
