@@ -232,9 +232,9 @@ VERBS = (
         _rebuild,
         flags=(
             Flag("recipe", "the recipes, separated by commas (default: those with a table [rebuild])", _names),
-            Flag("cloud", "the clouds or accounts, separated by commas (default: all that you use)", _names),
+            Flag("cloud", "the clouds or accounts, separated by commas, or all (default: all that you use)", _names),
             Flag("jobs", "how many bakes run at the same time (default: 4)", whole(1, 100), default=4),
-            Flag("dry-run", "decide and say why, and do nothing", parse=None),
+            Flag("dry-run", "print which images are due, and why, without baking or deleting any", parse=None),
             JSON,
         ),
     ),

@@ -23,6 +23,7 @@ from clouds.home import home
 from launcher import prune
 from launcher.command.cleanup import tidy_up
 from launcher.command.flags import Values
+from launcher.command.multi_cloud import ALL
 from launcher.command.outcome import Outcome
 from launcher.command.places import ledger
 from launcher.command.terminal import Terminal
@@ -62,9 +63,10 @@ def _jobs(values: Values) -> list[Job]:
     named = [load(recipe).name for recipe in recipes]
     if twice := [name for name, count in Counter(named).items() if count > 1]:
         raise UsageError(f"--recipe: {twice[0]!r} is given twice", next_step="Name each recipe once; two need different names.")
-    for name in values["cloud"] or [clouds.default()]:
+    chosen = [] if values["cloud"] == [ALL] else values["cloud"]
+    for name in chosen or [clouds.default()]:
         clouds.setting(name, "")  # an account that is not in the settings file is none of the configured ones
-    return [Job(recipe, cloud) for recipe in recipes for cloud in values["cloud"] or clouds.configured()]
+    return [Job(recipe, cloud) for recipe in recipes for cloud in chosen or clouds.configured()]
 
 
 def _result(pair: Pair, security: Security, ended: Ended | None = None) -> Result:

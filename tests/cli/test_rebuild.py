@@ -69,6 +69,12 @@ def test_a_name_given_twice_is_one_job(baked: FakeCloud, recipe: str) -> None:
     assert (code, len(json.loads(stdout))) == (0, 1)
 
 
+def test_all_clouds_are_those_in_use(baked: FakeCloud, recipe: str) -> None:
+    rows = [json.loads(run("rebuild", recipe=recipe, dry_run=True, json=True, **typed)[1]) for typed in ({}, {"cloud": "all"})]
+    assert rows[0] == rows[1]
+    assert [row["cloud"] for row in rows[0]] == ["local"]
+
+
 def test_without_any_cloud_that_can_be_reached_it_fails_and_says_why(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(_name: str | None = None, _given: object = None) -> FakeCloud:
         raise CloudError("no route to host", next_step="Check the network.")
