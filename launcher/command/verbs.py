@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from clouds.errors import UsageError
 from clouds.home import home
+from launcher.command import hints
 from launcher.command.bake_list import show_bakes
 from launcher.command.common_flags import CLOUD, CLOUDS, JSON, REGIONS, YES
 from launcher.command.flags import (
@@ -39,7 +40,7 @@ from launcher.command.machine_options import (
     SOURCE,
     WISH_FLAGS,
 )
-from launcher.command.multi_cloud import visit
+from launcher.command.multi_cloud import ALL, visit
 from launcher.command.places import REGION, REGION_OF_NAME, connect_to, ledger
 from launcher.command.tables import hours_shown, image_row, machine_row
 from launcher.command.terminal import Terminal, table
@@ -95,11 +96,11 @@ def _images(values: Values, terminal: Terminal) -> int:
     lists, complete = visit(values["cloud"], images, errors.append, region=values["region"])
     listed = [image for one in lists for image in one]
     found = [image for image in listed if wanted in (None, image.recipe)]
-    old = _old(found, wanted, values["max_age_days"]) if values["max_age_days"] else []
+    old = _old(found, listed, values) if values["max_age_days"] and (found or complete) else []
     if values["json"]:
         terminal.out_json([image.to_json() for image in found])
         return _finish([*errors, *old], terminal, complete=complete and not old)
-    if not found and complete:
+    if not found and complete and not old:
         terminal.tell(_no_images(values["recipe"], listed))
     for line in table([image_row(image) for image in found]):
         terminal.out(line)
@@ -107,17 +108,26 @@ def _images(values: Values, terminal: Terminal) -> int:
     return _finish([*errors, *old], terminal, complete=complete and not old)
 
 
-def _old(found: list[ImageView], wanted: str | None, max_age_days: int) -> list[str]:
-    """Return the errors for recipes whose newest stable image is too old, or that have none; no image at all is an error, too."""
-    from launcher.images import age_days, bake_command, has_stable, outdated
+def _old(found: list[ImageView], listed: list[ImageView], values: Values) -> list[str]:
+    """Return the errors for recipes whose newest stable image is too old, or that have none; no image at all is an error, too.
 
+    `found` are the images of the wanted recipe, `listed` those of all.
+    """
+    from launcher.images import age_days, bake_command, has_stable, outdated, recipe_meant, recipe_name
+
+    if not found and (recipe := values["recipe"]):
+        meant = recipe_meant(recipe, [image.recipe for image in listed])
+        return [f"error: no images of {recipe_name(recipe)!r} found", f"next: {meant or f'Bake one: {bake_command(recipe)}'}"]
     if not found:
-        return [f"error: no images{f' of {wanted!r}' if wanted else ''} found", f"next: Bake one: {bake_command(wanted or 'NAME')}"]
+        return ["error: no images found", "next: Bake one: ./inv bake"]
     now = time.time()
-    old, never = outdated(found, max_age_days, now=now), [one for one in found if not has_stable(found, one)]
+    old, never = outdated(found, values["max_age_days"], now=now), [one for one in found if not has_stable(found, one)]
     lines = [f"error: {one.name} on {one.cloud} is {age_days(one, now)} days old" for one in old]
     lines += dict.fromkeys(f"error: {one.recipe} has no stable image on {one.cloud}" for one in never)
-    return [*lines, *(f"next: Bake it anew: {bake_command(one.recipe)} --refresh" for one in [*old, *never][:1])]
+    for one in [*old, *never][:1]:
+        cloud, region = one.cloud if values["cloud"] == ALL else "", one.location if values["region"] == ALL else ""
+        lines.append(hints.write(f"next: Bake it anew: {bake_command(one.recipe)} --refresh", cloud, region))
+    return lines
 
 
 def _no_images(recipe: str | None, others: list[ImageView]) -> str:

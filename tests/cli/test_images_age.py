@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import clouds
 from tests.cli.verbs import run
 from tests.fake_cloud import FakeCloud
 from tests.fake_world import World
@@ -38,11 +39,23 @@ def test_recipe_without_a_stable_image_fails(cloud: FakeCloud, world: World) -> 
 
 @pytest.mark.usefixtures("cloud")
 @pytest.mark.parametrize(
-    ("typed", "error"), [({}, "error: no images found\n"), ({"recipe": "minimal"}, "error: no images of 'minimal' found\n")]
+    ("typed", "error"),
+    [
+        ({}, "error: no images found\nnext: Bake one: ./inv bake\n"),
+        ({"recipe": "minimal"}, "error: no images of 'minimal' found\nnext: Bake one: ./inv bake --recipe minimal\n"),
+        ({"recipe": "minmal"}, "error: no images of 'minmal' found\nnext: Did you mean minimal?\n"),
+    ],
 )
 def test_no_image_at_all_fails(typed: dict[str, str], error: str) -> None:
-    code, _, stderr = run("images", max_age_days="30", **typed)
-    assert (code, error in stderr) == (1, True), stderr
+    assert run("images", max_age_days="30", **typed) == (1, "", error)
+
+
+def test_of_several_clouds_the_advice_names_the_one_with_the_image(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clouds, "connect", lambda _name=None, _given=None: FakeCloud(world))
+    monkeypatch.setattr(clouds, "configured", lambda: ["fake"])
+    put_image(world, "jupyter", "1.0.0-1", days=20.5)
+    _, _, stderr = run("images", max_age_days="19", cloud="all")
+    assert stderr.endswith("next: Bake it anew: ./inv bake --recipe jupyter --refresh --cloud fake\n")
 
 
 @pytest.mark.usefixtures("two")
