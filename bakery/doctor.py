@@ -174,5 +174,13 @@ def _images(cloud: Cloud) -> list[Finding]:
 def _leftovers(cloud: Cloud) -> list[Finding]:
     survey, missing = gc.survey(cloud, Ledger(home() / "ledger.sqlite3"), now=time.time())
     found = [Finding(Health.WARNING, str(one), "Run: ./inv gc") for one in survey.garbage]
+    found += [
+        Finding(
+            Health.WARNING,
+            f"{one.kind} {one.name!r} of a killed bake is kept, since the bake can be resumed",
+            f"Run: ./inv bake --resume {one.labels['bake']}; to delete it: ./inv gc --bakes",
+        )
+        for one in survey.resumable
+    ]
     found += [Finding(Health.UNKNOWN, f"could not reach {one}", "Try again in a few minutes.") for one in missing]
     return found or ok("nothing is left behind")

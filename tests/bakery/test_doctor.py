@@ -13,9 +13,12 @@ import pytest
 import clouds
 from bakery import doctor
 from clouds import caller, names
+from clouds.accounts import account_key
 from clouds.driver import Base, BootSpec
 from clouds.errors import CloudError, DeniedError, ThrottledError
 from clouds.findings import Check, Finding, Health, Size, ok
+from clouds.home import home
+from clouds.ledger import Ledger
 from clouds.lifecycle import settle
 from tests.cli.verbs import run
 from tests.fake_cloud import FakeCloud
@@ -148,6 +151,18 @@ def test_leftovers_are_warnings_with_the_command_that_removes_them(cloud: Checke
     assert (found["leftovers"]["state"], found["leftovers"]["next"]) == ("warning", "Run: ./inv gc")
     _, found = rows(cloud="gcp.research")
     assert found["leftovers"]["next"] == "Run: ./inv gc --cloud gcp.research"
+
+
+def test_what_a_killed_bake_holds_is_a_warning_with_the_command_that_resumes_it(cloud: Checked) -> None:
+    bake = {"role": "builder", "bake": "bake-1", "expires": str(int(time.time()) + 3600)}
+    labels = {**names.client_labels(), "client-pid": "1", "client-start": "1", **bake}
+    put_image(cloud.world, "minimal", "0.1.0-1")
+    image = next(iter(cloud.world.images.values()))
+    image.labels = {**labels, "role": "image-in-progress"}
+    Ledger(home() / "ledger.sqlite3").note_bake(account_key(cloud), "bake-1", {"labels": labels})
+    _, found = rows()
+    advice = "Run: ./inv bake --resume bake-1; to delete it: ./inv gc --bakes"
+    assert (found["leftovers"]["state"], found["leftovers"]["next"]) == ("warning", advice)
 
 
 def test_unknown_cloud_is_a_wrong_use() -> None:
