@@ -343,7 +343,11 @@ VERBS = (
         _images,
         flags=(
             Flag("recipe", "only images of this recipe: its name, or the path of its file"),
-            Flag("max-age-days", "fail if a recipe's newest stable image is older, or if it has none, and say which", days),
+            Flag(
+                "max-age-days",
+                "fail if the newest stable image of a recipe is older, or if no image of it is stable, and print which",
+                days,
+            ),
             JSON,
             REGIONS,
             CLOUDS,
