@@ -44,6 +44,11 @@ _FLAGS = {"help", "list", "complete", "print-completion-script", "write-pyc", "s
 """The flags of Invoke that work here; `inv` itself gives the last two."""
 _WITHOUT_PLUGINS = (1, 10)
 """From this version on, Packer contains no builder for AWS (https://github.com/hashicorp/packer/pull/12660)."""
+_DRY = {
+    **dict.fromkeys(("bake", "launch"), "To see what a bake or a launch would do: ./inv plan"),
+    **dict.fromkeys(("gc", "prune"), "Leave it out, and --yes: what would be deleted is listed, and you are asked."),
+}
+"""The advice for users of a verb without `--dry-run` who look for one."""
 _SHELL = re.compile(rb"#!\s*/\S*\b(sh|bash)\b")
 
 
@@ -294,7 +299,7 @@ def _check_flags(words: Sequence[str]) -> None:
             see = f"See: ./inv {verb.name} --help" if verb else "See: ./inv --list"
             if verb and verb.takes_command:
                 see = f"Write -- before the command: ./inv {verb.name} NAME -- COMMAND"
-            dry = "Did you mean --dry-run?" if "--dry-run" in flags else "To see what a bake or a launch would do: ./inv plan"
+            dry = "Did you mean --dry-run?" if "--dry-run" in flags else _DRY.get(verb.name if verb else "", _DRY["bake"])
             instead = {"--dry": dry, "--version": "See: ./inv --version"}
             raise UsageError(
                 f"unknown flag {flag}" + (f" for ./inv {verb.name}" if verb else ""),
@@ -425,7 +430,8 @@ def _advice(error: ParseError) -> str:
     """Return a suggestion for a word that Invoke does not know."""
     word, context = _unknown(error), error.context
     if context is None or context.name is None:
-        verb = next((verb.name for verb in _BY_NAME.values() if word in [f"--{flag.name}" for flag in verb.flags]), "")
+        having = [verb.name for verb in _BY_NAME.values() if word in [f"--{flag.name}" for flag in verb.flags]]
+        verb = next((verb for verb in (*program.argv[1:], *having) if verb in having), "")
         listed = f"Write it after the task, as in: ./inv {verb} {word}" if verb else "See: ./inv --list"
         return did_you_mean(word, ns.task_names, otherwise=listed)
     if word and not word.startswith("-"):
@@ -435,6 +441,8 @@ def _advice(error: ParseError) -> str:
             return f"Did you mean: ./inv {context.name} {machine} -- {shlex.join(words)}"
         if choices := [f"./inv {context.name} --{flag} {word}" for flag in ("recipe", "name") if f"--{flag}" in context.flags]:
             return f"Did you mean: {' or '.join(choices)}"
+    if word == "--dry-run" and context.name in _DRY:
+        return _DRY[context.name]
     return did_you_mean(word, context.flags, otherwise=f"See: ./inv {context.name} --help")
 
 

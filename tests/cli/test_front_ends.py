@@ -108,6 +108,12 @@ def test_flags_of_invoke_which_it_would_ignore_are_refused(words: tuple[str, ...
         ),
         (("bake", "jupyter"), "Did you mean: ./inv bake --recipe jupyter"),
         (("lunch",), "error: unknown task 'lunch'\nnext: Did you mean launch?"),
+        (("--cloud", "gcp", "rebuild"), "error: unknown flag --cloud\nnext: Write it after the task, as in: ./inv rebuild --cloud"),
+        (
+            ("bake", "--dry-run"),
+            "error: unknown flag --dry-run for ./inv bake\nnext: To see what a bake or a launch would do: ./inv plan",
+        ),
+        (("gc", "--dry-run"), "error: unknown flag --dry-run for ./inv gc\nnext: Leave it out, and --yes: what would be deleted"),
         (("launch", "--recip", "x"), "error: unknown flag --recip for ./inv launch\nnext: Did you mean --recipe"),
         (("launch", "--Recipe=x"), "error: unknown flag --Recipe for ./inv launch\nnext: Did you mean --recipe"),
         (("bake", "--xyzzy"), "error: unknown flag --xyzzy for ./inv bake\nnext: See: ./inv bake --help\n"),
