@@ -48,7 +48,8 @@ def prune(name: str | None, rules: Rules, ledger: Ledger, terminal: Terminal, *,
             terminal.tell(_placed(hints.write(line, one.cloud if name == ALL else "", one.region), one, name))
     count, complete = sum(one.count for one in found), complete and not any(one.survey.missing for one in found)
     if not count:
-        terminal.tell("no images to delete")
+        is_known = not rules.recipe or any(one.survey.stays for one in found)
+        terminal.tell("no images to delete" if is_known else f"no images to delete: none of the recipe {rules.recipe!r} found")
         return 0 if complete else 1
     terminal.confirm("Continue?", yes=yes)
     surveys = {(one.cloud, one.region): one for one in found}
@@ -61,7 +62,8 @@ def prune(name: str | None, rules: Rules, ledger: Ledger, terminal: Terminal, *,
         return one.count - len(changed) if one else 0
 
     deleted, done = visit(name, clean, terminal.tell, region=region)
-    terminal.tell(f"deleted {sum(deleted)}")
+    number, noun = sum(deleted), "resource" if any(one.survey.left for one in found) else "image"
+    terminal.tell(f"deleted {number} {noun}{'' if number == 1 else 's'}")
     return 0 if complete and done else 1
 
 

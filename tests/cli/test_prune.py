@@ -32,7 +32,7 @@ def test_prune_shows_what_goes_and_why_the_rest_stays_before_it_asks(cloud: Fake
 
 def test_prune_deletes_and_the_second_one_has_nothing_to_do(cloud: FakeCloud, world: World, three: list[str]) -> None:
     code, _, stderr = run("prune", keep="1", yes=True)
-    assert (code, list(world.images), stderr.splitlines()[-1]) == (0, three[2:], "deleted 2")
+    assert (code, list(world.images), stderr.splitlines()[-1]) == (0, three[2:], "deleted 2 images")
     code, _, stderr = run("prune", keep="1", yes=True)
     assert (code, stderr.splitlines()[-1]) == (0, "no images to delete")
 
@@ -44,7 +44,11 @@ def test_prune_without_keep_is_refused_before_anything_is_asked(cloud: FakeCloud
 
 
 def test_prune_of_one_recipe_and_of_old_images_alone(cloud: FakeCloud, world: World, three: list[str]) -> None:
-    assert run("prune", keep="1", recipe="minimal", yes=True) == (0, "", "no images to delete\n")
+    assert run("prune", keep="1", recipe="minimal", yes=True) == (
+        0,
+        "",
+        "no images to delete: none of the recipe 'minimal' found\n",
+    )
     for image in world.images.values():
         image.created_at = 1000.0
     assert run("prune", keep="1", older_than="3650", yes=True)[0] == 0
