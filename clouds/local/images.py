@@ -23,6 +23,8 @@ from clouds.partial import partial_folder, sweep
 
 _SPARE_BYTES = 64 * 2**20
 _FILES = "files"
+_YEAR_10000 = 253402300800
+"""The first time that Python cannot print, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,10 @@ class Images:
         manifest, size_bytes = files.read_json(folder / MANIFEST), files.folder_bytes(folder)
         if manifest is None and not files.is_broken(folder / MANIFEST):
             return None
-        labels = manifest.get("labels") if manifest else None
-        if not (manifest and isinstance(labels, dict)):
+        labels, created_at = (manifest.get("labels"), manifest.get("created_at", 0)) if manifest else (None, 0)
+        if not (isinstance(labels, dict) and isinstance(created_at, int | float) and 0 <= created_at < _YEAR_10000):
             return Resource(Kind.IMAGE, name, State.BROKEN, _labels_by_name(name), size_bytes=size_bytes)
-        created_at = float(manifest.get("created_at", 0))
-        return Resource(Kind.IMAGE, name, State.READY, files.text_labels(labels), created_at, size_bytes)
+        return Resource(Kind.IMAGE, name, State.READY, files.text_labels(labels), float(created_at), size_bytes)
 
     def attach(self, name: str, given: Mapping[str, Path]) -> None:
         """Copy files into the folder of an image, each atomically."""

@@ -46,7 +46,7 @@ def image_row(image: ImageView) -> dict[str, str]:
         "region": image.location,
         "size": f"{image.size_bytes / 1e6:.0f} MB",
         "memory": f"{image.memory_bytes / 1e6:.0f} MB" if image.memory_bytes else "",
-        "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(image.created)),
+        "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(image.created)) if image.created else "",
     }
 
 

@@ -51,7 +51,9 @@ def test_machine_whose_record_cannot_be_read_is_listed_as_broken_and_can_be_dele
     assert [machine.name for machine in machines(cloud)] == ["good"]
 
 
-@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize(
+    "text", [*TEXTS, *(f'{{"labels": {{}}, "created_at": {time}}}' for time in ('"x"', "null", "NaN", "1e99"))]
+)
 def test_image_whose_record_cannot_be_read_is_listed_as_broken_keeps_its_version_and_can_be_deleted(
     store: Store, cloud: LocalCloud, text: str
 ) -> None:
