@@ -163,7 +163,7 @@ def _images(cloud: Cloud) -> list[Finding]:
     old = [
         Finding(
             Health.WARNING,
-            f"image {view.name!r} is {age_days(view, now)} days old: it lacks newer security updates",
+            f"image {view.name!r} is {age_days(view, now)} days old: it may lack newer security updates",
             f"Run: {bake_command(view.recipe)} --refresh",
         )
         for view in outdated(found, OLD_DAYS, now=now)
