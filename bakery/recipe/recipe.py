@@ -313,7 +313,8 @@ def _parse(path: Path, shown: str) -> dict[str, Any]:
             content = file.read(_BYTES_MAX + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", "") or "is not a path"
-        raise RecipeError([f"{shown}: {reason} (give the name or the path of a recipe)"]) from None
+        problem = f"{shown}: {reason} (give the name or the path of a recipe)"
+        raise RecipeError([problem], next_step="For names see: ./inv recipes") from None
     if len(content) > _BYTES_MAX:
         raise RecipeError([f"{shown}: is larger than 1 MiB (put data into separate files, for `copy` or `fetch`)"])
     try:
