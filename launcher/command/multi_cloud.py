@@ -49,7 +49,7 @@ def visit(name: str | None, action: Callable[[Cloud, str], T], tell: Tell, *, re
                 done.append(error.found)  # type: ignore[arg-type]
             failed.append(one)
             next_step = hints.write(error.next_step, one, region if region and region != ALL else "")
-            tell(f"{one}: {error.message.removeprefix(f'{one}: ')}" + (f" ({next_step})" if next_step else ""))
+            tell(_in_place(one, error.message.removeprefix(f"{one}: "), next_step))
     return done, not failed
 
 
@@ -85,11 +85,16 @@ def _in_all_regions(
     for (region, _), result in zip(places, results, strict=True):
         if isinstance(result, BakehouseError):
             complete = False
-            next_step = f" ({hints.write(result.next_step, hints_cloud, region)})" if result.next_step else ""
-            tell(f"{name} in {region}: {result.message}{next_step}")
+            tell(_in_place(f"{name} in {region}", result.message, hints.write(result.next_step, hints_cloud, region)))
         else:
             done.append(result)
     return done, complete
+
+
+def _in_place(place: str, message: str, next_step: str) -> str:
+    """Return the error of one of several places, its next step on a line of its own."""
+    advice = next_step.replace("\n", "\n        ")
+    return f"{place}: {message}" + (f"\n  next: {advice}" if advice else "")
 
 
 def launches_elsewhere(recipe: str, version: str | None, *, besides: str) -> list[str]:

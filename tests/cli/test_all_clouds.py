@@ -61,7 +61,7 @@ def test_failed_cloud_is_reported_and_the_others_are_listed(two_clouds: Two, ver
     far.fault("owned", error=DeniedError("no credentials", next_step="Log in."), nth=None)
     code, stdout, stderr = run(verb, cloud="all", json=True)
     assert (code, [thing["cloud"] for thing in json.loads(stdout)]) == (1, ["fake"])
-    assert stderr == "faraway: no credentials (Log in.)\n"
+    assert stderr == "faraway: no credentials\n  next: Log in.\n"
 
 
 def test_a_single_cloud_that_fails_is_an_error(two_clouds: Two) -> None:
@@ -110,7 +110,7 @@ def test_error_of_another_cloud_is_not_shown(two_clouds: Two, error: Exception) 
 
 def test_hint_for_one_of_several_clouds_names_that_cloud(two_clouds: Two) -> None:
     two_clouds[1].fault("owned", error=DeniedError("no", next_step="Log in, then: ./inv machines"), nth=None)
-    assert run("machines", cloud="all")[2] == "faraway: no (Log in, then: ./inv machines --cloud faraway)\n"
+    assert run("machines", cloud="all")[2] == "faraway: no\n  next: Log in, then: ./inv machines --cloud faraway\n"
 
 
 @pytest.mark.parametrize(("names_cloud", "told"), [(True, "./inv open lab --cloud faraway"), (False, "./inv open lab")])
