@@ -37,6 +37,7 @@ PINNED = "pinned"
 REFRESHED = "refreshed"
 """The label of an image with the time of its packages that have no lock file, in seconds since the epoch."""
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 _MACHINE_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _NUMBER = re.compile(r"[0-9]{1,12}", re.ASCII)
 _TICKS = re.compile(r"[0-9]{1,20}", re.ASCII)
@@ -118,6 +119,11 @@ def is_bake_id(text: str) -> bool:
 def new_nonce() -> str:
     """Return 128 random bits in hexadecimal, for the markers of one boot."""
     return secrets.token_hex(16)
+
+
+def is_name(text: str) -> bool:
+    """Return whether a machine or an image can have this name; no driver looks up any other, such as a path."""
+    return _NAME.fullmatch(text) is not None
 
 
 def check_machine_name(name: str) -> str:

@@ -47,6 +47,7 @@ from clouds.driver import (
 from clouds.errors import CloudError, InvalidError, NotFoundError
 from clouds.findings import Check, Size
 from clouds.gpus import choose
+from clouds.names import is_name
 
 _OPERATIONS_S = MappingProxyType({"boot": 300, "start": 300, "stop": 600, "delete": 600, "snapshot": 5400})
 """A guess, but for the image: hashicorp/packer#8415 and #9705 have met images that took an hour."""
@@ -199,9 +200,9 @@ class Aws:
     def find(self, kind: Kind, name: str) -> Resource | None:
         """Return one thing, or None."""
         if kind is Kind.MACHINE:
-            return self._machines.find(name)
+            return self._machines.find(name) if is_name(name) else None
         if kind is Kind.IMAGE:
-            return self._images.find(name)
+            return self._images.find(name) if is_name(name) else None
         return next((found for found in self.owned({}, {kind}) if found.name == name), None)
 
     def owned(self, labels: Mapping[str, str], kinds: Collection[Kind] = EVERY_KIND) -> list[Resource]:

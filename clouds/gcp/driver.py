@@ -46,6 +46,7 @@ from clouds.gcp.machines import Machines
 from clouds.gcp.places import Places
 from clouds.gpus import choose
 from clouds.incomplete import partly, whole
+from clouds.names import is_name
 
 
 class GoogleCloud:
@@ -190,9 +191,9 @@ class GoogleCloud:
     def find(self, kind: Kind, name: str) -> Resource | None:
         """Return one resource, or None."""
         if kind is Kind.MACHINE:
-            return self._machines.find(name)
+            return self._machines.find(name) if is_name(name) else None
         if kind is Kind.IMAGE:
-            return self._images.find(name)
+            return self._images.find(name) if is_name(name) else None
         found, missing = partly(lambda: self.owned({}, {kind}))
         if named := [one for one in found if one.name == name]:
             return named[0]

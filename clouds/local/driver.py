@@ -40,13 +40,14 @@ from clouds.local.machines import Machines
 from clouds.local.memory import trust
 from clouds.local.memory.fit import difference, shape
 from clouds.local.memory.freeze import MEMORY, freeze
-from clouds.local.store import Store, is_name
+from clouds.local.store import Store
 from clouds.local.vm import console, qemu
 from clouds.local.vm.accelerator import UNKNOWN, Accelerator, Choice, choose
 from clouds.local.vm.orders import give_order, order
 from clouds.local.vm.record import new_record, read_record
 from clouds.local.vm.scope import logout_notices
 from clouds.local.vm.sockets import DISK_S
+from clouds.names import is_name
 
 _SCRIPT_BYTES = 24 * 2**20
 """The largest script that goes through QEMU's fw_cfg, or in an order through a virtio port: there both are in memory several times.

@@ -13,7 +13,6 @@ at which a disk gets or loses an overlay.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,14 +23,13 @@ from clouds.local.base.bases import Bases
 from clouds.local.host import files
 from clouds.local.vm.record import MACHINE
 from clouds.locks import locked
+from clouds.names import is_name
 from clouds.partial import sweep
 
 MANIFEST = "manifest.json"
 LAYER = "layer.json"
 LOCK_S = 600.0
 """How long to wait for another command that prepares or removes a disk."""
-_NAME_BYTES = 255
-"""The longest name of a file on Linux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +135,6 @@ class Store:
         if not is_name(name) or not (folder / name).is_dir():
             raise NotFoundError(f"{what} not found on local", next_step=advice)
         return folder / name
-
-
-def is_name(text: str) -> bool:
-    """Return whether a text can be the name of a machine or an image: a path would reach folders outside the store."""
-    return "/" not in text and not text.startswith(".") and 0 < len(os.fsencode(text)) <= _NAME_BYTES
 
 
 def _source(folder: Path, file: str) -> str | None:

@@ -2,12 +2,16 @@
 
 import re
 import string
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clouds import names
+from clouds.driver import Kind
 from clouds.gcp import naming
+from tests.clouds.gcp.stub import Stub
 
 NAME = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 VALUE = re.compile(r"[a-z0-9_-]{0,63}")
@@ -47,3 +51,11 @@ def test_a_description_holds_labels() -> None:
 def test_a_request_id_is_the_same_for_the_same_request_only() -> None:
     assert naming.request_id("token", "z-a") == naming.request_id("token", "z-a")
     assert naming.request_id("token", "z-a") != naming.request_id("token", "z-b")
+
+
+@pytest.mark.parametrize("kind", [Kind.IMAGE, Kind.MACHINE])
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "x/", "\udcff", 'x" OR name="y', "x" * 300])
+def test_what_no_name_can_be_is_not_found_without_a_request(kind: Kind, name: str, tmp_path: Path) -> None:
+    stub = Stub({})
+    assert stub.cloud(tmp_path).find(kind, name) is None
+    assert stub.asked == []
