@@ -124,8 +124,8 @@ def read(home: Path, image: ImageView) -> str:
         text = place(home, image.labels.get("bake", "")).read_text(encoding="utf-8")
         parse(text)
     except FileNotFoundError:
-        message = f"no list of the packages of image {image.name!r} on {image.cloud} found here: the computer that bakes an image keeps it"
-        raise NotFoundError(message, next_step=by_ssh) from None
+        missing = f"no list of the packages of image {image.name!r} on {image.cloud} found here"
+        raise NotFoundError(f"{missing}: the computer that bakes an image keeps it", next_step=by_ssh) from None
     except ValueError as error:
         raise CloudError(f"the list of packages of image {image.name!r} on {image.cloud} is damaged", next_step=by_ssh) from error
     return text

@@ -33,9 +33,7 @@ def test_kept_list_is_read_and_removed_with_its_image(fake: FakeCloud, world: Wo
 
 
 def test_list_that_is_elsewhere_is_to_be_had_over_ssh(fake: FakeCloud, jupyter: str) -> None:
-    with pytest.raises(
-        NotFoundError, match=r"list of the packages of image 'jupyter-1.4.0-7' on fake found here"
-    ) as raised:
+    with pytest.raises(NotFoundError, match=r"list of the packages of image 'jupyter-1.4.0-7' on fake found here") as raised:
         read(home(), find_image(fake, recipe="", name=jupyter))
     assert raised.value.next_step.endswith("./inv ssh NAME -- cat /usr/lib/bakehouse/packages.cdx.json")
 
