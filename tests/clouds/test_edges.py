@@ -193,4 +193,4 @@ def test_nothing_answers_or_a_setting_is_missing(verb: Verb, cloud: str, tmp_pat
         monkeypatch.setenv(name, value.format(url="http://127.0.0.1:9"))
     assert failures(verb, cloud, tmp_path, code=1) == []
     monkeypatch.delenv(NEEDED[cloud])
-    assert failures(verb, cloud, tmp_path, code=2) == []
+    assert failures(verb, cloud, tmp_path, code=1 if verb.name == "rebuild" else 2) == []  # there, a cloud stops no other one
