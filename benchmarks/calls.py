@@ -216,7 +216,8 @@ def google(folder: Path) -> Iterator[tuple[Any, dict[str, str]]]:
     """Run a server of Compute Engine, and yield it with the variables for both clients."""
     from tests.servers.gce.server import serve
 
-    with serve(vms=ScriptedVms(played([])), addresses=itertools.repeat(ADDRESS)) as server:
+    enough = dict.fromkeys(("CPUS", "INSTANCES", "IN_USE_ADDRESSES"), 1000.0)  # for benchmarks/many_bakes.py
+    with serve(vms=ScriptedVms(played([])), quotas=enough, addresses=itertools.repeat(ADDRESS)) as server:
         reach = {
             "BAKEHOUSE_GCE_ENDPOINT": server.url,
             "GOOGLE_CLOUD_PROJECT": server.cloud.project,
