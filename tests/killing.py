@@ -6,7 +6,29 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from bakery.bake import Baked
+from bakery.events import Event
+from bakery.resume import resume
+from clouds.accounts import account_key
+from clouds.driver import Cloud
+from clouds.ledger import BakeNote, Ledger
+
+
+class Stage(Protocol):
+    """A cloud to connect to anew, a store, and what was told."""
+
+    home: Path
+    events: list[Event]
+
+    def connect(self) -> Cloud: ...
+
+
+def cases(requests: dict[str, int]) -> list[tuple[str, int, str]]:
+    """Return (work, nth, before or after) for each of the requests that each work makes."""
+    return [(work, nth, when) for work, count in requests.items() for nth in range(1, count + 1) for when in ("before", "after")]
 
 
 def was_killed(work: Callable[[], object]) -> bool:
@@ -32,3 +54,17 @@ def _work_and_exit(work: Callable[[], object]) -> NoReturn:
 def die() -> None:
     """Kill this process."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def unfinished(stage: Stage) -> list[BakeNote]:
+    """Return what the ledger says of bakes that have not ended."""
+    return Ledger(stage.home / "ledger.sqlite3").bakes(account_key(stage.connect()))
+
+
+def take_up(stage: Stage, bake_id: str) -> Baked:
+    """Resume a bake with a new client, which is asked nothing."""
+
+    def confirm(question: str) -> None:
+        raise AssertionError(question)
+
+    return resume(stage.connect(), bake_id, home=stage.home, confirm=confirm, on_event=stage.events.append)

@@ -122,11 +122,12 @@ def _old(found: list[ImageView], listed: list[ImageView], values: Values) -> lis
         return ["error: no images found", "next: Bake one: ./inv bake"]
     now = time.time()
     old, never = outdated(found, values["max_age_days"], now=now), [one for one in found if not has_stable(found, one)]
-    lines = [f"error: {one.name} on {one.cloud} is {age_days(one, now)} days old" for one in old]
-    lines += dict.fromkeys(f"error: {one.recipe} has no stable image on {one.cloud}" for one in never)
-    for one in [*old, *never][:1]:
+    whys = {f"{one.name} on {one.cloud} is {age_days(one, now)} days old": one for one in old}
+    whys |= {f"{one.recipe} has no stable image on {one.cloud}": one for one in never}
+    lines: list[str] = []
+    for why, one in whys.items():
         cloud, region = one.cloud if values["cloud"] == ALL else "", one.location if values["region"] == ALL else ""
-        lines.append(hints.write(f"next: Bake it anew: {bake_command(one.recipe)} --refresh", cloud, region))
+        lines += [f"error: {why}", hints.write(f"next: Bake it anew: {bake_command(one.recipe)} --refresh", cloud, region)]
     return lines
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from requests import Session
 
 ADDRESS = "https://pypi.org/pypi"
-DEADLINE_S = 60.0
+DEADLINE_S = 60
 """How long all requests together may take, in seconds."""
 _THREADS = 8
 _BYTES_MAX = 8 * 2**20

@@ -22,7 +22,7 @@ from launcher.command.at_once import at_once
 from launcher.packages import is_newer
 from launcher.security.fetching import NEXT, fetch, session
 
-DEADLINE_S = 60.0
+DEADLINE_S = 60
 """How long the lists of a suite may take. Those of noble-security are 4 MB, of trixie-security 0.3 MB (November 2026)."""
 _RELEASE_BYTES_MAX = 4 * 2**20
 _LIST_BYTES_MAX = 32 * 2**20

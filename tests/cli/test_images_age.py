@@ -37,6 +37,14 @@ def test_recipe_without_a_stable_image_fails(cloud: FakeCloud, world: World) -> 
     assert (code, stderr) == (1, error)
 
 
+@pytest.mark.usefixtures("two")
+def test_each_recipe_that_fails_has_its_own_command(world: World) -> None:
+    put_image(world, "minimal", "1.0.0-1", state="candidate")
+    put_image(world, "minimal", "1.0.0-2", state="candidate")
+    error = "error: minimal has no stable image on fake\nnext: Bake it anew: ./inv bake --recipe minimal --refresh\n"
+    assert run("images", max_age_days="19")[2] == OLD + error
+
+
 @pytest.mark.usefixtures("cloud")
 @pytest.mark.parametrize(
     ("typed", "error"),

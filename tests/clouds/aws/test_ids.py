@@ -9,7 +9,7 @@ import pytest
 from clouds.driver import Base, Kind, State
 from clouds.errors import ConflictError, NotFoundError
 from clouds.lifecycle import settle
-from tests.clouds.aws.stage import Cloud, Stage
+from tests.clouds.aws.stage import Cloud, Stage, Wire
 from tests.servers.ec2 import internal_error, states
 from tests.servers.ec2_asking import client
 
@@ -142,3 +142,11 @@ def test_an_image_whose_answer_was_lost_is_found_although_it_is_not_listed_yet(s
     ticket = cloud.snapshot("mine", "image-1", {"bake": "b"})
     settle(cloud, ticket)
     assert len([line for line in stage.left() if line.startswith("images ")]) == 1
+
+
+@pytest.mark.parametrize("kind", [Kind.IMAGE, Kind.MACHINE])
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "x/", "\udcff", "*", "x" * 300])
+def test_what_no_name_can_be_is_not_found_without_a_request(stage: Stage, kind: Kind, name: str) -> None:
+    wire = Wire()
+    assert stage.connect(wire).find(kind, name) is None
+    assert wire.seen == {}

@@ -8,26 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from bakery.bake import Baked
-from bakery.resume import resume
 from clouds import names
 from clouds.accounts import account_key
 from clouds.driver import Kind
-from clouds.ledger import BakeNote, Ledger
+from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from launcher import gc
 from tests.clouds.aws.conftest import staged
 from tests.clouds.aws.stage import Cloud, Stage, Wire
 from tests.clouds.gcp.stage import LONG_AFTER, bake_large, bake_tiny, launch_tiny
-from tests.killing import die, was_killed
+from tests.killing import cases, die, take_up, unfinished, was_killed
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("quick", "counted_waits")]
 
 REQUESTS = {"bake": 36, "large": 44, "launch": 20}
 """At least as many as a good run makes; a slow computer repeats some of them."""
 WORKS: dict[str, Callable[[Cloud, Path], object]] = {"bake": bake_tiny, "large": bake_large, "launch": launch_tiny}
-CASES = [(work, nth, when) for work, count in REQUESTS.items() for nth in range(1, count + 1) for when in ("before", "after")]
-BAKES, LAUNCHES = ([case for case in CASES if (case[0] == "launch") is is_launch] for is_launch in (False, True))
+BAKES, LAUNCHES = ([case for case in cases(REQUESTS) if (case[0] == "launch") is is_launch] for is_launch in (False, True))
 
 
 @pytest.fixture
@@ -49,24 +46,13 @@ def kill(stage: Stage, work: Callable[[Cloud, Path], object], nth: int, when: st
     return was_killed(play)
 
 
-def notes(stage: Stage) -> list[BakeNote]:
-    return Ledger(stage.home / "ledger.sqlite3").bakes(account_key(stage.connect()))
-
-
-def take_up(stage: Stage, bake_id: str) -> Baked:
-    def confirm(question: str) -> None:
-        raise AssertionError(question)
-
-    return resume(stage.connect(), bake_id, home=stage.home, confirm=confirm, on_event=stage.events.append)
-
-
 @pytest.mark.matrix(sample=8, edges=["bake-1-before"])
 @pytest.mark.parametrize(("work", "nth", "when"), BAKES, ids=["-".join(map(str, case)) for case in BAKES])
 def test_bake_killed_at_any_request_is_resumed(stage: Stage, work: str, nth: int, when: str) -> None:
     assert kill(stage, WORKS[work], nth, when) or nth > 20
-    if unfinished := notes(stage):
-        baked = take_up(stage, unfinished[0].id)
-        assert baked.id == unfinished[0].id
+    if noted := unfinished(stage):
+        baked = take_up(stage, noted[0].id)
+        assert baked.id == noted[0].id
     else:  # nothing had been requested yet, or it had ended
         baked = (bake_tiny if work == "bake" else bake_large)(stage.connect(), stage.home)
     assert baked.image == f"tiny-{names.release()}-1"
@@ -74,7 +60,7 @@ def test_bake_killed_at_any_request_is_resumed(stage: Stage, work: str, nth: int
     assert sorted(line.split()[0] for line in stage.server.inventory()) == ["images", "snapshots"]
     (tags,) = stage._tags()
     assert tags.items() >= {"state": names.STABLE, "role": "image", "bake": baked.id}.items()
-    assert notes(stage) == []
+    assert unfinished(stage) == []
 
 
 @pytest.mark.matrix(sample=5, edges=[])

@@ -5,22 +5,20 @@ from __future__ import annotations
 import pytest
 
 from bakery.bake import Baked
-from bakery.resume import resume
 from clouds import names
 from clouds.accounts import account_key
 from clouds.driver import Kind
-from clouds.ledger import BakeNote, Ledger
+from clouds.ledger import Ledger
 from clouds.lifecycle import remove
 from tests.clouds.gcp.stage import NewStage, Stage, Wire, Work, bake_large, bake_tiny, launch_tiny
-from tests.killing import die, was_killed
+from tests.killing import cases, die, take_up, unfinished, was_killed
 
 pytestmark = pytest.mark.server
 
 REQUESTS = {"bake": 40, "large": 48, "launch": 24}
 """At least as many as a good run makes; a slow computer repeats some of them."""
 WORKS: dict[str, Work] = {"bake": bake_tiny, "large": bake_large, "launch": launch_tiny}
-CASES = [(work, nth, when) for work, count in REQUESTS.items() for nth in range(1, count + 1) for when in ("before", "after")]
-BAKES, LAUNCHES = ([case for case in CASES if (case[0] == "launch") is is_launch] for is_launch in (False, True))
+BAKES, LAUNCHES = ([case for case in cases(REQUESTS) if (case[0] == "launch") is is_launch] for is_launch in (False, True))
 
 
 def kill(stage: Stage, work: Work, nth: int, when: str) -> bool:
@@ -36,17 +34,6 @@ def kill(stage: Stage, work: Work, nth: int, when: str) -> bool:
     return was_killed(play)
 
 
-def notes(stage: Stage) -> list[BakeNote]:
-    return Ledger(stage.home / "ledger.sqlite3").bakes(account_key(stage.connect()))
-
-
-def take_up(stage: Stage, bake_id: str) -> Baked:
-    def confirm(question: str) -> None:
-        raise AssertionError(question)
-
-    return resume(stage.connect(), bake_id, home=stage.home, confirm=confirm, on_event=stage.events.append)
-
-
 def check(stage: Stage, baked: Baked) -> None:
     """Check that the image is there, once, and nothing else."""
     (image,) = (thing for line, thing in stage.server.things().items() if line.startswith("images "))
@@ -54,7 +41,7 @@ def check(stage: Stage, baked: Baked) -> None:
     assert image["labels"].items() >= {"state": names.STABLE, "role": "image", "bake": baked.id}.items()
     assert baked.image == f"tiny-{names.release()}-1"
     assert stage.left() == []
-    assert notes(stage) == []
+    assert unfinished(stage) == []
 
 
 @pytest.mark.matrix(sample=8, edges=["bake-1-before"])
@@ -62,9 +49,9 @@ def check(stage: Stage, baked: Baked) -> None:
 def test_bake_killed_at_any_request_is_resumed(new_stage: NewStage, work: str, nth: int, when: str) -> None:
     stage = new_stage()
     assert kill(stage, WORKS[work], nth, when) or nth > 20
-    if unfinished := notes(stage):
-        baked = take_up(stage, unfinished[0].id)
-        assert baked.id == unfinished[0].id
+    if noted := unfinished(stage):
+        baked = take_up(stage, noted[0].id)
+        assert baked.id == noted[0].id
     else:  # nothing had been requested yet, or it had ended
         baked = bake_tiny(stage.connect(), stage.home) if work == "bake" else bake_large(stage.connect(), stage.home)
     check(stage, baked)
