@@ -182,4 +182,4 @@ def _not_found(cloud: Cloud, bake_id: str, home: Path) -> BakehouseError:
     if why := result.get("error"):
         failed = f"bake {bake_id!r} has failed: {why}"
         return UsageError(failed, next_step=f"Bake again: ./inv bake --recipe {result.get('recipe', 'NAME')}")
-    return UsageError(f"bake {bake_id!r} not found on {cloud.name}", next_step="See: ./inv bakes")
+    return NotFoundError(f"bake {bake_id!r} not found on {cloud.name}", next_step="See: ./inv bakes")

@@ -21,7 +21,7 @@ from bakery.recipe.recipe import Recipe, load
 from bakery.resume import resume
 from clouds import names
 from clouds.client import Fate
-from clouds.errors import ConflictError, UsageError
+from clouds.errors import ConflictError, NotFoundError, UsageError
 from clouds.ledger import BakeNote, Ledger
 from launcher import gc
 from launcher.bakes import bakes
@@ -231,7 +231,7 @@ def test_bake_that_has_ended_or_is_unknown_is_an_error_with_a_next_step(stage: S
     with pytest.raises(UsageError, match=r"has failed: step 'seal' failed") as refused:
         stage.resume(failed)
     assert refused.value.next_step == "Bake again: ./inv bake --recipe tiny"
-    with pytest.raises(UsageError, match="bake 'bake-nothing' not found on fake"):
+    with pytest.raises(NotFoundError, match="bake 'bake-nothing' not found on fake"):
         stage.resume("bake-nothing")
 
 
