@@ -1,10 +1,10 @@
-"""Bake 1, 10 and 50 images at the same time with `rebuild`: requests, memory and seconds.
+"""Bake 1, 10 and 50 images at the same time with `rebuild`: requests, memory and seconds. Then, with nothing to bake: seconds.
 
     sudo .venv/bin/python benchmarks/many_bakes.py [--cloud gcp] [--counts 1,10,50]
 
 The clouds are the strict servers of the tests with scripted machines, as in benchmarks/calls.py, which says what that needs. Memory
 is the proportional set size of all processes of the command (proc(5), smaps_rollup), the largest of samples taken every quarter of
-a second. Prints a table in Markdown.
+a second. With nothing to bake: three recipes on both clouds, whose images are as new as they can be. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -15,41 +15,73 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.calls import SERVERS, Bench, greet
+from benchmarks.calls import SERVERS, Bench, greet, told
 
 RECIPE = 'name = "{name}"\n[[tests]]\nname = "works"\nrun = "true"\n'
 _SAMPLE_S = 0.25
 
 
-def rebuild(bench: Bench, name: str, count: int) -> tuple[int, float, float]:
-    """Bake so many recipes of a name at once, none of which has an image; return requests, seconds and the most memory, in MB."""
-    recipes = []
-    for number in range(count):
-        path = bench.folder / f"{name}-{number}.toml"
+def recipes(folder: Path, name: str, count: int) -> str:
+    """Write so many recipes of a name; return their paths, as `--recipe` takes them."""
+    paths = [folder / f"{name}-{number}.toml" for number in range(count)]
+    for path in paths:
         path.write_text(RECIPE.format(name=path.stem), encoding="utf-8")
-        recipes.append(str(path))
-    bench.server.calls.clear()
-    words = ("rebuild", "--recipe", ",".join(recipes), "--cloud", bench.cloud, "--jobs", str(count), "--json")
-    command = [sys.executable, "-P", "-m", "invoke", "--search-root", str(Path(__file__).parents[1]), *words]
+    return ",".join(map(str, paths))
+
+
+def rebuild(environment: Mapping[str, str], folder: Path, *words: str) -> tuple[list[str], float, float]:
+    """Run `rebuild`; return how each recipe ended on each cloud, seconds, and the most memory, in MB."""
+    command = [sys.executable, "-P", "-m", "invoke", "--search-root", str(Path(__file__).parents[1]), "rebuild", "--json", *words]
     began, most = time.monotonic(), 0.0
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(
-            command, env=bench.environment, cwd=bench.folder, text=True, stdout=said, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, env=environment, cwd=folder, text=True, stdout=said, stderr=subprocess.STDOUT)
         while process.poll() is None:
             most = max(most, memory_mb(process.pid))
             time.sleep(_SAMPLE_S)
+        seconds = time.monotonic() - began
         said.seek(0)
         results = next((json.loads(line) for line in said if line.startswith("[")), [])
-    if [one["outcome"] for one in results] != ["baked"] * count:
-        raise SystemExit(f"not all bakes ended well: {results}")
-    return len(bench.server.calls), time.monotonic() - began, most
+    return [one["outcome"] for one in results], seconds, most
+
+
+def bake(bench: Bench, name: str, count: int) -> tuple[int, float, float]:
+    """Bake so many recipes of a name at once, none of which has an image; return requests, seconds and the most memory, in MB."""
+    named = recipes(bench.folder, name, count)
+    bench.server.calls.clear()
+    words = ("--recipe", named, "--cloud", bench.cloud, "--jobs", str(count))
+    outcomes, seconds, memory = rebuild(bench.environment, bench.folder, *words)
+    expect(outcomes, ["baked"] * count)
+    return len(bench.server.calls), seconds, memory
+
+
+def nothing_to_bake(folder: Path) -> list[float]:
+    """Rebuild three recipes on both clouds when nothing has changed, five times; return the seconds of each."""
+    with ExitStack() as stack:
+        environment: dict[str, str] = {}
+        for cloud, serve in SERVERS.items():
+            (folder / cloud).mkdir()
+            server, reach = stack.enter_context(serve(folder / cloud))
+            environment |= Bench(cloud, server, folder / cloud, reach).environment | environment
+        words = ("--recipe", recipes(folder, "same", 3), "--cloud", ",".join(SERVERS))
+        expect(rebuild(environment, folder, *words)[0], ["baked"] * 6)
+        runs = [rebuild(environment, folder, *words) for _ in range(5)]
+    for outcomes, _, _ in runs:
+        expect(outcomes, ["unchanged"] * 6)
+    return [seconds for _, seconds, _ in runs]
+
+
+def expect(outcomes: list[str], expected: list[str]) -> None:
+    """Exit unless all ended as they should."""
+    if outcomes != expected:
+        raise SystemExit(f"not all ended well: {outcomes}")
 
 
 def memory_mb(pid: int) -> float:
@@ -76,10 +108,12 @@ def main() -> None:
     print("| bakes at once | requests | per bake | memory (MB) | per bake | seconds |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder, SERVERS[given.cloud](Path(folder)) as (server, reach):
         bench = Bench(given.cloud, server, Path(folder), reach)
-        rebuild(bench, "first", 1)  # makes what all later ones find, such as the network
+        bake(bench, "first", 1)  # makes what all later ones find, such as the network
         for count in map(int, given.counts.split(",")):
-            requests, seconds, memory = rebuild(bench, f"many-{count}", count)
+            requests, seconds, memory = bake(bench, f"many-{count}", count)
             print(f"| {count} | {requests} | {requests / count:.0f} | {memory:.0f} | {memory / count:.0f} | {seconds:.1f} |")
+    with tempfile.TemporaryDirectory() as folder:
+        print(f"\nNothing to bake, three recipes on two clouds: {told(nothing_to_bake(Path(folder)))}")
 
 
 if __name__ == "__main__":
