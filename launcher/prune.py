@@ -28,11 +28,15 @@ DAY_S = 24 * 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """What the user keeps: so many stable images of each recipe, and images younger than `older_than_s`. `recipe` "": of each."""
+    """What the user keeps: so many stable images of each recipe, and images younger than `older_than_s`. `recipe` "": of each.
+
+    `coming`: so many stable images of each recipe are made before the old ones are deleted.
+    """
 
     keep: int
     older_than_s: float = 0.0
     recipe: str = ""
+    coming: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +74,12 @@ def _judge(image: Image, images: Iterable[Image], rules: Rules, now: float) -> s
     if image.is_pinned:
         return f"pinned; to unpin it: ./inv unpin {image.name}"
     stable = [one for one in catalogue.of_recipe(images, image.recipe) if one.is_stable]
-    if image in stable[-1:]:
+    newest_first = stable[::-1]
+    if image in newest_first[: 1 - rules.coming]:
         return "the newest stable image of its recipe"
-    if image in stable[-rules.keep :]:
+    if image in newest_first[: rules.keep - rules.coming]:
         return f"one of the {rules.keep} newest stable images of its recipe"
-    if not stable or image.sort_key() > stable[-1].sort_key():
+    if not rules.coming and (not stable or image.sort_key() > stable[-1].sort_key()):
         return "newer than the stable images of its recipe"
     age_s = now - image.resource.created_at
     return f"only {age_s / DAY_S:.0f} days old" if age_s < rules.older_than_s else ""

@@ -68,7 +68,7 @@ def decide(cloud: Cloud, recipe: Recipe, versions: Versions, security: Security,
     images = catalogue.usable(catalogue.startable(cloud, catalogue.finished(images_of(cloud, recipe.name))))
     newest = catalogue.newest_stable(images, recipe.name)
     if newest is None:
-        return Decision(is_due=True, why="it has no stable image")
+        return Decision(is_due=True, why="no stable image so far")
     if why := _changed(cloud, recipe, newest, versions):
         return Decision(is_due=True, why=why, newest=newest)
     insecure = security.open(newest.labels.get("bake", ""))
@@ -77,7 +77,7 @@ def decide(cloud: Cloud, recipe: Recipe, versions: Versions, security: Security,
     if why := _too_old(newest, recipe.rebuild or Rebuild(), now):
         return Decision(is_due=True, why=why, newest=newest, is_forced=True)
     unchecked = f"; security updates were not checked: {insecure.unknown}" if insecure.unknown else ""
-    return Decision(is_due=False, why=f"{newest.name} has the newest recipe, base and packages{unchecked}", newest=newest)
+    return Decision(is_due=False, why=f"its image has the newest recipe, base and packages{unchecked}", newest=newest)
 
 
 def _changed(cloud: Cloud, recipe: Recipe, image: Image, versions: Versions) -> str:
@@ -144,7 +144,7 @@ class Pair:
 
     def __str__(self) -> str:
         if self.decision:
-            return f"{self.job}: {'bake' if self.is_due else 'nothing to do'}: {self.decision.why}"
+            return f"{self.job}: {'due' if self.is_due else 'nothing to do'}: {self.decision.why}"
         next_step = f"\n  next: {self.error.next_step}" if self.error and self.error.next_step else ""
         return f"{self.job}: failed: {self.error}{next_step}"
 

@@ -23,6 +23,7 @@ from launcher.command.outcome import Outcome, outcome
 ROOT = Path(__file__).parents[2]
 _LINES_KEPT = 1000
 """Of what a bake writes to standard error."""
+_ERROR, _NEXT = "error: ", "next: "
 _EVENTS = {"step-started": StepStarted, "step-ended": StepEnded, "log-text": LogText, "note": Note}
 
 
@@ -57,13 +58,18 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of a bake: its image, or why there is none."""
+    """The end of a bake: its image, or why there is none, and what to do (`next_step`, "" if nobody knows).
+
+    `details` are lines about the failure, such as the last output of the guest.
+    """
 
     job: Job
     outcome: Outcome
     seconds: float
     image: str = ""
     error: str = ""
+    details: Sequence[str] = ()
+    next_step: str = ""
 
 
 def run(jobs: Sequence[Job], *, at_once: int, follower: Follower) -> list[Ended]:
@@ -86,7 +92,7 @@ def run(jobs: Sequence[Job], *, at_once: int, follower: Follower) -> list[Ended]
             try:
                 running[job] = _start(job)
             except OSError as error:  # too many processes or open files
-                ended[job] = Ended(job, Outcome.FAILED, 0.0, error=f"error: could not start the bake: {error.strerror}")
+                ended[job] = Ended(job, Outcome.FAILED, 0.0, error=f"could not start the bake: {error.strerror}")
         if job in running:
             ended[job] = _follow(job, running[job], follower)
         follower.end(ended[job])
@@ -135,16 +141,20 @@ def _follow(job: Job, process: subprocess.Popen[str], follower: Follower) -> End
             follower.show(job, event)
     reading.join()
     how = outcome(status := process.wait())
-    why = _error([line.strip() for line in said if line.strip()]) or f"error: it has ended without a message (status {status})"
-    why = why if how is not Outcome.SUCCEEDED else ""
-    return Ended(job, how, time.monotonic() - began, image if how is Outcome.SUCCEEDED else "", why)
+    seconds = time.monotonic() - began
+    if how is Outcome.SUCCEEDED:
+        return Ended(job, how, seconds, image)
+    error, details, next_step = _parts([line.rstrip() for line in said if line.strip()])
+    error = error or f"it has ended without a message (status {status})"
+    return Ended(job, how, seconds, error=error, details=details, next_step=next_step)
 
 
-def _error(lines: list[str]) -> str:
-    """Return the error that a command has printed last: its cause and its next steps, without details and the log of a guest."""
-    at = max((number for number, line in enumerate(lines) if line.startswith("error: ")), default=len(lines) - 1)
-    steps = next((number for number, line in enumerate(lines[at:], at) if line.startswith("next: ")), len(lines))
-    return " ".join([*lines[at : at + 1], *lines[steps:]])
+def _parts(lines: list[str]) -> tuple[str, list[str], str]:
+    """Return the error that a command has printed last: its cause, details such as the last output of the guest, the next step."""
+    at = max((number for number, line in enumerate(lines) if line.startswith(_ERROR)), default=len(lines) - 1)
+    steps = next((number for number, line in enumerate(lines[at:], at) if line.startswith(_NEXT)), len(lines))
+    next_step = " ".join(line.strip() for line in lines[steps:]).removeprefix(_NEXT)
+    return "".join(lines[at : at + 1]).removeprefix(_ERROR), lines[at + 1 : steps], next_step
 
 
 def _read(line: str) -> dict[str, Any]:

@@ -36,17 +36,19 @@ def rebuild(values: Values, terminal: Terminal) -> int:
     security = Security(home(), Updates(mirrors.host_mirrors()))
     pairs = decide_all(_jobs(values), clouds.connect, home(), security, now=time.time())
     for pair in pairs:
-        if pair.error or values["json"] or not values["dry_run"]:  # else the results say the same
+        if pair.error or values["json"] or (pair.is_due and not values["dry_run"]):  # the results say the rest
             terminal.tell(str(pair))
     if values["dry_run"]:
-        return _end(values, terminal, [_result(pair, security) for pair in pairs])
+        results = [replace(_result(pair, security), pruned=_prune(pair, terminal, is_dry_run=True)) for pair in pairs]
+        return _end(values, terminal, results)
     due = [pair.job for pair in pairs if pair.is_due]
     with choose(terminal.stderr) as view:
         ended = {one.job: one for one in run(due, at_once=values["jobs"], follower=view)}
+    # Before pruning, which also removes lists of packages.
+    results = [_result(pair, security, ended.get(pair.job)) for pair in pairs]
     results = [
-        _result(pair, security, ended.get(pair.job)) for pair in pairs
-    ]  # before pruning, which also removes lists of packages
-    results = [replace(result, pruned=_prune(pair, terminal)) for pair, result in zip(pairs, results, strict=True)]
+        replace(result, pruned=_prune(pair, terminal, is_dry_run=False)) for pair, result in zip(pairs, results, strict=True)
+    ]
     names = dict.fromkeys(pair.job.cloud for pair in pairs if pair.cloud)
     cleaned = [_tidy_up(name, terminal) for name in names]
     return max(_end(values, terminal, results), *cleaned, 0)
@@ -71,14 +73,17 @@ def _jobs(values: Values) -> list[Job]:
 
 def _result(pair: Pair, security: Security, ended: Ended | None = None) -> Result:
     """Return what became of a recipe on a cloud."""
-    result = Result(recipe=pair.recipe.name, cloud=pair.job.cloud, outcome=str(Outcome.FAILED), why=str(pair.error))
+    next_step = pair.error.next_step if pair.error else ""
+    result = Result(
+        recipe=pair.recipe.name, cloud=pair.job.cloud, outcome=str(Outcome.FAILED), why=str(pair.error), next_step=next_step
+    )
     if not (pair.cloud and pair.decision):
         return result
     newest, why = pair.decision.newest, pair.decision.why
     if not pair.is_due or ended is None:
         outcome = "due" if pair.is_due else "unchanged"
         return replace(result, outcome=outcome, why=why, image=newest.name if newest else "")
-    result = replace(result, outcome=str(ended.outcome), why=ended.error, seconds=ended.seconds)
+    result = replace(result, outcome=str(ended.outcome), why=ended.error, next_step=ended.next_step, seconds=ended.seconds)
     if ended.outcome is not Outcome.SUCCEEDED:
         return result
     views = _views(pair.cloud)
@@ -98,17 +103,18 @@ def _views(cloud: Cloud) -> dict[str, ImageView]:
         return {}
 
 
-def _prune(pair: Pair, terminal: Terminal) -> list[str]:
-    """Delete the images of a recipe that its newer ones replace; return their names.
+def _prune(pair: Pair, terminal: Terminal, *, is_dry_run: bool) -> list[str]:
+    """Delete the images of a recipe that its newer ones replace; return their names. A dry run only finds them.
 
     A failure is told, and the next run tries again.
     """
     if not (pair.cloud and pair.decision):
         return []
-    rules = prune.Rules(keep=(pair.recipe.rebuild or Rebuild()).keep, recipe=pair.recipe.name)
+    keep, coming = (pair.recipe.rebuild or Rebuild()).keep, int(is_dry_run and pair.is_due)
+    rules = prune.Rules(keep=keep, recipe=pair.recipe.name, coming=coming)
     try:
         found = prune.survey(pair.cloud, rules, now=time.time())
-        changed = prune.collect(pair.cloud, ledger(terminal), found)
+        changed = [] if is_dry_run else prune.collect(pair.cloud, ledger(terminal), found)
     except BakehouseError as error:
         terminal.tell(f"{pair.job}: could not delete old images: {error}")
         return []
@@ -131,7 +137,7 @@ def _end(values: Values, terminal: Terminal, results: Sequence[Result]) -> int:
         terminal.out_json([result.to_json() for result in results])
     else:
         for result in results:
-            terminal.out(str(result))
+            terminal.out(result.text(is_dry_run=values["dry_run"]))
     if (path := os.environ.get(VARIABLE)) and not values["dry_run"]:
         try:
             write(Path(path), results)
@@ -140,5 +146,5 @@ def _end(values: Values, terminal: Terminal, results: Sequence[Result]) -> int:
     failed = [f"{one.recipe} on {one.cloud}" for one in results if one.outcome in (Outcome.FAILED, Outcome.CANCELLED)]
     if failed:
         terminal.tell(f"error: failed: {', '.join(failed)}")
-        terminal.tell("next: Fix the causes above and run it again; finished images are kept.")
+        terminal.tell(f"next: Fix the causes above and run it again{'' if values['dry_run'] else '; finished images are kept'}.")
     return int(bool(failed))

@@ -22,25 +22,29 @@ _SIGNS = {"added": "+", "removed": "-", "up": "↑", "down": "↓", "changed": "
 class Result:
     """What became of a recipe on a cloud.
 
-    `outcome` is baked, unchanged, due (with `--dry-run`), failed or cancelled; `why` says why it was baked, or has failed.
-    `changes` are those of its packages since the image before; None: unknown. `pruned` are the images that were deleted.
+    `outcome` is baked, unchanged, due (with `--dry-run`), failed or cancelled; `why` says why it was baked, or has failed, and
+    `next_step` what to do then. `changes` are those of its packages since the image before; None: unknown. `pruned` are the images
+    that were deleted, or would be (with `--dry-run`).
     """
 
     recipe: str
     cloud: str
     outcome: str
     why: str
+    next_step: str = ""
     image: str = ""
     seconds: float = 0.0
     size_bytes: int = 0
     changes: Sequence[Change] | None = None
     pruned: Sequence[str] = ()
 
-    def __str__(self) -> str:
+    def text(self, *, is_dry_run: bool) -> str:
+        """Return it as a line."""
         seconds = f" in {self.seconds:.0f} s" if self.seconds else ""
         image = f" {self.image}" if self.image and self.outcome != "due" else ""  # that one is the image before
-        pruned = f"; deleted {', '.join(self.pruned)}" if self.pruned else ""
-        return f"{self.recipe} on {self.cloud}: {self.outcome}{image}{seconds}: {self.why}{pruned}"
+        packages = f"; packages {counts}" if (counts := _counts(self)) else ""
+        pruned = f"; {'would delete' if is_dry_run else 'deleted'} {', '.join(self.pruned)}" if self.pruned else ""
+        return f"{self.recipe} on {self.cloud}: {self.outcome}{image}{seconds}: {self.why}{packages}{pruned}"
 
     def to_json(self) -> dict[str, object]:
         """Return it as plain data."""
@@ -65,7 +69,16 @@ def write(path: Path, results: Sequence[Result]) -> None:
 def markdown(results: Sequence[Result]) -> str:
     """Return the summary: a table, and the packages that have changed in each new image."""
     rows = [
-        [_cell(one.recipe), one.cloud, one.outcome, one.image, f"{one.seconds:.0f} s", _size(one), _counts(one), _cell(one.why)]
+        [
+            _cell(one.recipe),
+            one.cloud,
+            one.outcome,
+            one.image,
+            f"{one.seconds:.0f} s",
+            _size(one),
+            _counts(one),
+            _cell(f"{one.why} {one.next_step}"),
+        ]
         for one in results
     ]
     head = ["| recipe | cloud | result | image | time | size | packages | why |", "|---|---|---|---|---|---|---|---|"]

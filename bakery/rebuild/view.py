@@ -45,7 +45,14 @@ class PlainBakes(AbstractContextManager["PlainBakes"]):
         """Show how a bake has ended."""
         with self._lock:
             is_good = ended.outcome is Outcome.SUCCEEDED
-            self._line(f"{ended.job}: {ended.image if is_good else ended.error} ({ended.outcome}, {ended.seconds:.0f} s)")
+            how = (
+                f"baked {ended.image} in {ended.seconds:.0f} s"
+                if is_good
+                else f"{ended.outcome} in {ended.seconds:.0f} s: {ended.error}"
+            )
+            self._line(
+                "\n  ".join([f"{ended.job}: {how}", *ended.details, *([f"next: {ended.next_step}"] if ended.next_step else [])])
+            )
 
     def _moves(self, job: Job, what: str) -> None:
         """Show what a bake is doing."""

@@ -95,6 +95,17 @@ def test_dry_run_says_once_what_is_due(baked: FakeCloud, recipe: str) -> None:
     assert stdout == f"tiny on local: due: {why}\n"
 
 
+def test_dry_run_names_the_images_that_would_go(baked: FakeCloud, recipe: str, world: World, tmp_path: Path) -> None:
+    Path(recipe).write_text(f"{RECIPE.format(name='tiny')}[rebuild]\nkeep = 1\n")
+    bake(baked, load(recipe), BakeOptions(force=True), home=tmp_path / "home")
+    code, stdout, stderr = run("rebuild", recipe=recipe, cloud="local", dry_run=True)
+    assert (code, stdout.endswith("; would delete tiny-0.1.0-1\n"), stderr) == (0, True, ""), stdout
+    Path(recipe).write_text(Path(recipe).read_text().replace("true", "false"))
+    code, stdout, stderr = run("rebuild", recipe=recipe, cloud="local", dry_run=True, json=True)
+    assert json.loads(stdout)[0]["pruned"] == ["tiny-0.1.0-1", "tiny-0.1.0-2"]
+    assert sorted(world.images) == ["tiny-0.1.0-1", "tiny-0.1.0-2"]
+
+
 def test_summary_that_cannot_be_written_is_no_failure(baked: FakeCloud, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", "/dev/null/summary.md")
     code, stdout, stderr = run("rebuild", recipe=recipe, cloud="local")

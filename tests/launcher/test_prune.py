@@ -56,6 +56,15 @@ def test_candidate_goes_once_there_is_a_newer_stable_image(fake: FakeCloud, worl
     assert stays["1.0.0-3"] == stays["1.0.0-9"] == "newer than the stable images of its recipe"
 
 
+@pytest.mark.parametrize("rules", [ONE, TWO, Rules(keep=3), Rules(keep=4)])
+def test_what_a_coming_image_replaces_is_what_goes_after_it(fake: FakeCloud, world: World, rules: Rules) -> None:
+    put_images(world, 1, 3, 4)
+    put_images(world, 2, 5, state="candidate")
+    expected = versions(survey(fake, replace(rules, coming=1), now=NOW))[0]
+    put_images(world, 6)
+    assert versions(survey(fake, rules, now=NOW))[0] == expected
+
+
 def test_only_images_of_the_recipe_are_looked_at(fake: FakeCloud, world: World) -> None:
     put_images(world, 1, 2)
     put_image(world, "minimal", "1.0.0-8")

@@ -31,7 +31,7 @@ from tests.fake_world import Image, World
 NOW = 1_800_000_000.0
 UNKNOWN = Security(Path("/nonexistent"), Updates(Mirrors()))
 """A computer without lists of packages."""
-EQUAL = "minimal-0.1.0-3 has the newest recipe, base and packages"
+EQUAL = "its image has the newest recipe, base and packages"
 APT = Step(name="tools", apt=("git",))
 OLD = Resolution({"packages": ("numpy==2.1.0", "pip==25.0", "six==1.17")}, refreshed="2026-11-01T00:00:00+00:00")
 NEW = replace(OLD, pins={"packages": ("numpy==2.2.0", "pip==25.0", "wheel==1.0")}, refreshed="2026-11-27T00:00:00+00:00")
@@ -91,9 +91,9 @@ def decided(cloud: FakeCloud, recipe: Recipe, versions: Versions) -> tuple[bool,
 
 
 def test_without_a_stable_image_it_is_baked(cloud: FakeCloud, recipe: Recipe) -> None:
-    assert decided(cloud, recipe, Known(OLD)) == (True, "it has no stable image")
+    assert decided(cloud, recipe, Known(OLD)) == (True, "no stable image so far")
     put(cloud, recipe, OLD, state=names.CANDIDATE)
-    assert decided(cloud, recipe, Known(OLD)) == (True, "it has no stable image")
+    assert decided(cloud, recipe, Known(OLD)) == (True, "no stable image so far")
 
 
 def test_an_equal_image_is_kept_though_packages_without_a_lock_were_refreshed_since(cloud: FakeCloud, recipe: Recipe) -> None:
@@ -197,7 +197,7 @@ def test_what_is_wrong_with_one_cloud_affects_no_other(cloud: FakeCloud, tmp_pat
     pairs = decide_all([Job("minimal", name) for name in ("gcp", "fake")], connect, tmp_path, UNKNOWN, now=NOW)
     assert [str(pair) for pair in pairs] == [
         "minimal on gcp: failed: no project\n  next: Set it.",
-        "minimal on fake: bake: it has no stable image",
+        "minimal on fake: due: no stable image so far",
     ]
     assert [pair.is_due for pair in pairs] == [False, True]
     assert cloud.world.inventory() == []

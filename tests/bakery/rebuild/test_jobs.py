@@ -77,7 +77,7 @@ def test_each_is_followed_and_a_failure_stops_no_other() -> None:
     seen = Seen()
     first, second, third = run(jobs, at_once=2, follower=seen)
     assert (first.outcome, first.image, first.error) == (Outcome.SUCCEEDED, "jupyter-1.0-1", "")
-    assert (second.outcome, second.image, second.error) == (Outcome.FAILED, "", "error: no quota next: Ask for more.")
+    assert (second.outcome, second.image, second.error, second.next_step) == (Outcome.FAILED, "", "no quota", "Ask for more.")
     assert third.outcome is Outcome.SUCCEEDED
     started, ended = StepStarted("tools", 1, 2), StepEnded("tools", 1.5)
     assert [event for job, event in seen.events if job == jobs[0]] == [Note("bake-1: baking"), started, ended]
@@ -86,19 +86,19 @@ def test_each_is_followed_and_a_failure_stops_no_other() -> None:
 
 def test_the_cause_of_a_failure_is_told_whatever_else_is_printed() -> None:
     (ended,) = run([Program("jupyter", "gcp", SAYS_MORE)], at_once=1, follower=Seen())
-    assert ended.error == "error: step 'tools' failed next: See the log. Bake again."
+    assert (ended.error, ended.details, ended.next_step) == ("step 'tools' failed", ["  | its log"], "See the log. Bake again.")
 
 
 def test_a_bake_that_is_killed_has_its_status_for_a_cause() -> None:
     (ended,) = run([Program("jupyter", "gcp", "import os; os.kill(os.getpid(), 9)")], at_once=1, follower=Seen())
-    assert (ended.outcome, ended.error) == (Outcome.FAILED, "error: it has ended without a message (status -9)")
+    assert (ended.outcome, ended.error) == (Outcome.FAILED, "it has ended without a message (status -9)")
 
 
 def test_a_bake_that_cannot_be_started_stops_no_other() -> None:
     jobs = [Program("jupyter", "gcp", "x" * 3_000_000), Program("jupyter", "aws")]  # too long for execve
     seen = Seen()
     first, second = run(jobs, at_once=2, follower=seen)
-    assert (first.outcome, first.error) == (Outcome.FAILED, "error: could not start the bake: Argument list too long")
+    assert (first.outcome, first.error) == (Outcome.FAILED, "could not start the bake: Argument list too long")
     assert (second.outcome, {one.job for one in seen.ended}) == (Outcome.SUCCEEDED, set(jobs))
 
 
@@ -121,10 +121,12 @@ def test_ctrl_c_stops_all_and_waits_until_they_have_cleaned_up(tmp_path: Path) -
 def test_without_a_terminal_each_line_names_its_bake() -> None:
     stream = io.StringIO()
     with choose(stream) as view:
-        run([Program("jupyter", "gcp"), Program("/x/mine.toml", "aws", FAILS)], at_once=1, follower=view)
+        run([Program("jupyter", "gcp"), Program("/x/mine.toml", "aws", SAYS_MORE)], at_once=1, follower=view)
     assert stream.getvalue().splitlines() == [
         "jupyter on gcp: bake-1: baking",
         "jupyter on gcp: tools done in 1.5 s",
-        "jupyter on gcp: jupyter-1.0-1 (succeeded, 0 s)",
-        "mine on aws: error: no quota next: Ask for more. (failed, 0 s)",
+        "jupyter on gcp: baked jupyter-1.0-1 in 0 s",
+        "mine on aws: failed in 0 s: step 'tools' failed",
+        "    | its log",
+        "  next: See the log. Bake again.",
     ]
