@@ -18,10 +18,13 @@ from bakery.recipe.recipe import Rebuild, Recipe, load
 from bakery.script.render import digest, render, render_tests
 from bakery.script.resolve import Resolution, resolve
 from clouds import catalogue, names
+from clouds.accounts import account_key
 from clouds.capabilities import BuildsBases, ChecksComputer
 from clouds.catalogue import Image
+from clouds.client import Fate
 from clouds.driver import BaseImage, Cloud
 from clouds.errors import BakehouseError
+from clouds.ledger import BakeNote, Ledger
 
 DAY_S = 86400
 
@@ -153,12 +156,19 @@ def decide_all(jobs: Sequence[Job], connect: Callable[[str], Cloud], home: Path,
     """Decide for all recipes and clouds; what is wrong with one does not affect the others. RecipeError: a recipe is wrong."""
     recipes = {job.recipe: load(job.recipe) for job in jobs}
     connected = {name: _connected(connect, name) for name in dict.fromkeys(job.cloud for job in jobs)}
-    versions = Versions(home)
+    versions, ledger = Versions(home), Ledger(home / "ledger.sqlite3")
 
     def decided(cloud: Cloud, recipe: Recipe) -> Decision:
+        if baking := [note.id for note in ledger.bakes(account_key(cloud)) if _is_baking(note, recipe)]:
+            return Decision(is_due=False, why=f"{baking[0]} is baking it now")
         return decide(cloud, recipe, versions, security, now=now)
 
     return [_pair(job, recipes[job.recipe], connected[job.cloud], decided) for job in jobs]
+
+
+def _is_baking(note: BakeNote, recipe: Recipe) -> bool:
+    """Return whether a bake of a recipe is running on this computer; whether one elsewhere runs cannot be seen."""
+    return note.labels.get("recipe") == recipe.name and names.client_fate(note.labels) is Fate.ALIVE
 
 
 def _connected(connect: Callable[[str], Cloud], name: str) -> Cloud | BakehouseError:

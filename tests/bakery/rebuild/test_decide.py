@@ -19,8 +19,10 @@ from bakery.recipe.recipe import Rebuild, Recipe, Step, load
 from bakery.script.render import digest, render, render_tests
 from bakery.script.resolve import Resolution
 from clouds import names
+from clouds.accounts import account_key
 from clouds.driver import Base, BaseImage, State, Tell
 from clouds.errors import CloudError
+from clouds.ledger import Ledger
 from clouds.mirrors import Mirrors
 from launcher.packages import keep
 from launcher.security.updates import Updates
@@ -201,3 +203,14 @@ def test_what_is_wrong_with_one_cloud_affects_no_other(cloud: FakeCloud, tmp_pat
     ]
     assert [pair.is_due for pair in pairs] == [False, True]
     assert cloud.world.inventory() == []
+
+
+@pytest.mark.parametrize(("recipe", "start", "is_due"), [("minimal", "", False), ("minimal", "1", True), ("jupyter", "", True)])
+def test_a_recipe_that_is_baking_on_this_computer_is_not_due(
+    cloud: FakeCloud, tmp_path: Path, recipe: str, start: str, *, is_due: bool
+) -> None:
+    labels = {**names.client_labels(), "recipe": recipe, "created": str(int(NOW))}
+    labels["client-start"] = start or labels["client-start"]  # else that of another process, which has ended
+    Ledger(tmp_path / "ledger.sqlite3").note_bake(account_key(cloud), "bake-1", {"labels": labels})
+    (pair,) = decide_all([Job("minimal", "fake")], lambda _name: cloud, tmp_path, UNKNOWN, now=NOW)
+    assert (pair.is_due, "bake-1 is baking it now" in str(pair)) == (is_due, not is_due)
