@@ -49,7 +49,8 @@ def plan(cloud: Cloud, recipe: Recipe, *, home: Path) -> list[str]:
     way = described(cloud, size_bytes) if size_bytes else ""
     built = describe_bake(recipe, cloud.name, version, steps, way=way, base_gb=base.disk_gb if base else 0)
     tested = describe_test(recipe, version, keeps_memory=isinstance(cloud, KeepsMemory))
-    baked = [] if equal else tested if held else [*built, *tested]
+    first = [] if base else [f"  base {recipe.base.suite}: built first, which takes minutes"]
+    baked = [] if equal else tested if held else [*first, *built, *tested]
     launched = describe_launch(recipe, equal or newest, version, is_baked=equal is not None)
     if equal and (misfitting := misfit(cloud, equal)):
         reason = f"would save the memory of {equal.name} again: {misfitting}"

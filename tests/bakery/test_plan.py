@@ -89,6 +89,7 @@ def test_before_the_first_bake_there_is_nothing_to_launch(recipe: Recipe, tmp_pa
     world = World(tmp_path)
     lines = plan(FakeCloud(world), recipe, home=tmp_path)
     assert lines[0] == "bake: would run: no image yet"
+    assert "built first" not in "\n".join(lines)
     assert lines[-1] == f"launch: needs a bake first; then from minimal-{names.release()}-1"
     assert world.inventory() == []
 
@@ -166,7 +167,7 @@ def test_plan_builds_no_base(recipe: Recipe, tmp_path: Path) -> None:
     put_equal(cloud, recipe)
     cloud.calls.clear()
     lines = plan(cloud, recipe, home=tmp_path)
-    assert lines[0] == "bake: would run: its current base is not built yet"
+    assert lines[:2] == ["bake: would run: its current base is not built yet", "  base trixie: built first, which takes minutes"]
     assert not any(call.startswith("resolve_base") for call in cloud.calls)
 
 
