@@ -200,20 +200,26 @@ def _password(values: Values, terminal: Terminal) -> int:
 
 
 def _stop(values: Values, terminal: Terminal) -> int:
+    from clouds.driver import State  # costs 10 ms, which `./inv --list` need not spend
     from launcher import power
     from launcher.command.unsaved_work import show_unsaved
     from launcher.machines import find_machine
 
     name = values["name"]
     cloud = connect_to(name, values, terminal)
-    if not values["yes"] and show_unsaved(cloud, find_machine(cloud, name), terminal):
+    view = find_machine(cloud, name)
+    discards = view.state == State.SUSPENDED and not values["suspend"]
+    if discards and not values["yes"]:
+        terminal.tell(f"machine {name!r} is suspended: its saved memory, and everything that runs in it, would be discarded")
+    if not values["yes"] and (discards or show_unsaved(cloud, view, terminal)):
         terminal.confirm(f"Stop machine {name!r}?", yes=False, declined=f"machine {name!r} was not stopped")
     if values["suspend"]:
         power.suspend(cloud, name)
         state, costs = "suspended; its disk and memory are kept", f"{cloud.stopped_costs}, its saved memory"
     else:
         was_suspended = power.stop(cloud, name)
-        state, costs = "stopped; its disk is kept", cloud.stopped_costs
+        already = "already " if view.state == State.STOPPED else ""
+        state, costs = f"{already}stopped; its disk is kept", cloud.stopped_costs
         if was_suspended:
             state += ", its saved memory and everything that ran in it is discarded"
     billed = f" Still billed: {costs}." if cloud.stopped_costs else ""

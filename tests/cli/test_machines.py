@@ -192,10 +192,24 @@ def test_stop_reports_that_a_machine_is_suspended(far: RemoteCloud) -> None:
 
 def test_stop_of_a_suspended_machine_reports_that_its_memory_is_discarded(far: RemoteCloud) -> None:
     run("stop", name="one", suspend=True)
-    code, _, stderr = run("stop", name="one")
+    code, _, stderr = run("stop", name="one", yes=True)
     assert code == 0
-    assert "its disk is kept, its saved memory and everything that ran in it is discarded" in stderr
-    assert "discarded" not in run("stop", name="one")[2]
+    assert "is stopped; its disk is kept, its saved memory and everything that ran in it is discarded" in stderr
+    again = run("stop", name="one")[2]
+    assert "machine 'one' is already stopped; its disk is kept." in again
+    assert "discarded" not in again
+
+
+def test_stop_asks_before_it_discards_the_memory_of_a_suspended_machine(far: RemoteCloud) -> None:
+    run("stop", name="one", suspend=True)
+    code, _, stderr = run("stop", name="one")
+    assert (code, stderr) == (
+        2,
+        "machine 'one' is suspended: its saved memory, and everything that runs in it, would be discarded\n"
+        "error: no terminal to ask on: Stop machine 'one'?\nnext: Confirm with --yes.\n",
+    )
+    assert "suspended" in run("machines")[1]
+    assert run("stop", name="one", suspend=True)[0] == 0
 
 
 def test_memory_that_is_kept_here_costs_nothing(
