@@ -145,7 +145,7 @@ def _why_not(chain: Sequence[Link], layers: Sequence[Layer], reuse: Reuse, at: i
     if large := [layer for layer in layers if layer.key == link.key]:
         return f"its layer needs a disk of {large[-1].disk_gb} GB"
     others = [layer for layer in layers if (layer.step, layer.parent) == (link.step, before) and layer.own != link.own]
-    return f"it has changed since the layer last used {used_at(others[-1])}" if others else ""
+    return f"it differs from the layer last used {used_at(others[-1])}" if others else ""  # which another recipe may have made
 
 
 def _shown(layer: Layer) -> str:

@@ -82,7 +82,7 @@ def test_only_what_has_changed_and_what_is_behind_it_runs_again(baker: Baker) ->
     baker.bake("a=1", "b=2", "c=1")
     assert baker.run == ["b", "c", "seal"]
     assert "reusing the layer last used 20" in baker.told
-    assert ": boot, prepare, a; starting at step 'b': it has changed since the layer last used 20" in baker.told
+    assert ": boot, prepare, a; starting at step 'b': it differs from the layer last used 20" in baker.told
 
 
 def test_an_image_of_layers_holds_what_one_without_holds(baker: Baker, tmp_path: Path) -> None:

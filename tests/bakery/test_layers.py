@@ -224,9 +224,9 @@ def test_a_step_without_a_layer_of_its_own_is_in_that_of_a_later_one() -> None:
     assert outlook([layer("prepare")], 2)["boot"] == "reused: in something larger"
 
 
-def test_a_step_that_has_changed_is_told_from_one_that_is_new() -> None:
+def test_a_step_that_differs_from_a_layer_of_its_name_is_told_from_one_that_is_new() -> None:
     old = layer("one", parent="key of prepare", own="another", key="another")
-    assert outlook([*kept("boot", "prepare"), old], 2)["one"].startswith("runs: it has changed since the layer last used 19")
+    assert outlook([*kept("boot", "prepare"), old], 2)["one"].startswith("runs: it differs from the layer last used 19")
     elsewhere = replace(old, parent="key of something else")
     assert outlook([*kept("boot", "prepare"), elsewhere], 2)["one"] == "runs: no cached layer"
 
