@@ -88,8 +88,9 @@ def carry_out(run: Run, noting: AbstractContextManager[None], began: float, laye
             version = _bake(run)
     except BaseException as error:
         cause = str(error) or type(error).__name__
-        cause = f"interrupted ({cause})" if isinstance(error, KeyboardInterrupt) else cause
-        failed = {"id": order.id, "recipe": order.recipe.name, "cloud": cloud.name, "error": cause}
+        is_interrupted = isinstance(error, KeyboardInterrupt)
+        cause = f"interrupted ({cause})" if is_interrupted else cause
+        failed = {"id": order.id, "recipe": order.recipe.name, "cloud": cloud.name, "error": cause, "interrupted": is_interrupted}
         with suppress(OSError):  # a full disk may be why it failed
             run.record.finish(failed)
         if isinstance(error, Exception):  # after Ctrl-C, exit without delay

@@ -175,11 +175,11 @@ def _remove_orphans(run: Run) -> None:
 
 
 def _not_found(cloud: Cloud, bake_id: str, home: Path) -> BakehouseError:
-    """Return the error for a bake that is not unfinished: it has finished or failed, or is unknown."""
+    """Return the error for a bake that is not unfinished: it has finished or failed, was interrupted, or is unknown."""
     result = read_result(home, bake_id)
     if image := result.get("image"):
         return UsageError(f"bake {bake_id!r} has finished: its image is {image!r}", next_step="See: ./inv images")
     if why := result.get("error"):
-        failed = f"bake {bake_id!r} has failed: {why}"
+        failed = f"bake {bake_id!r} {'was ' if result.get('interrupted') else 'has failed: '}{why}"
         return UsageError(failed, next_step=f"Bake again: ./inv bake --recipe {result.get('recipe', 'NAME')}")
     return NotFoundError(f"bake {bake_id!r} not found on {cloud.name}", next_step="See: ./inv bakes")

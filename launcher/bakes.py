@@ -23,9 +23,10 @@ _GB = 1e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BakeView:
-    """A bake. `state` is running, killed, unknown, finished or failed; `age_s` is since it was ordered, or since it has ended.
+    """A bake. `state` is running, killed, unknown, finished, failed or interrupted.
 
-    `step` is the one that it has reached; `holds` is what it occupies in the cloud, in words, "" for nothing.
+    `age_s` is the time in seconds since it was ordered, or since it has ended; `step` is the one that it has
+    reached; `holds` is what it occupies in the cloud, in words, "" for nothing.
     """
 
     id: str
@@ -100,6 +101,6 @@ def _ended(cloud: Cloud, path: Path, held: list[Resource], now: float) -> BakeVi
         return None
     image = str(result.get("image", ""))
     recipe = str(result.get("recipe", "")) or image.removesuffix(f"-{result.get('version', '')}")
-    state = "failed" if "error" in result else "finished"
+    state = "interrupted" if result.get("interrupted") else "failed" if "error" in result else "finished"
     age_s, holds = max(0.0, now - path.stat().st_mtime), ", ".join(map(_described, held))
     return BakeView(id=bake_id, cloud=cloud.name, region="", state=state, recipe=recipe, age_s=age_s, holds=holds)

@@ -25,7 +25,7 @@ from clouds.errors import ConflictError, NotFoundError, UsageError
 from clouds.ledger import BakeNote, Ledger
 from launcher import gc
 from launcher.bakes import bakes
-from tests.fake_cloud import FakeCloud, Killed
+from tests.fake_cloud import FakeCloud, Killed, interrupt
 from tests.fake_guest import Guest
 from tests.fake_layers import LayeredCloud
 from tests.fake_memory import MemoryCloud
@@ -233,6 +233,17 @@ def test_bake_that_has_ended_or_is_unknown_is_an_error_with_a_next_step(stage: S
     assert refused.value.next_step == "Bake again: ./inv bake --recipe tiny"
     with pytest.raises(NotFoundError, match="bake 'bake-nothing' not found on fake"):
         stage.resume("bake-nothing")
+
+
+def test_interrupted_bake_has_not_failed(stage: Stage) -> None:
+    cloud = FakeCloud(stage.world)
+    cloud.fault("snapshot", error=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        bake(cloud, stage.recipe, BakeOptions(), home=stage.home)
+    (listed,) = bakes(cloud, "", stage.ledger, stage.home, now=time.time())
+    assert listed.state == "interrupted"
+    with pytest.raises(UsageError, match=r"was interrupted \(KeyboardInterrupt\)$"):
+        stage.resume(listed.id)
 
 
 def test_resumed_bake_that_fails_leaves_nothing(stage: Stage) -> None:
