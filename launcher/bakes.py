@@ -18,7 +18,6 @@ from launcher.log import RESULT, read_result
 
 STATES = {Fate.ALIVE: "running", Fate.DEAD: "killed", Fate.UNKNOWN: "unknown"}
 """The state of an unfinished bake by the fate of its client; that of one on another computer cannot be seen."""
-_GB = 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +87,7 @@ def _step(note: BakeNote | None, held: Iterable[Resource]) -> str:
 
 
 def _described(resource: Resource) -> str:
-    size = f", {resource.size_bytes / _GB:.1f} GB" if resource.kind is Kind.IMAGE else ""
+    size = f", {resource.size_bytes / 1e6:.0f} MB" if resource.kind is Kind.IMAGE else ""
     role = {"builder": "builder", "test": "test machine"}.get(resource.labels["role"], str(resource.kind))
     return f"{role} {resource.name} ({resource.state}{size})"
 

@@ -345,6 +345,13 @@ def test_failed_bake_whose_builder_is_kept_is_listed_once_with_it(stage: Stage) 
     assert (listed.state, listed.holds.split()[:2]) == ("failed", ["builder", listed.id])
 
 
+def test_size_of_a_small_image_that_a_bake_holds_is_not_0_gb(stage: Stage) -> None:
+    stage.kill("snapshot", when="after")
+    stage.world.images[IMAGE].disk["data"] = bytes(25_000_000)
+    (listed,) = bakes(FakeCloud(stage.world), "", stage.ledger, stage.home, now=time.time())
+    assert f"image {IMAGE} (pending, 25 MB)" in listed.holds
+
+
 @pytest.mark.parametrize(
     "content", [{"labels": {"client-pid": 7}, "checkpoints": 3}, {"labels": [], "order": {"id": 1}}, {"checkpoints": ["boot"]}]
 )
