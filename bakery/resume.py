@@ -87,7 +87,8 @@ def _check_client(note: BakeNote, confirm: Confirm) -> None:
     fate = names.client_fate(note.labels)
     client = f"process {note.labels.get('client-pid', '?')} on {note.labels.get('client-host', '?')}"
     if fate is Fate.ALIVE:
-        raise ConflictError(f"bake {note.id!r} is running ({client})", next_step="Wait for it, or press Ctrl-C in its terminal.")
+        stop = f"press Ctrl-C in its terminal, or: kill {note.labels['client-pid']}"
+        raise ConflictError(f"bake {note.id!r} is running ({client})", next_step=f"Wait for it, {stop}")
     if fate is Fate.UNKNOWN:
         confirm(f"This computer cannot see whether the client of {note.id} ({client}) has ended. Resume only if it has. Resume?")
 

@@ -115,7 +115,8 @@ def spare_bakes(view: MachineView) -> MachineView:
     process = view.labels.get("client-pid", "")
     if what and process != str(os.getpid()) and names.client_fate(view.labels) is Fate.ALIVE:
         raise ConflictError(
-            f"{view.name!r} is {what} of a running bake (process {process})", next_step="Press Ctrl-C in its terminal."
+            f"{view.name!r} is {what} of a running bake (process {process})",
+            next_step=f"Press Ctrl-C in its terminal, or: kill {process}",
         )
     return view
 

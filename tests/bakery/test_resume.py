@@ -207,7 +207,7 @@ def test_bake_of_a_living_client_is_left_alone(stage: Stage, monkeypatch: pytest
     before = stage.notes
     with pytest.raises(ConflictError, match=f"is running \\(process {os.getpid()} on ") as refused:
         stage.resume()
-    assert refused.value.next_step == "Wait for it, or press Ctrl-C in its terminal."
+    assert refused.value.next_step == f"Wait for it, press Ctrl-C in its terminal, or: kill {os.getpid()}"
     assert stage.notes == before
 
 

@@ -20,7 +20,7 @@ from tests.cli.verbs import run
 from tests.dead import NOBODY
 from tests.fake_remote import RemoteCloud
 
-NEXT = "Press Ctrl-C in its terminal."
+NEXT = "Press Ctrl-C in its terminal, or: kill"
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_machine_of_a_running_bake_is_neither_stopped_nor_started(
     with pytest.raises(ConflictError) as refused:
         verb(remote, "bake-x")  # type: ignore[operator]
     assert refused.value.message == f"'bake-x' is {what} of a running bake (process {bake})"
-    assert refused.value.next_step == NEXT
+    assert refused.value.next_step == f"{NEXT} {bake}"
     assert [call for call in remote.calls if not call.startswith("find")] == []
 
 
@@ -64,7 +64,7 @@ def test_delete_refuses_it_before_it_asks(remote: RemoteCloud, bake: int, monkey
     code, _, stderr = run("delete", name="bake-x")
     assert (code, stderr.splitlines()) == (
         1,
-        [f"error: 'bake-x' is the builder of a running bake (process {bake})", f"next: {NEXT}"],
+        [f"error: 'bake-x' is the builder of a running bake (process {bake})", f"next: {NEXT} {bake}"],
     )
 
 
