@@ -13,6 +13,7 @@ from launcher.security.updates import Updates
 
 _ALL = "all"
 """The architecture of a Debian package that fits every one."""
+_NO_API = ", which may be a mirror without PyPI's API for vulnerabilities, as it has none of these packages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def _check_python(packages: Iterable[Package], address: str) -> Report:
         [Lack("pypi", *package, fixed, ids) for package, one in known for ids, fixed in one],
         {"pypi": len(known)} if known else {},
         [
-            *(Unchecked("pypi", count, why, failed=not known) for why, count in absent.items()),
+            *(Unchecked("pypi", count, why if known else why + _NO_API, failed=not known) for why, count in absent.items()),
             *(Unchecked("pypi", count, why) for why, count in failed.items()),
         ],
     )

@@ -80,7 +80,8 @@ def test_what_could_not_be_checked_fails(world: World, archive: Archive) -> None
         "",
         [
             f"not checked: 1 of type deb: {server} answered with status 500",
-            f"not checked: 1 of type pypi: not found on {server}",
+            f"not checked: 1 of type pypi: not found on {server}, which may be a mirror without PyPI's API for vulnerabilities, "
+            "as it has none of these packages",
             "error: not all packages of image 'jupyter-1.4.0-7' could be checked (checked: none)",
         ],
     )
