@@ -36,7 +36,7 @@ def _way_to_url(machine: MachineView, cloud: str) -> str:
 
 
 def image_row(image: ImageView) -> dict[str, str]:
-    """Return an image as a row of a table."""
+    """Return an image as a row of a table; its total size includes that of its memory."""
     return {
         "name": image.name,
         "state": " ".join(
@@ -44,7 +44,7 @@ def image_row(image: ImageView) -> dict[str, str]:
         ),
         "cloud": image.cloud,
         "region": image.location,
-        "size": f"{image.size_bytes / 1e6:.0f} MB",
+        "total": f"{image.size_bytes / 1e6:.0f} MB",
         "memory": f"{image.memory_bytes / 1e6:.0f} MB" if image.memory_bytes else "",
         "created": time.strftime("%Y-%m-%d %H:%M", time.localtime(image.created)) if image.created else "",
     }

@@ -43,6 +43,7 @@ def test_memory_of_an_image_is_shown_in_a_column_of_its_own(keeping: MemoryCloud
     found = images(keeping)
     assert [image.to_json()["memory_bytes"] for image in found] == [MEMORY_BYTES, 0]
     assert [image_row(image)["memory"] for image in found] == ["77 MB", ""]
+    assert table([image_row(found[0])])[0].split()[-3:] == ["TOTAL", "MEMORY", "CREATED"]  # the total includes the memory
 
 
 def test_latest_is_the_highest_stable_version_of_the_recipe(fake: FakeCloud, world: World) -> None:
