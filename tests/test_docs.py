@@ -49,6 +49,12 @@ def test_each_task_stands_in_the_documents() -> None:
     assert [verb.name for verb in VERBS if not re.search(rf"\./inv {verb.name}\b(?!-)|`{verb.name}[ `]", text)] == []
 
 
+def test_arguments_have_the_same_names_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    usages = [" ".join([verb.name, *(str(one.name).upper() for one in verb.positionals)]) for verb in VERBS if verb.positionals]
+    assert [usage for usage in usages if not re.search(rf"`{usage}[` ]", text)] == []
+
+
 def test_each_flag_stands_in_the_documents() -> None:
     text, flags = documents(), {flag.name for verb in VERBS for flag in verb.flags}
     assert [flag for flag in sorted(flags) if not re.search(rf"--{flag}\b(?!-)", text)] == []

@@ -133,7 +133,7 @@ VERBS = (
         "diff",
         "List the packages that differ from one image to another: added, removed, up or down.",
         _diff,
-        (Positional("old", "name of an image"), Positional("new", "name of the image to compare with it")),
+        (Positional("old", "name of the old image"), Positional("new", "name of the new image")),
         (JSON, REGION_OF_NAME, CLOUD),
     ),
     Verb("pin", "Keep an image: neither prune nor delete-image deletes it.", _pin, (IMAGE,), (REGION_OF_NAME, CLOUD)),
