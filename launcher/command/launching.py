@@ -100,6 +100,11 @@ def run_launch(values: Values, terminal: Terminal) -> int:
     return 0
 
 
+def labelled(what: str, value: str) -> str:
+    """Return the line with a fact about a machine that runs."""
+    return f"  {what:<10}{value}"
+
+
 def _show_launched(launched: Launched, terminal: Terminal) -> None:
     terminal.out(f"{launched.name} is running {launched.image} on {launched.cloud} ({launched.seconds:.1f} s)")
     shown = {
@@ -111,7 +116,7 @@ def _show_launched(launched: Launched, terminal: Terminal) -> None:
     }
     for what, value in shown.items():
         if value:
-            terminal.out(f"  {what:<10}{value}")
+            terminal.out(labelled(what, value))
     if terminal.region:
         terminal.tell(f"{launched.name} is in {terminal.region}; to list the machines there: ./inv machines")
     if launched.certificate:

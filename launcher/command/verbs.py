@@ -32,7 +32,7 @@ from launcher.command.flags import (
 )
 from launcher.command.hints import Command
 from launcher.command.image_verbs import VERBS as IMAGE_VERBS
-from launcher.command.launching import checked_launch, run_launch
+from launcher.command.launching import checked_launch, labelled, run_launch
 from launcher.command.machine_options import (
     ACCELERATOR,
     NEW_SOURCE,
@@ -235,7 +235,7 @@ def _start(values: Values, terminal: Terminal) -> int:
     stops = f"; it stops in {hours_shown(machine.left_s)}" if machine.left_s else ""
     terminal.tell(f"machine {machine.name!r} is running{stops}")
     if machine.url:
-        terminal.out(machine.url)
+        terminal.out(labelled("url", machine.url))
     return 0
 
 

@@ -175,7 +175,7 @@ def test_stop_and_start_bring_the_url_back(cloud: FakeCloud, world: World) -> No
     assert run("stop", name="one")[0] == 0
     code, stdout, _ = run("start", name="one")
     assert code == 0
-    assert stdout.startswith("http://127.0.0.1:")
+    assert stdout.startswith("  url       http://127.0.0.1:")  # as launch shows it
 
 
 def test_stop_reports_what_is_still_billed(far: RemoteCloud) -> None:

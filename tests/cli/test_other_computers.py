@@ -50,6 +50,6 @@ def test_machine_of_another_cloud_is_launched_used_stopped_and_deleted_from_a_ma
     assert json.loads((home() / "ssh/tunnels/faraway/two.json").read_text()) == tunnel
     assert run("stop", name="two")[0] == 0
     assert process_start(tunnel["pid"]) == 0
-    assert run("start", name="two")[:2] == (0, f"{url}\n")
+    assert run("start", name="two")[:2] == (0, f"  url       {url}\n")
     assert run("delete", name="two", yes=True)[0] == 0
     assert run("gc", yes=True)[0] == 0
