@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 IN_IMAGE = "/usr/lib/bakehouse/packages.cdx.json"
 """Where an image has the list of its packages."""
 BYTES_MAX = 16 * 2**20
+_NAME_MAX = 200
+"""The longest part of a label in a file's name, in bytes: Linux allows 255 for the whole name (NAME_MAX, limits.h)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ def place(home: Path, bake: str, what: Literal["cdx", "open"] = "cdx") -> Path:
 
     `cdx` is the list of its packages, `open` the security updates that its bake did not bring (`bakery.rebuild.security`).
     """
-    return home / "packages" / f"{quote(bake, safe='')}.{what}.json"
+    return home / "packages" / f"{quote(bake, safe='')[:_NAME_MAX]}.{what}.json"
 
 
 def known(home: Path, bake: str) -> list[Package] | None:

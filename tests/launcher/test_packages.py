@@ -119,6 +119,12 @@ def test_list_of_json_has_only_what_is_known() -> None:
     assert json.loads(json.dumps(package.to_json()))
 
 
+def test_list_of_an_odd_long_label_is_removed(tmp_path: Path) -> None:
+    assert keep(tmp_path, "9" * 300, LIST)
+    forget(tmp_path, "9" * 300)
+    assert list(tmp_path.rglob("*.json")) == []
+
+
 def test_path_of_a_list_stays_in_its_folder(tmp_path: Path) -> None:
     assert keep(tmp_path, "../../x", LIST)
     assert [path.parent for path in tmp_path.rglob("*.json")] == [tmp_path / "packages"]
