@@ -199,7 +199,7 @@ def _sent(what: str, send: Callable[..., dict[str, Any]], request: Mapping[str, 
         answer = send(**request)
     except ClientError as error:
         raise failures.of_refusal(what, error.response) from error
-    except ResponseParserError as error:
+    except (ResponseParserError, KeyError) as error:  # KeyError: the answer of STS has a wrapper (resultWrapper of its model)
         raise failures.foreign(what) from error
     except (BotoCoreError, OSError, EOFError) as error:
         raise failures.of_library(what, error) from error

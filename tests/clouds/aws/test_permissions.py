@@ -22,8 +22,9 @@ from launcher.launch import LaunchOptions
 from tests import needed
 from tests.cli.verbs import run
 from tests.clouds.aws.stage import Cloud, Stage
-from tests.clouds.aws.test_resume import kill, notes, take_up
+from tests.clouds.aws.test_resume import kill
 from tests.clouds.gcp.stage import bake_large, bake_tiny, launch_tiny
+from tests.killing import take_up, unfinished
 from tests.servers.ec2_asking import client
 
 pytestmark = pytest.mark.server
@@ -89,7 +90,7 @@ def forced(cloud: Cloud, home: Path) -> Baked:
 def resumes(stage: Stage) -> None:
     """Resume a bake that was killed once its builder was there, and has left a volume, too."""
     assert kill(stage, forced, 10, "after")
-    (note,) = notes(stage)
+    (note,) = unfinished(stage)
     assert connect(stage).find(Kind.MACHINE, note.id)
     tags = [{"Key": key, "Value": value} for key, value in {**note.labels, "role": "builder"}.items()]
     specification = [{"ResourceType": "volume", "Tags": tags}]

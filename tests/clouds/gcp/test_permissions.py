@@ -22,7 +22,8 @@ from tests import needed
 from tests.cli.verbs import run
 from tests.clouds.gcp.stage import Cloud, NewStage, Stage, Wire, bake_large, bake_tiny, launch_tiny
 from tests.clouds.gcp.stub import SPEC
-from tests.clouds.gcp.test_resume import kill, notes, take_up
+from tests.clouds.gcp.test_resume import kill
+from tests.killing import take_up, unfinished
 from tests.servers.asking import ZONE, done
 from tests.servers.gce import quota_error, stock_out
 from tests.servers.gce.iam import Role
@@ -76,7 +77,7 @@ def forced(cloud: Cloud, home: Path) -> Baked:
 def resumes(stage: Stage) -> None:
     """Resume a bake that was killed once its builder was there, and has left a disk, too."""
     assert kill(stage, forced, 10, "after")
-    (note,) = notes(stage)
+    (note,) = unfinished(stage)
     assert stage.connect().find(Kind.MACHINE, note.id)
     base = stage.connect().resolve_base(Base("trixie", "amd64")).id
     spec = replace(SPEC, name="bake-half", source=base, token="half", labels={**note.labels, "role": "builder", "token": "half"})
