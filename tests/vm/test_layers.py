@@ -168,7 +168,7 @@ def test_the_memory_in_a_layer_holds_nothing_of_what_its_builder_was_told(author
 def test_a_change_of_the_last_step_runs_that_step_alone(first: Finished, changed: Finished) -> None:
     assert ran(first)[-5:] == ["first", "files", "middle", "last", "seal"]
     assert ran(changed) == ["last", "seal"]
-    assert "boot, prepare, first, files, middle; starting at step 'last': it has changed since" in told(changed)
+    assert "boot, prepare, first, files, middle; starting at step 'last': it differs from" in told(changed)
 
 
 def test_a_step_that_fails_is_the_only_one_that_has_run(bakehouse: Bakehouse, failed: Finished) -> None:

@@ -33,11 +33,12 @@ _TIMED_OUT = (124, 137)
 _FILESYSTEM = "lazy_itable_init=1,lazy_journal_init=1"
 _KEPT = ("PATH", "LC_ALL")
 REMOVE_TREE = """trap '' PIPE
-trap 'rm -rf tree' EXIT
-trap 'exit 1' HUP INT TERM
+trap 'trap "" HUP INT TERM; rm -rf tree' EXIT
+trap 'trap "" HUP INT TERM; exit 1' HUP INT TERM
 """
 """The tree belongs to users of the namespace, so only the namespace can remove it, even after we are killed. Then nobody reads
-the shell's output (that its child was terminated), and SIGPIPE would end the shell before it has removed the tree."""
+the shell's output (that its child was terminated), and SIGPIPE would end the shell before it has removed the tree. A second
+signal, which timeout(1) sends to the whole group after the first, would end `rm`."""
 
 _UNPACK = "mkdir tree && tar --extract --file - --directory tree --exclude './dev/*' && \"$@\""
 
