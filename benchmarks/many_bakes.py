@@ -113,7 +113,7 @@ def main() -> None:
         bake(bench, "first", 1)  # makes what all later ones find, such as the network
         for count in map(int, given.counts.split(",")):
             requests, memory, cpu_s, seconds = bake(bench, f"many-{count}", count)
-            print(f"| {count} | {requests} | {memory:,.0f} | {cpu_s:.1f} | {seconds:.1f} |")
+            print(f"| {count} | {requests:,} | {memory:,.0f} | {cpu_s:.1f} | {seconds:.1f} |")
     with tempfile.TemporaryDirectory() as folder:
         print(f"\nNothing to bake, three recipes on two clouds: {told(nothing_to_bake(Path(folder)))}")
 

@@ -30,13 +30,13 @@ DAY_S = 24 * 3600
 class Rules:
     """What the user keeps: so many stable images of each recipe, and images younger than `older_than_s`. `recipe` "": of each.
 
-    `coming`: so many stable images of each recipe are made before the old ones are deleted.
+    `is_one_coming`: a stable image of each recipe is made before the old ones are deleted.
     """
 
     keep: int
     older_than_s: float = 0.0
     recipe: str = ""
-    coming: int = 0
+    is_one_coming: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,11 @@ def _judge(image: Image, images: Iterable[Image], rules: Rules, now: float) -> s
     if image.is_pinned:
         return f"pinned; to unpin it: ./inv unpin {image.name}"
     stable = [one for one in catalogue.of_recipe(images, image.recipe) if one.is_stable]
-    newest_first = stable[::-1]
-    if image in newest_first[: 1 - rules.coming]:
+    if image in stable[-1:] and not rules.is_one_coming:
         return "the newest stable image of its recipe"
-    if image in newest_first[: rules.keep - rules.coming]:
+    if image in stable[::-1][: rules.keep - rules.is_one_coming]:
         return f"one of the {rules.keep} newest stable images of its recipe"
-    if not rules.coming and (not stable or image.sort_key() > stable[-1].sort_key()):
+    if not rules.is_one_coming and (not stable or image.sort_key() > stable[-1].sort_key()):
         return "newer than the stable images of its recipe"
     age_s = now - image.resource.created_at
     return f"only {age_s / DAY_S:.0f} days old" if age_s < rules.older_than_s else ""

@@ -110,8 +110,8 @@ def _prune(pair: Pair, terminal: Terminal, *, is_dry_run: bool) -> list[str]:
     """
     if not (pair.cloud and pair.decision):
         return []
-    keep, coming = (pair.recipe.rebuild or Rebuild()).keep, int(is_dry_run and pair.is_due)
-    rules = prune.Rules(keep=keep, recipe=pair.recipe.name, coming=coming)
+    keep = (pair.recipe.rebuild or Rebuild()).keep
+    rules = prune.Rules(keep=keep, recipe=pair.recipe.name, is_one_coming=is_dry_run and pair.is_due)
     try:
         found = prune.survey(pair.cloud, rules, now=time.time())
         changed = [] if is_dry_run else prune.collect(pair.cloud, ledger(terminal), found)

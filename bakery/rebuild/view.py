@@ -45,14 +45,10 @@ class PlainBakes(AbstractContextManager["PlainBakes"]):
         """Show how a bake has ended."""
         with self._lock:
             is_good = ended.outcome is Outcome.SUCCEEDED
-            how = (
-                f"baked {ended.image} in {ended.seconds:.0f} s"
-                if is_good
-                else f"{ended.outcome} in {ended.seconds:.0f} s: {ended.error}"
-            )
-            self._line(
-                "\n  ".join([f"{ended.job}: {how}", *ended.details, *([f"next: {ended.next_step}"] if ended.next_step else [])])
-            )
+            made = f"baked {ended.image} in {ended.seconds:.0f} s"
+            missed = f"{ended.outcome} in {ended.seconds:.0f} s: {ended.error}"
+            next_step = [f"next: {ended.next_step}"] if ended.next_step else []
+            self._line("\n  ".join([f"{ended.job}: {made if is_good else missed}", *ended.details, *next_step]))
 
     def _moves(self, job: Job, what: str) -> None:
         """Show what a bake is doing."""

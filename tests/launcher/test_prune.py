@@ -60,7 +60,7 @@ def test_candidate_goes_once_there_is_a_newer_stable_image(fake: FakeCloud, worl
 def test_what_a_coming_image_replaces_is_what_goes_after_it(fake: FakeCloud, world: World, rules: Rules) -> None:
     put_images(world, 1, 3, 4)
     put_images(world, 2, 5, state="candidate")
-    expected = versions(survey(fake, replace(rules, coming=1), now=NOW))[0]
+    expected = versions(survey(fake, replace(rules, is_one_coming=True), now=NOW))[0]
     put_images(world, 6)
     assert versions(survey(fake, rules, now=NOW))[0] == expected
 
